@@ -1,0 +1,156 @@
+// Package metrics scores predicted supporter turns: word overlap with the
+// gold response (distinct-n, BLEU-n, unigram F1, ROUGE-L), strategy accuracy
+// (weighted and macro F1) and strategy preference bias.
+//
+// Every number equals that of the paper's own evaluation code (NLTK 3.8 word
+// tokenization of the lower-cased text, NLTK's BLEU with smoothing method 3,
+// scikit-learn's F1, the iteration of equations 7 and 8) wherever that code
+// returns one.
+package metrics
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Sample is one response and the gold response it is compared with.
+type Sample struct {
+	Gold     string
+	Response string
+}
+
+// Scores are the automatic metrics, in percent except Length (words).
+type Scores struct {
+	Length    float64 `json:"length"`
+	Distinct1 float64 `json:"distinct_1"`
+	Distinct2 float64 `json:"distinct_2"`
+	Distinct3 float64 `json:"distinct_3"`
+	Bleu1     float64 `json:"bleu_1"`
+	Bleu2     float64 `json:"bleu_2"`
+	Bleu3     float64 `json:"bleu_3"`
+	Bleu4     float64 `json:"bleu_4"`
+	F1        float64 `json:"f1"`
+	RougeL    float64 `json:"rouge_l"`
+}
+
+// AutomaticReport holds the automatic metrics of a set of samples.
+type AutomaticReport struct {
+	Samples int `json:"samples"`
+	// Average is the mean of the samples' own scores: what the paper reports.
+	Average Scores `json:"average"`
+	// Corpus takes all samples together: distinct-n over all responses and
+	// corpus BLEU; F1 and ROUGE-L are means either way.
+	Corpus Scores `json:"corpus"`
+	// PerSample has one entry per sample, in order.
+	PerSample []Scores `json:"per_sample,omitempty"`
+}
+
+// ErrNoSamples is returned where there is nothing to score.
+var ErrNoSamples = errors.New("metrics: no samples to score")
+
+// Automatic scores the samples. An empty response or gold response scores 0
+// on all metrics that compare the two.
+func Automatic(tok *Tokenizer, samples []Sample) (AutomaticReport, error) {
+	if len(samples) == 0 {
+		return AutomaticReport{}, ErrNoSamples
+	}
+	report := AutomaticReport{Samples: len(samples), PerSample: make([]Scores, len(samples))}
+	corpus := newNgrams()
+	for i, s := range samples {
+		gold, words := tok.WordTokenize(lower(s.Gold)), tok.WordTokenize(lower(s.Response))
+		one := newNgrams()
+		one.add(gold, words)
+		corpus.add(gold, words)
+		report.PerSample[i] = one.scores()
+	}
+	report.Average = Mean(report.PerSample)
+	report.Corpus = corpus.scores()
+	return report, nil
+}
+
+// Mean averages scores field by field; the mean of none is zero.
+func Mean(all []Scores) Scores {
+	var sum Scores
+	if len(all) == 0 {
+		return sum
+	}
+	for i := range all {
+		for f, v := range all[i].fields() {
+			*sum.fields()[f] += *v
+		}
+	}
+	for _, v := range sum.fields() {
+		*v /= float64(len(all))
+	}
+	return sum
+}
+
+func (s *Scores) fields() [10]*float64 {
+	return [10]*float64{&s.Length, &s.Distinct1, &s.Distinct2, &s.Distinct3,
+		&s.Bleu1, &s.Bleu2, &s.Bleu3, &s.Bleu4, &s.F1, &s.RougeL}
+}
+
+// Prediction is one predicted supporter turn.
+type Prediction struct {
+	// Dialogue and Turn say where the turn stands; predictions of one dialogue
+	// are resampled together. Both may be zero.
+	Dialogue string
+	Turn     int
+	// GoldStrategy and Strategy are class indices; Strategy is Unparsed where
+	// the model's output names no strategy.
+	GoldStrategy int
+	Strategy     int
+	GoldResponse string
+	Response     string
+}
+
+// Report is everything that is computed from one model's predictions.
+type Report struct {
+	Automatic AutomaticReport `json:"automatic"`
+	Strategy  StrategyReport  `json:"strategy"`
+}
+
+// Table3 are the seven columns of the paper's Table 3 that need no judge:
+// percent, the preference bias as it is.
+type Table3 struct {
+	Distinct1      float64 `json:"distinct_1"`
+	Bleu1          float64 `json:"bleu_1"`
+	F1             float64 `json:"f1"`
+	RougeL         float64 `json:"rouge_l"`
+	PreferenceBias float64 `json:"preference_bias"`
+	WeightedF1     float64 `json:"weighted_f1"`
+	MacroF1        float64 `json:"macro_f1"`
+}
+
+// Table3 picks the columns of the paper's Table 3: averages of the samples'
+// own scores, and the strategy metrics.
+func (r Report) Table3() Table3 {
+	a, s := r.Automatic.Average, r.Strategy
+	return Table3{
+		Distinct1: a.Distinct1, Bleu1: a.Bleu1, F1: a.F1, RougeL: a.RougeL,
+		PreferenceBias: s.PreferenceBias, WeightedF1: s.WeightedF1, MacroF1: s.MacroF1,
+	}
+}
+
+// Score computes the automatic and the strategy metrics of predictions over
+// the given number of strategies. A prediction whose strategy is Unparsed
+// counts in the automatic metrics by its response, and is left out of the
+// strategy metrics, as in the paper's code; StrategyReport.Dropped counts
+// them.
+func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error) {
+	samples := make([]Sample, len(predictions))
+	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
+	for i, p := range predictions {
+		samples[i] = Sample{Gold: p.GoldResponse, Response: p.Response}
+		gold[i], predicted[i] = p.GoldStrategy, p.Strategy
+	}
+	automatic, err := Automatic(tok, samples)
+	if err != nil {
+		return Report{}, err
+	}
+	strategy, err := Strategy(gold, predicted, classes)
+	if err != nil {
+		return Report{}, fmt.Errorf("strategy metrics: %w", err)
+	}
+	return Report{Automatic: automatic, Strategy: strategy}, nil
+}

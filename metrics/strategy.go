@@ -1,0 +1,239 @@
+package metrics
+
+import (
+	"fmt"
+	"math"
+)
+
+// Unparsed is the class of a prediction that names no known strategy.
+const Unparsed = -1
+
+// StrategyReport compares predicted with gold strategies.
+type StrategyReport struct {
+	// Pairs were compared; Dropped more had an Unparsed prediction and count
+	// in none of the numbers, as in the paper's code. DroppedPercent is their
+	// share of all.
+	Pairs          int     `json:"pairs"`
+	Dropped        int     `json:"dropped"`
+	DroppedPercent float64 `json:"dropped_percent"`
+
+	// PreferenceBias is B of equation 8, the standard deviation of Preference.
+	PreferenceBias float64 `json:"preference_bias"`
+	// BiasDefined is false where the paper's iteration divides by zero or never
+	// settles; Note then says why, and what the numbers are instead.
+	BiasDefined bool   `json:"bias_defined"`
+	Note        string `json:"note,omitempty"`
+	// Preference is p_i of equation 7 by strategy, with mean 1.
+	Preference []float64 `json:"preference"`
+
+	// WeightedF1 and MacroF1 are scikit-learn's, in percent: over the classes
+	// that occur in gold or predictions. F1 is by strategy, in percent, 0 for
+	// a class that does not occur.
+	WeightedF1 float64   `json:"weighted_f1"`
+	MacroF1    float64   `json:"macro_f1"`
+	F1         []float64 `json:"strategy_f1"`
+
+	// Confusion counts [predicted][gold]: w_ij of equation 7.
+	Confusion [][]int `json:"confusion"`
+}
+
+// Strategy computes the strategy metrics over gold and predicted class
+// indices in [0, classes); a predicted index may be Unparsed. With no pair
+// left all numbers are 0 and BiasDefined is false.
+func Strategy(gold, predicted []int, classes int) (StrategyReport, error) {
+	if len(gold) != len(predicted) {
+		return StrategyReport{}, fmt.Errorf("%d gold strategies but %d predicted ones", len(gold), len(predicted))
+	}
+	if classes < 1 {
+		return StrategyReport{}, fmt.Errorf("%d strategies: at least one is needed", classes)
+	}
+	r := StrategyReport{
+		Preference: make([]float64, classes),
+		F1:         make([]float64, classes),
+		Confusion:  make([][]int, classes),
+	}
+	for i := range r.Confusion {
+		r.Confusion[i] = make([]int, classes)
+	}
+	for k, g := range gold {
+		p := predicted[k]
+		if g < 0 || g >= classes {
+			return StrategyReport{}, fmt.Errorf("pair %d: gold strategy %d is not in [0, %d)", k, g, classes)
+		}
+		if p == Unparsed {
+			r.Dropped++
+			continue
+		}
+		if p < 0 || p >= classes {
+			return StrategyReport{}, fmt.Errorf("pair %d: predicted strategy %d is neither in [0, %d) nor Unparsed", k, p, classes)
+		}
+		r.Pairs++
+		r.Confusion[p][g]++
+	}
+	r.DroppedPercent = 100 * ratio(r.Dropped, r.Pairs+r.Dropped)
+	r.accuracy()
+	if r.Pairs == 0 {
+		r.Note = "no prediction names a strategy: the strategy metrics are undefined and shown as 0"
+		return r, nil
+	}
+	p, err := preferences(r.Confusion, 0)
+	r.BiasDefined = err == nil
+	if err != nil {
+		r.Note = fmt.Sprintf("equation 7 has no solution (%v): computed with %g added to every count of a wrong prediction", err, pseudoCount)
+		if p, err = preferences(r.Confusion, pseudoCount); err != nil {
+			return r, fmt.Errorf("preference with pseudo-counts: %w", err)
+		}
+	}
+	r.Preference = p
+	r.PreferenceBias = deviation(p)
+	return r, nil
+}
+
+// accuracy fills the F1 scores from the confusion counts.
+func (r *StrategyReport) accuracy() {
+	present := 0
+	for c := range r.F1 {
+		inGold, inPredicted := 0, 0
+		for k := range r.F1 {
+			inGold += r.Confusion[k][c]
+			inPredicted += r.Confusion[c][k]
+		}
+		if inGold+inPredicted == 0 {
+			continue
+		}
+		present++
+		r.F1[c] = 100 * 2 * float64(r.Confusion[c][c]) / float64(inGold+inPredicted)
+		r.MacroF1 += r.F1[c]
+		r.WeightedF1 += r.F1[c] * float64(inGold)
+	}
+	if present > 0 {
+		r.MacroF1 /= float64(present)
+		r.WeightedF1 /= float64(r.Pairs)
+	}
+}
+
+// pseudoCount is what every off-diagonal count is raised by where equation 7
+// has no finite solution: the usual continuity correction. It keeps strategies
+// that a small test set never confuses comparable.
+const pseudoCount = 0.5
+
+// Convergence of equation 7: the iteration stops when no preference moves by
+// more than its last bits.
+const (
+	maxIterations = 20_000
+	tolerance     = 1e-14
+)
+
+// preferences iterates equation 7,
+//
+//	p'_i = Σ_j w_ij p_j/(p_i+p_j) / Σ_j w_ji/(p_i+p_j),  j ≠ i,
+//
+// from p = 1 to its fixed point, rescaled to mean 1 in every round. It is the
+// maximum-likelihood estimate of a Bradley-Terry model in which i beats j when
+// i is predicted although j is gold. Each new p_i serves at once: updating all
+// from the old values can oscillate for ever (Newman 2023). It fails where a
+// denominator is or tends to zero.
+func preferences(w [][]int, extra float64) ([]float64, error) {
+	n := len(w)
+	p, old := make([]float64, n), make([]float64, n)
+	for i := range p {
+		p[i] = 1
+	}
+	if n == 1 {
+		return p, nil
+	}
+	if extra == 0 {
+		if err := estimable(w); err != nil {
+			return nil, err
+		}
+	}
+	for range maxIterations {
+		copy(old, p)
+		sum := 0.0
+		for i := range p {
+			above, below := 0.0, 0.0
+			for j := range p {
+				if i != j {
+					above += (float64(w[i][j]) + extra) * p[j] / (p[i] + p[j])
+					below += (float64(w[j][i]) + extra) / (p[i] + p[j])
+				}
+			}
+			p[i] = above / below
+			sum += p[i]
+		}
+		moved := 0.0
+		for i := range p {
+			p[i] *= float64(n) / sum
+			moved = max(moved, math.Abs(p[i]-old[i]))
+		}
+		if moved <= tolerance*float64(n) {
+			break
+		}
+	}
+	return p, nil
+}
+
+// estimable says why equation 7 has no fixed point to go to. It has one where
+// the strategies that are predicted by mistake form a strongly connected graph
+// (i → j: i is predicted where j is gold). One further strategy may never be
+// predicted by mistake: its preference is 0; with two, p_i+p_j is 0.
+func estimable(w [][]int) error {
+	n := len(w)
+	wins, losses := make([]int, n), make([]int, n)
+	for i := range w {
+		for j := range w {
+			if i != j {
+				wins[i] += w[i][j]
+				losses[j] += w[i][j]
+			}
+		}
+	}
+	never, start := -1, -1
+	for i := range w {
+		switch {
+		case losses[i] == 0:
+			return fmt.Errorf("no other strategy is predicted where strategy %d is gold", i)
+		case wins[i] > 0:
+			start = i
+		case never >= 0:
+			return fmt.Errorf("strategies %d and %d are never predicted by mistake", never, i)
+		default:
+			never = i
+		}
+	}
+	forward := reach(n, start, func(i, j int) bool { return w[i][j] > 0 })
+	backward := reach(n, start, func(i, j int) bool { return w[j][i] > 0 })
+	for i := range w {
+		if i != never && !(forward[i] && backward[i]) {
+			return fmt.Errorf("strategies %d and %d are mistaken for each other in one direction only", min(start, i), max(start, i))
+		}
+	}
+	return nil
+}
+
+// reach marks what can be reached from start.
+func reach(n, start int, edge func(i, j int) bool) []bool {
+	seen := make([]bool, n)
+	seen[start] = true
+	for queue := []int{start}; len(queue) > 0; queue = queue[1:] {
+		for j := range n {
+			if !seen[j] && edge(queue[0], j) {
+				seen[j] = true
+				queue = append(queue, j)
+			}
+		}
+	}
+	return seen
+}
+
+// deviation is equation 8, the population standard deviation.
+func deviation(p []float64) float64 {
+	mean, sum := 0.0, 0.0
+	for _, v := range p {
+		mean += v / float64(len(p))
+	}
+	for _, v := range p {
+		sum += (v - mean) * (v - mean)
+	}
+	return math.Sqrt(sum / float64(len(p)))
+}
