@@ -1,0 +1,173 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// digestSuffix names the file beside a run's file that holds its SHA-256, in
+// the format of sha256sum.
+const digestSuffix = ".sha256"
+
+func runKey(runID, name string) (string, error) {
+	run, err := EscapeSegment(runID)
+	if err != nil {
+		return "", fmt.Errorf("run ID: %w", err)
+	}
+	path, err := escapePath(name)
+	if err != nil {
+		return "", fmt.Errorf("file of run %s: %w", runID, err)
+	}
+	if strings.HasSuffix(path, digestSuffix) {
+		return "", fmt.Errorf("%w: file of run %s: %s is reserved for digests", ErrInvalidKey, runID, name)
+	}
+	return "runs/" + run + "/" + path, nil
+}
+
+// PutRunFile stores a small file of a run (its plan, its report) and replaces
+// one of the same name. name is a clean relative path.
+func (s *Store) PutRunFile(ctx context.Context, runID, name string, data []byte) (Ref, error) {
+	key, err := runKey(runID, name)
+	if err != nil {
+		return Ref{}, err
+	}
+	if err := s.putDigested(ctx, key, data); err != nil {
+		return Ref{}, err
+	}
+	sum := sha256.Sum256(data)
+	return Ref{Key: key, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(data))}, nil
+}
+
+// GetRunFile returns the verified content of a file of a run. The error wraps
+// ErrNotFound if there is none and ErrCorrupt if it is not what was put.
+func (s *Store) GetRunFile(ctx context.Context, runID, name string) ([]byte, error) {
+	key, err := runKey(runID, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.getDigested(ctx, key)
+}
+
+// putDigested stores an object that people read where it lies, so that its
+// digest goes into a second object. A crash in between leaves a digest that
+// does not match; the retry of the caller heals it.
+func (s *Store) putDigested(ctx context.Context, key string, data []byte) error {
+	if len(data) > maxDocument {
+		return fmt.Errorf("put %s: %d bytes, at most %d; store it as a blob", key, len(data), maxDocument)
+	}
+	if err := s.backend.Put(ctx, key, bytes.NewReader(data)); err != nil {
+		return err
+	}
+	return s.backend.Put(ctx, key+digestSuffix, bytes.NewReader(digestLine(key, data)))
+}
+
+func digestLine(key string, data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return fmt.Appendf(nil, "%x  %s\n", sum, key[strings.LastIndexByte(key, '/')+1:])
+}
+
+func (s *Store) getDigested(ctx context.Context, key string) ([]byte, error) {
+	for attempt := 1; ; attempt++ {
+		data, err := s.readObject(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		stated, err := s.readObject(ctx, key+digestSuffix)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if want := digestLine(key, data); bytes.Equal(stated, want) {
+			return data, nil
+		} else if attempt == 5 {
+			return nil, &CorruptError{key, fmt.Sprintf("its digest file says %q, want %q", stated, want)}
+		}
+		// A writer may be between its two writes.
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read %s: %w", key, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// ListRuns returns the IDs of the runs that have files, sorted.
+func (s *Store) ListRuns(ctx context.Context) ([]string, error) {
+	escaped, err := s.names(ctx, "runs/")
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	runs := make([]string, 0, len(escaped))
+	for _, e := range escaped {
+		id, err := unescapePath(e)
+		if err != nil {
+			return nil, fmt.Errorf("list runs: %w", err)
+		}
+		runs = append(runs, id)
+	}
+	slices.Sort(runs)
+	return runs, nil
+}
+
+// ListRunFiles returns the names of the files of a run, sorted.
+func (s *Store) ListRunFiles(ctx context.Context, runID string) ([]string, error) {
+	run, err := EscapeSegment(runID)
+	if err != nil {
+		return nil, fmt.Errorf("run ID: %w", err)
+	}
+	prefix := "runs/" + run + "/"
+	var files []string
+	for o, err := range s.backend.List(ctx, prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list files of run %s: %w", runID, err)
+		}
+		if strings.HasSuffix(o.Key, digestSuffix) {
+			continue
+		}
+		name, err := unescapePath(o.Key[len(prefix):])
+		if err != nil {
+			return nil, fmt.Errorf("list files of run %s: %w", runID, err)
+		}
+		files = append(files, name)
+	}
+	slices.Sort(files)
+	return files, nil
+}
+
+// ListStages returns the fingerprints of the stages of which there is anything:
+// an artifact, checkpoints or a lease. They are sorted.
+func (s *Store) ListStages(ctx context.Context) ([]string, error) {
+	names, err := s.names(ctx, "stages/")
+	if err != nil {
+		return nil, fmt.Errorf("list stages: %w", err)
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return validDigest("", n) != nil }), nil
+}
+
+// Blobs yields every blob, in no particular order: with the manifests' files,
+// what a garbage collector needs.
+func (s *Store) Blobs(ctx context.Context) iter.Seq2[Object, error] {
+	return s.backend.List(ctx, "blobs/")
+}
+
+// names returns the distinct first segments below prefix, sorted.
+func (s *Store) names(ctx context.Context, prefix string) ([]string, error) {
+	seen := map[string]bool{}
+	for o, err := range s.backend.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		if name, _, ok := strings.Cut(o.Key[len(prefix):], "/"); ok {
+			seen[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen)), nil
+}

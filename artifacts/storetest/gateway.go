@@ -1,0 +1,133 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/versity/versitygw/backend/meta"
+	"github.com/versity/versitygw/backend/posix"
+	"github.com/versity/versitygw/embedgw"
+)
+
+// Gateway is an S3 service inside the test process, on a directory of its own.
+type Gateway struct {
+	// Root holds one directory per bucket: tests reach behind the service.
+	Root    string
+	address string
+	buckets int
+}
+
+const (
+	accessKey = "storetest"
+	secretKey = "storetest-secret"
+)
+
+// StartGateway starts the gateway and stops it when the test ends. There can be
+// only one in a process, so tests that use it must not run in parallel; and it
+// works from its root as the current directory, so until the test ends relative
+// paths mean something else.
+func StartGateway(t testing.TB) *Gateway {
+	t.Helper()
+	cwd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var storer meta.MetadataStorer = meta.XattrMeta{}
+	var opts posix.PosixOpts
+	if err := (meta.XattrMeta{}).Test(root); err != nil { // no extended attributes on this file system
+		opts.SideCarDir = filepath.Join(dir, "meta")
+		if err := os.Mkdir(opts.SideCarDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if storer, err = meta.NewSideCar(opts.SideCarDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	be, err := posix.New(root, storer, opts)
+	if err != nil {
+		t.Fatalf("gateway: %v", err)
+	}
+	g := &Gateway{Root: root, address: freeAddress(t)}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	// Without keep-alive: the gateway may otherwise take 10 seconds to stop,
+	// waiting for connections that are closed already.
+	go func() {
+		stopped <- embedgw.RunVersityGW(ctx, be, &embedgw.Config{
+			RootUserAccess: accessKey, RootUserSecret: secretKey,
+			Ports: []string{g.address}, MaxConnections: 256, MaxRequests: 256, MultipartMaxParts: 10_000,
+			Quiet: true,
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Errorf("gateway: %v", err)
+		}
+		if err := os.Chdir(cwd); err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", g.address)
+		if err == nil {
+			conn.Close()
+			return g
+		}
+		select {
+		case err := <-stopped:
+			stopped <- err
+			t.Fatalf("gateway stopped: %v", err)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("gateway does not listen: %v", err)
+		}
+	}
+}
+
+func freeAddress(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// URL is the endpoint.
+func (g *Gateway) URL() string { return "http://" + g.address }
+
+// Config returns settings for a new, not yet created bucket.
+func (g *Gateway) Config() artifacts.S3Config {
+	g.buckets++
+	return artifacts.S3Config{
+		Bucket: fmt.Sprintf("bucket-%d", g.buckets), Endpoint: g.URL(), Region: "us-east-1",
+		PathStyle: true, AccessKey: accessKey, SecretKey: secretKey,
+	}
+}
+
+// Open returns a backend on the bucket of c and creates the bucket.
+func (g *Gateway) Open(t testing.TB, c artifacts.S3Config) *artifacts.S3 {
+	t.Helper()
+	b, err := artifacts.OpenS3(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	if err := b.EnsureBucket(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
