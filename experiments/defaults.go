@@ -1,0 +1,59 @@
+package experiments
+
+// Defaults is the experiment a YAML file is read onto: the paper's values
+// (section 6.1, appendix D.1, Table 7 for Qwen2.5-7B) where it gives them.
+// Name, corpus.source and the backbone have no default.
+func Defaults() Experiment {
+	training := Training{
+		Epochs: 3, BatchSize: 32,
+		Schedule: ScheduleCosine, WarmupRatio: 0.1, MaxGradNorm: 1,
+	}
+	dpo := training
+	dpo.Epochs = 1
+	return Experiment{
+		Seed:   42,
+		Engine: EngineAuto,
+		Corpus: Corpus{Split: Split{Seed: 42, Ratio: [3]int{8, 1, 1}}},
+		Backbone: Backbone{
+			Prompts: PromptsFull,
+		},
+		LoRA: LoRA{Rank: 16, Alpha: 16, Dropout: 0.05, Targets: LoRATargets()},
+		SFT:  SFT{Training: training, LearningRate: 1e-5},
+		Mining: Mining{
+			Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128,
+			Samples: Samples{VM: 1, SP: 1, RG: 4},
+		},
+		DPO: DPO{
+			Training: dpo,
+			Loss:     LossDPO,
+			Roles: DPORoles{
+				VM: DPORole{LearningRate: 7e-7, Beta: 0.2},
+				SP: DPORole{LearningRate: 5e-8, Beta: 0.5},
+				RG: DPORole{LearningRate: 7e-7, Beta: 0.2},
+			},
+			PairSets: []PairSet{PairsAll},
+		},
+		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128},
+		Judge:      Judge{Kind: JudgeOffline, Samples: 0, Concurrency: 4},
+		Paradigms:  Paradigms(),
+		Methods:    Methods(),
+		Packing:    PackTree,
+		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
+		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
+	}
+}
+
+// defaultTiny fills what a `tiny:` block leaves out.
+func defaultTiny() Tiny {
+	return Tiny{
+		VocabSize: 4096, HiddenSize: 128, Layers: 4, Heads: 4, KVHeads: 2,
+		IntermediateSize: 344, MaxPositions: 512,
+		Pretrain: Pretrain{
+			Training: Training{
+				Epochs: 3, BatchSize: 16,
+				Schedule: ScheduleCosine, WarmupRatio: 0.05, WeightDecay: 0.1, MaxGradNorm: 1,
+			},
+			LearningRate: 2e-3,
+		},
+	}
+}

@@ -1,0 +1,295 @@
+package experiments
+
+// Experiment is one YAML file: what to train, mine, generate and judge, on
+// which corpus, with which hyperparameters. Defaults gives every field that
+// has one; Validate lists all that is wrong.
+type Experiment struct {
+	// Name stands in reports and in run names: lower-case letters, digits, '.', '_' and '-'.
+	Name string `yaml:"name" json:"name"`
+	// Seed is the root of every random counter but the corpus split's.
+	Seed uint64 `yaml:"seed" json:"seed"`
+	// Engine computes the graphs.
+	Engine Engine `yaml:"engine" json:"engine"`
+
+	Corpus     Corpus     `yaml:"corpus" json:"corpus"`
+	Backbone   Backbone   `yaml:"backbone" json:"backbone"`
+	LoRA       LoRA       `yaml:"lora" json:"lora"`
+	SFT        SFT        `yaml:"sft" json:"sft"`
+	Mining     Mining     `yaml:"mining" json:"mining"`
+	DPO        DPO        `yaml:"dpo" json:"dpo"`
+	Generation Generation `yaml:"generation" json:"generation"`
+	Judge      Judge      `yaml:"judge" json:"judge"`
+
+	// Paradigms and Methods span the rows of Table 3 that are run.
+	Paradigms []Paradigm `yaml:"paradigms" json:"paradigms"`
+	Methods   []Method   `yaml:"methods" json:"methods"`
+
+	// Packing says how sequences become kernel batches.
+	Packing    Packing    `yaml:"packing" json:"packing"`
+	Limits     Limits     `yaml:"limits" json:"limits"`
+	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
+}
+
+// Corpus says where the dialogues come from and how they are split.
+type Corpus struct {
+	// Source is "demo", "esconv", a JSON file in ESConv's format, or a
+	// directory with train.json, valid.json and test.json. A relative path
+	// is relative to the working directory.
+	Source string `yaml:"source" json:"source"`
+	// Split divides a single file; a directory is already divided.
+	Split Split `yaml:"split" json:"split"`
+	// MaxDialogues keeps at most this many dialogues of each split, the first
+	// ones; 0 keeps all.
+	MaxDialogues int `yaml:"max_dialogues" json:"max_dialogues"`
+}
+
+// Split divides the dialogues of one file into train, valid and test.
+type Split struct {
+	// Seed of the shuffle; apart from the experiment's, so that several seeds
+	// train on one split.
+	Seed uint64 `yaml:"seed" json:"seed"`
+	// Ratio of train : valid : test: the paper's 8:1:1. Any other division
+	// comes from Index or from a directory.
+	Ratio [3]int `yaml:"ratio" json:"ratio"`
+	// Index is a JSON file with the dialogues' indices per split; it replaces
+	// Seed and Ratio. Empty: none.
+	Index string `yaml:"index" json:"index"`
+}
+
+// Backbone is the base language model: a Hugging Face checkpoint (Path) or a
+// Llama that is pretrained here (Tiny). Exactly one of the two.
+type Backbone struct {
+	// Name of the backbone in reports; the paper's names find the paper's figures.
+	Name string `yaml:"name" json:"name"`
+	// Path of a directory with config.json, tokenizer.json and safetensors;
+	// a relative one is looked up in the working directory, then under
+	// $ESCLAB_MODELS.
+	Path string `yaml:"path" json:"path"`
+	// Tiny describes a Llama to train from nothing on the train split.
+	Tiny *Tiny `yaml:"tiny" json:"tiny"`
+	// Prompts is the wording of the system prompts.
+	Prompts Prompts `yaml:"prompts" json:"prompts"`
+}
+
+// Tiny is the shape of a small Llama and how it is pretrained.
+type Tiny struct {
+	VocabSize        int `yaml:"vocab_size" json:"vocab_size"`               // BPE tokens, specials included
+	HiddenSize       int `yaml:"hidden_size" json:"hidden_size"`             // width of the residual stream
+	Layers           int `yaml:"layers" json:"layers"`                       // transformer blocks
+	Heads            int `yaml:"heads" json:"heads"`                         // query heads; head size = hidden_size / heads, even
+	KVHeads          int `yaml:"kv_heads" json:"kv_heads"`                   // key and value heads; divides heads
+	IntermediateSize int `yaml:"intermediate_size" json:"intermediate_size"` // width of the gated MLP
+	MaxPositions     int `yaml:"max_positions" json:"max_positions"`         // longest sequence in tokens
+
+	Pretrain Pretrain `yaml:"pretrain" json:"pretrain"`
+}
+
+// Parameters counts the weights of the model, embeddings tied.
+func (t Tiny) Parameters() int {
+	head := 0
+	if t.Heads > 0 {
+		head = t.HiddenSize / t.Heads
+	}
+	attention := 2*t.HiddenSize*t.Heads*head + 2*t.HiddenSize*t.KVHeads*head
+	mlp := 3 * t.HiddenSize * t.IntermediateSize
+	return t.VocabSize*t.HiddenSize + t.Layers*(attention+mlp+2*t.HiddenSize) + t.HiddenSize
+}
+
+// Training is what every training stage says about its optimizer (AdamW).
+type Training struct {
+	Epochs      int      `yaml:"epochs" json:"epochs"`               // passes over the data
+	MaxSteps    int      `yaml:"max_steps" json:"max_steps"`         // stop after so many optimizer steps; 0: after the epochs
+	BatchSize   int      `yaml:"batch_size" json:"batch_size"`       // sequences (SFT) or pairs (DPO) per optimizer step
+	Schedule    Schedule `yaml:"schedule" json:"schedule"`           // learning rate after the warm-up
+	WarmupRatio float64  `yaml:"warmup_ratio" json:"warmup_ratio"`   // share of the steps with a rising learning rate
+	WeightDecay float64  `yaml:"weight_decay" json:"weight_decay"`   // decoupled, on matrices alone
+	MaxGradNorm float64  `yaml:"max_grad_norm" json:"max_grad_norm"` // global-norm clipping; 0: none
+}
+
+// Pretrain trains a tiny backbone's every weight on the train split.
+type Pretrain struct {
+	Training     `yaml:",inline"`
+	LearningRate float64 `yaml:"learning_rate" json:"learning_rate"`
+}
+
+// LoRA is the adapter that SFT and DPO train (appendix D.1).
+type LoRA struct {
+	Rank    int      `yaml:"rank" json:"rank"`
+	Alpha   float64  `yaml:"alpha" json:"alpha"`     // scale = alpha / rank, or alpha / sqrt(rank) with rslora
+	Dropout float64  `yaml:"dropout" json:"dropout"` // on the adapter's input, while training
+	Targets []string `yaml:"targets" json:"targets"` // linear layers by their Hugging Face names
+	RSLoRA  bool     `yaml:"rslora" json:"rslora"`
+}
+
+// SFT is supervised fine-tuning, the loss on the assistant's tokens alone
+// (equations 3 and 4).
+type SFT struct {
+	Training     `yaml:",inline"`
+	LearningRate float64  `yaml:"learning_rate" json:"learning_rate"`
+	Roles        SFTRoles `yaml:"roles" json:"roles"`
+}
+
+// SFTRoles holds what differs per role.
+type SFTRoles struct {
+	VM SFTOverride `yaml:"vm" json:"vm"`
+	SP SFTOverride `yaml:"sp" json:"sp"`
+	RG SFTOverride `yaml:"rg" json:"rg"`
+}
+
+// SFTOverride replaces SFT's values for one role; 0 keeps them.
+type SFTOverride struct {
+	Epochs       int     `yaml:"epochs" json:"epochs"`
+	LearningRate float64 `yaml:"learning_rate" json:"learning_rate"`
+	BatchSize    int     `yaml:"batch_size" json:"batch_size"`
+}
+
+// For resolves a role's overrides: the result has none left.
+func (s SFT) For(r Role) SFT {
+	var o SFTOverride
+	switch r {
+	case VM:
+		o = s.Roles.VM
+	case SP:
+		o = s.Roles.SP
+	case RG:
+		o = s.Roles.RG
+	}
+	s.Roles = SFTRoles{}
+	if o.Epochs != 0 {
+		s.Epochs = o.Epochs
+	}
+	if o.LearningRate != 0 {
+		s.LearningRate = o.LearningRate
+	}
+	if o.BatchSize != 0 {
+		s.BatchSize = o.BatchSize
+	}
+	return s
+}
+
+// Mining is Inferential Preference Mining (section 4.1): the SFT models answer
+// the train split, and what goes wrong becomes the rejected side of a pair.
+type Mining struct {
+	Temperature  float64 `yaml:"temperature" json:"temperature"`
+	TopP         float64 `yaml:"top_p" json:"top_p"`
+	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
+	// Samples drawn per turn and role.
+	Samples Samples `yaml:"samples" json:"samples"`
+	// MaxTurns mines at most this many train turns, drawn by the seed; 0: all.
+	MaxTurns int `yaml:"max_turns" json:"max_turns"`
+	// Caps keep at most so many pairs.
+	Caps ErrorCaps `yaml:"caps" json:"caps"`
+}
+
+// Samples counts the samples per turn of each role.
+type Samples struct {
+	VM int `yaml:"vm" json:"vm"`
+	SP int `yaml:"sp" json:"sp"`
+	RG int `yaml:"rg" json:"rg"`
+}
+
+// For gives the role's number.
+func (s Samples) For(r Role) int {
+	switch r {
+	case VM:
+		return s.VM
+	case SP:
+		return s.SP
+	case RG:
+		return s.RG
+	}
+	return 0
+}
+
+// ErrorCaps bounds the pairs of a turn, and of each psychological error that
+// makes pairs (emotion misread is counted alone); 0 is no bound.
+type ErrorCaps struct {
+	PerTurn           int `yaml:"per_turn" json:"per_turn"`
+	StrategyMismatch  int `yaml:"strategy_mismatch" json:"strategy_mismatch"`
+	LackOfEmpathy     int `yaml:"lack_of_empathy" json:"lack_of_empathy"`
+	EarlyEmotionShift int `yaml:"early_emotion_shift" json:"early_emotion_shift"`
+	TemplateResponse  int `yaml:"template_response" json:"template_response"`
+}
+
+// DPO is preference optimisation; the reference is always the SFT model.
+type DPO struct {
+	Training `yaml:",inline"`
+	Loss     Loss `yaml:"loss" json:"loss"`
+	// LabelSmoothing is the assumed share of swapped pairs (loss dpo alone), below 0.5.
+	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing"`
+	// SimPOGamma is the target margin of loss simpo.
+	SimPOGamma float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
+	// Roles holds each role's learning rate and beta (Table 7).
+	Roles DPORoles `yaml:"roles" json:"roles"`
+	// PairSets trains the vanilla model once on each of these sets (Table 5).
+	PairSets []PairSet `yaml:"pair_sets" json:"pair_sets"`
+}
+
+// DPORoles holds what Table 7 gives per role.
+type DPORoles struct {
+	VM DPORole `yaml:"vm" json:"vm"`
+	SP DPORole `yaml:"sp" json:"sp"`
+	RG DPORole `yaml:"rg" json:"rg"`
+}
+
+// For gives the role's values.
+func (d DPORoles) For(r Role) DPORole {
+	switch r {
+	case VM:
+		return d.VM
+	case SP:
+		return d.SP
+	case RG:
+		return d.RG
+	}
+	return DPORole{}
+}
+
+// DPORole is one row of Table 7.
+type DPORole struct {
+	LearningRate float64 `yaml:"learning_rate" json:"learning_rate"`
+	Beta         float64 `yaml:"beta" json:"beta"` // strength of the tie to the reference
+}
+
+// Generation writes one reply per turn of the test split.
+type Generation struct {
+	Greedy       bool    `yaml:"greedy" json:"greedy"` // the likeliest token; temperature and top_p are then unused
+	Temperature  float64 `yaml:"temperature" json:"temperature"`
+	TopP         float64 `yaml:"top_p" json:"top_p"`
+	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
+	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+}
+
+// Judge scores replies and, in mining, labels psychological errors.
+type Judge struct {
+	Kind JudgeKind `yaml:"kind" json:"kind"`
+	// Samples judged per generation, drawn by the seed; 0: all.
+	Samples int `yaml:"samples" json:"samples"`
+	// Model, BaseURL, APIKeyEnv and Temperature belong to kind openai.
+	Model       string  `yaml:"model" json:"model"`
+	BaseURL     string  `yaml:"base_url" json:"base_url"`
+	APIKeyEnv   string  `yaml:"api_key_env" json:"api_key_env"` // name of the environment variable, never the key
+	Temperature float64 `yaml:"temperature" json:"temperature"`
+	Concurrency int     `yaml:"concurrency" json:"concurrency"` // requests in flight; no part of the fingerprint
+}
+
+// Limits bound sequences and batches.
+type Limits struct {
+	// MaxTokens of one sequence, answer included.
+	MaxTokens int `yaml:"max_tokens" json:"max_tokens"`
+	// Longer says what happens to a longer one.
+	Longer Longer `yaml:"longer" json:"longer"`
+	// PackTokens bounds the tokens of one packed batch, and with it the
+	// memory; an optimizer step adds up as many as it needs.
+	PackTokens int `yaml:"pack_tokens" json:"pack_tokens"`
+	// DecodeBatch is how many replies are decoded side by side.
+	DecodeBatch int `yaml:"decode_batch" json:"decode_batch"`
+}
+
+// Checkpoint says how often an unfinished stage saves its state. It changes no
+// result and is no part of any fingerprint.
+type Checkpoint struct {
+	EverySteps   int `yaml:"every_steps" json:"every_steps"`     // 0: not by steps
+	EverySeconds int `yaml:"every_seconds" json:"every_seconds"` // 0: not by time
+	Keep         int `yaml:"keep" json:"keep"`                   // newest checkpoints kept per stage
+}

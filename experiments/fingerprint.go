@@ -1,0 +1,87 @@
+package experiments
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+)
+
+// Fingerprints fills Stage.Fingerprint for stages in topological order.
+//
+// A fingerprint is the SHA-256 of the canonical JSON of kind, version,
+// parameters and the fingerprints of the inputs by name. An input's
+// fingerprint stands for the digest of its artifact: a stage is a pure
+// function, so the one determines the other, and in exchange the whole plan is
+// known before anything has run, which is what lets a run say beforehand what
+// it will reuse, and lets two runs share a stage neither has begun.
+//
+// A stage that rests on a source file that was not there has no fingerprint,
+// and neither has what follows from it.
+func Fingerprints(stages []Stage) error {
+	done := make(map[string]string, len(stages))
+	for i := range stages {
+		s := &stages[i]
+		s.Fingerprint = ""
+		inputs := make(map[string]string, len(s.Inputs))
+		known := sourcesKnown(*s)
+		for input, name := range s.Inputs {
+			f, ok := done[name]
+			if !ok {
+				return fmt.Errorf("stage %s: input %s is %q: %w", s.Name, input, name, errNoStage)
+			}
+			known = known && f != ""
+			inputs[input] = f
+		}
+		if _, twice := done[s.Name]; twice {
+			return fmt.Errorf("stage %s: planned twice", s.Name)
+		}
+		if known {
+			f, err := fingerprint(*s, inputs)
+			if err != nil {
+				return fmt.Errorf("stage %s: fingerprint: %w", s.Name, err)
+			}
+			s.Fingerprint = f
+		}
+		done[s.Name] = s.Fingerprint
+	}
+	return nil
+}
+
+func fingerprint(s Stage, inputs map[string]string) (string, error) {
+	raw, err := Canonical(struct {
+		Kind    Kind              `json:"kind"`
+		Version int               `json:"version"`
+		Params  json.RawMessage   `json:"params"`
+		Inputs  map[string]string `json:"inputs"`
+	}{s.Kind, s.Version, s.Params, inputs})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// sourcesKnown says whether every source file of the stage has a digest.
+func sourcesKnown(s Stage) bool {
+	var p struct {
+		Files      []FileDigest `json:"files"`
+		SplitIndex *FileDigest  `json:"split_index"`
+	}
+	if s.Kind != KindCorpus && s.Kind != KindBase {
+		return true
+	}
+	if err := json.Unmarshal(s.Params, &p); err != nil {
+		return false
+	}
+	files := p.Files
+	if p.SplitIndex != nil && p.SplitIndex.Name != "" {
+		files = append(files, *p.SplitIndex)
+	}
+	for _, f := range files {
+		if f.SHA256 == "" {
+			return false
+		}
+	}
+	return true
+}

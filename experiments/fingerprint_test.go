@@ -1,0 +1,298 @@
+package experiments
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write testdata/fingerprints.txt anew")
+
+// TestGoldenFingerprints: the presets' fingerprints on made-up sources. A
+// difference means that finished stages out there would run again: where that
+// is intended, `go test ./experiments -run Golden -update`.
+func TestGoldenFingerprints(t *testing.T) {
+	const file = "testdata/fingerprints.txt"
+	var got bytes.Buffer
+	for _, name := range Presets() {
+		for _, s := range mustPlan(t, name) {
+			fmt.Fprintf(&got, "%-12s %-26s %s\n", name, s.Name, s.Fingerprint)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gotLines, wantLines := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(gotLines), len(wantLines)) {
+		g, w := at(gotLines, i), at(wantLines, i)
+		if g != w {
+			t.Fatalf("line %d is\n%s\nand was\n%s\nIf finished stages shall run again: go test ./experiments -run Golden -update", i+1, g, w)
+		}
+	}
+}
+
+func at(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
+}
+
+// TestWhatChangesWhat changes every key of an experiment once and compares the
+// stages whose fingerprints change with those named here (a name, or a prefix
+// that ends in "/") and what follows from them. Nothing else may change.
+func TestWhatChangesWhat(t *testing.T) {
+	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
+	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "judge/", "report"}
+	adapter := []string{"sft/", "dpo/"}
+	labelled := []string{"mine/vm", "mine/rg", "judge/"}
+	cases := map[string]struct {
+		value   string
+		changes []string
+	}{
+		"name":                            {"other", []string{"report"}},
+		"seed":                            {"7", seeded},
+		"engine":                          {"go", append(kernel, "report")},
+		"corpus.source":                   {"other.json", []string{"corpus"}},
+		"corpus.split.seed":               {"7", []string{"corpus"}},
+		"corpus.split.index":              {"index.json", []string{"corpus"}},
+		"corpus.split.ratio":              {"", nil}, // one value alone is valid
+		"corpus.max_dialogues":            {"5", []string{"corpus"}},
+		"backbone.name":                   {"my-llama", []string{"report"}},
+		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
+		"backbone.prompts":                {"full", kernel},
+		"lora.rank":                       {"8", adapter},
+		"lora.alpha":                      {"32", adapter},
+		"lora.dropout":                    {"0", adapter},
+		"lora.targets":                    {"q_proj,v_proj", adapter},
+		"lora.rslora":                     {"true", adapter},
+		"sft.roles.vm.epochs":             {"9", []string{"sft/vm"}},
+		"sft.roles.sp.learning_rate":      {"0.5", []string{"sft/sp"}},
+		"sft.roles.rg.batch_size":         {"5", []string{"sft/rg"}},
+		"mining.temperature":              {"0.9", []string{"mine/"}},
+		"mining.top_p":                    {"0.5", []string{"mine/"}},
+		"mining.max_new_tokens":           {"7", []string{"mine/"}},
+		"mining.samples.vm":               {"9", []string{"mine/vm"}},
+		"mining.samples.sp":               {"9", []string{"mine/sp"}},
+		"mining.samples.rg":               {"9", []string{"mine/rg"}},
+		"mining.max_turns":                {"77", []string{"mine/"}},
+		"mining.caps.per_turn":            {"3", []string{"mine/"}},
+		"mining.caps.strategy_mismatch":   {"3", []string{"mine/vm", "mine/sp"}},
+		"mining.caps.lack_of_empathy":     {"3", []string{"mine/vm", "mine/rg"}},
+		"mining.caps.template_response":   {"3", []string{"mine/vm", "mine/rg"}},
+		"dpo.loss":                        {"ipo", []string{"dpo/"}},
+		"dpo.label_smoothing":             {"0.1", []string{"dpo/"}},
+		"dpo.simpo_gamma":                 {"", nil}, // with loss simpo: TestSimPO
+		"dpo.roles.vm.beta":               {"0.7", []string{"dpo/vm/all"}},
+		"dpo.roles.sp.beta":               {"0.7", []string{"dpo/sp"}},
+		"dpo.roles.rg.beta":               {"0.7", []string{"dpo/rg"}},
+		"dpo.roles.vm.learning_rate":      {"0.7", []string{"dpo/vm/all"}},
+		"dpo.pair_sets":                   {"", nil}, // other stages: TestPlanStages
+		"generation.greedy":               {"true", []string{"generate/"}},
+		"generation.temperature":          {"0.1", []string{"generate/"}},
+		"generation.top_p":                {"0.1", []string{"generate/"}},
+		"generation.max_new_tokens":       {"9", []string{"generate/"}},
+		"generation.max_turns":            {"9", []string{"generate/"}},
+		"judge.kind":                      {"offline", labelled},
+		"judge.samples":                   {"9", []string{"judge/"}},
+		"judge.model":                     {"other", labelled},
+		"judge.base_url":                  {"http://elsewhere/v1", labelled},
+		"judge.temperature":               {"0.5", labelled},
+		"judge.api_key_env":               {"OTHER", nil},
+		"judge.concurrency":               {"9", nil},
+		"paradigms":                       {"", nil}, // other stages: TestPlanStages
+		"methods":                         {"", nil},
+		"packing":                         {"none", kernel},
+		"limits.max_tokens":               {"500", kernel},
+		"limits.longer":                   {"skip", kernel},
+		"limits.pack_tokens":              {"9999", kernel},
+		"limits.decode_batch":             {"3", []string{"mine/", "generate/"}},
+		"checkpoint.every_steps":          {"3", nil},
+		"checkpoint.every_seconds":        {"3", nil},
+		"checkpoint.keep":                 {"3", nil},
+		"backbone.tiny.layers":            {"2", []string{"base"}},
+		"backbone.tiny.heads":             {"8", []string{"base"}},
+		"backbone.tiny.kv_heads":          {"4", []string{"base"}},
+		"mining.caps.early_emotion_shift": {"3", []string{"mine/vm", "mine/rg"}},
+	}
+	training := map[string]string{"epochs": "11", "max_steps": "11", "batch_size": "11", "schedule": "linear",
+		"warmup_ratio": "0.33", "weight_decay": "0.33", "max_grad_norm": "0.33", "learning_rate": "0.33"}
+
+	judged := []string{"judge.kind=openai", "judge.model=m", "judge.base_url=https://a.example/v1", "judge.samples=50"}
+	host := paperHost()
+	extra := fakeHost(map[string]string{"other.json": "other", "index.json": "{}"}, nil)
+	host.Open, host.Stat = extra.Open, extra.Stat
+	plan := func(sets ...string) map[string]Stage {
+		exp := mustLoad(t, "demo", append(slices.Clone(judged), sets...)...)
+		sources, err := SourceDigests(exp, host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stages, err := Plan(exp, sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byName := map[string]Stage{}
+		for _, s := range stages {
+			byName[s.Name] = s
+		}
+		return byName
+	}
+	before := plan()
+
+	for _, key := range Keys() {
+		c, ok := cases[key]
+		if !ok { // the shared training block, and whatever of tiny is not listed
+			block, last := key[:strings.LastIndex(key, ".")+1], key[strings.LastIndex(key, ".")+1:]
+			switch {
+			case block == "sft.":
+				c.changes = []string{"sft/"}
+			case block == "dpo.":
+				c.changes = []string{"dpo/"}
+			case strings.HasPrefix(key, "backbone.tiny."):
+				c.changes = []string{"base"}
+			case strings.HasPrefix(key, "sft.roles."), strings.HasPrefix(key, "dpo.roles."):
+				role := strings.Split(key, ".")[2]
+				c.changes = []string{strings.Split(key, ".")[0] + "/" + role}
+				if role == "vm" && strings.HasPrefix(key, "dpo.") {
+					c.changes = []string{"dpo/vm/all"}
+				}
+			default:
+				t.Errorf("nothing says what %s changes", key)
+				continue
+			}
+			c.value = training[last]
+			if strings.HasPrefix(key, "backbone.tiny.") && c.value == "" {
+				c.value = "640"
+			}
+		}
+		if c.value == "" {
+			continue
+		}
+		after := plan(key + "=" + c.value)
+		if len(after) != len(before) {
+			t.Errorf("%s: %d stages became %d", key, len(before), len(after))
+			continue
+		}
+		for name, s := range before {
+			want := changes(before, name, c.changes)
+			if got := s.Fingerprint != after[name].Fingerprint; got != want {
+				t.Errorf("%s=%s: %s changed: %v, want %v", key, c.value, name, got, want)
+			}
+		}
+	}
+}
+
+// changes says whether a stage is among those named or rests on one.
+func changes(stages map[string]Stage, name string, named []string) bool {
+	for _, n := range named {
+		if name == n || strings.HasSuffix(n, "/") && strings.HasPrefix(name, n) {
+			return true
+		}
+	}
+	for _, in := range stages[name].Inputs {
+		if changes(stages, in, named) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestSharedAcrossExperiments: what two experiments have in common has one
+// fingerprint, whatever else they run and in whatever order they list it.
+func TestSharedAcrossExperiments(t *testing.T) {
+	all := mustPlan(t, "demo")
+	part := mustPlan(t, "demo", "name=other", "methods=dpo,sft", "paradigms=decoupled")
+	shared := 0
+	for _, s := range part {
+		if s.Name != "report" && s.Fingerprint != find(t, all, s.Name).Fingerprint {
+			t.Errorf("%s is not shared", s.Name)
+		}
+		shared++
+	}
+	if shared < 15 {
+		t.Errorf("only %d stages", shared)
+	}
+	reordered := mustPlan(t, "demo", "methods=dpo,base,sft", "paradigms=decoupled,vanilla")
+	for i, s := range all {
+		if s.Fingerprint != reordered[i].Fingerprint {
+			t.Errorf("the order of the lists changed %s", s.Name)
+		}
+	}
+}
+
+// TestVersionCounts: a higher code version of a kind changes that kind and what
+// follows, nothing before it.
+func TestVersionCounts(t *testing.T) {
+	stages := mustPlan(t, "demo", "paradigms=decoupled", "methods=sft,dpo")
+	bumped := slices.Clone(stages)
+	for i := range bumped {
+		if bumped[i].Kind == KindMine {
+			bumped[i].Version++
+		}
+	}
+	if err := Fingerprints(bumped); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range stages {
+		want := strings.HasPrefix(s.Name, "mine") || strings.HasPrefix(s.Name, "reference") || strings.HasPrefix(s.Name, "dpo") ||
+			strings.HasSuffix(s.Name, "decoupled/dpo") || s.Name == "report"
+		if got := s.Fingerprint != bumped[i].Fingerprint; got != want {
+			t.Errorf("%s changed: %v, want %v", s.Name, got, want)
+		}
+	}
+	for _, k := range Kinds() {
+		if Version(k) < 1 {
+			t.Errorf("%s has no version", k)
+		}
+	}
+}
+
+func TestSimPO(t *testing.T) {
+	a := mustPlan(t, "demo", "dpo.loss=simpo", "dpo.simpo_gamma=0.5")
+	b := mustPlan(t, "demo", "dpo.loss=simpo", "dpo.simpo_gamma=0.6")
+	if find(t, a, "dpo/sp").Fingerprint == find(t, b, "dpo/sp").Fingerprint {
+		t.Error("simpo_gamma changes nothing")
+	}
+	if find(t, a, "mine/sp").Fingerprint != find(t, b, "mine/sp").Fingerprint {
+		t.Error("simpo_gamma changes mining")
+	}
+}
+
+// TestFingerprintsRefuse: a list that is no DAG in topological order.
+func TestFingerprintsRefuse(t *testing.T) {
+	stages := mustPlan(t, "demo", "methods=base")
+	slices.Reverse(stages)
+	if err := Fingerprints(stages); !errors.Is(err, errNoStage) {
+		t.Errorf("out of order: %v", err)
+	}
+	twice := mustPlan(t, "demo", "methods=base")
+	if err := Fingerprints(append(twice, twice[0])); err == nil {
+		t.Error("a stage may be planned twice")
+	}
+}
+
+// TestCanonical: one byte sequence per value.
+func TestCanonical(t *testing.T) {
+	got, err := Canonical(struct {
+		B uint64            `json:"b"`
+		A map[string]string `json:"a"`
+		C float64
+		D []string
+	}{18446744073709551615, map[string]string{"z": "<&>", "y": ""}, 5e-8, []string{}})
+	if want := `{"C":5e-8,"D":[],"a":{"y":"","z":"<&>"},"b":18446744073709551615}`; err != nil || string(got) != want {
+		t.Errorf("got %s (%v), want %s", got, err, want)
+	}
+}

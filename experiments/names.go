@@ -1,0 +1,178 @@
+package experiments
+
+// Engine names what computes the GoMLX graphs.
+type Engine string
+
+const (
+	EngineAuto    Engine = "auto"     // the fastest that is there; a run records which
+	EngineGo      Engine = "go"       // GoMLX's Go backend with esclab's kernels
+	EngineONNX    Engine = "onnx"     // ONNX Runtime on the CPU
+	EngineXLACUDA Engine = "xla:cuda" // XLA on an NVIDIA GPU
+	EngineXLACPU  Engine = "xla:cpu"  // XLA on the CPU
+)
+
+// Engines lists every engine in the order of the documentation.
+func Engines() []Engine {
+	return []Engine{EngineAuto, EngineGo, EngineONNX, EngineXLACUDA, EngineXLACPU}
+}
+
+// Role is one of the three models the paper trains.
+type Role string
+
+const (
+	VM Role = "vm" // vanilla model: writes "[strategy] response"
+	SP Role = "sp" // strategy planner: context to strategy
+	RG Role = "rg" // response generator: context and strategy to response
+)
+
+// Roles lists the roles in the order the DAG plans them.
+func Roles() []Role { return []Role{VM, SP, RG} }
+
+// Paradigm says how a reply is produced.
+type Paradigm string
+
+const (
+	Vanilla   Paradigm = "vanilla"   // one model (VM)
+	Decoupled Paradigm = "decoupled" // SP, then RG given SP's strategy
+)
+
+// Paradigms lists the paradigms in Table 3's order.
+func Paradigms() []Paradigm { return []Paradigm{Vanilla, Decoupled} }
+
+// Roles says which trained roles the paradigm's models play.
+func (p Paradigm) Roles() []Role {
+	switch p {
+	case Vanilla:
+		return []Role{VM}
+	case Decoupled:
+		return []Role{SP, RG}
+	}
+	return nil
+}
+
+// Method says how a paradigm's models were obtained.
+type Method string
+
+const (
+	MethodBase Method = "base" // the backbone as it is
+	MethodSFT  Method = "sft"  // supervised fine-tuning with LoRA
+	MethodDPO  Method = "dpo"  // preference optimisation on top of SFT
+
+	// Known from Table 3, not yet runnable: Validate says so.
+	MethodDirectRefine Method = "direct-refine"
+	MethodSelfRefine   Method = "self-refine"
+	MethodEmotionCoT   Method = "emotion-cot"
+)
+
+// Methods lists the methods that run, in Table 3's order.
+func Methods() []Method { return []Method{MethodBase, MethodSFT, MethodDPO} }
+
+// LaterMethods lists the methods of Table 3 that are known and do not run yet.
+func LaterMethods() []Method {
+	return []Method{MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT}
+}
+
+// PairSet selects the mined vanilla pairs by what is negative in the rejected
+// side: its strategy (ns), its response (nr), or both (section 3.2, Table 5).
+type PairSet string
+
+const (
+	PairsAll  PairSet = "all"
+	PairsNsNr PairSet = "nsnr"
+	PairsPsNr PairSet = "psnr"
+	PairsNsPr PairSet = "nspr"
+)
+
+// PairSets lists the pair sets with the union first.
+func PairSets() []PairSet { return []PairSet{PairsAll, PairsNsNr, PairsPsNr, PairsNsPr} }
+
+// Loss is a preference loss.
+type Loss string
+
+const (
+	LossDPO   Loss = "dpo"   // equations 5 and 6
+	LossIPO   Loss = "ipo"   // Azar et al. 2023
+	LossSimPO Loss = "simpo" // Meng et al. 2024: no reference model
+
+	// Known, not yet runnable: Validate says so.
+	LossKTO Loss = "kto" // Ethayarajh et al. 2024
+)
+
+// Losses lists the preference losses that run.
+func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO} }
+
+// NeedsReference says whether the loss compares with the SFT model's
+// log-probabilities; SimPO does not.
+func (l Loss) NeedsReference() bool { return l != LossSimPO }
+
+// Schedule is the shape of the learning rate after the warm-up.
+type Schedule string
+
+const (
+	ScheduleCosine   Schedule = "cosine"
+	ScheduleLinear   Schedule = "linear"
+	ScheduleConstant Schedule = "constant"
+)
+
+// Schedules lists the schedules.
+func Schedules() []Schedule {
+	return []Schedule{ScheduleCosine, ScheduleLinear, ScheduleConstant}
+}
+
+// Prompts selects the wording of the system prompts.
+type Prompts string
+
+const (
+	PromptsFull Prompts = "full" // the authors' prompts, for instruction-tuned backbones
+	PromptsTiny Prompts = "tiny" // a few words, for models whose context is short
+)
+
+// PromptSets lists the prompt wordings.
+func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
+
+// Packing says how token sequences become kernel batches.
+type Packing string
+
+const (
+	PackTree Packing = "tree" // shared prefixes are computed once
+	PackNone Packing = "none" // every sequence on its own: the same loss, slower
+)
+
+// Packings lists the packings.
+func Packings() []Packing { return []Packing{PackTree, PackNone} }
+
+// Longer says what happens to a sequence of more than limits.max_tokens.
+// Generation always trims, because every test turn needs a prediction.
+type Longer string
+
+const (
+	LongerTrim Longer = "trim" // drop the oldest messages after the system prompt until it fits
+	LongerSkip Longer = "skip" // leave the sequence out and count it
+	LongerFail Longer = "fail" // stop the stage with an error that names dialogue and turn
+)
+
+// Longers lists the treatments of long sequences.
+func Longers() []Longer { return []Longer{LongerTrim, LongerSkip, LongerFail} }
+
+// JudgeKind says who scores replies and labels psychological errors.
+type JudgeKind string
+
+const (
+	JudgeOffline JudgeKind = "offline" // deterministic rules, no network
+	JudgeOpenAI  JudgeKind = "openai"  // an OpenAI-compatible endpoint
+)
+
+// JudgeKinds lists the judges.
+func JudgeKinds() []JudgeKind { return []JudgeKind{JudgeOffline, JudgeOpenAI} }
+
+// LoRATargets lists the linear layers an adapter can sit on, by their Hugging
+// Face names.
+func LoRATargets() []string {
+	return []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+}
+
+// Values of corpus.source that are not paths.
+const (
+	SourceDemo   = "demo"   // the sample corpus in the binary
+	SourceESConv = "esconv" // the directory or file that $ESCLAB_ESCONV names
+)

@@ -1,0 +1,165 @@
+package experiments
+
+// Params is what one kind of stage needs to know besides its inputs. Only what
+// influences the stage's result is in here; what does not apply is zeroed, so
+// that it cannot change a fingerprint.
+type Params interface {
+	// Kind is the kind of stage the parameters belong to.
+	Kind() Kind
+}
+
+// FileDigest names one source file by content.
+type FileDigest struct {
+	Name   string `json:"name"`   // base name, not the path: moved data are the same data
+	SHA256 string `json:"sha256"` // lower-case hex; empty: the file was not there when planned
+	Bytes  int64  `json:"bytes"`
+}
+
+// CorpusLayout says how a corpus' files are to be read.
+type CorpusLayout string
+
+const (
+	LayoutFile  CorpusLayout = "file"  // one ESConv JSON file, to be split
+	LayoutSplit CorpusLayout = "split" // train.json, valid.json and test.json
+)
+
+// CorpusParams: dialogues in, splits out.
+type CorpusParams struct {
+	Layout CorpusLayout `json:"layout"`
+	Files  []FileDigest `json:"files"` // sorted by name
+	// SplitIndex is the digest of the index file; zero: none.
+	SplitIndex FileDigest `json:"split_index"`
+	// SplitSeed and SplitRatio are zero where the files or the index decide.
+	SplitSeed    uint64 `json:"split_seed"`
+	SplitRatio   [3]int `json:"split_ratio"`
+	MaxDialogues int    `json:"max_dialogues"` // of each split; 0: all
+}
+
+// Kernel is what every stage that runs a model has in common.
+type Kernel struct {
+	Engine     Engine  `json:"engine"` // as spelled in the experiment
+	Prompts    Prompts `json:"prompts"`
+	Packing    Packing `json:"packing"`
+	MaxTokens  int     `json:"max_tokens"`
+	Longer     Longer  `json:"longer"`
+	PackTokens int     `json:"pack_tokens"`
+}
+
+// BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).
+// Kernel and Seed are zero for an import.
+type BaseParams struct {
+	Kernel
+	Seed  uint64       `json:"seed"`
+	Files []FileDigest `json:"files"` // sorted by name; empty with Tiny
+	Tiny  *Tiny        `json:"tiny"`
+}
+
+// SFTParams trains one role's adapter.
+type SFTParams struct {
+	Kernel
+	Training
+	Role         Role    `json:"role"`
+	Seed         uint64  `json:"seed"`
+	LearningRate float64 `json:"learning_rate"`
+	LoRA         LoRA    `json:"lora"`
+}
+
+// Sampling says how replies are decoded.
+type Sampling struct {
+	Greedy       bool    `json:"greedy"`
+	Temperature  float64 `json:"temperature"` // zero when greedy
+	TopP         float64 `json:"top_p"`       // zero when greedy
+	MaxNewTokens int     `json:"max_new_tokens"`
+	DecodeBatch  int     `json:"decode_batch"`
+}
+
+// JudgeModel is who judges; all but Judge is zero for the offline judge.
+type JudgeModel struct {
+	Judge       JudgeKind `json:"judge"`
+	Model       string    `json:"model"`
+	BaseURL     string    `json:"base_url"`
+	Temperature float64   `json:"temperature"`
+}
+
+// MineParams draws samples from one role's SFT model on the train split and
+// routes what went wrong into pairs.
+type MineParams struct {
+	Kernel
+	Sampling
+	Role     Role       `json:"role"`
+	Seed     uint64     `json:"seed"`
+	Samples  int        `json:"samples"`   // per turn
+	MaxTurns int        `json:"max_turns"` // 0: all
+	Caps     ErrorCaps  `json:"caps"`
+	Judge    JudgeModel `json:"label_by"` // labels psychological errors; zero for sp, whose error is the strategy itself
+}
+
+// ReferenceParams computes the SFT model's log-probabilities of every mined
+// pair of one role, once for all losses, betas and pair sets.
+type ReferenceParams struct {
+	Kernel
+	Role Role `json:"role"`
+}
+
+// DPOParams trains one role's adapter further on its pairs.
+type DPOParams struct {
+	Kernel
+	Training
+	Role           Role    `json:"role"`
+	PairSet        PairSet `json:"pair_set"` // "all" for sp and rg
+	Seed           uint64  `json:"seed"`
+	LearningRate   float64 `json:"learning_rate"`
+	Loss           Loss    `json:"loss"`
+	Beta           float64 `json:"beta"`
+	LabelSmoothing float64 `json:"label_smoothing"`
+	SimPOGamma     float64 `json:"simpo_gamma"` // zero unless loss is simpo
+	LoRA           LoRA    `json:"lora"`
+}
+
+// GenerateParams writes a reply for each test turn with one system of Table 3.
+type GenerateParams struct {
+	Kernel
+	Sampling
+	Paradigm Paradigm `json:"paradigm"`
+	Method   Method   `json:"method"`
+	PairSet  PairSet  `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
+	Seed     uint64   `json:"seed"`     // zero when greedy and every turn is taken
+	MaxTurns int      `json:"max_turns"`
+}
+
+// ScoreParams: automatic metrics have none.
+type ScoreParams struct{}
+
+// JudgeParams scores a generation's replies.
+type JudgeParams struct {
+	JudgeModel
+	Samples int    `json:"samples"` // 0: all
+	Seed    uint64 `json:"seed"`    // zero when all are judged
+}
+
+// BiasParams: preference bias and strategy F1 have none.
+type BiasParams struct{}
+
+// ReportParams puts the results beside the paper's; only here does the
+// experiment's name count.
+type ReportParams struct {
+	Name      string     `json:"name"`
+	Backbone  string     `json:"backbone"`
+	Seed      uint64     `json:"seed"`
+	Engine    Engine     `json:"engine"`
+	Paradigms []Paradigm `json:"paradigms"` // in Table 3's order
+	Methods   []Method   `json:"methods"`   // in Table 3's order
+	PairSets  []PairSet  `json:"pair_sets"` // of the vanilla model's dpo; empty without
+}
+
+func (CorpusParams) Kind() Kind    { return KindCorpus }
+func (BaseParams) Kind() Kind      { return KindBase }
+func (SFTParams) Kind() Kind       { return KindSFT }
+func (MineParams) Kind() Kind      { return KindMine }
+func (ReferenceParams) Kind() Kind { return KindReference }
+func (DPOParams) Kind() Kind       { return KindDPO }
+func (GenerateParams) Kind() Kind  { return KindGenerate }
+func (ScoreParams) Kind() Kind     { return KindScore }
+func (JudgeParams) Kind() Kind     { return KindJudge }
+func (BiasParams) Kind() Kind      { return KindBias }
+func (ReportParams) Kind() Kind    { return KindReport }

@@ -1,0 +1,286 @@
+package experiments
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Plan lays out the experiment's DAG, in topological order and with
+// fingerprints. It plans only what the paradigms and methods need:
+//
+//	corpus ─► base ─► sft/ROLE ─► mine/ROLE ─► reference/ROLE ─► dpo/ROLE
+//	                     └───────────┴──► generate/PARADIGM/METHOD ─► score, judge, bias ─► report
+//
+// The vanilla model is trained once per pair set (dpo/vm/SET) on the log
+// probabilities of one reference/vm. generate/vanilla/dpo is the set "all";
+// other sets append theirs: generate/vanilla/dpo/nsnr.
+//
+// Plan validates the experiment first. Sources whose files are missing are
+// planned too, without fingerprints.
+func Plan(exp Experiment, sources Sources) ([]Stage, error) {
+	if err := exp.Validate(); err != nil {
+		return nil, err
+	}
+	p := &planner{exp: exp, sources: sources}
+	p.corpus()
+	p.base()
+	for _, role := range p.roles() {
+		p.train(role)
+	}
+	for _, paradigm := range p.paradigms() {
+		for _, method := range p.methods() {
+			p.evaluate(paradigm, method)
+		}
+	}
+	p.report()
+	if p.err != nil {
+		return nil, p.err
+	}
+	if err := Fingerprints(p.stages); err != nil {
+		return nil, err
+	}
+	return p.stages, nil
+}
+
+type planner struct {
+	exp     Experiment
+	sources Sources
+	stages  []Stage
+	err     error
+}
+
+func (p *planner) add(name string, params Params, queue Queue, inputs map[string]string) *Stage {
+	s, err := NewStage(name, params, queue, inputs)
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	p.stages = append(p.stages, s)
+	return &p.stages[len(p.stages)-1]
+}
+
+func (p *planner) corpus() {
+	c, src := p.exp.Corpus, p.sources.Corpus
+	params := CorpusParams{Layout: LayoutFile, Files: digests(src.Files), MaxDialogues: c.MaxDialogues}
+	switch {
+	case src.Directory:
+		params.Layout = LayoutSplit
+	case c.Split.Index != "":
+		params.SplitIndex = p.sources.SplitIndex
+	default:
+		params.SplitSeed, params.SplitRatio = c.Split.Seed, c.Split.Ratio
+	}
+	s := p.add("corpus", params, QueueControl, nil)
+	s.Source = src.Path
+	if params.SplitIndex != (FileDigest{}) {
+		s.SplitIndexSource = c.Split.Index
+	}
+}
+
+func (p *planner) base() {
+	b := p.exp.Backbone
+	if b.Tiny == nil {
+		params := BaseParams{Files: digests(p.sources.Checkpoint.Files)}
+		p.add("base", params, QueueControl, map[string]string{"corpus": "corpus"}).Source = p.sources.Checkpoint.Path
+		return
+	}
+	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
+	p.add("base", params, p.queue(), map[string]string{"corpus": "corpus"})
+}
+
+// train adds sft, mine, reference and dpo of one role, as far as the methods go.
+func (p *planner) train(role Role) {
+	if !p.has(MethodSFT) && !p.has(MethodDPO) {
+		return
+	}
+	sft := p.exp.SFT.For(role)
+	from := map[string]string{"corpus": "corpus", "base": "base"}
+	p.add(stageName(KindSFT, string(role)), SFTParams{
+		Kernel: p.kernel(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
+	}, p.queue(), from)
+	if !p.has(MethodDPO) {
+		return
+	}
+
+	from = with(from, "sft", stageName(KindSFT, string(role)))
+	m := p.exp.Mining
+	mine := MineParams{
+		Kernel: p.kernel(), Role: role, Seed: p.exp.Seed,
+		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
+		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
+	}
+	mine.Caps = m.Caps
+	switch role {
+	case SP: // its only error is the strategy itself: nothing to judge
+		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
+	case RG: // it is given the gold strategy
+		mine.Caps.StrategyMismatch = 0
+		mine.Judge = p.judgeModel()
+	case VM:
+		mine.Judge = p.judgeModel()
+	}
+	p.add(stageName(KindMine, string(role)), mine, p.queue(), from)
+
+	from = with(from, "mine", stageName(KindMine, string(role)))
+	d := p.exp.DPO
+	if d.Loss.NeedsReference() {
+		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, p.queue(), from)
+		from = with(from, "reference", stageName(KindReference, string(role)))
+	}
+	for _, set := range p.pairSets(role) {
+		params := DPOParams{
+			Kernel: p.kernel(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
+			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
+		}
+		if d.Loss == LossSimPO {
+			params.SimPOGamma = d.SimPOGamma
+		}
+		p.add(dpoName(role, set), params, p.queue(), from)
+	}
+}
+
+// evaluate adds the generation of one row of Table 3 and what scores it.
+func (p *planner) evaluate(paradigm Paradigm, method Method) {
+	sets := []PairSet{""}
+	if method == MethodDPO && paradigm == Vanilla {
+		sets = p.pairSets(VM)
+	}
+	for _, set := range sets {
+		from := map[string]string{"corpus": "corpus", "base": "base"}
+		for _, role := range paradigm.Roles() {
+			switch {
+			case method == MethodSFT:
+				from[string(role)] = stageName(KindSFT, string(role))
+			case method == MethodDPO && set != "":
+				from[string(role)] = dpoName(role, set)
+			case method == MethodDPO:
+				from[string(role)] = dpoName(role, PairsAll)
+			}
+		}
+		row := stageName(Kind(paradigm), string(method))
+		if set != "" && set != PairsAll {
+			row += "/" + string(set)
+		}
+		generate := "generate/" + row
+		g := p.exp.Generation
+		params := GenerateParams{
+			Kernel: p.kernel(), Paradigm: paradigm, Method: method, PairSet: set, MaxTurns: g.MaxTurns,
+			Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
+		}
+		if !g.Greedy {
+			params.Temperature, params.TopP = g.Temperature, g.TopP
+		}
+		if !g.Greedy || g.MaxTurns > 0 {
+			params.Seed = p.exp.Seed
+		}
+		p.add(generate, params, p.queue(), from)
+
+		scored := map[string]string{"generate": generate}
+		p.add("score/"+row, ScoreParams{}, QueueControl, scored)
+		judge := JudgeParams{JudgeModel: p.judgeModel(), Samples: p.exp.Judge.Samples}
+		if judge.Samples > 0 {
+			judge.Seed = p.exp.Seed
+		}
+		// Besides the replies: the contexts they answer, and the train split's
+		// wording, by which the offline judge knows stock phrases.
+		p.add("judge/"+row, judge, QueueControl, with(scored, "corpus", "corpus"))
+		p.add("bias/"+row, BiasParams{}, QueueControl, scored)
+	}
+}
+
+// report reads everything but the weights: the corpus and pairs for Tables 1
+// and 6, the training stages for their curves, the evaluations for Table 3.
+func (p *planner) report() {
+	from := make(map[string]string)
+	for _, s := range p.stages {
+		if s.Kind != KindReference {
+			from[s.Name] = s.Name
+		}
+	}
+	params := ReportParams{
+		Name: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed, Engine: p.exp.Engine,
+		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []PairSet{},
+	}
+	if p.has(MethodDPO) && slices.Contains(p.exp.Paradigms, Vanilla) {
+		params.PairSets = p.pairSets(VM)
+	}
+	p.add("report", params, QueueControl, from)
+}
+
+func (p *planner) kernel() Kernel {
+	e := p.exp
+	return Kernel{
+		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
+		MaxTokens: e.Limits.MaxTokens, Longer: e.Limits.Longer, PackTokens: e.Limits.PackTokens,
+	}
+}
+
+// queue of the stages that run a model. With engine auto the worker's best
+// device decides, so the stage goes where GPUs are; a machine without one
+// serves that class as well.
+func (p *planner) queue() Queue {
+	if p.exp.Engine == EngineXLACUDA || p.exp.Engine == EngineAuto {
+		return QueueGPU
+	}
+	return QueueCPU
+}
+
+func (p *planner) judgeModel() JudgeModel {
+	j := p.exp.Judge
+	if j.Kind == JudgeOffline {
+		return JudgeModel{Judge: j.Kind}
+	}
+	return JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+}
+
+func (p *planner) has(m Method) bool { return slices.Contains(p.exp.Methods, m) }
+
+// paradigms, methods, roles and pairSets come in the words' own order, so that
+// the order in the YAML file changes nothing.
+func (p *planner) paradigms() []Paradigm { return inOrder(Paradigms(), p.exp.Paradigms) }
+func (p *planner) methods() []Method     { return inOrder(Methods(), p.exp.Methods) }
+
+func (p *planner) roles() []Role {
+	var used []Role
+	for _, paradigm := range p.exp.Paradigms {
+		used = append(used, paradigm.Roles()...)
+	}
+	return inOrder(Roles(), used)
+}
+
+func (p *planner) pairSets(role Role) []PairSet {
+	if role != VM {
+		return []PairSet{PairsAll}
+	}
+	return inOrder(PairSets(), p.exp.DPO.PairSets)
+}
+
+func inOrder[T comparable](all, chosen []T) []T {
+	out := []T{}
+	for _, v := range all {
+		if slices.Contains(chosen, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
+
+func dpoName(role Role, set PairSet) string {
+	name := stageName(KindDPO, string(role))
+	if role == VM {
+		name += "/" + string(set)
+	}
+	return name
+}
+
+func with(m map[string]string, key, value string) map[string]string {
+	out := make(map[string]string, len(m)+1)
+	for k, v := range m {
+		out[k] = v
+	}
+	out[key] = value
+	return out
+}

@@ -1,0 +1,170 @@
+package experiments
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPlanStages: what is planned for which paradigms and methods, in order.
+func TestPlanStages(t *testing.T) {
+	evaluate := func(rows ...string) string {
+		var out []string
+		for _, r := range rows {
+			out = append(out, "generate/"+r, "score/"+r, "judge/"+r, "bias/"+r)
+		}
+		return strings.Join(out, " ")
+	}
+	for _, c := range []struct {
+		sets []string
+		want string
+	}{
+		{nil, "corpus base" +
+			" sft/vm mine/vm reference/vm dpo/vm/all" +
+			" sft/sp mine/sp reference/sp dpo/sp" +
+			" sft/rg mine/rg reference/rg dpo/rg " +
+			evaluate("vanilla/base", "vanilla/sft", "vanilla/dpo", "decoupled/base", "decoupled/sft", "decoupled/dpo") + " report"},
+		{[]string{"methods=base"}, "corpus base " + evaluate("vanilla/base", "decoupled/base") + " report"},
+		{[]string{"methods=sft", "paradigms=decoupled"}, "corpus base sft/sp sft/rg " + evaluate("decoupled/sft") + " report"},
+		{[]string{"methods=dpo,sft", "paradigms=vanilla", "dpo.pair_sets=nspr,all,nsnr"},
+			"corpus base sft/vm mine/vm reference/vm dpo/vm/all dpo/vm/nsnr dpo/vm/nspr " +
+				evaluate("vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "vanilla/dpo/nspr") + " report"},
+		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=simpo"},
+			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + " report"},
+	} {
+		if got := names(mustPlan(t, "demo", c.sets...)); got != c.want {
+			t.Errorf("%v:\ngot  %s\nwant %s", c.sets, got, c.want)
+		}
+	}
+}
+
+func TestPlanInputs(t *testing.T) {
+	stages := mustPlan(t, "demo", "dpo.pair_sets=all,nsnr")
+	for name, want := range map[string]string{
+		"corpus":                 "",
+		"base":                   "corpus=corpus",
+		"sft/sp":                 "base=base corpus=corpus",
+		"mine/sp":                "base=base corpus=corpus sft=sft/sp",
+		"reference/vm":           "base=base corpus=corpus mine=mine/vm sft=sft/vm",
+		"dpo/vm/nsnr":            "base=base corpus=corpus mine=mine/vm reference=reference/vm sft=sft/vm",
+		"generate/vanilla/base":  "base=base corpus=corpus",
+		"generate/vanilla/sft":   "base=base corpus=corpus vm=sft/vm",
+		"generate/decoupled/dpo": "base=base corpus=corpus rg=dpo/rg sp=dpo/sp",
+		"score/vanilla/dpo/nsnr": "generate=generate/vanilla/dpo/nsnr",
+		"judge/decoupled/base":   "corpus=corpus generate=generate/decoupled/base",
+		"bias/decoupled/base":    "generate=generate/decoupled/base",
+	} {
+		var got []string
+		for input, stage := range find(t, stages, name).Inputs {
+			got = append(got, input+"="+stage)
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %v, want %s", name, got, want)
+		}
+	}
+	if report := find(t, stages, "report"); len(report.Inputs) != len(stages)-1-3 { // itself, three references
+		t.Errorf("the report reads %d of %d stages", len(report.Inputs), len(stages))
+	}
+	seen := map[string]bool{}
+	for _, s := range stages {
+		for _, in := range s.Inputs {
+			if !seen[in] {
+				t.Errorf("%s comes before its input %s", s.Name, in)
+			}
+		}
+		if seen[s.Name] {
+			t.Errorf("%s is planned twice", s.Name)
+		}
+		seen[s.Name] = true
+		if s.Version < 1 || len(s.Fingerprint) != 64 {
+			t.Errorf("%s: version %d, fingerprint %q", s.Name, s.Version, s.Fingerprint)
+		}
+	}
+}
+
+// TestParams: the typed parameters say what the experiment said.
+func TestParams(t *testing.T) {
+	stages := mustPlan(t, "demo", "sft.roles.sp.epochs=9", "generation.greedy=true", "dpo.pair_sets=psnr", "seed=5")
+	sft, err := ParamsOf[SFTParams](find(t, stages, "sft/sp"))
+	if err != nil || sft.Epochs != 9 || sft.Role != SP || sft.LoRA.Rank != 16 || sft.Seed != 5 {
+		t.Errorf("%+v, %v", sft, err)
+	}
+	dpo, err := ParamsOf[DPOParams](find(t, stages, "dpo/vm/psnr"))
+	if err != nil || dpo.Beta != 0.2 || dpo.PairSet != PairsPsNr || dpo.Loss != LossDPO || dpo.Epochs != 1 {
+		t.Errorf("%+v, %v", dpo, err)
+	}
+	gen, err := ParamsOf[GenerateParams](find(t, stages, "generate/vanilla/dpo/psnr"))
+	if err != nil || gen.Temperature != 0 || gen.TopP != 0 || gen.Seed != 0 || !gen.Greedy || gen.PairSet != PairsPsNr {
+		t.Errorf("greedy generation still has what it does not use: %+v, %v", gen, err)
+	}
+	mine, err := ParamsOf[MineParams](find(t, stages, "mine/sp"))
+	if err != nil || mine.Judge != (JudgeModel{}) || mine.Temperature != 0.7 || mine.Samples != 2 {
+		t.Errorf("%+v, %v", mine, err)
+	}
+	if _, err := ParamsOf[DPOParams](find(t, stages, "sft/sp")); err == nil {
+		t.Error("an sft stage gave dpo parameters")
+	}
+	other := find(t, stages, "sft/sp")
+	other.Params = []byte(`{"role":"sp","momentum":0.9}`)
+	if _, err := ParamsOf[SFTParams](other); err == nil || !strings.Contains(err.Error(), "momentum") {
+		t.Errorf("an unknown parameter went unnoticed: %v", err)
+	}
+}
+
+func TestQueues(t *testing.T) {
+	for engine, want := range map[string]Queue{"auto": QueueGPU, "xla:cuda": QueueGPU, "go": QueueCPU, "onnx": QueueCPU, "xla:cpu": QueueCPU} {
+		for _, s := range mustPlan(t, "demo", "engine="+engine) {
+			queue := QueueControl
+			switch s.Kind {
+			case KindBase, KindSFT, KindMine, KindReference, KindDPO, KindGenerate:
+				queue = want
+			}
+			if s.Queue != queue {
+				t.Errorf("engine %s: %s goes to %s, not %s", engine, s.Name, s.Queue, queue)
+			}
+		}
+	}
+}
+
+// TestPaperPresets pins the paper's values (section 6.1, appendix D.1, Table 7).
+func TestPaperPresets(t *testing.T) {
+	for name, table7 := range map[string]DPORoles{
+		"qwen2.5-7b":  {VM: DPORole{7e-7, 0.2}, SP: DPORole{5e-8, 0.5}, RG: DPORole{7e-7, 0.2}},
+		"llama3.1-8b": {VM: DPORole{5e-7, 0.2}, SP: DPORole{8e-8, 0.5}, RG: DPORole{3e-7, 0.2}},
+	} {
+		e := mustLoad(t, name)
+		if e.DPO.Roles != table7 {
+			t.Errorf("%s: Table 7 says %+v, the preset %+v", name, table7, e.DPO.Roles)
+		}
+		if e.LoRA.Rank != 16 || e.LoRA.Alpha != 16 || e.LoRA.Dropout != 0.05 || e.LoRA.RSLoRA {
+			t.Errorf("%s: %+v", name, e.LoRA)
+		}
+		if e.SFT.Epochs != 3 || e.SFT.LearningRate != 1e-5 || e.SFT.BatchSize != 32 || e.SFT.Roles != (SFTRoles{}) {
+			t.Errorf("%s: %+v", name, e.SFT)
+		}
+		if e.DPO.Epochs != 1 || e.DPO.BatchSize != 32 || e.DPO.Loss != LossDPO || e.DPO.LabelSmoothing != 0 {
+			t.Errorf("%s: %+v", name, e.DPO)
+		}
+		if e.Mining.Temperature != 0.7 || e.Mining.TopP != 0.95 || e.Generation.Temperature != 0.7 || e.Generation.TopP != 0.95 {
+			t.Errorf("%s: sampling", name)
+		}
+		if e.Judge.Model != "gpt-4.1-mini-2025-04-14" || e.Judge.Samples != 100 || e.Corpus.MaxDialogues != 0 || e.Mining.MaxTurns != 0 {
+			t.Errorf("%s: %+v", name, e.Judge)
+		}
+	}
+}
+
+// TestTinySizes: the sizes that the presets' headers promise.
+func TestTinySizes(t *testing.T) {
+	for name, within := range map[string][2]int{"demo": {400_000, 1_000_000}, "tiny-esconv": {1_200_000, 1_400_000}} {
+		if n := mustLoad(t, name).Backbone.Tiny.Parameters(); n < within[0] || n > within[1] {
+			t.Errorf("%s has %d parameters", name, n)
+		}
+	}
+	// stories260K: dim 64, 5 layers, 8 heads, 4 kv heads, ffn 172, vocabulary 512.
+	stories := Tiny{VocabSize: 512, HiddenSize: 64, Layers: 5, Heads: 8, KVHeads: 4, IntermediateSize: 172}
+	if n := stories.Parameters(); n != 260_032 {
+		t.Errorf("stories260K has 260,032 parameters, not %d", n)
+	}
+}

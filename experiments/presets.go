@@ -1,0 +1,109 @@
+package experiments
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+//go:embed presets/*.yaml
+var presetFiles embed.FS
+
+// Presets names the experiments in the binary: the smallest first.
+func Presets() []string {
+	return []string{"demo", "tiny-esconv", "qwen2.5-7b", "llama3.1-8b"}
+}
+
+// PresetYAML is a preset's file, header and comments included.
+func PresetYAML(name string) ([]byte, error) {
+	content, err := presetFiles.ReadFile("presets/" + name + ".yaml")
+	if err != nil {
+		return nil, fmt.Errorf("no preset %q%s; the presets are %s", name, didYouMean(name, Presets()), strings.Join(Presets(), ", "))
+	}
+	return content, nil
+}
+
+// Preset reads one of the presets.
+func Preset(name string) (Experiment, error) { return Load(name) }
+
+// Load reads a preset by its name or an experiment from a file, applies the
+// overrides ("path=value") in their order, and validates the outcome. A name
+// with a separator or the ending .yaml or .yml is a file; so is any other that
+// is no preset but exists. The error is Problems where the content is wrong.
+func Load(nameOrPath string, sets ...string) (Experiment, error) {
+	file, content, err := open(nameOrPath)
+	if err != nil {
+		return Experiment{}, err
+	}
+	d := newDecoder(file)
+	exp := Defaults()
+	d.document(content, &exp)
+
+	over := newDecoder(overrides)
+	touched := map[string]bool{}
+	for _, assignment := range sets {
+		if err := Set(&exp, assignment); err != nil {
+			over.problems = append(over.problems, problemsOf(err)...)
+			continue
+		}
+		path, _, _ := strings.Cut(assignment, "=")
+		touched[strings.TrimSpace(path)] = true
+	}
+	problems := append(d.problems, over.problems...)
+	if len(problems) == 0 { // what a broken field would make of the rest says nothing
+		for _, p := range problemsOf(exp.Validate()) {
+			located := d
+			if within(p.Path, touched) {
+				located = over
+			}
+			problems = append(problems, located.locate(Problems{p})...)
+		}
+	}
+	if err := problems.err(); err != nil {
+		return Experiment{}, err
+	}
+	return exp, nil
+}
+
+// within says whether an override set the path or something around it.
+func within(path string, touched map[string]bool) bool {
+	for path != "" {
+		if touched[path] {
+			return true
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return false
+}
+
+// open finds the content and how problems name it.
+func open(nameOrPath string) (file string, content []byte, err error) {
+	ext := filepath.Ext(nameOrPath)
+	isFile := ext == ".yaml" || ext == ".yml" || strings.ContainsAny(nameOrPath, `/\`)
+	if !isFile {
+		if content, err = PresetYAML(nameOrPath); err == nil {
+			return "preset " + nameOrPath, content, nil
+		}
+		if _, statErr := os.Stat(nameOrPath); statErr != nil {
+			return "", nil, err
+		}
+	}
+	f, err := os.Open(nameOrPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fmt.Errorf("experiment %s: no such file (or name a preset: %s)", nameOrPath, strings.Join(Presets(), ", "))
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("experiment: %w", err)
+	}
+	defer f.Close()
+	content, err = io.ReadAll(io.LimitReader(f, maxFileBytes+1)) // the reader reports what is longer
+	if err != nil {
+		return "", nil, fmt.Errorf("experiment %s: %w", nameOrPath, err)
+	}
+	return nameOrPath, content, nil
+}

@@ -1,0 +1,158 @@
+package experiments
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Action is what a run would do with a stage.
+type Action string
+
+const (
+	ActionReuse   Action = "reuse"   // its artifact is there and whole
+	ActionRun     Action = "run"     // it has to be computed
+	ActionBlocked Action = "blocked" // a source file it rests on is missing
+)
+
+// Decision is a stage's action and why.
+type Decision struct {
+	Action Action `json:"action"`
+	Reason string `json:"reason"` // "artifact 3f2a… is whole", "no artifact", "new inputs: sft/sp"
+}
+
+// PlannedStage is a stage with its decision, one element of the plan's JSON.
+type PlannedStage struct {
+	Stage
+	Decision
+}
+
+// Planned joins stages and decisions by stage name. A stage without a
+// fingerprint is blocked whatever the decisions say; one without a decision is
+// to be run.
+func Planned(stages []Stage, decisions map[string]Decision) []PlannedStage {
+	out := make([]PlannedStage, len(stages))
+	for i, s := range stages {
+		d, ok := decisions[s.Name]
+		switch {
+		case s.Fingerprint == "":
+			d = Decision{ActionBlocked, "its source files are missing, or those of a stage before it"}
+		case !ok:
+			d = Decision{Action: ActionRun}
+		}
+		out[i] = PlannedStage{Stage: s, Decision: d}
+	}
+	return out
+}
+
+// WritePlan writes the plan as an aligned table, one stage a line, and a line
+// of totals: what `esclab run --plan` prints.
+func WritePlan(w io.Writer, planned []PlannedStage) error {
+	rows := [][]string{{"STAGE", "ACTION", "FINGERPRINT", "QUEUE", "NEEDS", "REASON"}}
+	count := map[Action]int{}
+	for _, p := range planned {
+		count[p.Action]++
+		rows = append(rows, []string{p.Name, string(p.Action), Short(p.Fingerprint), string(p.Queue), needs(p.Stage), p.Reason})
+	}
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	fmt.Fprintf(&b, "%d stages:", len(planned))
+	for i, a := range []Action{ActionReuse, ActionRun, ActionBlocked} {
+		if a != ActionBlocked || count[a] > 0 {
+			fmt.Fprintf(&b, "%s %d to %s", strings.Repeat(",", min(i, 1)), count[a], verb(a))
+		}
+	}
+	b.WriteString("\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func verb(a Action) string {
+	if a == ActionBlocked {
+		return "wait for source files"
+	}
+	return string(a)
+}
+
+// WritePlanJSON writes the plan as an indented JSON array of PlannedStage.
+func WritePlanJSON(w io.Writer, planned []PlannedStage) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(planned)
+}
+
+// Short abbreviates a fingerprint for people; "-" where there is none.
+func Short(fingerprint string) string {
+	if fingerprint == "" {
+		return "-"
+	}
+	return fingerprint[:min(12, len(fingerprint))]
+}
+
+// needs lists a stage's inputs; the report's, which are nearly all, as a number.
+func needs(s Stage) string {
+	names := inputNames(s)
+	if len(names) > 5 {
+		return fmt.Sprintf("%d stages", len(names))
+	}
+	return strings.Join(names, " ")
+}
+
+func inputNames(s Stage) []string {
+	var names []string
+	for _, n := range s.Inputs {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Mermaid draws the DAG as a Mermaid flowchart, without the edges that follow
+// from others.
+func Mermaid(stages []Stage) string {
+	id := make(map[string]string, len(stages))
+	above := make(map[string]map[string]bool, len(stages)) // stage → all it rests on
+	for i, s := range stages {
+		id[s.Name] = fmt.Sprintf("s%d", i)
+		up := map[string]bool{}
+		for _, n := range s.Inputs {
+			up[n] = true
+			for a := range above[n] {
+				up[a] = true
+			}
+		}
+		above[s.Name] = up
+	}
+	var b strings.Builder
+	b.WriteString("flowchart LR\n")
+	for _, s := range stages {
+		fmt.Fprintf(&b, "  %s[\"%s\"]\n", id[s.Name], s.Name)
+	}
+	for _, s := range stages {
+		names := inputNames(s)
+		for _, n := range names {
+			implied := slices.ContainsFunc(names, func(other string) bool { return above[other][n] })
+			if !implied {
+				fmt.Fprintf(&b, "  %s --> %s\n", id[n], id[s.Name])
+			}
+		}
+	}
+	return b.String()
+}

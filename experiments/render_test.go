@@ -1,0 +1,74 @@
+package experiments
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestWritePlan(t *testing.T) {
+	stages := mustPlan(t, "demo", "methods=sft", "paradigms=decoupled", "engine=go")
+	planned := Planned(stages, map[string]Decision{
+		"corpus": {ActionReuse, "its artifact is whole"},
+		"sft/rg": {ActionRun, "no artifact"},
+	})
+	var out bytes.Buffer
+	if err := WritePlan(&out, planned); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) != len(stages)+2 {
+		t.Fatalf("%d lines for %d stages:\n%s", len(lines), len(stages), out.String())
+	}
+	column := strings.Index(lines[0], "REASON")
+	for _, c := range []struct {
+		line int
+		want string
+	}{{1, "its artifact is whole"}, {4, "no artifact"}} {
+		if i := strings.Index(lines[c.line], c.want); i != column {
+			t.Errorf("line %d: the reason begins in column %d, not %d:\n%s", c.line, i, column, out.String())
+		}
+	}
+	if !strings.HasPrefix(lines[1], "corpus ") || !strings.Contains(lines[1], Short(stages[0].Fingerprint)) || !strings.Contains(lines[4], " run ") {
+		t.Errorf("%s", out.String())
+	}
+	if want := "9 stages: 1 to reuse, 8 to run"; lines[len(lines)-1] != want {
+		t.Errorf("the last line is %q, not %q", lines[len(lines)-1], want)
+	}
+
+	out.Reset()
+	if err := WritePlanJSON(&out, planned); err != nil {
+		t.Fatal(err)
+	}
+	var back []PlannedStage
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	if back[0].Action != ActionReuse || back[0].Reason != "its artifact is whole" || back[3].Fingerprint != stages[3].Fingerprint || back[1].Action != ActionRun {
+		t.Errorf("%+v", back[:2])
+	}
+}
+
+func TestMermaid(t *testing.T) {
+	got := Mermaid(mustPlan(t, "demo", "methods=sft,dpo", "paradigms=decoupled"))
+	want := `flowchart LR
+  s0["corpus"]
+  s1["base"]
+  s2["sft/sp"]
+  s3["mine/sp"]
+  s4["reference/sp"]
+  s5["dpo/sp"]
+`
+	if !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s", got)
+	}
+	for _, edge := range []string{"s0 --> s1", "s1 --> s2", "s2 --> s3", "s3 --> s4", "s4 --> s5"} {
+		if !strings.Contains(got, "  "+edge+"\n") {
+			t.Errorf("no edge %s in\n%s", edge, got)
+		}
+	}
+	if strings.Contains(got, "s0 --> s2") || strings.Contains(got, "s2 --> s5") {
+		t.Errorf("edges that follow from others are drawn:\n%s", got)
+	}
+}

@@ -1,0 +1,212 @@
+package experiments
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Host is what SourceDigests may see of the machine.
+type Host struct {
+	// Open reads a file; an error that wraps fs.ErrNotExist means there is none.
+	Open func(path string) (io.ReadCloser, error)
+	// Stat tells files from directories.
+	Stat func(path string) (fs.FileInfo, error)
+	// ReadDir lists a directory, sorted by name.
+	ReadDir func(path string) ([]fs.DirEntry, error)
+	// Getenv reads $ESCLAB_ESCONV and $ESCLAB_MODELS.
+	Getenv func(name string) string
+	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
+	Demo []byte
+}
+
+// OS is the real machine with the given sample corpus.
+func OS(demo []byte) Host {
+	return Host{
+		Open:    func(path string) (io.ReadCloser, error) { return os.Open(path) },
+		Stat:    os.Stat,
+		ReadDir: os.ReadDir,
+		Getenv:  os.Getenv,
+		Demo:    demo,
+	}
+}
+
+// Sources is what an experiment reads from outside, by content.
+type Sources struct {
+	Corpus     Source     `json:"corpus"`
+	SplitIndex FileDigest `json:"split_index"` // zero without corpus.split.index
+	Checkpoint Source     `json:"checkpoint"`  // zero with backbone.tiny
+}
+
+// Source is a file or a directory with the digests of the files that count.
+type Source struct {
+	Path      string       `json:"path"`      // where it was found; SourceDemo for the sample corpus
+	Directory bool         `json:"directory"` // the corpus is already split
+	Files     []FileDigest `json:"files"`     // sorted by name; SHA256 is empty where the source is missing
+}
+
+// MissingSourceError says that a source is not there and what to do about it.
+type MissingSourceError struct {
+	Key    string // the YAML path that names it
+	Path   string // where it was looked for
+	Remedy string
+	Err    error
+}
+
+func (e *MissingSourceError) Error() string {
+	return fmt.Sprintf("%s: %s: %v; %s", e.Key, e.Path, e.Err, e.Remedy)
+}
+
+func (e *MissingSourceError) Unwrap() error { return e.Err }
+
+const (
+	esconvRemedy = "get ESConv.json from https://github.com/thu-coai/Emotional-Support-Conversation " +
+		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
+		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
+	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a JSON file in ESConv's format, or a directory with train.json, valid.json and test.json"
+	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors) and name its directory with " +
+		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
+)
+
+// SourceDigests finds the experiment's source files and hashes them. The
+// Sources it returns can always be planned with: what is missing has no digest,
+// and the stages that rest on it no fingerprint. The error joins one
+// MissingSourceError for each source that is not there; a run must not start
+// with it.
+func SourceDigests(exp Experiment, host Host) (Sources, error) {
+	var s Sources
+	var errs [3]error
+	s.Corpus, errs[0] = corpusSource(exp.Corpus, host)
+	switch index := exp.Corpus.Split.Index; {
+	case index != "" && s.Corpus.Directory:
+		errs[1] = fmt.Errorf("corpus.split.index: %s is a directory that is already split; leave the index out", s.Corpus.Path)
+	case index != "":
+		var err error
+		s.SplitIndex, err = digestFile(host, exp.Corpus.Split.Index)
+		if err != nil {
+			errs[1] = missing("corpus.split.index", exp.Corpus.Split.Index, "name a JSON file with the dialogues' indices per split, or leave the key empty", err)
+		}
+	}
+	if exp.Backbone.Tiny == nil {
+		s.Checkpoint, errs[2] = checkpointSource(exp.Backbone, host)
+	}
+	return s, errors.Join(errs[:]...)
+}
+
+func corpusSource(c Corpus, host Host) (Source, error) {
+	path, remedy := c.Source, corpusRemedy
+	switch c.Source {
+	case SourceDemo:
+		d, err := digest("demo.json", strings.NewReader(string(host.Demo)))
+		return Source{Path: SourceDemo, Files: []FileDigest{d}}, err
+	case SourceESConv:
+		path, remedy = host.Getenv("ESCLAB_ESCONV"), esconvRemedy
+		if path == "" {
+			return Source{Files: []FileDigest{{Name: "ESConv.json"}}},
+				missing("corpus.source", SourceESConv, remedy, errors.New("$ESCLAB_ESCONV is not set"))
+		}
+	}
+	info, err := host.Stat(path)
+	if err != nil {
+		return Source{Path: path, Files: []FileDigest{{Name: filepath.Base(path)}}}, missing("corpus.source", path, remedy, err)
+	}
+	if !info.IsDir() {
+		d, err := digestFile(host, path)
+		if err != nil {
+			err = missing("corpus.source", path, remedy, err)
+		}
+		return Source{Path: path, Files: []FileDigest{d}}, err
+	}
+	src := Source{Path: path, Directory: true}
+	var first error
+	for _, name := range []string{"test.json", "train.json", "valid.json"} { // sorted
+		d, err := digestFile(host, filepath.Join(path, name))
+		if err != nil && first == nil {
+			first = missing("corpus.source", filepath.Join(path, name), remedy, err)
+		}
+		src.Files = append(src.Files, d)
+	}
+	return src, first
+}
+
+// checkpointSource hashes what decides a checkpoint's behaviour: configuration,
+// tokenizer and weights; not its README or its other formats.
+func checkpointSource(b Backbone, host Host) (Source, error) {
+	path := b.Path
+	if _, err := host.Stat(path); err != nil && !filepath.IsAbs(path) {
+		if models := host.Getenv("ESCLAB_MODELS"); models != "" {
+			path = filepath.Join(models, b.Path)
+		}
+	}
+	entries, err := host.ReadDir(path)
+	if err != nil {
+		return Source{Path: path, Directory: true, Files: []FileDigest{{Name: "config.json"}}}, missing("backbone.path", path, checkpointRemedy, err)
+	}
+	names := []string{"config.json", "tokenizer.json"}
+	weights := false
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case strings.HasSuffix(name, ".safetensors"):
+			weights = true
+			names = append(names, name)
+		case name == "tokenizer_config.json", name == "generation_config.json", strings.HasSuffix(name, ".safetensors.index.json"):
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	src := Source{Path: path, Directory: true}
+	var first error
+	if !weights {
+		names = append(names, "model.safetensors")
+	}
+	for _, name := range names {
+		d, err := digestFile(host, filepath.Join(path, name))
+		if err != nil && first == nil {
+			first = missing("backbone.path", filepath.Join(path, name), checkpointRemedy, err)
+		}
+		src.Files = append(src.Files, d)
+	}
+	return src, first
+}
+
+func missing(key, path, remedy string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fs.ErrNotExist // without the system call and the path again
+	}
+	return &MissingSourceError{Key: key, Path: path, Remedy: remedy, Err: err}
+}
+
+// digestFile hashes a file; where it fails the digest has the name alone.
+func digestFile(host Host, path string) (FileDigest, error) {
+	f, err := host.Open(path)
+	if err != nil {
+		return FileDigest{Name: filepath.Base(path)}, err
+	}
+	d, err := digest(filepath.Base(path), f)
+	return d, errors.Join(err, f.Close())
+}
+
+func digest(name string, r io.Reader) (FileDigest, error) {
+	h := sha256.New()
+	n, err := io.Copy(h, r)
+	if err != nil {
+		return FileDigest{Name: name}, err
+	}
+	return FileDigest{Name: name, SHA256: hex.EncodeToString(h.Sum(nil)), Bytes: n}, nil
+}
+
+// digests copies the list, so that JSON has [] and never null; a source nobody
+// looked for counts as missing.
+func digests(files []FileDigest) []FileDigest {
+	if len(files) == 0 {
+		return []FileDigest{{}}
+	}
+	return slices.Clone(files)
+}

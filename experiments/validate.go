@@ -1,0 +1,286 @@
+package experiments
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Validate checks ranges and what fields demand of each other. It touches no
+// file. The error is Problems: everything that is wrong, each with its YAML
+// path.
+func (e Experiment) Validate() error {
+	v := &validator{}
+	v.general(e)
+	v.corpus(e.Corpus)
+	v.backbone(e)
+	v.lora(e.LoRA)
+	v.sft(e.SFT)
+	v.mining(e.Mining)
+	v.dpo(e)
+	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
+	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
+	v.judge(e.Judge)
+	v.limits(e)
+	return v.problems.err()
+}
+
+type validator struct{ problems Problems }
+
+func (v *validator) fail(path, format string, args ...any) {
+	v.problems = append(v.problems, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) atLeast(path string, got, least int) {
+	if got < least {
+		v.fail(path, "is %d; the least is %d", got, least)
+	}
+}
+
+func (v *validator) between(path string, got, least, most int) {
+	if got < least || got > most {
+		v.fail(path, "is %d; it lies between %d and %d", got, least, most)
+	}
+}
+
+// within checks least ≤ got ≤ most; NaN is outside.
+func (v *validator) within(path string, got, least, most float64) {
+	if !(got >= least && got <= most) {
+		v.fail(path, "is %v; it lies between %v and %v", got, least, most)
+	}
+}
+
+// positive checks 0 < got ≤ most.
+func (v *validator) positive(path string, got, most float64) {
+	if !(got > 0 && got <= most) {
+		v.fail(path, "is %v; it lies above 0 and at most at %v", got, most)
+	}
+}
+
+// oneOf checks a word against its list.
+func oneOf[T ~string](v *validator, path string, got T, all []T) bool {
+	if slices.Contains(all, got) {
+		return true
+	}
+	words := make([]string, len(all))
+	for i, w := range all {
+		words[i] = string(w)
+	}
+	v.fail(path, "is %q; it is one of %s%s", string(got), strings.Join(words, ", "), didYouMean(string(got), words))
+	return false
+}
+
+// someOf checks a list of words: not empty, each known, none twice.
+func someOf[T ~string](v *validator, path string, got, all []T) {
+	if len(got) == 0 {
+		v.fail(path, "is empty; it lists at least one of %s", strings.Trim(fmt.Sprint(all), "[]"))
+	}
+	for i, w := range got {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if oneOf(v, at, w, all) && slices.Contains(got[:i], w) {
+			v.fail(at, "%q stands in the list twice", string(w))
+		}
+	}
+}
+
+var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+func (v *validator) general(e Experiment) {
+	if !namePattern.MatchString(e.Name) {
+		v.fail("name", "is %q; a name has up to 63 lower-case letters, digits, '.', '_' or '-' and begins with a letter or digit", e.Name)
+	}
+	oneOf(v, "engine", e.Engine, Engines())
+	oneOf(v, "packing", e.Packing, Packings())
+	someOf(v, "paradigms", e.Paradigms, Paradigms())
+
+	methods := Methods()
+	for i, m := range e.Methods {
+		if slices.Contains(LaterMethods(), m) {
+			v.fail(fmt.Sprintf("methods[%d]", i), "%s is a prompt baseline of Table 3 that does not run yet; leave it out", m)
+			methods = append(methods, m) // named once is enough
+		}
+	}
+	someOf(v, "methods", e.Methods, methods)
+	if slices.Contains(e.Methods, MethodDPO) && !slices.Contains(e.Methods, MethodSFT) {
+		v.fail("methods", "dpo starts from the SFT model and is measured against it: list sft as well")
+	}
+}
+
+func (v *validator) corpus(c Corpus) {
+	if strings.TrimSpace(c.Source) == "" {
+		v.fail("corpus.source", "is missing; it is \"demo\", \"esconv\", a JSON file in ESConv's format, or a directory with train.json, valid.json and test.json")
+	}
+	if c.Split.Ratio != [3]int{8, 1, 1} {
+		v.fail("corpus.split.ratio", "is %v; files are split 8:1:1 as in the paper, anything else by corpus.split.index or a directory", c.Split.Ratio)
+	}
+	v.atLeast("corpus.max_dialogues", c.MaxDialogues, 0)
+}
+
+func (v *validator) backbone(e Experiment) {
+	b := e.Backbone
+	if strings.TrimSpace(b.Name) == "" {
+		v.fail("backbone.name", "is missing; it names the backbone in reports")
+	}
+	oneOf(v, "backbone.prompts", b.Prompts, PromptSets())
+	switch {
+	case b.Tiny == nil && b.Path == "":
+		v.fail("backbone", "has neither path (a Hugging Face checkpoint) nor tiny (a model to pretrain)")
+	case b.Tiny != nil && b.Path != "":
+		v.fail("backbone", "has both path and tiny; it is one or the other")
+	}
+	if b.Tiny != nil {
+		v.tiny(*b.Tiny)
+		if b.Tiny.MaxPositions < e.Limits.MaxTokens {
+			v.fail("limits.max_tokens", "is %d, more than backbone.tiny.max_positions %d", e.Limits.MaxTokens, b.Tiny.MaxPositions)
+		}
+	}
+}
+
+func (v *validator) tiny(t Tiny) {
+	const at = "backbone.tiny."
+	v.between(at+"vocab_size", t.VocabSize, 300, 200_000) // 256 bytes and the special tokens come first
+	v.between(at+"hidden_size", t.HiddenSize, 8, 8192)
+	v.between(at+"layers", t.Layers, 1, 128)
+	v.between(at+"heads", t.Heads, 1, 128)
+	v.between(at+"kv_heads", t.KVHeads, 1, 128)
+	v.between(at+"intermediate_size", t.IntermediateSize, 8, 65_536)
+	v.between(at+"max_positions", t.MaxPositions, 32, 131_072)
+	if t.Heads > 0 && t.KVHeads > 0 {
+		if t.Heads%t.KVHeads != 0 {
+			v.fail(at+"kv_heads", "is %d and does not divide heads %d", t.KVHeads, t.Heads)
+		}
+		if t.HiddenSize%t.Heads != 0 {
+			v.fail(at+"heads", "is %d and does not divide hidden_size %d", t.Heads, t.HiddenSize)
+		} else if t.HiddenSize/t.Heads%2 != 0 {
+			v.fail(at+"heads", "makes heads of %d values; rotary positions want an even number", t.HiddenSize/t.Heads)
+		}
+	}
+	v.training(at+"pretrain", t.Pretrain.Training)
+	v.positive(at+"pretrain.learning_rate", t.Pretrain.LearningRate, 1)
+}
+
+func (v *validator) training(path string, t Training) {
+	v.between(path+".epochs", t.Epochs, 1, 1000)
+	v.atLeast(path+".max_steps", t.MaxSteps, 0)
+	v.between(path+".batch_size", t.BatchSize, 1, 65_536)
+	oneOf(v, path+".schedule", t.Schedule, Schedules())
+	v.within(path+".warmup_ratio", t.WarmupRatio, 0, 0.9)
+	v.within(path+".weight_decay", t.WeightDecay, 0, 1)
+	v.within(path+".max_grad_norm", t.MaxGradNorm, 0, 1e6)
+}
+
+func (v *validator) lora(l LoRA) {
+	v.between("lora.rank", l.Rank, 1, 1024)
+	v.positive("lora.alpha", l.Alpha, 4096)
+	v.within("lora.dropout", l.Dropout, 0, 0.9)
+	someOf(v, "lora.targets", l.Targets, LoRATargets())
+}
+
+func (v *validator) sft(s SFT) {
+	v.training("sft", s.Training)
+	v.positive("sft.learning_rate", s.LearningRate, 1)
+	for _, r := range []struct {
+		role Role
+		o    SFTOverride
+	}{{VM, s.Roles.VM}, {SP, s.Roles.SP}, {RG, s.Roles.RG}} {
+		at := "sft.roles." + string(r.role)
+		v.between(at+".epochs", r.o.Epochs, 0, 1000)
+		v.within(at+".learning_rate", r.o.LearningRate, 0, 1)
+		v.between(at+".batch_size", r.o.BatchSize, 0, 65_536)
+	}
+}
+
+func (v *validator) mining(m Mining) {
+	if m.Temperature == 0 {
+		v.fail("mining.temperature", "is 0: every sample of a turn would be the same")
+	}
+	v.atLeast("mining.max_turns", m.MaxTurns, 0)
+	for _, r := range Roles() {
+		v.between("mining.samples."+string(r), m.Samples.For(r), 1, 256)
+	}
+	v.atLeast("mining.caps.strategy_mismatch", m.Caps.StrategyMismatch, 0)
+	v.atLeast("mining.caps.lack_of_empathy", m.Caps.LackOfEmpathy, 0)
+	v.atLeast("mining.caps.early_emotion_shift", m.Caps.EarlyEmotionShift, 0)
+	v.atLeast("mining.caps.template_response", m.Caps.TemplateResponse, 0)
+	v.atLeast("mining.caps.per_turn", m.Caps.PerTurn, 0)
+}
+
+// sampling checks what mining and generation share.
+func (v *validator) sampling(path string, temperature, topP float64, maxNewTokens int, l Limits) {
+	v.within(path+".temperature", temperature, 0, 10)
+	v.positive(path+".top_p", topP, 1)
+	v.atLeast(path+".max_new_tokens", maxNewTokens, 1)
+	if maxNewTokens >= l.MaxTokens {
+		v.fail(path+".max_new_tokens", "is %d and leaves no room for the context within limits.max_tokens %d", maxNewTokens, l.MaxTokens)
+	}
+}
+
+func (v *validator) dpo(e Experiment) {
+	d := e.DPO
+	v.training("dpo", d.Training)
+	if d.Loss == LossKTO {
+		v.fail("dpo.loss", "kto does not run yet; it is one of dpo, ipo, simpo")
+	} else {
+		oneOf(v, "dpo.loss", d.Loss, Losses())
+	}
+	if !(d.LabelSmoothing >= 0 && d.LabelSmoothing < 0.5) {
+		v.fail("dpo.label_smoothing", "is %v; it lies between 0 and 0.5, 0.5 excluded", d.LabelSmoothing)
+	}
+	if d.LabelSmoothing != 0 && d.Loss != LossDPO {
+		v.fail("dpo.label_smoothing", "is %v; only loss dpo has it", d.LabelSmoothing)
+	}
+	v.within("dpo.simpo_gamma", d.SimPOGamma, 0, 100)
+	if d.SimPOGamma != 0 && d.Loss != LossSimPO {
+		v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", d.SimPOGamma)
+	}
+	for _, r := range Roles() {
+		v.positive("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 1)
+		v.positive("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 100)
+	}
+	someOf(v, "dpo.pair_sets", d.PairSets, PairSets())
+	v.sampling("mining", e.Mining.Temperature, e.Mining.TopP, e.Mining.MaxNewTokens, e.Limits)
+}
+
+func (v *validator) judge(j Judge) {
+	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
+	v.atLeast("judge.samples", j.Samples, 0)
+	v.within("judge.temperature", j.Temperature, 0, 2)
+	v.between("judge.concurrency", j.Concurrency, 1, 1024)
+	if j.Kind != JudgeOpenAI {
+		return
+	}
+	if j.Model == "" {
+		v.fail("judge.model", "is missing; kind openai asks for a model by name")
+	}
+	u, err := url.Parse(j.BaseURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		v.fail("judge.base_url", "is %q; it is an address like https://api.openai.com/v1", j.BaseURL)
+	} else if u.User != nil {
+		v.fail("judge.base_url", "holds a user name; the key goes into the environment variable that judge.api_key_env names")
+	}
+	if j.APIKeyEnv != "" && !envPattern.MatchString(j.APIKeyEnv) {
+		v.fail("judge.api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
+	}
+}
+
+var envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+func (v *validator) limits(e Experiment) {
+	l, c := e.Limits, e.Checkpoint
+	v.between("limits.max_tokens", l.MaxTokens, 16, 1<<20)
+	oneOf(v, "limits.longer", l.Longer, Longers())
+	v.atLeast("limits.pack_tokens", l.PackTokens, 1)
+	if l.PackTokens < l.MaxTokens {
+		v.fail("limits.pack_tokens", "is %d, less than one sequence of limits.max_tokens %d", l.PackTokens, l.MaxTokens)
+	}
+	v.between("limits.decode_batch", l.DecodeBatch, 1, 4096)
+	v.between("checkpoint.every_steps", c.EverySteps, 0, math.MaxInt32)
+	v.between("checkpoint.every_seconds", c.EverySeconds, 0, math.MaxInt32)
+	if c.EverySteps == 0 && c.EverySeconds == 0 {
+		v.fail("checkpoint", "has neither every_steps nor every_seconds: an interrupted stage would begin anew")
+	}
+	v.between("checkpoint.keep", c.Keep, 1, 1000)
+}
