@@ -1,0 +1,221 @@
+package esc
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func sampleDialogue() Dialogue {
+	return Dialogue{Index: 7, Utterances: []Utterance{
+		{Supporter, Others, "Welcome."},
+		{Seeker, NoStrategy, "I lost my job."},
+		{Seeker, NoStrategy, "And I am scared."},
+		{Supporter, Reflection, "That sounds frightening."},
+		{Supporter, Question, "When did it happen?"},
+		{Seeker, NoStrategy, "Last week."},
+		{Supporter, Affirmation, "You are strong."},
+		{Seeker, NoStrategy, "Thanks, bye."},
+	}}
+}
+
+func TestTurns(t *testing.T) {
+	d := sampleDialogue()
+	want := []Message{
+		{"user", "Hi"}, {"assistant", "[Others] Welcome."},
+		{"user", "I lost my job.\nAnd I am scared."}, {"assistant", "[Reflection of feelings] That sounds frightening."},
+		{"user", " "}, {"assistant", "[Question] When did it happen?"},
+		{"user", "Last week."}, {"assistant", "[Affirmation and Reassurance] You are strong."},
+	}
+	if got := Chat(d); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	turns := Turns(d)
+	if len(turns) != 4 {
+		t.Fatalf("%d turns", len(turns))
+	}
+	for i, turn := range turns {
+		if turn.Dialogue != 7 || turn.Index != i || !slices.Equal(turn.Context, want[:2*i+1]) ||
+			turn.Strategy.Bracketed()+" "+turn.Response != want[2*i+1].Content {
+			t.Errorf("turn %d: %+v", i, turn)
+		}
+	}
+	_ = append(turns[0].Context, Message{"assistant", "something else"})
+	if turns[1].Context[1] != want[1] {
+		t.Error("appending to a context changes the next one")
+	}
+}
+
+// For every role, a turn's messages continue those of the turn before, and the
+// whole assistant message is what the next turn's history shows.
+func TestPromptsAreNestedPrefixes(t *testing.T) {
+	turns := Turns(sampleDialogue())
+	for _, set := range PromptSets() {
+		prompts, err := BuiltinPrompts(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, role := range Roles() {
+			var before Example
+			for i, turn := range turns {
+				example, err := prompts.Example(role, turn)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if i > 0 {
+					n := len(before.Messages)
+					if !slices.Equal(example.Messages[:n], before.Messages) {
+						t.Errorf("%s, %s: the history changed at turn %d", set, role, i)
+					}
+					shown := example.Messages[n].Content
+					if written := before.AnswerPrefix + before.Answer; role != SP && written != shown || !strings.HasPrefix(shown, written) {
+						t.Errorf("%s, %s: turn %d writes %q, the history shows %q", set, role, i-1, written, shown)
+					}
+				}
+				before = example
+			}
+			if got := ParseAnswer(role, before.Answer); !got.OK || role != RG && got.Strategy != Affirmation || role != SP && got.Response != "You are strong." {
+				t.Errorf("%s: the answer %q parses as %+v", role, before.Answer, got)
+			}
+		}
+		if set == "full" {
+			for _, role := range Roles() {
+				for _, s := range Strategies() {
+					if !strings.Contains(prompts.System(role), s.Bracketed()+": "+s.Definition()) {
+						t.Errorf("%s of %s does not define %s", role, set, s)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestLoadPrompts(t *testing.T) {
+	files := fstest.MapFS{"vm.txt": {Data: []byte("One of {{strategies}}.\n")}, "sp.txt": {Data: []byte("\n")}, "rg.txt": {Data: []byte("x")}}
+	prompts, err := LoadPrompts(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := prompts.System(VM); !strings.HasPrefix(got, "One of [Question], [Restatement or Paraphrasing], ") || !strings.HasSuffix(got, "[Others].") {
+		t.Errorf("got %q", got)
+	}
+	turn := Turns(sampleDialogue())[0]
+	if got, err := prompts.Prompt(SP, turn.Context, NoStrategy); err != nil || got.Messages[0].Role != UserRole {
+		t.Errorf("an empty file should give no system message: %v, %v", got, err)
+	}
+	if _, err := prompts.Prompt(RG, turn.Context, NoStrategy); err == nil {
+		t.Error("rg without a strategy was accepted")
+	}
+	if _, err := prompts.Prompt(VM, Chat(sampleDialogue()), Question); err == nil {
+		t.Error("a context that ends with the assistant was accepted")
+	}
+	if _, err := prompts.Prompt("xx", turn.Context, Question); err == nil {
+		t.Error("an unknown role was accepted")
+	}
+	files["rg.txt"] = &fstest.MapFile{Data: []byte("{{strategys}}")}
+	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "rg.txt") {
+		t.Errorf("an unknown placeholder was accepted: %v", err)
+	}
+	delete(files, "sp.txt")
+	if _, err := LoadPrompts(files); err == nil {
+		t.Error("a missing file was accepted")
+	}
+	if _, err := BuiltinPrompts("huge"); err == nil {
+		t.Error("an unknown set was accepted")
+	}
+}
+
+func TestParseAnswer(t *testing.T) {
+	for _, c := range []struct {
+		text     string
+		strategy Strategy
+		response string
+		ok       bool
+	}{
+		{"[Question] How are you?", Question, "How are you?", true},
+		{"  [reflection of FEELINGS]That hurts.", Reflection, "That hurts.", true},
+		{"[Question How are you?", Question, "How are you?", true},
+		{"Question] How are you?", Question, "How are you?", true},
+		{"Question: How are you?", Question, "How are you?", true},
+		{"**[Question]** How are you?", Question, "How are you?", true},
+		{"**Question**: How are you?", Question, "How are you?", true},
+		{"Strategy: [Self-disclosure]\nI know that.", SelfDisclosure, "I know that.", true},
+		{"[Strategy: Information] See a doctor.", Information, "See a doctor.", true},
+		{"Providing Suggestions\nTry a walk.", Suggestions, "Try a walk.", true},
+		{"[Suggestions] Try a walk.", Suggestions, "Try a walk.", true},
+		{"[Others] :) good", Others, ":) good", true},
+		{"[Restatement] You lost it.", Restatement, "You lost it.", true},
+		{"[Self disclosure] Me too [really].", SelfDisclosure, "Me too [really].", true},
+		{"[Question]", Question, "", false},
+		{"[Questoin] How?", NoStrategy, "[Questoin] How?", false},
+		{"[Empathy] Oh.", NoStrategy, "[Empathy] Oh.", false},
+		{"Others may feel that too.", NoStrategy, "Others may feel that too.", false},
+		{"Information on that is scarce.", NoStrategy, "Information on that is scarce.", false},
+		{"Questionable: why?", NoStrategy, "Questionable: why?", false},
+		{"I am sorry.", NoStrategy, "I am sorry.", false},
+		{" ", NoStrategy, "", false},
+		{"[", NoStrategy, "[", false},
+		{"[Question\xff", Question, "\xff", true},
+	} {
+		got := ParseAnswer(VM, c.text)
+		if got.Strategy != c.strategy || got.Response != c.response || got.OK != c.ok || got.OK != (got.Reason == "") {
+			t.Errorf("%q: got %+v", c.text, got)
+		}
+		if sp := ParseAnswer(SP, c.text); sp.Strategy != c.strategy || sp.OK != c.strategy.Valid() {
+			t.Errorf("sp %q: got %+v", c.text, sp)
+		}
+	}
+	if got := ParseAnswer(VM, "[Questoin] How?"); !strings.Contains(got.Reason, "Questoin") || !strings.Contains(got.Reason, "Question;") && !strings.HasSuffix(got.Reason, "Question") {
+		t.Errorf("reason %q", got.Reason)
+	}
+	for text, want := range map[string]string{" How are you?": "How are you?", "[Question] How?": "How?", "[really] How?": "[really] How?", "Others: no": "Others: no"} {
+		if got := ParseAnswer(RG, text); !got.OK || got.Response != want {
+			t.Errorf("rg %q: got %+v", text, got)
+		}
+	}
+	if ParseAnswer(RG, " \n").OK {
+		t.Error("an empty response was accepted")
+	}
+}
+
+func FuzzParseAnswer(f *testing.F) {
+	f.Add("[Question] How are you?")
+	f.Add("**Strategy**: [self-disclosure] \xff")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, role := range Roles() {
+			got := ParseAnswer(role, text)
+			if got.OK != (got.Reason == "") || len(got.Response) > len(text) || got.OK && role == VM && (got.Response == "" || !got.Strategy.Valid()) {
+				t.Fatalf("%s %q: %+v", role, text, got)
+			}
+		}
+	})
+}
+
+func TestStrategyNames(t *testing.T) {
+	for _, s := range Strategies() {
+		text, err := s.MarshalText()
+		var back Strategy
+		if err != nil || back.UnmarshalText(text) != nil || back != s || s.Definition() == "" {
+			t.Errorf("%v: %q, %v, back as %v", s, text, err, back)
+		}
+		if got := NearestStrategy(s.String()); got != s {
+			t.Errorf("nearest to %s is %s", s, got)
+		}
+	}
+	for name, want := range map[string]Strategy{
+		"Questions": Question, "Other": Others, "Suggestion": Suggestions, "Self disclosure": SelfDisclosure,
+		"reflection": Reflection, "Paraphrasing": Restatement, "Afirmation": Affirmation, "Informations": Information,
+	} {
+		if got := NearestStrategy(name); got != want {
+			t.Errorf("nearest to %q is %s, want %s", name, got, want)
+		}
+	}
+	for _, e := range PsyErrors() {
+		text, err := e.MarshalText()
+		var back PsyError
+		if err != nil || back.UnmarshalText(text) != nil || back != e || e.Definition() == "" {
+			t.Errorf("%v: %q, %v, back as %v", e, text, err, back)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package judge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/esclab/esclab/esc"
+)
+
+// OfflineName names the offline judge and its version.
+const OfflineName = "offline-lexical-v1"
+
+// Offline is a deterministic judge without a model: word lists, the overlap of
+// words with what the seeker said, and, where fitted, n-gram counts of a corpus.
+//
+// For each of the five classes it collects evidence, each piece with points
+// for or against, and reports the class when the sum reaches its threshold.
+// It sees surfaces, not meanings: irony, indirect empathy and facts escape it.
+// How far it agrees with an LLM's labels is measured in this package's tests.
+type Offline struct {
+	usage *Usage
+}
+
+// NewOffline returns the offline judge. usage, counted on the train split by
+// FitUsage, lets it recognise stock answers and unusual word order; without it
+// (nil) it relies on its own list.
+func NewOffline(usage *Usage) *Offline { return &Offline{usage} }
+
+// Name implements Judge.
+func (*Offline) Name() string { return OfflineName }
+
+// Label implements Judge; it fails only when ctx is done.
+func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return Verdict{}, fmt.Errorf("offline judge: %w", err)
+	}
+	s := observe(request, o.usage)
+	type scored struct {
+		Finding
+		margin int
+	}
+	var found []scored
+	for _, class := range esc.PsyErrors() {
+		sum := classes[class].evidence(s)
+		if margin := sum.total - classes[class].threshold; margin >= 0 {
+			found = append(found, scored{Finding{class, sum.reason()}, margin})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b scored) int { return cmp.Compare(b.margin, a.margin) })
+	var v Verdict
+	for _, f := range found {
+		v.Findings = append(v.Findings, f.Finding)
+	}
+	v.Scores = score(s, v.Errors())
+	return v, nil
+}
+
+// signs is what the judge observes about an answer.
+type signs struct {
+	request  Request
+	response phrases
+	last     phrases // the seeker's message before the answer
+	recent   phrases // the seeker's last three messages
+	n        int     // words of the response
+	answers  int     // supporter's answers before this one
+
+	distress, distressRecent []string // words of feeling and trouble
+	feelings                 []string // the response's words of feeling
+	acknowledges, directs    string   // first phrase found, or ""
+	cheers, presses, hostile string
+	dismisses, stock         string
+	question                 bool
+	asked                    bool // the seeker asked for advice or facts
+	closing, opening         bool
+	shared                   int  // content words shared with the seeker's recent messages
+	content                  int  // content words of the response
+	repeated                 bool // said before in this conversation
+	usage                    usageOf
+}
+
+func observe(request Request, usage *Usage) signs {
+	var users, assistants []string
+	for _, m := range request.Context {
+		switch m.Role {
+		case esc.UserRole:
+			users = append(users, m.Content)
+		case esc.AssistantRole:
+			_, text, bracketed := strings.Cut(m.Content, "] ")
+			if !bracketed || !strings.HasPrefix(m.Content, "[") {
+				text = m.Content
+			}
+			assistants = append(assistants, text)
+		}
+	}
+	last := ""
+	if len(users) > 0 {
+		last = users[len(users)-1]
+	}
+	s := signs{
+		request:  request,
+		response: prepare(request.Response),
+		last:     prepare(last),
+		recent:   prepare(strings.Join(users[max(0, len(users)-3):], "\n")),
+		answers:  len(assistants),
+		question: strings.Contains(request.Response, "?"),
+	}
+	s.n = len(s.response.words)
+	s.distress, s.distressRecent = distressOf(s.last), distressOf(s.recent)
+	for _, group := range feelingGroups {
+		s.feelings = append(s.feelings, s.response.in(group.words)...)
+	}
+	s.acknowledges = s.response.find(acknowledging)
+	s.directs = s.response.find(directive)
+	s.cheers = s.response.find(cheering)
+	s.presses = s.response.find(pressing)
+	if !s.response.has(exonerating) {
+		s.hostile = s.response.find(hostile)
+	}
+	s.dismisses = s.response.find(dismissing)
+	s.stock = s.response.find(stock)
+	s.asked = s.last.has(asking)
+	s.closing = s.last.has(seekerCloses) && s.response.has(closing)
+	s.opening = s.answers <= 1 && len(s.distressRecent) == 0
+	responseContent := s.response.content()
+	s.content = len(responseContent)
+	s.shared = common(responseContent, s.recent.content())
+	for _, before := range assistants {
+		s.repeated = s.repeated || s.n > 0 && prepare(before).text == s.response.text
+	}
+	s.usage = usage.of(s.response.words)
+	return s
+}
+
+func distressOf(p phrases) []string {
+	var found []string
+	for _, group := range feelingGroups {
+		found = append(found, p.in(group.words)...)
+	}
+	return append(found, p.in(trouble)...)
+}
+
+// tally sums evidence and keeps the words of what speaks for the error.
+type tally struct {
+	total int
+	words []string
+}
+
+func (t *tally) add(points int, holds bool, why string) {
+	if !holds {
+		return
+	}
+	t.total += points
+	if points > 0 && why != "" {
+		t.words = append(t.words, why)
+	}
+}
+
+func (t *tally) reason() string { return strings.Join(t.words, "; ") }
+
+func quoted(word string) string { return fmt.Sprintf("%q", word) }

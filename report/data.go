@@ -1,0 +1,269 @@
+// Package report renders a run's results: one self-contained HTML file with
+// SVG figures, Markdown, CSV and JSON, with the paper's Table 3 in its own
+// layout beside the paper's figures. It is pure: typed data in, bytes out, the
+// same bytes for the same data.
+package report
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+)
+
+// Data is everything a report shows. Parts that are empty are left out. It
+// holds no times and no paths: the same artifacts give the same report.
+type Data struct {
+	Run     Run     `json:"run"`
+	Systems []Row   `json:"systems"` // Table 3's rows, in its order
+	Corpus  []Split `json:"corpus"`  // Tables 1 and 6
+
+	GoldStrategies [esc.NumStrategies]int `json:"gold_strategies"` // of the test turns
+
+	Pairs      []Pairs    `json:"pairs"`    // Table 1, IPM half
+	Training   []Training `json:"training"` // in the order of the DAG
+	Samples    []Sample   `json:"samples"`
+	Provenance []Stage    `json:"provenance"` // in the order of the DAG
+	Notes      []string   `json:"notes"`      // sentences for the head of the report
+}
+
+// Run says what was run.
+type Run struct {
+	Experiment string `json:"experiment"`
+	Backbone   string `json:"backbone"`
+	Engine     string `json:"engine"`
+	Seed       uint64 `json:"seed"`
+	Revision   string `json:"revision"` // of esclab's source; may be empty
+	Judge      Judge  `json:"judge"`
+}
+
+// Judge says who scored and labelled the replies.
+type Judge struct {
+	Name    string `json:"name"` // empty: nobody did
+	Offline bool   `json:"offline"`
+	Samples int    `json:"samples"` // judged replies of a system; 0: all
+}
+
+// Row is one system: how it replies and what it scores.
+type Row struct {
+	Backbone string               `json:"backbone"`
+	Paradigm experiments.Paradigm `json:"paradigm"`
+	Method   experiments.Method   `json:"method"`
+	// Pairs is the pair set of a vanilla DPO (Table 5); empty means all.
+	Pairs   experiments.PairSet `json:"pairs"`
+	Columns Columns             `json:"columns"`
+
+	Turns    int `json:"turns"`    // scored
+	Unparsed int `json:"unparsed"` // of which the output names no strategy
+	// BiasNote says why the preference bias is not the paper's formula; empty
+	// where it is.
+	BiasNote  string     `json:"bias_note"`
+	Intervals []Interval `json:"intervals"`
+
+	// Strategies counts the predicted strategies (Figure 3), Preference is p_i
+	// of equation 7 (Figure 4 b; nil: not computed).
+	Strategies [esc.NumStrategies]int `json:"strategies"`
+	Preference []float64              `json:"preference"`
+	// Errors counts the judged replies by psychological error (Figure 2; a
+	// reply may have several), Clean those without; nil: not judged.
+	Errors *Errors `json:"errors"`
+}
+
+// Errors counts psychological errors among judged replies.
+type Errors struct {
+	Judged  int                   `json:"judged"`
+	Clean   int                   `json:"clean"`
+	Classes [esc.NumPsyErrors]int `json:"classes"`
+}
+
+// Columns are Table 3's columns: percent but for the judge's scores (0-5) and
+// the preference bias. nil is an absent value and is drawn as a dash, as are
+// NaN and the infinities.
+type Columns struct {
+	Distinct1       *float64 `json:"distinct_1"`
+	Bleu1           *float64 `json:"bleu_1"`
+	F1              *float64 `json:"f1"`
+	RougeL          *float64 `json:"rouge_l"`
+	Fluency         *float64 `json:"fluency"`
+	Professionalism *float64 `json:"professionalism"`
+	Empathy         *float64 `json:"empathy"`
+	Helpfulness     *float64 `json:"helpfulness"`
+	PreferenceBias  *float64 `json:"preference_bias"`
+	WeightedF1      *float64 `json:"weighted_f1"`
+	MacroF1         *float64 `json:"macro_f1"`
+}
+
+// Value is a present value of a column.
+func Value(v float64) *float64 { return &v }
+
+// Interval is a 95 % interval of a column, by bootstrap over dialogues.
+type Interval struct {
+	Column string  `json:"column"` // Columns' JSON name
+	Low    float64 `json:"low"`
+	High   float64 `json:"high"`
+}
+
+// Split is a part of the corpus.
+type Split struct {
+	Name       string         `json:"name"`
+	Statistics esc.Statistics `json:"statistics"`
+}
+
+// Pairs are one role's mined preference pairs.
+type Pairs struct {
+	Role  experiments.Role `json:"role"`
+	Mined esc.Mined        `json:"mined"`
+}
+
+// Training summarises a training stage.
+type Training struct {
+	Stage          string   `json:"stage"`
+	Kind           string   `json:"kind"` // pretrain, sft, dpo
+	Steps          int      `json:"steps"`
+	Tokens         int64    `json:"tokens"`
+	Loss           *float64 `json:"loss"` // at the end, of the train split
+	ValidationLoss *float64 `json:"validation_loss"`
+	// DPO only: how often the chosen side has the higher implicit reward, and
+	// by how much on average. Accuracy is a share, 0 to 1.
+	Accuracy *float64 `json:"accuracy"`
+	Margin   *float64 `json:"margin"`
+	Curve    []Point  `json:"curve"`
+}
+
+// Point is the loss at a step; either may be absent.
+type Point struct {
+	Step       int      `json:"step"`
+	Loss       *float64 `json:"loss"`
+	Validation *float64 `json:"validation"`
+}
+
+// Sample is a test turn with what each system replied.
+type Sample struct {
+	Dialogue int           `json:"dialogue"`
+	Turn     int           `json:"turn"`
+	Context  []esc.Message `json:"context"`
+	Strategy esc.Strategy  `json:"gold_strategy"`
+	Response string        `json:"gold_response"`
+	Replies  []Reply       `json:"replies"`
+}
+
+// Reply is one system's reply.
+type Reply struct {
+	System   string         `json:"system"` // Row.System
+	Strategy esc.Strategy   `json:"strategy"`
+	Response string         `json:"response"`
+	Errors   []esc.PsyError `json:"errors"`
+}
+
+// Stage is where a result comes from.
+type Stage struct {
+	Name        string `json:"name"`
+	Kind        string `json:"kind"`
+	Fingerprint string `json:"fingerprint"`
+	Digest      string `json:"digest"` // of the artifact's manifest
+	Engine      string `json:"engine"` // empty: none was needed
+}
+
+// System names a row in figures and samples: "decoupled/dpo", "vanilla/dpo/nsnr".
+func (r Row) System() string {
+	s := string(r.Paradigm) + "/" + string(r.Method)
+	if r.Pairs != "" && r.Pairs != experiments.PairsAll {
+		s += "/" + string(r.Pairs)
+	}
+	return s
+}
+
+// column describes one of Table 3's columns.
+type column struct {
+	name    string // JSON name, as in the paper's data
+	head    string
+	group   string
+	smaller bool // the smaller the better
+}
+
+// Groups of columns.
+const (
+	automatic = "Automatic metrics ↑"
+	judged    = "Judge's metrics ↑"
+	strategy  = "Strategy metrics"
+)
+
+// columns returns Table 3's columns in order.
+func columns() []column {
+	return []column{
+		{"distinct_1", "D-1", automatic, false},
+		{"bleu_1", "B-1", automatic, false},
+		{"f1", "F1", automatic, false},
+		{"rouge_l", "R-L", automatic, false},
+		{"fluency", "Flu.", judged, false},
+		{"professionalism", "Pro.", judged, false},
+		{"empathy", "Emp.", judged, false},
+		{"helpfulness", "Hel.", judged, false},
+		{"preference_bias", "B ↓", strategy, true},
+		{"weighted_f1", "Qw ↑", strategy, false},
+		{"macro_f1", "Q ↑", strategy, false},
+	}
+}
+
+// values returns pointers to the columns' fields, in the order of columns().
+func (c *Columns) values() []**float64 {
+	return []**float64{&c.Distinct1, &c.Bleu1, &c.F1, &c.RougeL,
+		&c.Fluency, &c.Professionalism, &c.Empathy, &c.Helpfulness,
+		&c.PreferenceBias, &c.WeightedF1, &c.MacroF1}
+}
+
+// prepared returns a copy in which every number that is not finite is absent,
+// or an error that names what no report can show.
+func (d Data) prepared() (Data, error) {
+	if d.Run.Experiment == "" {
+		return d, errors.New("report: the run has no experiment name")
+	}
+	d.Systems = slices.Clone(d.Systems)
+	seen := map[[2]string]bool{}
+	for i := range d.Systems {
+		r := &d.Systems[i]
+		if r.Backbone == "" {
+			r.Backbone = d.Run.Backbone
+		}
+		key := [2]string{r.Backbone, r.System()}
+		if seen[key] {
+			return d, fmt.Errorf("report: system %s of %s appears twice", key[1], key[0])
+		}
+		seen[key] = true
+		if n := len(r.Preference); n != 0 && n != esc.NumStrategies {
+			return d, fmt.Errorf("report: system %s: %d preferences, want %d", r.System(), n, esc.NumStrategies)
+		}
+		if slices.ContainsFunc(r.Preference, notFinite) {
+			r.Preference = nil
+		}
+		for _, v := range r.Columns.values() {
+			*v = finite(*v)
+		}
+		r.Intervals = slices.DeleteFunc(slices.Clone(r.Intervals), func(i Interval) bool {
+			return notFinite(i.Low) || notFinite(i.High)
+		})
+	}
+	d.Training = slices.Clone(d.Training)
+	for i := range d.Training {
+		t := &d.Training[i]
+		t.Loss, t.ValidationLoss = finite(t.Loss), finite(t.ValidationLoss)
+		t.Accuracy, t.Margin = finite(t.Accuracy), finite(t.Margin)
+		t.Curve = slices.Clone(t.Curve)
+		for k := range t.Curve {
+			t.Curve[k].Loss, t.Curve[k].Validation = finite(t.Curve[k].Loss), finite(t.Curve[k].Validation)
+		}
+	}
+	return d, nil
+}
+
+func notFinite(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
+
+func finite(v *float64) *float64 {
+	if v == nil || notFinite(*v) {
+		return nil
+	}
+	return v
+}

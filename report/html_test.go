@@ -1,0 +1,127 @@
+package report
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+)
+
+// walk visits every node.
+func walk(n *html.Node, visit func(*html.Node)) {
+	visit(n)
+	for c := n.FirstChild; c != nil; c = c.NextSibling {
+		walk(c, visit)
+	}
+}
+
+func attribute(n *html.Node, key string) string {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func textOf(n *html.Node) string {
+	var b strings.Builder
+	walk(n, func(n *html.Node) {
+		if n.Type == html.TextNode {
+			b.WriteString(n.Data)
+		}
+	})
+	return b.String()
+}
+
+func TestHTML(t *testing.T) {
+	page := rendered(t, HTML, example())
+	root, err := html.Parse(strings.NewReader(page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, links := map[string]bool{}, []string{}
+	svgs, marks := 0, 0
+	var row []string // the vanilla SFT row of Table 3
+	walk(root, func(n *html.Node) {
+		if n.Type != html.ElementNode {
+			return
+		}
+		if id := attribute(n, "id"); id != "" {
+			if ids[id] {
+				t.Errorf("id %q twice", id)
+			}
+			ids[id] = true
+		}
+		switch n.Data {
+		case "script", "link", "img", "iframe", "object", "base":
+			t.Errorf("element <%s>: the report must stand alone, and data must not become markup", n.Data)
+		case "svg":
+			svgs++
+		case "strong":
+			marks++
+		}
+		for _, a := range n.Attr {
+			if (a.Key == "href" || a.Key == "src") && !strings.HasPrefix(a.Val, "#") {
+				t.Errorf("<%s %s=%q> points outside", n.Data, a.Key, a.Val)
+			}
+			if strings.HasPrefix(a.Key, "on") {
+				t.Errorf("<%s %s>: an event handler", n.Data, a.Key)
+			}
+		}
+		if n.DataAtom == atom.A {
+			links = append(links, strings.TrimPrefix(attribute(n, "href"), "#"))
+		}
+		if n.DataAtom == atom.Tr && row == nil && strings.HasPrefix(textOf(n), "SFT91.23") {
+			walk(n, func(c *html.Node) {
+				if c.DataAtom == atom.Td {
+					row = append(row, textOf(c))
+				}
+			})
+		}
+	})
+	if want := "SFT|91.2390.93|10.0015.61|11.0020.99|12.0017.78|3.503.30|2.502.61|1.502.29|0.502.12|0.500.31|20.0024.89|16.0020.27"; strings.Join(row, "|") != want {
+		t.Errorf("row %q, want %q", strings.Join(row, "|"), want)
+	}
+	if len(links) < 8 {
+		t.Errorf("%d links in the contents", len(links))
+	}
+	for _, l := range links {
+		if !ids[l] {
+			t.Errorf("contents point to %q, which is not there", l)
+		}
+	}
+	// Strategy distribution, bias, preference, errors, one loss curve.
+	if svgs != 5 {
+		t.Errorf("%d figures, want 5", svgs)
+	}
+	if marks == 0 {
+		t.Error("no best score is marked")
+	}
+	if !strings.Contains(textOf(root), hostile) {
+		t.Error("the hostile name is not shown as text")
+	}
+	if !strings.Contains(page, "Offline judge.") {
+		t.Error("the offline judge is not marked")
+	}
+	for _, outside := range []string{"@import", "url("} {
+		if strings.Contains(page, outside) {
+			t.Errorf("the page has %q", outside)
+		}
+	}
+}
+
+// Figures must not carry names of systems as markup.
+func TestFigureTextIsEscaped(t *testing.T) {
+	f, err := bars(hostile, hostile, []string{hostile, "b", "c"}, []series{{hostile, 1, []float64{1, 2, 3}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(f.SVG), "<script") {
+		t.Error("a name in a figure is markup")
+	}
+	if !strings.Contains(string(f.SVG), "&lt;script&gt;") {
+		t.Error("the name is not in the figure")
+	}
+}

@@ -1,0 +1,121 @@
+package report
+
+import (
+	"bytes"
+	"io"
+	"strings"
+)
+
+// Markdown writes the report as GitHub-flavoured Markdown: everything but the
+// figures, whose numbers stand in the tables. Text from data is escaped.
+func Markdown(w io.Writer, d Data) error {
+	doc, err := newDocument(d)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	b.WriteString("# " + escape(doc.Title) + "\n\n")
+	for _, f := range doc.Facts {
+		b.WriteString("- " + f[0] + ": " + escape(f[1]) + "\n")
+	}
+	b.WriteString("\n")
+	if doc.Warning != "" {
+		b.WriteString("> ⚠ **Offline judge.** " + escape(doc.Warning) + "\n\n")
+	}
+	for _, n := range doc.Notes {
+		b.WriteString(escape(n) + "\n\n")
+	}
+	for _, s := range doc.Sections {
+		b.WriteString("## " + s.Title + "\n\n")
+		for _, t := range s.Text {
+			b.WriteString(escape(t) + "\n\n")
+		}
+		for _, t := range s.Tables {
+			markdownTable(&b, t)
+		}
+		for _, sm := range s.Samples {
+			markdownSample(&b, sm)
+		}
+	}
+	_, err = w.Write(b.Bytes())
+	return err
+}
+
+func markdownTable(b *bytes.Buffer, t table) {
+	b.WriteString(escape(t.Caption) + "\n\n|")
+	for _, h := range t.Heads {
+		b.WriteString(" " + escape(h.Text) + " |")
+	}
+	b.WriteString("\n|")
+	for _, h := range t.Heads {
+		if h.Number {
+			b.WriteString("---:|")
+		} else {
+			b.WriteString("---|")
+		}
+	}
+	b.WriteString("\n")
+	for _, row := range t.Rows {
+		b.WriteString("|")
+		for _, c := range row {
+			b.WriteString(" " + markdownCell(c) + " |")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+	for _, n := range t.Notes {
+		b.WriteString("- " + escape(n) + "\n")
+	}
+	if len(t.Notes) > 0 {
+		b.WriteString("\n")
+	}
+}
+
+func markdownCell(c cell) string {
+	if c.Covered {
+		return ""
+	}
+	s := escape(c.Text)
+	switch {
+	case c.Best:
+		s = "**" + s + "**"
+	case c.Second:
+		s = "<u>" + s + "</u>"
+	case c.Code:
+		s = "`" + strings.NewReplacer("`", "'", "|", "\\|", "\n", " ").Replace(c.Text) + "`"
+	}
+	if c.Paper != "" {
+		s += "<br><sub>" + escape(c.Paper) + "</sub>"
+	}
+	return s
+}
+
+func markdownSample(b *bytes.Buffer, s sample) {
+	b.WriteString("### " + escape(s.Title) + "\n\n")
+	for _, m := range s.Context {
+		b.WriteString("> **" + escape(m.Role) + "** " + escape(m.Content) + "\n>\n")
+	}
+	b.WriteString("\n")
+	for _, r := range s.Replies {
+		b.WriteString("- **" + escape(r.System) + "** \\[" + escape(r.Strategy) + "\\] " + escape(r.Response))
+		if r.Errors != "" {
+			b.WriteString(" *(" + escape(r.Errors) + ")*")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+}
+
+// escape makes text inert in Markdown and in the HTML that it may hold, on
+// one line.
+func escape(s string) string {
+	s = strings.NewReplacer(
+		"&", "&amp;", "<", "&lt;", ">", "&gt;",
+		"\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "|", "\\|", "~", "\\~",
+		"\r\n", " ", "\n", " ", "\r", " ",
+	).Replace(s)
+	if strings.HasPrefix(s, "#") {
+		s = "\\" + s
+	}
+	return s
+}

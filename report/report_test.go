@@ -1,0 +1,397 @@
+package report
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+)
+
+const hostile = `<script>alert("x")</script>`
+
+// example is a run of a tiny backbone with a few systems, hostile names and
+// absent values.
+func example() Data {
+	columns := func(v ...float64) Columns {
+		var c Columns
+		for i, field := range c.values() {
+			if i < len(v) && !math.IsNaN(v[i]) {
+				*field = Value(v[i])
+			}
+		}
+		return c
+	}
+	no := math.NaN()
+	return Data{
+		Run: Run{
+			Experiment: "demo " + hostile, Backbone: "tiny-llama", Engine: "go", Seed: 17, Revision: "abc123",
+			Judge: Judge{Name: "offline-1", Offline: true, Samples: 100},
+		},
+		Systems: []Row{
+			{
+				Paradigm: experiments.Vanilla, Method: experiments.MethodBase,
+				Columns: columns(40, 5, 6, 7, no, no, no, no, 2.25, 3, 4), Turns: 50, Unparsed: 12,
+				BiasNote:   "equation 7 has no solution",
+				Strategies: [8]int{38},
+			},
+			{
+				Paradigm: experiments.Vanilla, Method: experiments.MethodSFT,
+				Columns: columns(91.234, 10, 11, 12, 3.5, 2.5, 1.5, 0.5, 0.5, 20, 16), Turns: 50,
+				Strategies: [8]int{10, 5, 5, 5, 10, 5, 5, 5}, Preference: []float64{1.5, 0.5, 1, 1, 1, 1, 1, 1},
+				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}},
+				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
+			},
+			{
+				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: experiments.PairsNsNr,
+				Columns: columns(99, 99, 99, 99), Turns: 50,
+			},
+			{
+				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: experiments.PairsAll,
+				Columns: columns(90, 10, 11.5, 12, 3.6, 2.5, 1.5, 0.5, 0.4, 21, 15), Turns: 50,
+			},
+			{
+				Paradigm: experiments.Decoupled, Method: experiments.MethodSFT,
+				Columns: columns(89, 10.001, 13, 12.5, 3.5, 2.5, 1.5, 0.5, 0.3, 22, 17), Turns: 50,
+			},
+		},
+		GoldStrategies: [8]int{8, 8, 8, 8, 8, 8, 1, 1},
+		Corpus:         []Split{{"train", esc.Statistics{Dialogues: 16, Utterances: 320, Strategies: [8]int{1, 2, 3, 4, 5, 6, 7, 8}}}},
+		Pairs: []Pairs{{experiments.VM, esc.Mined{Candidates: 90, Pairs: 60,
+			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
+			CharsChosen: 101.5, CharsRejected: 77.25}}},
+		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
+			Curve: []Point{{Step: 10, Loss: Value(0.69)}, {Step: 20, Loss: Value(math.Inf(1))}, {Step: 40, Loss: Value(0.65), Validation: Value(0.66)}}}},
+		Samples: []Sample{{
+			Dialogue: 3, Turn: 2,
+			Context:  []esc.Message{{Role: "user", Content: "I am | sad " + hostile}},
+			Strategy: esc.Question, Response: "Why?",
+			Replies: []Reply{{System: "vanilla/base", Strategy: esc.NoStrategy, Response: hostile, Errors: []esc.PsyError{esc.TemplateResponse}}},
+		}},
+		Provenance: []Stage{{Name: "corpus", Kind: "corpus", Fingerprint: "f00d", Digest: "beef"}},
+		Notes:      []string{"Tiny models " + hostile + " show little."},
+	}
+}
+
+func rendered(t *testing.T, write func(io.Writer, Data) error, d Data) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := write(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestPaperIsThePapers(t *testing.T) {
+	p, err := loadPaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("..", "..", "shared", "paper", "tables.json")
+	raw, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		t.Skipf("reference data %s is absent: put the project's shared data beside the repository to run this test", path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want struct {
+		Table3 map[string]json.RawMessage `json:"table3_main"`
+		Table5 map[string]json.RawMessage `json:"table5_coupled_preference_data"`
+	}
+	if err := json.Unmarshal(raw, &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range p.Backbones {
+		var table3, table5 map[string][]float64
+		if err := json.Unmarshal(want.Table3[strings.ToLower(b.Name)], &table3); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(want.Table5[strings.ToLower(b.Name)], &table5); err != nil {
+			t.Fatal(err)
+		}
+		got3, got5 := map[string][]float64{}, map[string][]float64{}
+		for _, r := range b.Table3 {
+			got3[string(r.Paradigm)+"/"+string(r.Method)] = r.Values
+		}
+		for _, r := range b.Table5 {
+			got5[string(r.Pairs)] = r.Values
+		}
+		if diff := cmp.Diff(table3, got3); diff != "" {
+			t.Errorf("%s, Table 3 (-paper +ours):\n%s", b.Name, diff)
+		}
+		if diff := cmp.Diff(table5, got5); diff != "" {
+			t.Errorf("%s, Table 5 (-paper +ours):\n%s", b.Name, diff)
+		}
+	}
+}
+
+func TestComparedBackbone(t *testing.T) {
+	p, err := loadPaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]struct {
+		backbone string
+		same     bool
+	}{
+		"Qwen2.5-7B-Instruct":              {"Qwen2.5-7B-Instruct", true},
+		"qwen2.5-7b":                       {"Qwen2.5-7B-Instruct", true},
+		"meta-llama/Llama-3.1-8B-Instruct": {"Llama3.1-8B-Instruct", true},
+		"llama3.1-8b":                      {"Llama3.1-8B-Instruct", true},
+		"tiny-llama":                       {"Qwen2.5-7B-Instruct", false},
+		"":                                 {"Qwen2.5-7B-Instruct", false},
+	} {
+		if b, same := p.compared(name); b.Name != want.backbone || same != want.same {
+			t.Errorf("compared(%q) = %s, %v", name, b.Name, same)
+		}
+	}
+}
+
+func TestResultsTable(t *testing.T) {
+	d, err := example().prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := loadPaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := resultsSection(d, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	main := s.Tables[0]
+	var heads []string
+	for _, h := range main.Heads {
+		heads = append(heads, h.Text)
+	}
+	if want := []string{"Backbone", "Paradigm", "Method", "D-1", "B-1", "F1", "R-L", "Flu.", "Pro.", "Emp.", "Hel.", "B ↓", "Qw ↑", "Q ↑"}; !reflect.DeepEqual(heads, want) {
+		t.Errorf("heads %q, want %q", heads, want)
+	}
+	if want := []group{{"", 3}, {"Automatic metrics ↑", 4}, {"Judge's metrics ↑ (⚠ offline judge)", 4}, {"Strategy metrics", 3}}; !reflect.DeepEqual(main.Groups, want) {
+		t.Errorf("groups %+v, want %+v", main.Groups, want)
+	}
+	if len(main.Rows) != 4 {
+		t.Fatalf("%d rows, want 4: the pair set nsnr belongs to Table 5", len(main.Rows))
+	}
+	// mark shows a cell as text with ** for the best and _ for the second.
+	mark := func(c cell) string {
+		switch {
+		case c.Best:
+			return "**" + c.Text
+		case c.Second:
+			return "_" + c.Text
+		}
+		return c.Text
+	}
+	column := func(i int) []string {
+		var out []string
+		for _, r := range main.Rows {
+			out = append(out, mark(r[i]))
+		}
+		return out
+	}
+	for i, want := range map[int][]string{
+		2:  {"Base", "SFT", "DPO", "SFT"},
+		3:  {"40.00", "**91.23", "_90.00", "89.00"},
+		4:  {"_5.00", "**10.00", "**10.00", "**10.00"}, // 10.001 is shown as 10.00
+		7:  {"–", "_3.50", "**3.60", "_3.50"},
+		8:  {"–", "2.50", "2.50", "2.50"}, // all equal: no mark
+		11: {"2.25", "0.50", "_0.40", "**0.30"},
+		13: {"4.00", "_16.00", "15.00", "**17.00"},
+	} {
+		if got := column(i); !reflect.DeepEqual(got, want) {
+			t.Errorf("column %s: %q, want %q", main.Heads[i].Text, got, want)
+		}
+	}
+	// The paper's Qwen figures stand in the same cells.
+	for _, c := range []struct {
+		row, col int
+		want     string
+	}{{0, 3, "93.50"}, {1, 4, "15.61"}, {2, 11, "0.30"}, {3, 13, "21.37"}} {
+		if got := main.Rows[c.row][c.col].Paper; got != c.want {
+			t.Errorf("row %d, %s: paper's figure %q, want %s", c.row, main.Heads[c.col].Text, got, c.want)
+		}
+	}
+	if r := main.Rows; r[0][0].Rows != 4 || !r[3][0].Covered || r[0][1].Rows != 3 || r[3][1].Covered {
+		t.Errorf("merged cells: backbone over %d rows, vanilla over %d", r[0][0].Rows, r[0][1].Rows)
+	}
+	notes := strings.Join(main.Notes, "\n")
+	for _, want := range []string{"no tiny-llama", "equation 7 has no solution", "12 of 50 replies"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("notes lack %q:\n%s", want, notes)
+		}
+	}
+	if iv := s.Tables[1]; len(iv.Rows) != 1 || iv.Rows[0][1].Text != "9.50 … 10.50" {
+		t.Errorf("intervals %+v", iv.Rows)
+	}
+
+	v, err := variantsSection(d, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows := v.Tables[0].Rows; len(rows) != 2 || rows[0][2].Text != "DPO (nsnr)" || rows[0][3].Paper != "89.38" {
+		t.Errorf("Table 5: %+v", rows)
+	}
+}
+
+func TestStatisticsTables(t *testing.T) {
+	md := rendered(t, Markdown, example())
+	for _, want := range []string{
+		"| gold | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 2.0 % | 2.0 % |",
+		"| vanilla/sft | 1.50 | 0.50 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 0.50 |",
+		"| vanilla/sft | 40 | 50.0 % | 25.0 % | 10.0 % | 5.0 % | 0.0 % | 25.0 % |",
+		"| coupled pairs (vm) | 90 | 60 | 33 | 0 | 0 | 0 | 21 | 0 | 0 | 0 | 101.50 | 77.25 |",
+		"| train | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 36 |",
+		"| the paper's train | 3060 | 857 | 1146 | 1387 | 2288 | 2373 | 989 | 2663 | 14763 |",
+		"| dpo/vm | dpo | 40 | 123456 | 0.6543 | – | 75.0 % | – |",
+		"| corpus | corpus | `f00d` | `beef` | – |",
+		"| Llama3.1-8B-Instruct | Vanilla | Base | **95.09** |",
+		"- Judge: offline-1 ⚠ offline judge, 100 replies of each system",
+	} {
+		if !strings.Contains(md, want) {
+			t.Errorf("no line %q in\n%s", want, md)
+		}
+	}
+}
+
+func TestMarkdownIsInert(t *testing.T) {
+	md := rendered(t, Markdown, example())
+	if strings.Contains(md, "<script") {
+		t.Error("text of the data is markup")
+	}
+	if want := "I am \\| sad &lt;script&gt;"; !strings.Contains(md, want) {
+		t.Errorf("no %q", want)
+	}
+	// Every row of a table has as many cells as its head.
+	cells := 0
+	for line := range strings.Lines(md) {
+		if !strings.HasPrefix(line, "|") {
+			cells = 0
+			continue
+		}
+		n := strings.Count(strings.ReplaceAll(line, `\|`, ""), "|")
+		if cells != 0 && n != cells {
+			t.Errorf("%d cells, the head has %d: %s", n, cells, line)
+		}
+		cells = n
+	}
+}
+
+func TestCSV(t *testing.T) {
+	d := example()
+	d.Run.Backbone = `tiny, "llama"`
+	lines, err := csv.NewReader(strings.NewReader(rendered(t, CSV, d))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) != 1+5+2*(9+4) {
+		t.Fatalf("%d lines", len(lines))
+	}
+	if want := strings.Fields("source backbone paradigm method pairs distinct_1 bleu_1 f1 rouge_l fluency professionalism empathy helpfulness preference_bias weighted_f1 macro_f1"); !reflect.DeepEqual(lines[0], want) {
+		t.Errorf("header %q", lines[0])
+	}
+	if want := []string{"run", `tiny, "llama"`, "vanilla", "sft", "", "91.234", "10", "11", "12", "3.5", "2.5", "1.5", "0.5", "0.5", "20", "16"}; !reflect.DeepEqual(lines[2], want) {
+		t.Errorf("line %q, want %q", lines[2], want)
+	}
+	if lines[1][9] != "" || lines[1][13] != "2.25" {
+		t.Errorf("absent values: %q", lines[1])
+	}
+	if want := "paper,Qwen2.5-7B-Instruct,vanilla,base,,93.5,9.75"; !strings.HasPrefix(strings.Join(lines[6], ","), want) {
+		t.Errorf("line %q, want %q…", lines[6], want)
+	}
+}
+
+func TestJSONRoundTrip(t *testing.T) {
+	first := rendered(t, JSON, example())
+	d, err := Read(strings.NewReader(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second := rendered(t, JSON, d); first != second {
+		t.Errorf("read back and written again (-first +second):\n%s", cmp.Diff(first, second))
+	}
+	if got := *d.Systems[1].Columns.Distinct1; got != 91.234 {
+		t.Errorf("distinct-1 %v", got)
+	}
+	if d.Training[0].Curve[1].Loss != nil {
+		t.Error("an infinite loss was kept")
+	}
+	if _, err := Read(strings.NewReader(`{"surprise": 1}`)); err == nil {
+		t.Error("an unknown field is no error")
+	}
+}
+
+func TestFilesAreDeterministic(t *testing.T) {
+	first, err := Files(example())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		again, err := Files(example())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range again {
+			if f.Name != first[i].Name || !bytes.Equal(f.Data, first[i].Data) {
+				t.Errorf("%s differs between two renderings", f.Name)
+			}
+		}
+	}
+}
+
+func TestReportOfAlmostNothing(t *testing.T) {
+	if _, err := Files(Data{Run: Run{Experiment: "empty"}}); err != nil {
+		t.Errorf("a run without results: %v", err)
+	}
+	// A system with no figures at all, no steps, no replies.
+	if _, err := Files(Data{Run: Run{Experiment: "bare"}, Systems: []Row{{Paradigm: "new", Method: "other"}},
+		Training: []Training{{Stage: "sft/vm"}}, Samples: []Sample{{Strategy: esc.NoStrategy}}, Pairs: []Pairs{{}}}); err != nil {
+		t.Errorf("a bare system: %v", err)
+	}
+}
+
+func TestReportRefuses(t *testing.T) {
+	twice := example()
+	twice.Systems = append(twice.Systems, twice.Systems[0])
+	short := example()
+	short.Systems[1].Preference = []float64{1}
+	for name, d := range map[string]Data{"no name": {}, "a system twice": twice, "one preference": short} {
+		if _, err := Files(d); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestRoundTicks(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		want      string
+	}{
+		{0, 29.2, "0 5 10 15 20 25"},
+		{0, 2.4, "0.0 0.5 1.0 1.5 2.0"},
+		{0.645, 0.69, "0.65 0.66 0.67 0.68 0.69"},
+		{10, 400, "100 200 300 400"},
+		{0, 1, "0.0 0.2 0.4 0.6 0.8 1.0"},
+		{3, 3, "3"},
+	} {
+		var labels []string
+		for _, tick := range (roundTicks{}).Ticks(c.low, c.high) {
+			labels = append(labels, tick.Label)
+		}
+		if got := strings.Join(labels, " "); got != c.want {
+			t.Errorf("ticks of [%v, %v]: %s, want %s", c.low, c.high, got, c.want)
+		}
+	}
+}

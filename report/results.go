@@ -1,0 +1,201 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// resultsSection is Table 3: this run's systems, with the paper's figures in
+// the same cells.
+func resultsSection(d Data, p paper) (section, error) {
+	var rows []Row
+	for _, r := range d.Systems {
+		if r.Pairs == "" || r.Pairs == experiments.PairsAll {
+			rows = append(rows, r)
+		}
+	}
+	main := resultsTable(rows, p, d.Run.Judge)
+	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined; small figures are the paper's."
+	main.Notes = append(comparisonNotes(rows, p), biasNotes(rows)...)
+	for _, r := range rows {
+		if r.Unparsed > 0 {
+			main.Notes = append(main.Notes, fmt.Sprintf("%s: %d of %d replies name no strategy; they count in D-1, B-1, F1 and R-L by their text and in none of the strategy metrics.",
+				r.System(), r.Unparsed, r.Turns))
+		}
+	}
+	return section{ID: "results", Title: "Results",
+		Tables: nonEmpty(main, intervalTable(d.Systems))}, nil
+}
+
+// variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
+func variantsSection(d Data, p paper) (section, error) {
+	var rows []Row
+	for _, pairs := range []experiments.PairSet{experiments.PairsNsNr, experiments.PairsPsNr, experiments.PairsNsPr, experiments.PairsAll} {
+		for _, r := range d.Systems {
+			same := r.Pairs == pairs || r.Pairs == "" && pairs == experiments.PairsAll
+			if same && r.Method == experiments.MethodDPO && r.Paradigm == experiments.Vanilla {
+				r.Pairs = pairs
+				rows = append(rows, r)
+			}
+		}
+	}
+	s := section{ID: "pair-sets", Title: "Vanilla DPO by pair set"}
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != experiments.PairsAll }) {
+		return s, nil
+	}
+	t := resultsTable(rows, p, d.Run.Judge)
+	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5; small figures are the paper's)"
+	t.Notes = biasNotes(rows)
+	s.Tables = []table{t}
+	return s, nil
+}
+
+// resultsTable has Table 3's layout: backbone, paradigm, method, and the
+// eleven columns.
+func resultsTable(systems []Row, p paper, judge Judge) table {
+	t := resultsFrame()
+	if judge.Offline {
+		for i := range t.Groups {
+			if t.Groups[i].Text == judged {
+				t.Groups[i].Text += " (⚠ " + offlineMark + ")"
+			}
+		}
+	}
+	var values [][]*float64
+	for _, r := range systems {
+		b, _ := p.compared(r.Backbone)
+		paperValues := b.find(r.Paradigm, r.Method, r.Pairs)
+		row := []cell{text(r.Backbone), text(paradigmName(r.Paradigm)), text(methodName(r.Method, r.Pairs))}
+		var present []*float64
+		for c, v := range r.Columns.values() {
+			cell := decimal(*v, 2)
+			if paperValues != nil {
+				cell.Paper = fixed(&paperValues[c], 2)
+			}
+			row = append(row, cell)
+			present = append(present, *v)
+		}
+		t.Rows = append(t.Rows, row)
+		values = append(values, present)
+	}
+	finish(&t, values)
+	return t
+}
+
+func resultsFrame() table {
+	t := table{
+		Groups: []group{{"", 3}},
+		Heads:  []head{{Text: "Backbone"}, {Text: "Paradigm"}, {Text: "Method"}},
+	}
+	for _, c := range columns() {
+		t.Heads = append(t.Heads, head{c.head, true})
+		if last := len(t.Groups) - 1; t.Groups[last].Text == c.group {
+			t.Groups[last].Span++
+		} else {
+			t.Groups = append(t.Groups, group{c.group, 1})
+		}
+	}
+	return t
+}
+
+// finish ranks within each run of one backbone's rows, then merges names.
+func finish(t *table, values [][]*float64) {
+	for i := 0; i < len(t.Rows); {
+		end := i + 1
+		for end < len(t.Rows) && t.Rows[end][0].Text == t.Rows[i][0].Text {
+			end++
+		}
+		rank(t.Rows[i:end], 3, values[i:end])
+		i = end
+	}
+	span(t.Rows, 0)
+	span(t.Rows, 1)
+}
+
+func comparisonNotes(rows []Row, p paper) []string {
+	var notes []string
+	seen := map[string]bool{}
+	for _, r := range rows {
+		if seen[r.Backbone] {
+			continue
+		}
+		seen[r.Backbone] = true
+		if b, same := p.compared(r.Backbone); !same {
+			notes = append(notes, fmt.Sprintf("The paper has no %s: the small figures are those of %s, a model of another size; both backbones of the paper stand in full below.", r.Backbone, b.Name))
+		}
+	}
+	return notes
+}
+
+func biasNotes(rows []Row) []string {
+	var notes []string
+	for _, r := range rows {
+		if r.BiasNote != "" {
+			notes = append(notes, fmt.Sprintf("%s, preference bias B: %s.", r.System(), r.BiasNote))
+		}
+	}
+	return notes
+}
+
+// intervalTable shows the bootstrap intervals.
+func intervalTable(systems []Row) table {
+	t := table{Caption: "95 % intervals, by bootstrap over dialogues", Heads: []head{{Text: "System"}}}
+	var shown []column
+	for _, c := range columns() {
+		if slices.ContainsFunc(systems, func(r Row) bool { return r.interval(c.name) != nil }) {
+			shown = append(shown, c)
+			t.Heads = append(t.Heads, head{c.head, true})
+		}
+	}
+	for _, r := range systems {
+		if len(r.Intervals) == 0 || len(shown) == 0 {
+			continue
+		}
+		row := []cell{text(r.System())}
+		for _, c := range shown {
+			value := absent
+			if i := r.interval(c.name); i != nil {
+				value = fixed(&i.Low, 2) + " … " + fixed(&i.High, 2)
+			}
+			row = append(row, number(value))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+func (r Row) interval(column string) *Interval {
+	for i := range r.Intervals {
+		if r.Intervals[i].Column == column {
+			return &r.Intervals[i]
+		}
+	}
+	return nil
+}
+
+// paperSection is the paper's Table 3 as printed.
+func paperSection(d Data, p paper) (section, error) {
+	t := resultsFrame()
+	t.Caption = "The paper's Table 3 as printed (judge: GPT-4.1-mini on 100 samples)"
+	var values [][]*float64
+	for _, b := range p.Backbones {
+		for _, r := range b.Table3 {
+			row := []cell{text(b.Name), text(paradigmName(r.Paradigm)), text(methodName(r.Method, ""))}
+			present := make([]*float64, len(r.Values))
+			for c := range r.Values {
+				present[c] = &r.Values[c]
+				row = append(row, decimal(present[c], 2))
+			}
+			t.Rows = append(t.Rows, row)
+			values = append(values, present)
+		}
+	}
+	finish(&t, values)
+	s := section{ID: "paper", Title: "The paper's figures"}
+	if len(d.Systems) > 0 {
+		s.Tables = []table{t}
+	}
+	return s, nil
+}

@@ -1,0 +1,161 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// absent is how a value that is not there is drawn.
+const absent = "–"
+
+// table is a table in no markup yet.
+type table struct {
+	Caption string
+	Groups  []group // above the heads; may be empty
+	Heads   []head
+	Rows    [][]cell
+	Notes   []string
+}
+
+type group struct {
+	Text string
+	Span int
+}
+
+type head struct {
+	Text   string
+	Number bool
+}
+
+// cell is one cell. Best and Second mark ranks; Paper is the paper's figure
+// for the same place. Rows is the number of rows it spans, and Covered says
+// that one above spans this place.
+type cell struct {
+	Text    string
+	Paper   string
+	Number  bool
+	Code    bool
+	Best    bool
+	Second  bool
+	Rows    int
+	Covered bool
+}
+
+func text(s string) cell   { return cell{Text: s} }
+func number(s string) cell { return cell{Text: s, Number: true} }
+func count(n int) cell     { return number(strconv.Itoa(n)) }
+func code(s string) cell {
+	if s == "" {
+		return cell{Text: absent}
+	}
+	return cell{Text: s, Code: true}
+}
+
+// fixed formats a value with the digits, a dash for an absent one.
+func fixed(v *float64, digits int) string {
+	if v == nil {
+		return absent
+	}
+	s := strconv.FormatFloat(*v, 'f', digits, 64)
+	if f, err := strconv.ParseFloat(s, 64); err == nil && f == 0 {
+		return strconv.FormatFloat(0, 'f', digits, 64) // no "-0.00"
+	}
+	return s
+}
+
+func decimal(v *float64, digits int) cell { return number(fixed(v, digits)) }
+
+func percent(part, whole int) cell {
+	if whole == 0 {
+		return number(absent)
+	}
+	return number(strconv.FormatFloat(100*float64(part)/float64(whole), 'f', 1, 64) + " %")
+}
+
+// span merges equal neighbours of a column downwards, within the merged rows
+// of the column before it.
+func span(rows [][]cell, col int) {
+	for i := 0; i < len(rows); {
+		n := 1
+		for i+n < len(rows) && rows[i+n][col].Text == rows[i][col].Text &&
+			(col == 0 || rows[i+n][col-1].Covered) {
+			rows[i+n][col].Covered = true
+			n++
+		}
+		rows[i][col].Rows = n
+		i += n
+	}
+}
+
+// rank marks the best and second best of each column among rows, comparing
+// what is shown (two decimals), so that equal figures share a mark. values
+// are by row, then by column. A column whose figures are all equal is not
+// marked.
+func rank(rows [][]cell, first int, values [][]*float64) {
+	for c, col := range columns() {
+		best, second := math.Inf(1), math.Inf(1)
+		key := func(v *float64) float64 {
+			k := math.Round(*v * 100)
+			if !col.smaller {
+				k = -k
+			}
+			return k
+		}
+		for _, v := range values {
+			if v[c] == nil {
+				continue
+			}
+			switch k := key(v[c]); {
+			case k < best:
+				best, second = k, best
+			case k > best && k < second:
+				second = k
+			}
+		}
+		if math.IsInf(second, 1) {
+			continue
+		}
+		for i, v := range values {
+			if v[c] != nil {
+				cell := &rows[i][first+c]
+				cell.Best, cell.Second = key(v[c]) == best, key(v[c]) == second
+			}
+		}
+	}
+}
+
+// methodName is Table 3's name of a method.
+func methodName(m experiments.Method, pairs experiments.PairSet) string {
+	name := string(m)
+	switch m {
+	case experiments.MethodBase:
+		name = "Base"
+	case experiments.MethodDirectRefine:
+		name = "+Direct-Refine"
+	case experiments.MethodSelfRefine:
+		name = "+Self-Refine"
+	case experiments.MethodEmotionCoT:
+		name = "+Emotion CoT"
+	case experiments.MethodSFT:
+		name = "SFT"
+	case experiments.MethodDPO:
+		name = "DPO"
+	}
+	if pairs != "" && pairs != experiments.PairsAll {
+		name = fmt.Sprintf("%s (%s)", name, pairs)
+	}
+	return name
+}
+
+func paradigmName(p experiments.Paradigm) string {
+	switch p {
+	case experiments.Vanilla:
+		return "Vanilla"
+	case experiments.Decoupled:
+		return "Decoupled"
+	}
+	return string(p)
+}
