@@ -1,0 +1,109 @@
+// Package activities executes stages: load the inputs' artifacts, call a
+// kernel, commit the artifact. One file per kind of stage; what all kinds
+// share (the lease, the scratch directory, heartbeats, checkpoints, the
+// translation of errors) is in attempt.go and train.go.
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Activities is a worker's share in the DAG. It is safe for concurrent use.
+type Activities struct {
+	Store  *artifacts.Store
+	Client client.Client
+	Log    zerolog.Logger
+	// Scratch is a directory for the files of running stages.
+	Scratch string
+	// Identity names this process in leases.
+	Identity string
+	// DemoCorpus is the sample corpus in the binary.
+	DemoCorpus []byte
+
+	engines engines
+}
+
+var _ workflows.Activities = (*Activities)(nil)
+
+// errWorkerStopping ends an attempt whose worker was asked to stop. It is
+// retryable: another worker, or this one after its restart, continues.
+var errWorkerStopping = errors.New("the worker is stopping; the stage continues elsewhere from its last checkpoint")
+
+// engines opens each engine once per process: compiled graphs and device
+// memory belong to it.
+type engines struct {
+	mu   sync.Mutex
+	open map[experiments.Engine]*lm.Engine
+}
+
+func (e *engines) get(spec experiments.Engine) (*lm.Engine, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if engine, ok := e.open[spec]; ok {
+		return engine, nil
+	}
+	engine, err := lm.OpenEngine(string(spec))
+	if err != nil {
+		return nil, err
+	}
+	if e.open == nil {
+		e.open = map[experiments.Engine]*lm.Engine{}
+	}
+	e.open[spec] = engine
+	return engine, nil
+}
+
+// Lookup says whether the stage's artifact is in the store, whole.
+func (a *Activities) Lookup(ctx context.Context, in workflows.StageInput) (workflows.LookupResult, error) {
+	m, err := a.Store.Lookup(ctx, in.Stage.Fingerprint)
+	switch {
+	case err == nil:
+		return workflows.LookupResult{Found: true, Reason: "in the store", Result: workflows.StageResult{
+			Stage: in.Stage.Name, Fingerprint: in.Stage.Fingerprint, Digest: m.Digest,
+			Reused: true, Reason: "in the store", Engine: m.Engine, Metrics: m.Metrics,
+		}}, nil
+	case errors.Is(err, artifacts.ErrNotFound):
+		return workflows.LookupResult{Reason: "not in the store"}, nil
+	case errors.Is(err, artifacts.ErrDamaged), errors.Is(err, artifacts.ErrCorrupt):
+		// What is damaged is made again; say so where a person may see it.
+		a.Log.Warn().Err(err).Str("stage", in.Stage.Name).Msg("the artifact is damaged and will be made again")
+		return workflows.LookupResult{Reason: err.Error()}, nil
+	default:
+		return workflows.LookupResult{}, fmt.Errorf("look up stage %s: %w", in.Stage.Name, err)
+	}
+}
+
+// badInput marks an error that no retry can mend.
+func badInput(err error) error {
+	return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, err)
+}
+
+// classify gives an error its Temporal type: what is wrong with the data, the
+// parameters or the numbers is not tried again.
+func classify(err error) error {
+	var app *temporal.ApplicationError
+	if err == nil || errors.As(err, &app) {
+		return err
+	}
+	var data *esc.DataError
+	switch {
+	case errors.Is(err, lm.ErrNonFinite):
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, err)
+	case errors.As(err, &data):
+		return badInput(err)
+	}
+	return err
+}

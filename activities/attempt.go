@@ -1,0 +1,239 @@
+package activities
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/workflows"
+)
+
+// attempt is one try at one stage: a lease that fences its writes, a scratch
+// directory, and the way to report progress.
+type attempt struct {
+	a       *Activities
+	in      workflows.StageInput
+	lease   *artifacts.Lease
+	dir     string
+	started time.Time
+	engine  string
+	inputs  map[string]string // artifact digests by input name
+	stop    <-chan struct{}   // closed when the worker has to stop
+	pulse   *pulse
+}
+
+// output is what a stage's body made: local files by their names in the
+// artifact, and the numbers worth showing.
+type output struct {
+	files   map[string]string
+	metrics map[string]float64
+}
+
+// execute runs a stage's body as one attempt and commits what it made.
+func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body func(context.Context, *attempt) (output, error)) (workflows.StageResult, error) {
+	t, err := a.begin(ctx, in)
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	defer t.end()
+	out, err := body(ctx, t)
+	if err != nil {
+		return workflows.StageResult{}, classify(fmt.Errorf("stage %s: %w", in.Stage.Name, err))
+	}
+	return t.commit(ctx, out)
+}
+
+func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attempt, error) {
+	info := activity.GetInfo(ctx)
+	// A stage's workflow is the only one of its fingerprint and gives the
+	// stage to one attempt at a time, so whoever comes now takes the lease
+	// over; an earlier attempt, should it wake up, cannot write any more.
+	lease, err := a.Store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{
+		Owner:   info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID,
+		Attempt: int(info.Attempt),
+		Steal:   true,
+		Keep:    in.Checkpoint.Keep,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: lease: %w", in.Stage.Name, err)
+	}
+	if err := os.MkdirAll(a.Scratch, 0o700); err != nil {
+		return nil, fmt.Errorf("stage %s: scratch directory: %w", in.Stage.Name, err)
+	}
+	dir, err := os.MkdirTemp(a.Scratch, string(in.Stage.Kind)+"-*")
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: scratch directory: %w", in.Stage.Name, err)
+	}
+	t := &attempt{
+		a: a, in: in, lease: lease, dir: dir, started: time.Now(),
+		inputs: map[string]string{}, stop: activity.GetWorkerStopChannel(ctx),
+	}
+	t.pulse = startPulse(ctx)
+	t.beat(ctx, workflows.Progress{Phase: "load"})
+	return t, nil
+}
+
+func (t *attempt) end() {
+	t.pulse.end()
+	if err := os.RemoveAll(t.dir); err != nil {
+		t.a.Log.Warn().Err(err).Str("dir", t.dir).Msg("cannot remove a scratch directory")
+	}
+}
+
+// beat reports that something has advanced.
+func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
+	p.Stage = t.in.Stage.Name
+	t.pulse.advance(ctx, p)
+}
+
+// interrupted tells why the work has to stop, or nil: a cancelled or lost
+// attempt, or a worker that was asked to stop.
+func (t *attempt) interrupted(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.stop:
+		return errWorkerStopping
+	default:
+		return nil
+	}
+}
+
+// input gives a directory with the files of an input's artifact under their
+// own names, verified.
+func (t *attempt) input(ctx context.Context, name string) (string, error) {
+	fingerprint, ok := t.in.Inputs[name]
+	if !ok {
+		return "", badInput(fmt.Errorf("stage %s has no input %q", t.in.Stage.Name, name))
+	}
+	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
+	if _, done := t.inputs[name]; done {
+		return dir, nil
+	}
+	m, err := t.a.Store.Lookup(ctx, fingerprint)
+	if err != nil {
+		return "", fmt.Errorf("input %s: %w", name, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	for file, ref := range m.Files {
+		local, err := t.a.Store.LocalFile(ctx, ref)
+		if err != nil {
+			return "", fmt.Errorf("input %s: %s: %w", name, file, err)
+		}
+		if err := os.Symlink(local, filepath.Join(dir, file)); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", err
+		}
+	}
+	t.inputs[name] = m.Digest
+	return dir, nil
+}
+
+// create writes a file of the artifact and gives its path.
+func (t *attempt) create(name string, write func(*os.File) error) (string, error) {
+	path := filepath.Join(t.dir, name)
+	f, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return "", fmt.Errorf("write %s: %w", name, err)
+	}
+	return path, nil
+}
+
+// createJSON writes a value as a file of the artifact.
+func (t *attempt) createJSON(name string, v any) (string, error) {
+	return t.create(name, func(f *os.File) error {
+		e := json.NewEncoder(f)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", " ")
+		return e.Encode(v)
+	})
+}
+
+// commit stores the files and writes the manifest last.
+func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult, error) {
+	t.beat(ctx, workflows.Progress{Phase: "store"})
+	m := artifacts.Manifest{
+		Kind:    string(t.in.Stage.Kind),
+		Stage:   t.in.Stage.Name,
+		Files:   map[string]artifacts.Ref{},
+		Inputs:  t.inputs,
+		Params:  t.in.Stage.Params,
+		Engine:  t.engine,
+		Metrics: out.metrics,
+	}
+	for name, path := range out.files {
+		ref, err := t.a.Store.PutFile(ctx, path)
+		if err != nil {
+			return workflows.StageResult{}, fmt.Errorf("stage %s: store %s: %w", t.in.Stage.Name, name, err)
+		}
+		m.Files[name] = ref
+	}
+	seconds := time.Since(t.started).Seconds()
+	ref, err := t.lease.Commit(ctx, m, t.provenance(ctx, seconds))
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	// The artifact is there: what only served an unfinished stage may go. A
+	// failure here costs space, not the stage.
+	if err := errors.Join(t.lease.DropCheckpoints(ctx), t.lease.Release(ctx)); err != nil {
+		t.a.Log.Warn().Err(err).Str("stage", t.in.Stage.Name).Msg("checkpoints or lease of a finished stage could not be removed")
+	}
+	t.a.Log.Info().Str("stage", t.in.Stage.Name).Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
+	return workflows.StageResult{
+		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
+		Seconds: seconds, Engine: t.engine, Metrics: out.metrics,
+	}, nil
+}
+
+// provenance is what differs between two executions of the same stage.
+type provenance struct {
+	Worker     string    `json:"worker"`
+	WorkflowID string    `json:"workflow_id"`
+	RunID      string    `json:"run_id"`
+	Attempt    int       `json:"attempt"`
+	Finished   time.Time `json:"finished"`
+	// Seconds is the wall time of the attempt that finished.
+	Seconds float64 `json:"seconds"`
+	Engine  string  `json:"engine,omitempty"`
+	// PeakBytes is the most memory that this process has held so far.
+	PeakBytes int64 `json:"peak_bytes"`
+}
+
+func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
+	info := activity.GetInfo(ctx)
+	return provenance{
+		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: peakBytes(),
+	}
+}
+
+// checkDigest refuses a file that is not the one that was planned with.
+func checkDigest(path, want string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%s has changed since the run was planned (SHA-256 %.12s, planned %.12s): start the run again", path, got, want)
+	}
+	return nil
+}

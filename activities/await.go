@@ -1,0 +1,159 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/esclab/esclab/workflows"
+)
+
+const (
+	// awaitPoll is how often a waiting run looks at the stage it waits for.
+	awaitPoll = time.Second
+	// cancelGrace is how long a cancelled run waits for its stage to save a
+	// checkpoint and let go of the device.
+	cancelGrace = 2 * time.Minute
+)
+
+// AwaitStage has one stage run by its own workflow and returns its result.
+// Whoever comes second joins the workflow that is running. An artifact that
+// is whole in the store needs no workflow at all.
+func (a *Activities) AwaitStage(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	found, err := a.Lookup(ctx, in)
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	if found.Found {
+		return found.Result, nil
+	}
+	for {
+		result, err := a.awaitOnce(ctx, in)
+		var cancelled *temporal.CanceledError
+		if errors.As(err, &cancelled) && ctx.Err() == nil {
+			// The run that started the stage was cancelled; this one still
+			// wants it, and it goes on from its last checkpoint.
+			continue
+		}
+		return result, err
+	}
+}
+
+// awaitOnce starts or joins the stage's workflow and follows it to its end.
+func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	run, err := a.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:        in.WorkflowID(),
+		TaskQueue: in.Queues.Control,
+		// A closed workflow says nothing about the store's state today, so
+		// another may always start: its first act is a look into the store.
+		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary:            in.Stage.Name,
+	}, workflows.StageName, in)
+	if err != nil {
+		return workflows.StageResult{}, fmt.Errorf("start the workflow of stage %s: %w", in.Stage.Name, err)
+	}
+
+	type outcome struct {
+		result workflows.StageResult
+		err    error
+	}
+	ended := make(chan outcome, 1)
+	getCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		var o outcome
+		o.err = run.Get(getCtx, &o.result)
+		ended <- o
+	}()
+
+	poll := time.NewTicker(awaitPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case o := <-ended:
+			return o.result, unwrapWorkflow(o.err)
+		case <-activity.GetWorkerStopChannel(ctx):
+			return workflows.StageResult{}, errWorkerStopping
+		case <-ctx.Done():
+			return workflows.StageResult{}, a.abandon(ctx, run, func() error {
+				select {
+				case o := <-ended:
+					return o.err
+				case <-time.After(cancelGrace):
+					return nil
+				}
+			})
+		case <-poll.C:
+			// The answer is the sign of life: where Temporal cannot tell how
+			// the stage stands, this activity has nothing to report either.
+			if p, ok := a.stageProgress(ctx, run.GetID()); ok {
+				activity.RecordHeartbeat(ctx, p)
+			}
+		}
+	}
+}
+
+// abandon handles the end of the awaiting activity's context: a cancelled run
+// takes its stage along, a stopping worker or a lost attempt does not.
+func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait func() error) error {
+	if !errors.Is(context.Cause(ctx), context.Canceled) && !temporal.IsCanceledError(context.Cause(ctx)) {
+		return context.Cause(ctx)
+	}
+	cancelCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer stop()
+	if err := a.Client.CancelWorkflow(cancelCtx, run.GetID(), run.GetRunID()); err != nil {
+		a.Log.Warn().Err(err).Str("workflow", run.GetID()).Msg("cannot cancel the stage's workflow")
+	} else {
+		_ = wait() // whatever it ended with, this run is cancelled
+	}
+	return ctx.Err()
+}
+
+// stageProgress reads the heartbeat details of the stage's pending activity.
+// The second result is false where Temporal gave no answer.
+func (a *Activities) stageProgress(ctx context.Context, workflowID string) (workflows.Progress, bool) {
+	p, err := ReadProgress(ctx, a.Client, workflowID)
+	return p, err == nil
+}
+
+// ReadProgress gives the progress that the running activity of a stage's
+// workflow last reported; it is zero before the first report.
+func ReadProgress(ctx context.Context, c client.Client, workflowID string) (workflows.Progress, error) {
+	var p workflows.Progress
+	d, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
+	if err != nil {
+		return p, fmt.Errorf("describe workflow %s: %w", workflowID, err)
+	}
+	for _, pending := range d.GetPendingActivities() {
+		details := pending.GetHeartbeatDetails()
+		if details == nil {
+			continue
+		}
+		if err := converter.GetDefaultDataConverter().FromPayloads(details, &p); err != nil {
+			return p, fmt.Errorf("heartbeat details of workflow %s: %w", workflowID, err)
+		}
+	}
+	return p, nil
+}
+
+// unwrapWorkflow turns the error of a stage's workflow into one of this
+// activity, keeping its type, message and whether it may be tried again.
+func unwrapWorkflow(err error) error {
+	if err == nil {
+		return nil
+	}
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		// The stage's own workflow has already retried what can be retried.
+		return temporal.NewNonRetryableApplicationError(app.Message(), app.Type(), err)
+	}
+	return err
+}

@@ -1,0 +1,192 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Base provides the backbone: a Hugging Face checkpoint is imported; a tiny
+// Llama gets a tokenizer and is pretrained on the corpus' train split.
+func (a *Activities) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, a.base)
+}
+
+func (a *Activities) base(ctx context.Context, t *attempt) (output, error) {
+	params, err := experiments.ParamsOf[experiments.BaseParams](t.in.Stage)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	if params.Tiny == nil {
+		return t.importBase(ctx, params)
+	}
+	return t.pretrain(ctx, params)
+}
+
+// importBase takes a checkpoint's files over as they are, after checking that
+// model and tokenizer can be read and fit each other.
+func (t *attempt) importBase(_ context.Context, params experiments.BaseParams) (output, error) {
+	source := t.in.Stage.Source
+	out := output{files: map[string]string{}, metrics: map[string]float64{}}
+	bytes := 0.0
+	for _, f := range params.Files {
+		path := filepath.Join(source, filepath.Base(f.Name))
+		if err := checkDigest(path, f.SHA256); err != nil {
+			return output{}, badInput(fmt.Errorf("backbone: %w", err))
+		}
+		out.files[filepath.Base(f.Name)] = path
+		bytes += float64(f.Bytes)
+	}
+	config, err := lm.ReadConfig(source)
+	if err != nil {
+		return output{}, badInput(fmt.Errorf("backbone: %w", err))
+	}
+	tok, err := lm.LoadTokenizer(source)
+	if err != nil {
+		return output{}, badInput(fmt.Errorf("backbone: %w", err))
+	}
+	if err := tok.CheckTokenizer(&config); err != nil {
+		return output{}, badInput(fmt.Errorf("backbone: %w", err))
+	}
+	out.metrics["bytes"] = bytes
+	return out, nil
+}
+
+// pretrain trains a tokenizer and every weight of a tiny Llama on the train
+// split's dialogues, as chats without strategies: what the base model knows is
+// the language of the corpus, not the task.
+func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (output, error) {
+	engine, err := t.openEngine(params.Engine)
+	if err != nil {
+		return output{}, err
+	}
+	corpus, err := t.readCorpus(ctx, fileTrain, fileValid)
+	if err != nil {
+		return output{}, err
+	}
+	dir := filepath.Join(t.dir, "base")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return output{}, err
+	}
+	t.beat(ctx, workflows.Progress{Phase: "tokenizer"})
+	tok, err := lm.TrainBPE(ctx, texts(corpus[fileTrain]), dir, lm.BPEOptions{VocabSize: params.Tiny.VocabSize})
+	if err != nil {
+		return output{}, fmt.Errorf("tokenizer: %w", err)
+	}
+	config, err := tinyConfig(params.Tiny, tok)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	model, err := lm.NewModel(config, params.Seed)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
+	train, err := k.pretrainData(corpus[fileTrain])
+	if err != nil {
+		return output{}, err
+	}
+	valid, err := k.pretrainData(corpus[fileValid])
+	if err != nil {
+		return output{}, err
+	}
+	p := params.Tiny.Pretrain
+	trainConfig := k.trainConfig(p.Training, p.LearningRate, params.Seed)
+	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
+	train.Validation = valid.Examples
+	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)
+	if err != nil {
+		return output{}, err
+	}
+	defer trainer.Close()
+	out, err := t.train(ctx, trainer, len(train.Validation) > 0, dataNotes{Examples: len(train.Examples)})
+	if err != nil {
+		return output{}, err
+	}
+	trained, err := trainer.Model()
+	if err != nil {
+		return output{}, err
+	}
+	if err := trained.Save(dir); err != nil {
+		return output{}, err
+	}
+	for _, name := range []string{fileConfig, "model.safetensors", fileTokenizer, fileTokenizerConfig} {
+		out.files[name] = filepath.Join(dir, name)
+	}
+	out.metrics["parameters"] = float64(model.Parameters())
+	return out, nil
+}
+
+// texts yields what the tokenizer learns from: every utterance, and the
+// strategies' names as the models write them.
+func texts(dialogues []esc.Dialogue) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, d := range dialogues {
+			for _, m := range esc.Chat(d) {
+				if !yield(m.Content) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// tinyConfig is the Hugging Face configuration of a tiny Llama.
+func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
+	eos, ok := tok.EOS()
+	if !ok {
+		return lm.Config{}, fmt.Errorf("the trained tokenizer has no end-of-turn token")
+	}
+	config := lm.Config{
+		ModelType: "llama", VocabSize: p.VocabSize, HiddenSize: p.HiddenSize, IntermediateSize: p.IntermediateSize,
+		NumHiddenLayers: p.Layers, NumAttentionHeads: p.Heads, NumKeyValueHeads: p.KVHeads,
+		MaxPositionEmbeddings: p.MaxPositions, RMSNormEps: 1e-5, RopeTheta: 10000,
+		TieWordEmbeddings: true, EOSTokenIDs: lm.TokenIDs{int(eos)}, HiddenAct: "silu",
+		HeadDim: p.HiddenSize / p.Heads,
+	}
+	if bos, ok := tok.BOS(); ok {
+		id := int(bos)
+		config.BOSTokenID = &id
+	}
+	return config, nil
+}
+
+// pretrainData encodes each dialogue as one chat without strategies, the loss
+// on every token; dialogues longer than the limit become several sequences.
+func (k *kernel) pretrainData(dialogues []esc.Dialogue) (lm.Dataset, error) {
+	var data lm.Dataset
+	for _, d := range dialogues {
+		var messages []lm.Message
+		for _, turn := range esc.Turns(d) {
+			messages = append(messages,
+				lm.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
+				lm.Message{Role: esc.AssistantRole, Content: turn.Response})
+		}
+		if len(messages) == 0 {
+			continue
+		}
+		last := messages[len(messages)-1]
+		ids, _, err := k.tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
+		if err != nil {
+			return data, fmt.Errorf("dialogue %d: %w", d.Index, err)
+		}
+		for first := 0; first+1 < len(ids); first += k.params.MaxTokens {
+			part := ids[first:min(first+k.params.MaxTokens, len(ids))]
+			if len(part) < 2 {
+				break
+			}
+			data.Examples = append(data.Examples, lm.Example{
+				Group:     group(d.Index),
+				Sequences: []lm.Sequence{{Tokens: part, LossFrom: 1}},
+			})
+		}
+	}
+	return data, nil
+}

@@ -1,0 +1,111 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Files of a corpus artifact. The three parts are in ESConv's own layout.
+const (
+	fileTrain = "train.json"
+	fileValid = "valid.json"
+	fileTest  = "test.json"
+	fileStats = "statistics.json"
+)
+
+// Corpus reads, checks and splits the dialogues.
+func (a *Activities) Corpus(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, a.corpus)
+}
+
+func (a *Activities) corpus(ctx context.Context, t *attempt) (output, error) {
+	params, err := experiments.ParamsOf[experiments.CorpusParams](t.in.Stage)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	path, err := a.corpusSource(t, params)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	corpus, err := esc.ReadCorpus(esc.Source{Path: path, SplitIndex: t.in.Stage.SplitIndexSource, Seed: params.SplitSeed})
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	if n := params.MaxDialogues; n > 0 {
+		corpus.Train = corpus.Train[:min(n, len(corpus.Train))]
+		corpus.Valid = corpus.Valid[:min(n, len(corpus.Valid))]
+		corpus.Test = corpus.Test[:min(n, len(corpus.Test))]
+	}
+
+	out := output{files: map[string]string{}, metrics: map[string]float64{}}
+	for name, part := range map[string][]esc.Dialogue{fileTrain: corpus.Train, fileValid: corpus.Valid, fileTest: corpus.Test} {
+		if out.files[name], err = t.create(name, func(f *os.File) error { return esc.WriteDialogues(f, part) }); err != nil {
+			return output{}, err
+		}
+	}
+	stats := esc.ComputeStatistics(corpus.Train)
+	if out.files[fileStats], err = t.createJSON(fileStats, stats); err != nil {
+		return output{}, err
+	}
+	out.metrics["train_dialogues"] = float64(len(corpus.Train))
+	out.metrics["valid_dialogues"] = float64(len(corpus.Valid))
+	out.metrics["test_dialogues"] = float64(len(corpus.Test))
+	out.metrics["train_turns"] = float64(len(esc.AllTurns(corpus.Train)))
+	return out, nil
+}
+
+// corpusSource finds the source files and checks that they are still those
+// that the stage was planned with.
+func (a *Activities) corpusSource(t *attempt, params experiments.CorpusParams) (string, error) {
+	source := t.in.Stage.Source
+	if source == experiments.SourceDemo {
+		path := filepath.Join(t.dir, "demo.json")
+		return path, os.WriteFile(path, a.DemoCorpus, 0o600)
+	}
+	for _, f := range params.Files {
+		path := source
+		if params.Layout == experiments.LayoutSplit {
+			path = filepath.Join(source, filepath.Base(f.Name))
+		}
+		if err := checkDigest(path, f.SHA256); err != nil {
+			return "", fmt.Errorf("corpus: %w", err)
+		}
+	}
+	return source, nil
+}
+
+// readCorpus loads the dialogues of an input that is a corpus artifact.
+func (t *attempt) readCorpus(ctx context.Context, parts ...string) (map[string][]esc.Dialogue, error) {
+	dir, err := t.input(ctx, "corpus")
+	if err != nil {
+		return nil, err
+	}
+	read := make(map[string][]esc.Dialogue, len(parts))
+	for _, part := range parts {
+		dialogues, err := esc.ReadFile(filepath.Join(dir, part), esc.DefaultLimits())
+		if err != nil {
+			return nil, err
+		}
+		read[part] = dialogues
+	}
+	return read, nil
+}
+
+// readJSON decodes a file of an input.
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Files of the evaluation artifacts.
+const (
+	fileScores  = "scores.json"
+	fileJudged  = "judged.jsonl"
+	fileVerdict = "judge.json"
+	fileBias    = "bias.json"
+)
+
+// Score computes the automatic metrics of one system's predictions.
+func (a *Activities) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
+		predictions, err := t.predictions(ctx)
+		if err != nil {
+			return output{}, err
+		}
+		tok, err := metrics.NewTokenizer()
+		if err != nil {
+			return output{}, err
+		}
+		samples := make([]metrics.Sample, len(predictions))
+		for i, p := range predictions {
+			samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
+		}
+		scores, err := metrics.Automatic(tok, samples)
+		if err != nil {
+			return output{}, badInput(err)
+		}
+		path, err := t.createJSON(fileScores, scores)
+		if err != nil {
+			return output{}, err
+		}
+		m := scores.Average
+		return output{
+			files: map[string]string{fileScores: path},
+			metrics: map[string]float64{
+				"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
+			},
+		}, nil
+	})
+}
+
+// Bias computes the strategy metrics: preference bias, weighted and macro F1.
+func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
+		predictions, err := t.predictions(ctx)
+		if err != nil {
+			return output{}, err
+		}
+		gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
+		for i, p := range predictions {
+			if gold[i], err = strategyIndex(p.GoldStrategy); err != nil {
+				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
+			}
+			if predicted[i], err = strategyIndex(p.Strategy); err != nil {
+				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
+			}
+		}
+		bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
+		if err != nil {
+			return output{}, badInput(err)
+		}
+		path, err := t.createJSON(fileBias, bias)
+		if err != nil {
+			return output{}, err
+		}
+		return output{
+			files: map[string]string{fileBias: path},
+			metrics: map[string]float64{
+				"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
+			},
+		}, nil
+	})
+}
+
+// strategyIndex is a strategy's class; metrics.Unparsed for "".
+func strategyIndex(name string) (int, error) {
+	if name == "" {
+		return metrics.Unparsed, nil
+	}
+	s, err := esc.ParseStrategy(name)
+	return int(s), err
+}
+
+// judged is one reply with what the judge says of it.
+type judged struct {
+	Dialogue int             `json:"dialogue"`
+	Turn     int             `json:"turn"`
+	Findings []judge.Finding `json:"findings"`
+	Scores   judge.Scores    `json:"scores"`
+}
+
+// verdict sums the judged replies up.
+type verdict struct {
+	Judge   string               `json:"judge"`
+	Samples int                  `json:"samples"`
+	Scores  judge.Scores         `json:"scores"` // means
+	Errors  map[esc.PsyError]int `json:"errors"`
+}
+
+// Judge scores one system's replies and labels their psychological errors.
+func (a *Activities) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, a.judge)
+}
+
+func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
+	params, err := experiments.ParamsOf[experiments.JudgeParams](t.in.Stage)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	corpus, err := t.readCorpus(ctx, fileTrain, fileTest)
+	if err != nil {
+		return output{}, err
+	}
+	byPlace := make(map[[2]int]prediction, len(predictions))
+	for _, p := range predictions {
+		byPlace[[2]int{p.Dialogue, p.Turn}] = p
+	}
+	var turns []esc.Turn
+	for _, turn := range esc.AllTurns(corpus[fileTest]) {
+		if _, ok := byPlace[[2]int{turn.Dialogue, turn.Index}]; ok {
+			turns = append(turns, turn)
+		}
+	}
+	j := judge.NewOffline(judge.FitUsage(corpus[fileTrain]))
+	sum := verdict{Judge: judge.OfflineName, Errors: map[esc.PsyError]int{}}
+	rows, err := t.rows(ctx, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, _ func(int) error) ([]any, error) {
+		rows := make([]any, len(turns))
+		for i, turn := range turns {
+			p := byPlace[[2]int{turn.Dialogue, turn.Index}]
+			strategy := esc.NoStrategy
+			if p.Strategy != "" {
+				if strategy, err = esc.ParseStrategy(p.Strategy); err != nil {
+					return nil, badInput(err)
+				}
+			}
+			v, err := j.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: p.Response})
+			if err != nil {
+				return nil, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
+			}
+			rows[i] = judged{Dialogue: turn.Dialogue, Turn: turn.Index, Findings: v.Findings, Scores: v.Scores}
+		}
+		return rows, nil
+	})
+	if err != nil {
+		return output{}, err
+	}
+	all, err := decodeRows[judged](rows)
+	if err != nil {
+		return output{}, err
+	}
+	for _, one := range all {
+		sum.Samples++
+		for _, f := range one.Findings {
+			sum.Errors[f.Error]++
+		}
+		n := float64(len(all))
+		sum.Scores.Fluency += one.Scores.Fluency / n
+		sum.Scores.Professionalism += one.Scores.Professionalism / n
+		sum.Scores.Empathy += one.Scores.Empathy / n
+		sum.Scores.Helpfulness += one.Scores.Helpfulness / n
+	}
+
+	out := output{files: map[string]string{}, metrics: map[string]float64{
+		"fluency": sum.Scores.Fluency, "professionalism": sum.Scores.Professionalism,
+		"empathy": sum.Scores.Empathy, "helpfulness": sum.Scores.Helpfulness, "judged": float64(sum.Samples),
+	}}
+	if out.files[fileJudged], err = t.create(fileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+		return output{}, err
+	}
+	if out.files[fileVerdict], err = t.createJSON(fileVerdict, sum); err != nil {
+		return output{}, err
+	}
+	return out, nil
+}
+
+// predictions loads the input that is a generation.
+func (t *attempt) predictions(ctx context.Context) ([]prediction, error) {
+	dir, err := t.input(ctx, "generate")
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, filePredictions))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := decodeRows[prediction](data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filePredictions, err)
+	}
+	return rows, nil
+}

@@ -1,0 +1,204 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Files of a mined artifact: what the model said, and the pairs made of it.
+const (
+	fileSamples = "samples.jsonl"
+	filePairs   = "pairs.jsonl"
+	fileMined   = "mined.json"
+)
+
+// minedSample is one answer of the SFT model to a turn of the train split.
+type minedSample struct {
+	Dialogue int          `json:"dialogue"`
+	Turn     int          `json:"turn"`
+	Draw     int          `json:"draw"`
+	Text     string       `json:"text"`
+	Strategy esc.Strategy `json:"strategy"`
+	Response string       `json:"response,omitempty"`
+	// Problem says why the text could not be read; such a sample makes no pair.
+	Problem string         `json:"problem,omitempty"`
+	Errors  []esc.PsyError `json:"errors,omitempty"`
+	Reason  string         `json:"reason,omitempty"`
+}
+
+// mined is what mining found, for the report and for people.
+type mined struct {
+	esc.Mined
+	Turns    int `json:"turns"`
+	Samples  int `json:"samples"`
+	Unparsed int `json:"unparsed"`
+	// Errors counts the labels of all samples, routed or not.
+	Errors map[esc.PsyError]int `json:"errors"`
+	Judge  string               `json:"judge,omitempty"`
+}
+
+// Mine is Inferential Preference Mining (section 4.1): the SFT model answers
+// the train split, and what goes wrong is routed into preference pairs.
+func (a *Activities) Mine(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.execute(ctx, in, a.mine)
+}
+
+func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
+	params, err := experiments.ParamsOf[experiments.MineParams](t.in.Stage)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	role := esc.Role(params.Role)
+	k, err := t.loadKernel(ctx, params.Kernel)
+	if err != nil {
+		return output{}, err
+	}
+	corpus, err := t.readCorpus(ctx, fileTrain)
+	if err != nil {
+		return output{}, err
+	}
+	adapter, err := t.adapter(ctx, k, "sft")
+	if err != nil {
+		return output{}, err
+	}
+	s, err := k.sampler(role, adapter, params.Sampling, params.Seed)
+	if err != nil {
+		return output{}, err
+	}
+	defer s.gen.Close()
+	label, judgeName, err := a.labeller(role, corpus[fileTrain])
+	if err != nil {
+		return output{}, err
+	}
+
+	turns := drawTurns(esc.AllTurns(corpus[fileTrain]), params.MaxTurns, params.Seed)
+	rows, err := t.rows(ctx, "mine", turns, func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error) {
+		requests := make([]request, len(turns))
+		for i, turn := range turns {
+			requests[i] = request{turn: turn, strategy: turn.Strategy, samples: params.Samples}
+		}
+		texts, err := s.answer(ctx, requests, tokens)
+		if err != nil {
+			return nil, err
+		}
+		var rows []any
+		for i, turn := range turns {
+			for draw, text := range texts[i] {
+				row, err := readSample(ctx, role, turn, draw, text, label)
+				if err != nil {
+					return nil, err
+				}
+				rows = append(rows, row)
+			}
+		}
+		return rows, nil
+	})
+	if err != nil {
+		return output{}, err
+	}
+	samples, err := decodeRows[minedSample](rows)
+	if err != nil {
+		return output{}, err
+	}
+	pairs, found := makePairs(role, turns, samples, params)
+	found.Judge = judgeName
+	return t.minedOutput(rows, pairs, found)
+}
+
+// labelFunc labels the psychological errors of a response.
+type labelFunc func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error)
+
+// labeller gives the judge of a role's samples; the planner's need none, its
+// error is the strategy itself.
+func (a *Activities) labeller(role esc.Role, train []esc.Dialogue) (labelFunc, string, error) {
+	if role == esc.SP {
+		return nil, "", nil
+	}
+	j := judge.NewOffline(judge.FitUsage(train))
+	return func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
+		return j.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
+	}, judge.OfflineName, nil
+}
+
+// readSample takes an answer apart and has it labelled.
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, text string, label labelFunc) (minedSample, error) {
+	row := minedSample{Dialogue: turn.Dialogue, Turn: turn.Index, Draw: draw, Text: text, Strategy: esc.NoStrategy}
+	parsed := esc.ParseAnswer(role, text)
+	if !parsed.OK {
+		row.Problem = parsed.Reason
+		return row, nil
+	}
+	row.Strategy, row.Response = parsed.Strategy, parsed.Response
+	if role == esc.RG {
+		row.Strategy = turn.Strategy
+	}
+	if label == nil {
+		return row, nil
+	}
+	v, err := label(ctx, turn, row.Strategy, row.Response)
+	if err != nil {
+		return row, fmt.Errorf("judge: dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
+	}
+	row.Errors, row.Reason = v.Errors(), v.Reason(esc.ToGenerator)
+	return row, nil
+}
+
+// makePairs routes the samples into pairs and bounds them.
+func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, params experiments.MineParams) ([]esc.Pair, mined) {
+	byPlace := make(map[[2]int]esc.Turn, len(turns))
+	for _, turn := range turns {
+		byPlace[[2]int{turn.Dialogue, turn.Index}] = turn
+	}
+	found := mined{Turns: len(turns), Samples: len(samples), Errors: map[esc.PsyError]int{}}
+	var candidates []esc.Pair
+	for _, s := range samples {
+		if s.Problem != "" {
+			found.Unparsed++
+			continue
+		}
+		for _, e := range s.Errors {
+			found.Errors[e]++
+		}
+		pair, ok := esc.MakePair(role, byPlace[[2]int{s.Dialogue, s.Turn}], esc.Sample{
+			Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
+		})
+		if ok {
+			candidates = append(candidates, pair)
+		}
+	}
+	caps := params.Caps
+	pairs, counts := esc.Select(candidates, esc.Selection{Seed: params.Seed, PerTurn: caps.PerTurn, PerError: map[esc.PsyError]int{
+		esc.StrategyMismatch:  caps.StrategyMismatch,
+		esc.LackOfEmpathy:     caps.LackOfEmpathy,
+		esc.EarlyEmotionShift: caps.EarlyEmotionShift,
+		esc.TemplateResponse:  caps.TemplateResponse,
+	}})
+	found.Mined = counts
+	return pairs, found
+}
+
+func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found mined) (output, error) {
+	out := output{files: map[string]string{}, metrics: map[string]float64{
+		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)),
+	}}
+	for kind, n := range found.PerKind {
+		out.metrics["pairs_"+string(kind)] = float64(n)
+	}
+	var err error
+	if out.files[fileSamples], err = t.create(fileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+		return output{}, err
+	}
+	if out.files[filePairs], err = t.create(filePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {
+		return output{}, err
+	}
+	if out.files[fileMined], err = t.createJSON(fileMined, found); err != nil {
+		return output{}, err
+	}
+	return out, nil
+}

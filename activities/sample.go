@@ -1,0 +1,200 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+)
+
+// rowsFile is the checkpoint of a stage that samples: the rows so far.
+const rowsFile = "rows.jsonl"
+
+// chunkDialogues is how many dialogues are sampled together. Chunks have fixed
+// borders, so an interrupted stage goes on at one of them and gives the rows
+// that it would have given without the interruption.
+const chunkDialogues = 64
+
+// sampler answers turns with one role's model.
+type sampler struct {
+	k   *kernel
+	gen *lm.Generator
+	enc *encoder
+	max int // new tokens
+}
+
+// sampler prepares a role's model for sampling; adapter may be nil.
+func (k *kernel) sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sampling, seed uint64) (*sampler, error) {
+	enc, err := newEncoder(k.tok, k.params, role)
+	if err != nil {
+		return nil, err
+	}
+	gen, err := lm.NewGenerator(k.engine, k.model, adapter, lm.GenerateConfig{
+		MaxNewTokens: s.MaxNewTokens,
+		Temperature:  s.Temperature, // zero when greedy
+		TopP:         s.TopP,
+		Stop:         k.tok.StopIDs(),
+		Slots:        s.DecodeBatch,
+		Seed:         seed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &sampler{k: k, gen: gen, enc: enc, max: s.MaxNewTokens}, nil
+}
+
+// request is one turn to be answered.
+type request struct {
+	turn     esc.Turn
+	strategy esc.Strategy // given to rg; unused by the others
+	samples  int
+}
+
+// answer samples the requests' answers as texts, [request][sample]. tokens is
+// told the number of new tokens as samples finish; an error stops the work.
+func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int) error) ([][]string, error) {
+	batch := make([]lm.Request, len(requests))
+	for i, r := range requests {
+		prompt, err := s.enc.prompt(r.turn.Context, r.strategy, s.max+1)
+		if err != nil {
+			return nil, badInput(fmt.Errorf("dialogue %d, turn %d: %w", r.turn.Dialogue, r.turn.Index, err))
+		}
+		batch[i] = lm.Request{Prompt: prompt, Samples: r.samples, Group: group(r.turn.Dialogue)}
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	samples, err := s.gen.Generate(ctx, batch, func(_, _ int, one lm.Sample) {
+		if err := tokens(len(one.Tokens)); err != nil {
+			stop(err)
+		}
+	})
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		return nil, err
+	}
+	texts := make([][]string, len(samples))
+	for i := range samples {
+		texts[i] = make([]string, len(samples[i]))
+		for j, one := range samples[i] {
+			texts[i][j] = s.k.tok.DecodeText(one.Tokens)
+		}
+	}
+	return texts, nil
+}
+
+// rows samples turns chunk by chunk and gives the rows as JSON lines. fill
+// makes the rows of one chunk of turns; it is deterministic, so rows that a
+// checkpoint holds are taken from there.
+func (t *attempt) rows(ctx context.Context, phase string, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error)) ([]byte, error) {
+	chunks := chunk(turns)
+	done, rows, err := t.resumeRows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	saved, savedAt, turnsDone := done, time.Now(), 0
+	for _, c := range chunks[:min(done, len(chunks))] {
+		turnsDone += len(c)
+	}
+	meter := t.meter(phase, turnsDone, len(turns))
+	save := func(ctx context.Context) error {
+		if done == saved {
+			return nil
+		}
+		_, err := t.lease.SaveCheckpoint(ctx, int64(done), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.Bytes())})
+		if err == nil {
+			saved, savedAt = done, time.Now()
+		}
+		return err
+	}
+	for ; done < len(chunks); done++ {
+		tokens := 0
+		made, err := fill(ctx, chunks[done], func(n int) error {
+			tokens += n
+			meter.step(ctx, turnsDone, float64(n), 0, saved)
+			return t.interrupted(ctx)
+		})
+		if err != nil {
+			if why := t.interrupted(ctx); why != nil {
+				return nil, t.leave(ctx, why, save)
+			}
+			return nil, err
+		}
+		encode := json.NewEncoder(rows)
+		encode.SetEscapeHTML(false)
+		for _, row := range made {
+			if err := encode.Encode(row); err != nil {
+				return nil, err
+			}
+		}
+		turnsDone += len(chunks[done])
+		meter.step(ctx, turnsDone, 0, 0, saved)
+		if every := t.in.Checkpoint.EverySeconds; every > 0 && time.Since(savedAt) >= time.Duration(every)*time.Second {
+			done++
+			err := save(ctx)
+			done--
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return rows.Bytes(), nil
+}
+
+// resumeRows gives the number of chunks that are done and their rows.
+func (t *attempt) resumeRows(ctx context.Context) (int, *bytes.Buffer, error) {
+	rows := &bytes.Buffer{}
+	c, err := t.checkpoint(ctx)
+	if err != nil || c == nil {
+		return 0, rows, err
+	}
+	data, err := t.readCheckpointFile(ctx, c, rowsFile)
+	if err != nil {
+		return 0, nil, err
+	}
+	rows.Write(data)
+	return int(c.Step), rows, nil
+}
+
+// chunk cuts turns into runs of chunkDialogues dialogues.
+func chunk(turns []esc.Turn) [][]esc.Turn {
+	var chunks [][]esc.Turn
+	first, dialogues := 0, 0
+	for i := range turns {
+		if i > 0 && turns[i].Dialogue != turns[i-1].Dialogue {
+			if dialogues++; dialogues == chunkDialogues {
+				chunks, first, dialogues = append(chunks, turns[first:i]), i, 0
+			}
+		}
+	}
+	if first < len(turns) {
+		chunks = append(chunks, turns[first:])
+	}
+	return chunks
+}
+
+// decodeRows reads JSON lines.
+func decodeRows[T any](data []byte) ([]T, error) {
+	var rows []T
+	d := json.NewDecoder(bytes.NewReader(data))
+	for {
+		var row T
+		err := d.Decode(&row)
+		if errors.Is(err, io.EOF) {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("row %d: %w", len(rows)+1, err)
+		}
+		rows = append(rows, row)
+	}
+}

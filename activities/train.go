@@ -1,0 +1,255 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"time"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Files of a training checkpoint: the kernel's whole state, and the record of
+// the steps that led to it.
+const (
+	stateFile  = "state.safetensors"
+	recordFile = "metrics.jsonl"
+)
+
+// saveLimit bounds the saving of a checkpoint on the way out, when the
+// activity's own context is over.
+const saveLimit = 5 * time.Minute
+
+// stepRecord is one line of a training's record: what a step did, without
+// anything that differs between two executions.
+type stepRecord struct {
+	Step           int     `json:"step"`
+	Epoch          float64 `json:"epoch"`
+	Loss           float64 `json:"loss"`
+	LearningRate   float64 `json:"learning_rate"`
+	GradNorm       float64 `json:"grad_norm"`
+	Samples        int     `json:"samples"`
+	Labels         int     `json:"labels"`
+	Tokens         int     `json:"tokens"`
+	TokensUnpacked int     `json:"tokens_unpacked"`
+	// DPO alone, as TRL names them.
+	Rewards *rewards `json:"rewards,omitempty"`
+}
+
+type rewards struct {
+	Chosen    float64 `json:"chosen"`
+	Rejected  float64 `json:"rejected"`
+	Accuracy  float64 `json:"accuracy"`
+	Margin    float64 `json:"margin"`
+	LogProbs  float64 `json:"logps_chosen"`
+	LogProbsR float64 `json:"logps_rejected"`
+}
+
+func recordOf(m lm.StepMetrics) stepRecord {
+	r := stepRecord{
+		Step: m.Step, Epoch: m.Epoch, Loss: m.Loss, LearningRate: m.LearningRate, GradNorm: m.GradNorm,
+		Samples: m.Samples, Labels: m.Labels, Tokens: m.Tokens, TokensUnpacked: m.TokensUnpacked,
+	}
+	if p := m.Preference; p != nil {
+		r.Rewards = &rewards{p.ChosenReward, p.RejectedReward, p.Accuracy, p.Margin, p.ChosenLogProb, p.RejectedLogProb}
+	}
+	return r
+}
+
+// summary is what a training stage says about itself in its artifact.
+type summary struct {
+	Steps          int       `json:"steps"`
+	Tokens         int       `json:"tokens"`          // that the kernel computed
+	TokensUnpacked int       `json:"tokens_unpacked"` // that plain sequences would have had
+	Samples        int       `json:"samples"`
+	Loss           float64   `json:"loss"` // mean of the last tenth of the steps
+	FirstLoss      float64   `json:"first_loss"`
+	ValidationLoss *float64  `json:"validation_loss,omitempty"`
+	Data           dataNotes `json:"data"`
+	Shapes         int       `json:"shapes"` // graphs the data needs
+}
+
+// train runs a trainer to its end: it resumes from the newest checkpoint,
+// saves one every so many steps or seconds and whenever it is interrupted, and
+// leaves the record of its steps in the output.
+func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool, notes dataNotes) (output, error) {
+	record, err := t.resume(ctx, trainer)
+	if err != nil {
+		return output{}, err
+	}
+	cadence := t.in.Checkpoint
+	saved, savedAt := trainer.Step(), time.Now()
+	meter := t.meter("train", trainer.Step(), trainer.Steps())
+	save := func(ctx context.Context) error {
+		if trainer.Step() == saved {
+			return nil
+		}
+		if err := t.saveTraining(ctx, trainer, record.Bytes()); err != nil {
+			return err
+		}
+		saved, savedAt = trainer.Step(), time.Now()
+		return nil
+	}
+	for trainer.Step() < trainer.Steps() {
+		if why := t.interrupted(ctx); why != nil {
+			return output{}, t.leave(ctx, why, save)
+		}
+		m, err := trainer.Next(ctx)
+		if err != nil {
+			if why := t.interrupted(ctx); why != nil {
+				return output{}, t.leave(ctx, why, save)
+			}
+			return output{}, fmt.Errorf("step %d: %w", trainer.Step()+1, err)
+		}
+		if err := json.NewEncoder(record).Encode(recordOf(m)); err != nil {
+			return output{}, err
+		}
+		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, saved)
+
+		due := cadence.EverySteps > 0 && trainer.Step()-saved >= cadence.EverySteps ||
+			cadence.EverySeconds > 0 && time.Since(savedAt) >= time.Duration(cadence.EverySeconds)*time.Second
+		if due && trainer.Step() < trainer.Steps() {
+			if err := save(ctx); err != nil {
+				return output{}, err
+			}
+		}
+	}
+
+	s, err := summarize(record.Bytes(), notes)
+	if err != nil {
+		return output{}, err
+	}
+	s.Shapes = len(trainer.Shapes())
+	if validate {
+		t.beat(ctx, workflows.Progress{Phase: "validate", Step: trainer.Step(), Steps: trainer.Steps()})
+		v, err := trainer.Validate(ctx)
+		if err != nil {
+			return output{}, fmt.Errorf("validation: %w", err)
+		}
+		s.ValidationLoss = &v.Loss
+	}
+	out := output{files: map[string]string{}, metrics: map[string]float64{
+		"steps": float64(s.Steps), "loss": s.Loss, "tokens": float64(s.Tokens), "tokens_unpacked": float64(s.TokensUnpacked),
+	}}
+	if s.ValidationLoss != nil {
+		out.metrics["validation_loss"] = *s.ValidationLoss
+	}
+	if out.files[fileMetrics], err = t.create(fileMetrics, func(f *os.File) error { _, err := f.Write(record.Bytes()); return err }); err != nil {
+		return output{}, err
+	}
+	if out.files[fileSummary], err = t.createJSON(fileSummary, s); err != nil {
+		return output{}, err
+	}
+	return out, nil
+}
+
+// resume restores the newest whole checkpoint, if there is one, and gives the
+// record of the steps before it.
+func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*bytes.Buffer, error) {
+	record := &bytes.Buffer{}
+	state, err := t.checkpoint(ctx)
+	if err != nil || state == nil {
+		return record, err
+	}
+	r, err := t.a.Store.Open(ctx, state.Files[stateFile])
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
+	}
+	err = errors.Join(trainer.Restore(r), r.Close())
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
+	}
+	lines, err := t.readCheckpointFile(ctx, state, recordFile)
+	if err != nil {
+		return nil, err
+	}
+	record.Write(lines)
+	t.a.Log.Info().Str("stage", t.in.Stage.Name).Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
+	return record, nil
+}
+
+// checkpoint finds the newest whole checkpoint; nil where there is none.
+func (t *attempt) checkpoint(ctx context.Context) (*artifacts.Checkpoint, error) {
+	c, skipped, err := t.a.Store.LatestCheckpoint(ctx, t.in.Stage.Fingerprint)
+	for _, s := range skipped {
+		t.a.Log.Warn().Err(s).Str("stage", t.in.Stage.Name).Msg("skipped a checkpoint that is not whole")
+	}
+	if errors.Is(err, artifacts.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+func (t *attempt) readCheckpointFile(ctx context.Context, c *artifacts.Checkpoint, name string) ([]byte, error) {
+	r, err := t.a.Store.Open(ctx, c.Files[name])
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, name, err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, name, err)
+	}
+	return data, nil
+}
+
+// saveTraining commits a checkpoint, fenced by the attempt's lease.
+func (t *attempt) saveTraining(ctx context.Context, trainer *lm.Trainer, record []byte) error {
+	_, err := t.lease.SaveCheckpoint(ctx, int64(trainer.Step()), map[string]artifacts.WriteFunc{
+		stateFile:  func(w io.Writer) error { return trainer.Save(w) },
+		recordFile: artifacts.BytesFile(record),
+	})
+	return err
+}
+
+// leave saves what has been done before an interrupted attempt ends. The
+// reason of the interruption is what the attempt returns; a lost lease means
+// that somebody else has taken over and nothing is to be saved.
+func (t *attempt) leave(ctx context.Context, why error, save func(context.Context) error) error {
+	saveCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
+	defer stop()
+	if err := save(saveCtx); err != nil && !errors.Is(err, artifacts.ErrLeaseLost) {
+		t.a.Log.Error().Err(err).Str("stage", t.in.Stage.Name).Msg("the checkpoint on the way out could not be saved")
+	}
+	return why
+}
+
+// summarize reads a training's record.
+func summarize(record []byte, notes dataNotes) (summary, error) {
+	s := summary{Data: notes}
+	var losses []float64
+	d := json.NewDecoder(bytes.NewReader(record))
+	for {
+		var m stepRecord
+		err := d.Decode(&m)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return s, fmt.Errorf("the record of the steps: %w", err)
+		}
+		s.Steps++
+		s.Tokens += m.Tokens
+		s.TokensUnpacked += m.TokensUnpacked
+		s.Samples += m.Samples
+		losses = append(losses, m.Loss)
+	}
+	if len(losses) > 0 {
+		s.FirstLoss = losses[0]
+		tail := losses[len(losses)-int(math.Ceil(float64(len(losses))/10)):]
+		for _, l := range tail {
+			s.Loss += l / float64(len(tail))
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/workers/stack"
+	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workflows"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	var slots int
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Start Temporal, its web UI, the store and a worker, and keep them running",
+		Long: `Start the embedded stack in this process and keep it running until Ctrl-C:
+a Temporal server on SQLite, its web UI and an S3 store, all on the loopback
+interface with their data in the data directory, and a worker beside them.
+Other esclab commands on the same data directory find it by themselves.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), slots) },
+	}
+	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time")
+	return c
+}
+
+func (a *app) up(ctx context.Context, slots int) error {
+	s, err := a.loadSettings()
+	if err != nil {
+		return err
+	}
+	se := &session{app: a, settings: s}
+	if se.stack, err = stack.Start(ctx, stack.OptionsFrom(s, a.log)); err != nil {
+		return unreachable(err)
+	}
+	defer se.close()
+	if se.target, err = connect.Resolve(s, se.stack.Info()); err != nil {
+		return unreachable(err)
+	}
+	if err := se.connect(ctx); err != nil {
+		return unreachable(err)
+	}
+	if err := se.startWorkers(nil, slots); err != nil {
+		return unreachable(err)
+	}
+	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\nready; Ctrl-C stops\n",
+		se.target.Temporal.Address, se.target.UI, se.store.Location(), s.Embedded.DataDir)
+	<-ctx.Done()
+	fmt.Fprintln(os.Stderr, "stopping")
+	return nil
+}
+
+func (a *app) workerCommand() *cobra.Command {
+	var serve []string
+	var slots int
+	c := &cobra.Command{
+		Use:   "worker",
+		Short: "Work on the task queues of an external Temporal, or of a stack that is up",
+		Long: `Poll task queues and execute stages until Ctrl-C or SIGTERM; running stages then
+save a checkpoint, and another worker continues them.
+
+  control  workflows, corpus, scores, judge, report
+  cpu      stages that run a model on CPU cores
+  gpu      stages that run a model on this machine's best device`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots) },
+	}
+	c.Flags().StringSliceVar(&serve, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
+	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
+	return c
+}
+
+func (a *app) worker(ctx context.Context, serve []string, slots int) error {
+	var classes []experiments.Queue
+	for _, name := range serve {
+		q := experiments.Queue(name)
+		switch q {
+		case experiments.QueueControl, experiments.QueueCPU, experiments.QueueGPU:
+			classes = append(classes, q)
+		default:
+			return fmt.Errorf("--queues %s: use control, cpu, gpu", name)
+		}
+	}
+	se, err := a.open(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	if err := se.startWorkers(classes, slots); err != nil {
+		return unreachable(err)
+	}
+	a.log.Info().Strs("queues", serve).Str("temporal", se.target.Temporal.Address).Msg("working")
+	<-ctx.Done()
+	a.log.Info().Msg("stopping: running stages save their checkpoints")
+	return nil
+}
+
+func (a *app) presetsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "presets [NAME]",
+		Short: "List the experiments that come with the program, or print one",
+		Long: `Without a name, list the presets. With a name, print its YAML, every key
+explained: save it, change it, and run it with esclab run FILE.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				for _, name := range experiments.Presets() {
+					fmt.Println(name)
+				}
+				return nil
+			}
+			data, err := experiments.PresetYAML(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = os.Stdout.Write(data)
+			return err
+		},
+	}
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	var all, once, asJSON bool
+	c := &cobra.Command{
+		Use:   "status [RUN]",
+		Short: "Follow a run: its stages with step, loss, tokens/s and ETA",
+		Long: `Follow the newest run, or the newest of an experiment, until it ends: progress
+bars on a terminal, plain lines elsewhere. Ctrl-C stops the following, not the
+run.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			se, err := a.open(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer se.close()
+			if all {
+				return se.listRuns(c.Context(), os.Stdout)
+			}
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			return se.status(c.Context(), name, once, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "list the runs instead")
+	c.Flags().BoolVar(&once, "once", false, "print the state and return")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the state as JSON and return")
+	return c
+}
+
+func (se *session) status(ctx context.Context, name string, once, asJSON bool) error {
+	id, err := se.findRun(ctx, name)
+	if err != nil {
+		return err
+	}
+	if once || asJSON {
+		state, running, err := readState(ctx, se.client, id)
+		if err != nil {
+			return unreachable(err)
+		}
+		if asJSON {
+			e := json.NewEncoder(os.Stdout)
+			e.SetIndent("", "  ")
+			return e.Encode(struct {
+				Run string `json:"run"`
+				workflows.RunState
+				Running map[string]workflows.Progress `json:"running"`
+			}{id, state, running})
+		}
+		v := newLines(os.Stdout)
+		v.update(state, running)
+		return nil
+	}
+	_, err = follow(ctx, se.client, se.client.GetWorkflow(ctx, id, ""), os.Stdout)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return failed(rootCause(err))
+}
+
+func (se *session) listRuns(ctx context.Context, out io.Writer) error {
+	list, err := se.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+		Query: fmt.Sprintf("WorkflowType = '%s'", workflows.RunName), PageSize: 200,
+	})
+	if err != nil {
+		return unreachable(fmt.Errorf("list runs: %w", err))
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"run", "status", "started"})
+	for _, w := range list.GetExecutions() {
+		t.AppendRow(table.Row{w.GetExecution().GetWorkflowId(), w.GetStatus(), w.GetStartTime().AsTime().Format("2006-01-02 15:04:05")})
+	}
+	t.Render()
+	return nil
+}
+
+func (a *app) cancelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel RUN",
+		Short: "Cancel a run: its stages save a checkpoint and stop",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			se, err := a.open(c.Context(), false)
+			if err != nil {
+				return err
+			}
+			defer se.close()
+			id, err := se.findRun(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := se.client.CancelWorkflow(c.Context(), id, ""); err != nil {
+				return failed(fmt.Errorf("cancel run %s: %w", id, err))
+			}
+			fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", id)
+			return nil
+		},
+	}
+}
+
+func (a *app) reportCommand() *cobra.Command {
+	var out string
+	var set []string
+	c := &cobra.Command{
+		Use:   "report EXPERIMENT",
+		Short: "Write the report of a finished run: HTML, Markdown, CSV and JSON",
+		Long: `Write the report of an experiment that has been run, from its artifacts: a
+self-contained HTML file with its figures, Markdown, Table 3 as CSV, and JSON.
+Give the same --set flags as the run had.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, missing, err := plan(args[0], set)
+			if err = errors.Join(err, missing); err != nil {
+				return err
+			}
+			se, err := a.open(c.Context(), true)
+			if err != nil {
+				return err
+			}
+			defer se.close()
+			last := p.stages[len(p.stages)-1]
+			if err := se.printResults(c.Context(), last.Fingerprint, os.Stdout); err != nil {
+				return failed(fmt.Errorf("%w: run it first: esclab run %s", err, args[0]))
+			}
+			return failed(se.writeReport(c.Context(), last.Fingerprint, out))
+		},
+	}
+	c.Flags().StringVar(&out, "out", "report", "directory to write into")
+	c.Flags().StringArrayVar(&set, "set", nil, "as for esclab run")
+	return c
+}
+
+func (a *app) scoreCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "score FILE",
+		Short: "Score any system's predictions with the paper's metrics",
+		Long: `Score predictions: JSON lines with gold_strategy, gold_response, strategy and
+response ("-" reads standard input). The numbers equal those of the paper's own
+evaluation code: distinct-1, BLEU-1, unigram F1 and ROUGE-L as means over the
+samples in percent, preference bias B as it is, weighted and macro F1 in
+percent. A strategy that is empty or unknown counts in no strategy metric.`,
+		Example: "  esclab score predictions.jsonl\n  esclab score predictions.jsonl --json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return score(args[0], asJSON, os.Stdin, os.Stdout)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object with the columns of the paper's Table 3")
+	return c
+}
+
+func score(path string, asJSON bool, in io.Reader, out io.Writer) error {
+	name := path
+	if path == "-" {
+		name = "standard input"
+	} else {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	predictions, err := metrics.ReadPredictions(in, name, func(s string) (int, error) {
+		strategy, err := esc.ParseStrategy(s)
+		return int(strategy), err
+	})
+	if err != nil {
+		return err
+	}
+	tok, err := metrics.NewTokenizer()
+	if err != nil {
+		return failed(err)
+	}
+	r, err := metrics.Score(tok, predictions, esc.NumStrategies)
+	if err != nil {
+		return failed(fmt.Errorf("%s: %w", name, err))
+	}
+	t3 := r.Table3()
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			metrics.Table3
+			Samples  int    `json:"samples"`
+			Unparsed int    `json:"unparsed"`
+			Note     string `json:"note,omitempty"`
+		}{t3, len(predictions), r.Strategy.Dropped, r.Strategy.Note})
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"samples", "D-1", "B-1", "F1", "R-L", "B", "Qw", "Q"})
+	row := table.Row{len(predictions)}
+	for _, v := range []float64{t3.Distinct1, t3.Bleu1, t3.F1, t3.RougeL, t3.PreferenceBias, t3.WeightedF1, t3.MacroF1} {
+		row = append(row, fmt.Sprintf("%.2f", v))
+	}
+	t.AppendRow(row)
+	t.Render()
+	if r.Strategy.Dropped > 0 {
+		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric\n", r.Strategy.Dropped)
+	}
+	if r.Strategy.Note != "" {
+		fmt.Fprintln(out, r.Strategy.Note)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+// Command esclab runs a whole preference-optimization paper as a durable DAG:
+// supervised fine-tuning, Inferential Preference Mining, DPO, generation,
+// evaluation and report.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// Exit codes, documented in the help of every command.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // the work was done and failed: a stage, a check
+	exitUsage       = 2   // wrong flags, an invalid experiment or input file
+	exitUnreachable = 3   // Temporal, the store or a port cannot be used
+	exitInterrupted = 130 // Ctrl-C
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(execute(ctx, os.Args[1:]))
+}
+
+// execute runs one command line and gives the process's exit code.
+func execute(ctx context.Context, args []string) int {
+	a := &app{}
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return exitInterrupted
+	}
+	fmt.Fprintln(os.Stderr, "esclab:", err)
+	var coded *codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitUsage
+}
+
+// codedError carries the exit code of a failure.
+type codedError struct {
+	code int
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+func failed(err error) error      { return withCode(exitFailed, err) }
+func unreachable(err error) error { return withCode(exitUnreachable, err) }
+
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &codedError{code: code, err: err}
+}
+
+// app is what the commands share: the flags and what was made of them.
+type app struct {
+	configPath string
+	dataDir    string
+	logLevel   string
+	log        zerolog.Logger
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "esclab",
+		Short: "Run the DecoupledESC paper as a durable DAG",
+		Long: `esclab runs a preference-optimization paper for emotional support conversation
+as a durable DAG on Temporal: corpus, base, SFT, Inferential Preference Mining,
+DPO, generation, scores, judge, bias and report. What is done is never done
+twice, and a killed machine costs at most the steps since the last checkpoint.
+
+Begin with
+
+  esclab run demo            the whole paper on a small sample corpus
+  esclab run demo --plan     what that would do, and what is already done
+  esclab up                  Temporal, its web UI and the store, kept running
+
+Exit codes: 0 done; 1 a stage or a check failed; 2 wrong flags or an invalid
+input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setup() },
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.configPath, "config", "", "where Temporal and S3 are (default: temporal.yaml here, if there is one; $ESCLAB_CONFIG)")
+	flags.StringVar(&a.dataDir, "data", "", "data directory of the embedded stack (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
+	flags.StringVar(&a.logLevel, "log", "info", "log level: debug, info, warn, error")
+	root.AddCommand(
+		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
+		a.reportCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(),
+		a.presetsCommand(),
+	)
+	return root
+}
+
+// setup makes the logger: readable on a terminal, JSON elsewhere.
+func (a *app) setup() error {
+	level, err := zerolog.ParseLevel(a.logLevel)
+	if err != nil {
+		return fmt.Errorf("--log %q: use debug, info, warn or error", a.logLevel)
+	}
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		a.log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05"})
+	} else {
+		a.log = zerolog.New(os.Stderr)
+	}
+	a.log = a.log.Level(level).With().Timestamp().Logger()
+	return nil
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/workflows"
+)
+
+type runFlags struct {
+	set    []string
+	plan   bool
+	json   bool
+	detach bool
+	out    string
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run EXPERIMENT",
+		Short: "Run an experiment: a preset or a YAML file",
+		Long: `Run an experiment to its report. EXPERIMENT is the name of a preset (esclab
+presets lists them) or a YAML file.
+
+A stack that is up is used (esclab up, or the services that temporal.yaml
+names); otherwise Temporal, its web UI and the store are started for this run.
+Where no worker polls the queues, this process is one too. Stages whose artifact
+is in the store are reused. Ctrl-C stops after saving a checkpoint; the same
+command continues there, also after a kill or a power failure.`,
+		Example: `  esclab run demo
+  esclab run demo --plan
+  esclab run tiny-esconv --set corpus.source=path/to/ESConv.json --set seed=2
+  esclab run my.yaml --report my-report/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.run(c.Context(), args[0], f) },
+	}
+	c.Flags().StringArrayVar(&f.set, "set", nil, "set a field: --set dpo.roles.sp.beta=0.3 (repeatable)")
+	c.Flags().BoolVar(&f.plan, "plan", false, "print every stage and whether it would be reused or run, and why; run nothing")
+	c.Flags().BoolVar(&f.json, "json", false, "with --plan: print JSON")
+	c.Flags().BoolVar(&f.detach, "detach", false, "start the run and return; a worker has to be up")
+	c.Flags().StringVar(&f.out, "report", "", "write the report into this directory when the run is done")
+	return c
+}
+
+// planned is an experiment ready to run.
+type planned struct {
+	exp    experiments.Experiment
+	stages []experiments.Stage
+}
+
+// plan loads an experiment and lays out its stages. The second error says
+// which sources are missing; a plan without them can be shown but not run.
+func plan(nameOrPath string, set []string) (p planned, missing error, err error) {
+	p.exp, err = experiments.Load(nameOrPath, set...)
+	if err != nil {
+		return p, nil, err
+	}
+	sources, missing := experiments.SourceDigests(p.exp, experiments.OS(democorpus.JSON()))
+	p.stages, err = experiments.Plan(p.exp, sources)
+	return p, missing, err
+}
+
+// runID is the identity of a run: the experiment's name and what it computes.
+// The same command joins the run that is under way.
+func (p planned) runID() string {
+	last := p.stages[len(p.stages)-1].Fingerprint
+	return fmt.Sprintf("run/%s/%.12s", p.exp.Name, last)
+}
+
+// runName is the experiment's name in a run's ID.
+func runName(id string) string {
+	parts := strings.Split(id, "/")
+	if len(parts) != 3 || parts[0] != "run" {
+		return id
+	}
+	return parts[1]
+}
+
+func (a *app) run(ctx context.Context, name string, f runFlags) error {
+	p, missing, err := plan(name, f.set)
+	if err != nil {
+		return err
+	}
+	if missing != nil && !f.plan {
+		return missing
+	}
+	if p.exp.Judge.Kind != experiments.JudgeOffline && !f.plan {
+		return fmt.Errorf("judge.kind: %s can be planned but not run yet: add --set judge.kind=offline", p.exp.Judge.Kind)
+	}
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	if f.plan {
+		if missing != nil {
+			fmt.Fprintln(os.Stderr, "esclab:", missing)
+		}
+		return se.printPlan(ctx, p, f.json, os.Stdout)
+	}
+	return se.runPlanned(ctx, p, f)
+}
+
+func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error {
+	there, err := se.hasWorker(ctx)
+	if err != nil {
+		return unreachable(err)
+	}
+	// A stack of our own has no other worker: pollers of a process that was
+	// killed a moment ago do not count.
+	if se.stack != nil || !there {
+		if f.detach {
+			return unreachable(errors.New("no worker is up to do the work: start esclab up or esclab worker first, or leave --detach out"))
+		}
+		if err := se.startWorkers(nil, 1); err != nil {
+			return unreachable(err)
+		}
+	}
+	run, err := se.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                       p.runID(),
+		TaskQueue:                se.queues().Control,
+		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:            fmt.Sprintf("%s on %s", p.exp.Name, p.exp.Backbone.Name),
+		TypedSearchAttributes:    se.searchAttributes(p),
+	}, workflows.RunName, workflows.RunInput{
+		Experiment: p.exp.Name, Stages: p.stages, Queues: se.queues(),
+		Checkpoint: p.exp.Checkpoint, HeartbeatSeconds: se.heartbeat(),
+	})
+	if err != nil {
+		return unreachable(fmt.Errorf("start run %s: %w", p.runID(), err))
+	}
+	fmt.Fprintf(os.Stderr, "run %s\n", run.GetID())
+	if url := se.link(run.GetID(), run.GetRunID()); url != "" {
+		fmt.Fprintf(os.Stderr, "web UI %s\n", url)
+	}
+	if f.detach {
+		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", p.exp.Name)
+		return nil
+	}
+
+	began := time.Now()
+	result, err := follow(ctx, se.client, run, os.Stderr)
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoint")
+		return ctx.Err()
+	}
+	if err != nil {
+		return failed(fmt.Errorf("run %s: %w", run.GetID(), rootCause(err)))
+	}
+	reused := 0
+	for _, s := range result.Stages {
+		if s.Reused {
+			reused++
+		}
+	}
+	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", time.Since(began).Round(time.Second), len(result.Stages), reused)
+	last := result.Stages[len(result.Stages)-1]
+	if err := se.printResults(ctx, last.Fingerprint, os.Stdout); err != nil {
+		return failed(err)
+	}
+	if f.out != "" {
+		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
+	}
+	fmt.Fprintf(os.Stderr, "report: esclab report %s --out DIR\n", p.exp.Name)
+	return nil
+}
+
+// link is a workflow's page in the embedded web UI.
+func (se *session) link(id, runID string) string {
+	if se.target.UI == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/history", strings.TrimSuffix(se.target.UI, "/"),
+		se.target.Temporal.Namespace, strings.ReplaceAll(id, "/", "%2F"), runID)
+}
+
+// printPlan shows what a run would do.
+func (se *session) printPlan(ctx context.Context, p planned, asJSON bool, out io.Writer) error {
+	decisions := make(map[string]experiments.Decision, len(p.stages))
+	for _, s := range p.stages {
+		d := experiments.Decision{Action: experiments.ActionRun, Reason: "not in the store"}
+		if s.Fingerprint == "" {
+			d.Reason = "a source file is missing"
+		} else if _, err := se.store.Lookup(ctx, s.Fingerprint); err == nil {
+			d = experiments.Decision{Action: experiments.ActionReuse, Reason: "in the store, whole"}
+		} else if !errors.Is(err, artifacts.ErrNotFound) && !errors.Is(err, artifacts.ErrDamaged) {
+			return unreachable(err)
+		} else if errors.Is(err, artifacts.ErrDamaged) {
+			d.Reason = err.Error()
+		} else if c, _, err := se.store.LatestCheckpoint(ctx, s.Fingerprint); err == nil {
+			d.Reason = fmt.Sprintf("unfinished: continues at step %d", c.Step)
+		}
+		decisions[s.Name] = d
+	}
+	all := experiments.Planned(p.stages, decisions)
+	if asJSON {
+		return experiments.WritePlanJSON(out, all)
+	}
+	return experiments.WritePlan(out, all)
+}
+
+// printResults shows Table 3 on the terminal.
+func (se *session) printResults(ctx context.Context, fingerprint string, out io.Writer) error {
+	raw, err := se.reportFile(ctx, fingerprint, "report.json")
+	if err != nil {
+		return err
+	}
+	data, err := report.Read(bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"system", "D-1", "B-1", "F1", "R-L", "Flu.", "Pro.", "Emp.", "Hel.", "B", "Qw", "Q"})
+	for _, row := range data.Systems {
+		line := table.Row{row.System()}
+		c := row.Columns
+		for _, v := range []*float64{c.Distinct1, c.Bleu1, c.F1, c.RougeL, c.Fluency, c.Professionalism, c.Empathy, c.Helpfulness, c.PreferenceBias, c.WeightedF1, c.MacroF1} {
+			if v == nil {
+				line = append(line, "–")
+			} else {
+				line = append(line, fmt.Sprintf("%.2f", *v))
+			}
+		}
+		t.AppendRow(line)
+	}
+	if data.Run.Judge.Offline {
+		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+	}
+	t.Render()
+	return nil
+}
+
+func (se *session) reportFile(ctx context.Context, fingerprint, name string) ([]byte, error) {
+	m, err := se.store.Lookup(ctx, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	ref, ok := m.Files[name]
+	if !ok {
+		return nil, fmt.Errorf("the report of stage %.12s has no file %s", fingerprint, name)
+	}
+	r, err := se.store.Open(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+// writeReport copies a report's files into a directory.
+func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
+	m, err := se.store.Lookup(ctx, fingerprint)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name := range m.Files {
+		data, err := se.reportFile(ctx, fingerprint, name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, "report.html"))
+	return nil
+}
+
+// searchAttributes make a run findable in the web UI.
+func (se *session) searchAttributes(p planned) temporal.SearchAttributes {
+	declared := se.settings.SearchAttributes
+	var updates []temporal.SearchAttributeUpdate
+	for name, value := range map[string]string{"Experiment": p.exp.Name, "Backbone": p.exp.Backbone.Name} {
+		if declared[name] == "Keyword" {
+			updates = append(updates, temporal.NewSearchAttributeKeyKeyword(name).ValueSet(value))
+		}
+	}
+	if declared["Seed"] == "Int" {
+		updates = append(updates, temporal.NewSearchAttributeKeyInt64("Seed").ValueSet(int64(p.exp.Seed)))
+	}
+	return temporal.NewSearchAttributes(updates...)
+}
+
+// rootCause is what a failed workflow failed of, without Temporal's layers.
+func rootCause(err error) error {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return errors.New(app.Message())
+	}
+	return err
+}

@@ -1,0 +1,14 @@
+//go:build !cgo
+
+package cpu
+
+import "fmt"
+
+// Install does nothing in a build without cgo.
+func Install(o Options) (Status, error) {
+	switch o.kernels() {
+	case "", "off", "portable", "avx2", "avx512":
+		return Status{Kernels: "off", Reason: "built without cgo"}, nil
+	}
+	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512", EnvKernels, o.kernels())
+}

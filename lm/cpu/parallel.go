@@ -1,0 +1,72 @@
+//go:build cgo
+
+package cpu
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/esclab/esclab/lm/cpu/internal/kernels"
+)
+
+// parallel runs the tasks 0..n-1 on up to threads goroutines, of which the
+// caller is one. Tasks write apart from each other, and what a task computes
+// does not depend on who runs it: the outcome is the same for any threads.
+func (s *state) parallel(n int, task func(i int)) {
+	workers := min(s.threads, n)
+	if workers <= 1 {
+		for i := range n {
+			task(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= n {
+				return
+			}
+			task(i)
+		}
+	}
+	var wg sync.WaitGroup
+	for range workers - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+}
+
+// ranges splits n items of the given cost each (about one per element touched)
+// into ranges and runs them in parallel.
+func (s *state) ranges(n, cost int, task func(begin, end int)) {
+	const grain = 1 << 15
+	if n <= 0 {
+		return
+	}
+	tasks := 1
+	if s.threads > 1 {
+		tasks = min(n, 4*s.threads, n*cost/grain)
+	}
+	if tasks <= 1 {
+		task(0, n)
+		return
+	}
+	s.parallel(tasks, func(i int) { task(i*n/tasks, (i+1)*n/tasks) })
+}
+
+// workspaces holds the packing buffers of the matrix product.
+var workspaces = sync.Pool{New: func() any {
+	w := make([]float32, kernels.GemmWork()+16)
+	return &w
+}}
+
+// withWorkspace calls fn with a 64-byte aligned packing buffer.
+func withWorkspace(fn func(work *float32)) {
+	w := workspaces.Get().(*[]float32)
+	skip := (64 - int(uintptr(unsafe.Pointer(unsafe.SliceData(*w)))%64)) % 64 / 4
+	fn(&(*w)[skip])
+	workspaces.Put(w)
+}

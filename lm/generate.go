@@ -1,0 +1,202 @@
+package lm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Exported here, in short:
+//
+//	NewGenerator(engine *Engine, model *Model, adapter *Adapter, config GenerateConfig) (*Generator, error)
+//	(*Generator).Generate(ctx, requests []Request, onDone func(request, sample int, s Sample)) ([][]Sample, error)
+//	(*Generator).Stats() GenerateStats
+//	(*Generator).Close()
+
+// GenerateConfig says how to generate.
+type GenerateConfig struct {
+	MaxNewTokens int     // of a sample, the token that ends it not counted
+	Temperature  float64 // 0: the most likely token, always
+	TopP         float64 // nucleus sampling (Holtzman et al. 2020); 0 or 1: off
+	Stop         []int32 // tokens that end a sample: Tokenizer.StopIDs
+	Slots        int     // samples decoded together; 0: 64
+	Seed         uint64
+	// NoReuse makes every sample compute its whole prompt for itself. The results are the same up to float
+	// arithmetic; it is there to measure and to test what reuse saves.
+	NoReuse bool
+}
+
+// Request asks for samples of what follows a prompt.
+type Request struct {
+	Prompt  []int32 // at least one token
+	Samples int     // 0: 1
+	Group   string  // requests of one group (the turns of a dialogue) share what their prompts have in common; "": nothing
+}
+
+// Sample is one continuation.
+type Sample struct {
+	Tokens  []int32 // without the token that ended it
+	Stopped bool    // it ended by a token of GenerateConfig.Stop, not by a limit
+}
+
+// GenerateStats counts what a Generator has done so far.
+type GenerateStats struct {
+	Samples       int `json:"samples"`
+	PromptTokens  int `json:"prompt_tokens"`  // of all samples, as if nothing were shared
+	PrefillTokens int `json:"prefill_tokens"` // of them computed
+	NewTokens     int `json:"new_tokens"`     // sampled, stop tokens included
+	Steps         int `json:"steps"`          // decoding steps of all slots together
+	SlotSteps     int `json:"slot_steps"`     // slots times steps: NewTokens/SlotSteps is the slots' occupation
+	Restarts      int `json:"restarts"`       // samples begun anew because a row's cache was full
+	Shapes        int `json:"shapes"`         // compiled graphs
+}
+
+// Generator samples continuations with a model.
+//
+// Prompts of a group form a prefix tree (the tree of package lm's packing), whose keys and values are computed
+// once, by the chunk. A cache row holds the nodes of a few trees and of the samples that continue them, wherever
+// there is room; a slot's token attends to the nodes that its mask names: its prompt's path and its own. So the
+// samples of a dialogue are rows of one matrix product with the same keys, no prefix is ever copied, and a slot
+// that ends is refilled at the next step.
+//
+// A sampled token depends on (seed, prompt, index of the sample, position) and on the logits alone. Those of the
+// same prefix can differ in their last bits when batch shapes do (other requests, Slots or NoReuse), never between
+// runs of the same call on the same engine.
+type Generator struct {
+	engine   *Engine
+	config   GenerateConfig
+	model    Config
+	operands operands
+	prefill  *program
+	decode   *program
+	stats    GenerateStats
+}
+
+const (
+	defaultSlots = 64
+	// mergeLimit is the size in weights up to which an adapter is merged into the model: merging takes memory
+	// for a second model, and saves two small products a projection and step.
+	mergeLimit = 1 << 28
+)
+
+// NewGenerator prepares generation with model and, where it is not nil, adapter. A Generator is not for concurrent
+// use. Close it when done.
+func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config GenerateConfig) (*Generator, error) {
+	if config.Slots == 0 {
+		config.Slots = defaultSlots
+	}
+	if config.TopP == 0 {
+		config.TopP = 1
+	}
+	switch {
+	case config.MaxNewTokens <= 0:
+		return nil, fmt.Errorf("generate: MaxNewTokens is %d: it must be positive", config.MaxNewTokens)
+	case config.Temperature < 0 || config.TopP < 0 || config.TopP > 1 || config.Slots < 0:
+		return nil, fmt.Errorf("generate: temperature %v, top-p %v, slots %d: temperature and slots must not be negative, top-p in (0, 1]",
+			config.Temperature, config.TopP, config.Slots)
+	}
+	for _, id := range config.Stop {
+		if id < 0 || int(id) >= model.Config.VocabSize {
+			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
+		}
+	}
+	if adapter != nil && model.Parameters() <= mergeLimit {
+		merged, err := adapter.Merge(model)
+		if err != nil {
+			return nil, fmt.Errorf("generate: %w", err)
+		}
+		model, adapter = merged, nil
+	}
+	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter)}
+	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
+	g.decode = newProgram(engine, "decode", g.buildDecode)
+	return g, nil
+}
+
+// Close releases the compiled graphs.
+func (g *Generator) Close() {
+	g.prefill.close()
+	g.decode.close()
+}
+
+// Stats returns the counts of all calls of Generate so far.
+func (g *Generator) Stats() GenerateStats {
+	stats := g.stats
+	stats.Shapes = g.prefill.shapes() + g.decode.shapes()
+	return stats
+}
+
+// Generate returns the samples of each request, in the order of requests. onDone, which may be nil, is told each
+// sample as it ends, in no particular order, on the calling goroutine. A prompt that fills the model's context is
+// an error before anything is computed; one that nearly does ends at the context's end.
+func (g *Generator) Generate(ctx context.Context, requests []Request, onDone func(request, sample int, s Sample)) ([][]Sample, error) {
+	results := make([][]Sample, len(requests))
+	for i, r := range requests {
+		if err := g.check(r); err != nil {
+			return nil, fmt.Errorf("generate: request %d: %w", i, err)
+		}
+		results[i] = make([]Sample, max(r.Samples, 1))
+	}
+	done := func(request, sample int, s Sample) {
+		results[request][sample] = s
+		if onDone != nil {
+			onDone(request, sample, s)
+		}
+	}
+	for _, wave := range g.plan(requests) {
+		if err := g.runWave(ctx, requests, wave, done); err != nil {
+			return nil, fmt.Errorf("generate: %w", err)
+		}
+	}
+	return results, nil
+}
+
+func (g *Generator) check(r Request) error {
+	if len(r.Prompt) == 0 {
+		return errors.New("the prompt is empty: begin with a BOS token")
+	}
+	if r.Samples < 0 {
+		return fmt.Errorf("%d samples", r.Samples)
+	}
+	if limit := g.model.MaxPositionEmbeddings; len(r.Prompt) >= limit {
+		return fmt.Errorf("the prompt has %d tokens, the model takes %d (max_position_embeddings): cut the context first", len(r.Prompt), limit)
+	}
+	if i := slices.IndexFunc(r.Prompt, func(id int32) bool { return id < 0 || int(id) >= g.model.VocabSize }); i >= 0 {
+		return fmt.Errorf("token %d of the prompt is %d, outside the vocabulary of %d", i, r.Prompt[i], g.model.VocabSize)
+	}
+	return nil
+}
+
+// runWave generates the samples of a wave's trees in one cache.
+func (g *Generator) runWave(ctx context.Context, requests []Request, wave *wave, done func(request, sample int, s Sample)) error {
+	cache := g.newCache(wave)
+	defer cache.release()
+	s := newScheduler(g, requests, wave, done)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for {
+			row, prompts := s.nextTree()
+			if prompts == nil {
+				break
+			}
+			if err := g.load(ctx, cache, s.rows[row], row, prompts); err != nil {
+				return err
+			}
+		}
+		if !s.fillSlots() {
+			return nil
+		}
+		scores, err := g.step(cache, s)
+		if err != nil {
+			return err
+		}
+		err = s.advance(scores)
+		release(scores)
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,383 @@
+package lm
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// generatorModel is a random model whose logits differ enough between tokens that float rounding changes no choice.
+func generatorModel(t testing.TB, modelType string) *Model {
+	t.Helper()
+	model, err := NewModel(Config{ModelType: modelType, HiddenSize: 32, IntermediateSize: 48, NumHiddenLayers: 2,
+		NumAttentionHeads: 4, NumKeyValueHeads: 2, VocabSize: 97, MaxPositionEmbeddings: 160, RMSNormEps: 1e-6,
+		RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range model.weights {
+		if w.Rank() < 2 && !strings.HasSuffix(name, ".bias") {
+			continue
+		}
+		stream := newStream(3, named(name))
+		tensors.MustMutableFlatData(w, func(flat []float32) {
+			for i := range flat {
+				flat[i] = float32(stream.normal() * 0.3)
+			}
+		})
+	}
+	return model
+}
+
+func generatorEngine(t testing.TB) *Engine {
+	t.Helper()
+	engine, err := OpenEngine("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	return engine
+}
+
+// chats makes requests as the turns of dialogues do: prompts that continue each other.
+func chats(dialogues, turns int, samples int) []Request {
+	var requests []Request
+	for d := range dialogues {
+		s := newStream(11, uint64(d))
+		prompt := []int32{1, 2, 3}
+		for range turns + d%3 {
+			for range 1 + int(s.next()%9) {
+				prompt = append(prompt, int32(4+s.next()%90))
+			}
+			requests = append(requests, Request{Prompt: slices.Clone(prompt), Samples: samples, Group: fmt.Sprint(d)})
+		}
+	}
+	return requests
+}
+
+// fullForward returns a function that continues a prompt greedily by a forward of the whole sequence for each
+// token, without a cache.
+func fullForward(t testing.TB, engine *Engine, model *Model) func(prompt []int32, n int) []int32 {
+	t.Helper()
+	o := operandsOf(model, nil)
+	p := newProgram(engine, "full forward", func(inputs []*graph.Node) []*graph.Node {
+		weights := len(o.tensors)
+		d := o.decoder(inputs[:weights])
+		tokens, positions, enter, exit := inputs[weights], inputs[weights+1], inputs[weights+2], inputs[weights+3]
+		return []*graph.Node{graph.ArgMax(d.logits(d.forward(tokens, positions, treeMask(enter, exit), nil)), -1)}
+	})
+	t.Cleanup(p.close)
+	return func(prompt []int32, n int) (out []int32) {
+		const length = 64
+		tokens, positions, exit := make([]int32, length), make([]int32, length), make([]int32, length)
+		copy(tokens, prompt)
+		for i := range positions {
+			positions[i], exit[i] = int32(i), length
+		}
+		row := func(v []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(v, 1, length) }
+		for at := len(prompt); len(out) < n; at++ {
+			results, err := p.run(append(keep(o.tensors...), donate(row(tokens), row(positions), row(positions), row(exit))...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			best, err := tensors.CopyFlatData[int32](results[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens[at] = best[at-1]
+			out = append(out, best[at-1])
+		}
+		return out
+	}
+}
+
+func generate(t testing.TB, engine *Engine, model *Model, adapter *Adapter, config GenerateConfig, requests []Request) ([][]Sample, GenerateStats) {
+	t.Helper()
+	g, err := NewGenerator(engine, model, adapter, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	told := 0
+	results, err := g.Generate(context.Background(), requests, func(int, int, Sample) { told++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats := g.Stats(); told != stats.Samples {
+		t.Errorf("%d samples reported, %d made", told, stats.Samples)
+	}
+	return results, g.Stats()
+}
+
+// Greedy decoding gives the same with prefix reuse, without, and by full forwards without any cache.
+func TestGenerateGreedy(t *testing.T) {
+	engine := generatorEngine(t)
+	for _, modelType := range []string{"llama", "qwen2"} {
+		t.Run(modelType, func(t *testing.T) {
+			model := generatorModel(t, modelType)
+			requests := append(chats(5, 4, 1), Request{Prompt: []int32{5}}, Request{Prompt: []int32{5}, Group: "0"})
+			config := GenerateConfig{MaxNewTokens: 12, Slots: 8}
+			shared, stats := generate(t, engine, model, nil, config, requests)
+			config.NoReuse = true
+			naive, naiveStats := generate(t, engine, model, nil, config, requests)
+			if stats.PrefillTokens*2 > naiveStats.PrefillTokens {
+				t.Errorf("reuse computes %d prompt tokens, without it %d", stats.PrefillTokens, naiveStats.PrefillTokens)
+			}
+			continued := fullForward(t, engine, model)
+			distinct := map[string]bool{}
+			for i, r := range requests {
+				want := continued(r.Prompt, config.MaxNewTokens)
+				if !slices.Equal(shared[i][0].Tokens, want) {
+					t.Errorf("request %d with reuse: %v, full forward: %v", i, shared[i][0].Tokens, want)
+				}
+				if !slices.Equal(naive[i][0].Tokens, want) {
+					t.Errorf("request %d without reuse: %v, full forward: %v", i, naive[i][0].Tokens, want)
+				}
+				distinct[fmt.Sprint(want)] = true
+			}
+			if len(distinct) < len(requests)/2 {
+				t.Errorf("only %d different continuations: the test shows little", len(distinct))
+			}
+		})
+	}
+}
+
+// What is sampled depends on neither slots, grouping, order nor other requests.
+func TestGenerateSampled(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	requests := chats(4, 3, 3)
+	config := GenerateConfig{MaxNewTokens: 10, Temperature: 0.7, TopP: 0.95, Slots: 16, Seed: 5, Stop: []int32{40, 41, 42}}
+	want, stats := generate(t, engine, model, nil, config, requests)
+	again, _ := generate(t, engine, model, nil, config, requests)
+	if !reflect.DeepEqual(want, again) {
+		t.Error("the same call gives another result")
+	}
+	stopped := 0
+	for _, samples := range want {
+		if slices.Equal(samples[0].Tokens, samples[1].Tokens) && slices.Equal(samples[1].Tokens, samples[2].Tokens) {
+			t.Error("all samples of a prompt are the same")
+		}
+		for _, s := range samples {
+			if s.Stopped {
+				stopped++
+			} else if len(s.Tokens) != config.MaxNewTokens {
+				t.Errorf("a sample of %d tokens did not stop", len(s.Tokens))
+			}
+			if slices.ContainsFunc(s.Tokens, func(id int32) bool { return slices.Contains(config.Stop, id) }) {
+				t.Errorf("%v contains a stop token", s.Tokens)
+			}
+		}
+	}
+	if stopped == 0 || stopped == stats.Samples {
+		t.Errorf("%d of %d samples stopped: the test shows little", stopped, stats.Samples)
+	}
+	for _, other := range []GenerateConfig{{Slots: 1}, {Slots: 5}, {Slots: 64}, {Slots: 16, NoReuse: true}} {
+		changed := config
+		changed.Slots, changed.NoReuse = other.Slots, other.NoReuse
+		got, _ := generate(t, engine, model, nil, changed, requests)
+		if !reflect.DeepEqual(want, got) {
+			t.Errorf("%d slots, NoReuse %v: another result", other.Slots, other.NoReuse)
+		}
+	}
+	backward := slices.Clone(requests)
+	slices.Reverse(backward)
+	got, _ := generate(t, engine, model, nil, config, backward)
+	slices.Reverse(got)
+	if !reflect.DeepEqual(want, got) {
+		t.Error("requests in reverse: another result")
+	}
+	config.Seed++
+	if got, _ := generate(t, engine, model, nil, config, requests); reflect.DeepEqual(want, got) {
+		t.Error("another seed gives the same result")
+	}
+}
+
+// Where a row is full, the youngest samples begin anew, and nothing changes.
+func TestGenerateRestarts(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	requests := []Request{{Prompt: []int32{1, 2, 3}, Samples: 20, Group: "a"}, {Prompt: []int32{1, 2, 4}, Samples: 4, Group: "a"}}
+	config := GenerateConfig{MaxNewTokens: 100, Temperature: 1, Slots: 16}
+	got, stats := generate(t, engine, model, nil, config, requests)
+	if stats.Restarts == 0 {
+		t.Error("no restart: the test shows nothing")
+	}
+	config.NoReuse = true
+	if want, _ := generate(t, engine, model, nil, config, requests); !reflect.DeepEqual(want, got) {
+		t.Error("restarted samples differ")
+	}
+}
+
+// Prompts of very different length run in waves, and end at the model's context.
+func TestGenerateContextEnd(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	long := make([]int32, 155)
+	requests := []Request{{Prompt: long}, {Prompt: []int32{1}}, {Prompt: []int32{2, 3}}}
+	results, _ := generate(t, engine, model, nil, GenerateConfig{MaxNewTokens: 20}, requests)
+	if n := len(results[0][0].Tokens); n != 5 || results[0][0].Stopped {
+		t.Errorf("%d tokens after 155 of 160", n)
+	}
+	if n := len(results[2][0].Tokens); n != 20 {
+		t.Errorf("%d tokens, want 20", n)
+	}
+}
+
+// An adapter that is merged and one that is not give the same, and not what the model alone gives.
+func TestGenerateAdapter(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	adapter, err := NewAdapter(model.Config, LoRA{Rank: 4, Alpha: 8}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range adapter.weights {
+		stream := newStream(9, named(name))
+		tensors.MustMutableFlatData(w, func(flat []float32) {
+			for i := range flat {
+				flat[i] = float32(stream.normal() * 0.2)
+			}
+		})
+	}
+	requests := chats(2, 3, 1)
+	config := GenerateConfig{MaxNewTokens: 8}
+	merged, _ := generate(t, engine, model, adapter, config, requests)
+	g, err := NewGenerator(engine, model, nil, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	plain, err := g.Generate(context.Background(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reflect.DeepEqual(merged, plain) {
+		t.Error("the adapter changes nothing")
+	}
+	g.operands = operandsOf(model, adapter)
+	g.prefill.close()
+	g.decode.close()
+	apart, err := g.Generate(context.Background(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(merged, apart) {
+		t.Error("merged and apart differ")
+	}
+}
+
+func TestGenerateErrors(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	for name, config := range map[string]GenerateConfig{
+		"no new tokens": {}, "temperature": {MaxNewTokens: 1, Temperature: -1}, "top-p": {MaxNewTokens: 1, TopP: 2},
+		"stop": {MaxNewTokens: 1, Stop: []int32{97}},
+	} {
+		if _, err := NewGenerator(engine, model, nil, config); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	g, err := NewGenerator(engine, model, nil, GenerateConfig{MaxNewTokens: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	for name, r := range map[string]Request{
+		"empty": {}, "id": {Prompt: []int32{97}}, "negative": {Prompt: []int32{-1}}, "long": {Prompt: make([]int32, 160)},
+	} {
+		if _, err := g.Generate(ctx, []Request{{Prompt: []int32{1}}, r}, nil); err == nil || !strings.Contains(err.Error(), "request 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if results, err := g.Generate(ctx, nil, nil); err != nil || len(results) != 0 {
+		t.Errorf("no requests: %v, %v", results, err)
+	}
+	_, err = g.Generate(ctx, chats(2, 2, 1), func(int, int, Sample) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+// The greedy continuation of BOS by a real trained model is the one that its card shows.
+func TestGenerateStories(t *testing.T) {
+	dir := sharedPath(t, "weights", "stories260K")
+	golden := readJSON[struct {
+		Text string `json:"greedy_text_from_bos"`
+	}](t, sharedPath(t, "weights", "stories260K", "golden_logits.json"))
+	pieces := readJSON[[]struct {
+		Hex string `json:"piece_hex"`
+	}](t, sharedPath(t, "weights", "stories260K", "tok512.json"))
+	model, err := LoadModel(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := generatorEngine(t)
+	results, _ := generate(t, engine, model, nil, GenerateConfig{MaxNewTokens: 200}, []Request{{Prompt: []int32{1}}})
+	var text strings.Builder
+	for _, id := range results[0][0].Tokens {
+		piece, err := hex.DecodeString(pieces[id].Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b byte
+		if n, _ := fmt.Sscanf(string(piece), "<0x%02X>", &b); n == 1 { // a byte of its own
+			piece = []byte{b}
+		}
+		text.Write(piece)
+	}
+	if got := strings.TrimSpace(text.String()); !strings.HasPrefix(got, golden.Text) && !strings.HasPrefix(golden.Text, got) {
+		t.Errorf("generated\n%s\nwant\n%s", got, golden.Text)
+	}
+}
+
+// BenchmarkGenerate generates what a stage of the paper does: an answer to every turn of the test split, with and
+// without prefix reuse, by a random model of about 5M parameters whose samples end after 25 tokens on average.
+func BenchmarkGenerate(b *testing.B) {
+	corpus := dialogueTexts(b, "test.json")
+	tok := smallTokenizer(b, 4096, contents(dialogueTexts(b, "train.json"))...)
+	model, err := NewModel(Config{ModelType: "llama", HiddenSize: 256, IntermediateSize: 688, NumHiddenLayers: 4,
+		NumAttentionHeads: 4, NumKeyValueHeads: 2, VocabSize: 4096, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-6,
+		RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var stop []int32 // a random model draws each token about equally often
+	for id := range int32(4096 / 25) {
+		stop = append(stop, id*25)
+	}
+	for _, reuse := range []bool{true, false} {
+		dialogues := corpus
+		if !reuse {
+			dialogues = corpus[:4]
+		}
+		var requests []Request
+		for d, chat := range dialogues {
+			chat = append([]Message{longChat[0]}, chat...)
+			for i, m := range chat {
+				if m.Role != roleAssistant {
+					continue
+				}
+				prompt, err := tok.ChatPrompt(chat[:i], "")
+				if err != nil {
+					b.Fatal(err)
+				}
+				requests = append(requests, Request{Prompt: prompt, Group: fmt.Sprint(d)})
+			}
+		}
+		b.Run(fmt.Sprintf("reuse=%v", reuse), func(b *testing.B) {
+			for b.Loop() {
+				_, stats := generate(b, generatorEngine(b), model, nil, GenerateConfig{MaxNewTokens: 128, Temperature: 0.7, TopP: 0.95,
+					Stop: stop, Slots: 64, NoReuse: !reuse}, requests)
+				seconds := b.Elapsed().Seconds() / float64(b.N)
+				b.ReportMetric(float64(stats.NewTokens)/seconds, "tok/s")
+				b.ReportMetric(float64(stats.Samples)/seconds, "samples/s")
+				b.Logf("%+v in %.1f s", stats, seconds)
+			}
+		})
+	}
+}

@@ -1,0 +1,189 @@
+package lm
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// LossKind names a training objective.
+type LossKind string
+
+const (
+	LossSFT   LossKind = "sft"   // mean negative log-probability of the batch's labelled tokens
+	LossDPO   LossKind = "dpo"   // Rafailov et al. 2023, with label smoothing (Mitchell 2023)
+	LossIPO   LossKind = "ipo"   // Azar et al. 2023, on log-probabilities a token, as TRL
+	LossSimPO LossKind = "simpo" // Meng et al. 2024: length-normalised, without a reference
+)
+
+// Loss is an objective with its parameters.
+type Loss struct {
+	Kind           LossKind
+	Beta           float64 // of the preference losses
+	LabelSmoothing float64 // of dpo: the probability that a preference is the wrong way round
+	Gamma          float64 // of simpo: the target margin
+}
+
+// preference reports whether the loss takes pairs.
+func (l *Loss) preference() bool { return l.Kind != LossSFT }
+
+// reference reports whether the loss needs reference log-probabilities.
+func (l *Loss) reference() bool { return l.Kind == LossDPO || l.Kind == LossIPO }
+
+func (l *Loss) check(examples []Example) error {
+	switch l.Kind {
+	case LossSFT, LossDPO, LossIPO, LossSimPO:
+	default:
+		return fmt.Errorf("loss %q: it must be sft, dpo, ipo or simpo", l.Kind)
+	}
+	if l.preference() && l.Beta <= 0 {
+		return fmt.Errorf("loss %s needs a positive beta, not %v", l.Kind, l.Beta)
+	}
+	if l.LabelSmoothing < 0 || l.LabelSmoothing >= 0.5 || l.LabelSmoothing > 0 && l.Kind != LossDPO {
+		return fmt.Errorf("label smoothing %v with loss %s: dpo takes values in [0, 0.5)", l.LabelSmoothing, l.Kind)
+	}
+	for i := range examples {
+		e := &examples[i]
+		if l.preference() && len(e.Sequences) != 2 {
+			return fmt.Errorf("example %d has %d sequences: loss %s takes pairs (chosen, rejected)", i, len(e.Sequences), l.Kind)
+		}
+		if !l.preference() && len(e.Sequences) != 1 {
+			return fmt.Errorf("example %d has %d sequences: loss sft takes one", i, len(e.Sequences))
+		}
+		if l.reference() && e.Reference == nil {
+			return fmt.Errorf("example %d has no reference log-probabilities, which loss %s needs: compute them with LogProbs", i, l.Kind)
+		}
+	}
+	return nil
+}
+
+// packedNodes is a packed micro-batch in the graph.
+type packedNodes struct {
+	tokens, positions, enter, exit                *Node // [B, N]
+	sources, edgeSource, edgeTarget, edgeSequence *Node // [U], [E], [E], [E]
+	edgeWeight                                    *Node // [E]
+}
+
+// packedInputs is the number of tensors of a packed micro-batch.
+const packedInputs = 9
+
+func (p *packed) tensors() []*tensors.Tensor {
+	grid := func(flat []int32) *tensors.Tensor {
+		return tensors.FromFlatDataAndDimensions(flat, p.rows, p.length)
+	}
+	list := func(flat []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(flat, len(flat)) }
+	return []*tensors.Tensor{grid(p.tokens), grid(p.positions), grid(p.enter), grid(p.exit), list(p.sources),
+		list(p.edgeSource), list(p.edgeTarget), list(p.edgeSequence),
+		tensors.FromFlatDataAndDimensions(p.edgeWeight, len(p.edgeWeight))}
+}
+
+func packedOf(n []*Node) packedNodes {
+	return packedNodes{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]}
+}
+
+// edgeLogProbs is the log-probability of every labelled edge, [E]. Logits are computed once a source, and the
+// target's logit as a product of its own, so that nothing of size [U, V] is scattered into on the way back.
+func (d *decoder) edgeLogProbs(b packedNodes) *Node {
+	hidden := d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit), nil) // [T, D]
+	x := Gather(hidden, InsertAxes(b.sources, -1))                             // [U, D]
+	logits := d.logits(x)                                                      // [U, V]
+	top := StopGradient(ReduceAndKeep(logits, ReduceMax, -1))                  // [U, 1]
+	normaliser := Add(Log(ReduceAndKeep(Exp(Sub(logits, top)), ReduceSum, -1)), top)
+	edgeSource := InsertAxes(b.edgeSource, -1)                 // [E, 1]
+	target := Gather(d.head(), InsertAxes(b.edgeTarget, -1))   // [E, D]
+	logit := ReduceSum(Mul(Gather(x, edgeSource), target), -1) // [E]
+	return Sub(logit, Squeeze(Gather(normaliser, edgeSource), -1))
+}
+
+// sequenceSums adds values [E] up by sequence: [S]. As a product with a 0-1 matrix rather than a scatter, so that
+// the order of summation is fixed on every engine.
+func sequenceSums(b packedNodes, values *Node, sequences int) *Node {
+	g := values.Graph()
+	e := values.Shape().Dimensions[0]
+	belongs := Equal(InsertAxes(b.edgeSequence, 0), Iota(g, shapes.Make(dtypes.Int32, sequences, e), 0)) // [S, E]
+	return DotGeneral(ConvertDType(belongs, dtypes.Float32), []int{1}, nil, values, []int{0}, nil)
+}
+
+// sftLoss is the micro-batch's share of the batch's mean: the weighted sum of negative log-probabilities times
+// scale, 1 / the batch's total weight.
+func sftLoss(b packedNodes, logProbs, scale *Node) *Node {
+	return Neg(Mul(ReduceAllSum(Mul(logProbs, b.edgeWeight)), scale))
+}
+
+// preferenceLoss is the micro-batch's share of the mean over pairs, and the log-probability of each sequence [S].
+// Sequences 2p and 2p+1 are chosen and rejected of pair p. reference is [S]; present is [S/2], scale = 1 / the
+// batch's number of pairs where the pair is there and 0 where it is padding.
+func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present *Node) (loss, sums *Node) {
+	s := reference.Shape().Dimensions[0]
+	sums = sequenceSums(b, Mul(logProbs, b.edgeWeight), s)
+	score := sums
+	if l.reference() {
+		score = Sub(score, reference)
+	}
+	if l.Kind == LossIPO || l.Kind == LossSimPO {
+		score = Div(score, MaxScalar(sequenceSums(b, b.edgeWeight, s), 1e-6))
+	}
+	pairs := Reshape(score, s/2, 2)
+	margin := Squeeze(Sub(SliceAxis(pairs, 1, AxisElem(0)), SliceAxis(pairs, 1, AxisElem(1))), 1) // [S/2]
+	var each *Node
+	switch l.Kind {
+	case LossIPO:
+		each = Square(SubScalar(margin, 1/(2*l.Beta)))
+	case LossSimPO:
+		each = softplus(Neg(SubScalar(MulScalar(margin, l.Beta), l.Gamma)))
+	default:
+		x := MulScalar(margin, l.Beta)
+		each = softplus(Neg(x))
+		if l.LabelSmoothing > 0 {
+			each = Add(MulScalar(each, 1-l.LabelSmoothing), MulScalar(softplus(x), l.LabelSmoothing))
+		}
+	}
+	return ReduceAllSum(Mul(each, present)), sums
+}
+
+// softplus is log(1 + exp(x)) = -log sigmoid(-x), stable on both sides. Its gradient, sigmoid(x), is given by hand:
+// derived piecewise it would be wrong at 0, where every policy that starts at its reference is.
+func softplus(x *Node) *Node {
+	value := Add(MaxScalar(x, 0), Log1p(Exp(Neg(Abs(x)))))
+	slope := StopGradient(Logistic(x))
+	return Add(StopGradient(value), Mul(slope, Sub(x, StopGradient(x))))
+}
+
+// PreferenceMetrics are means over a batch's pairs (rewards as in TRL: beta times the log-ratio to the reference).
+type PreferenceMetrics struct {
+	ChosenReward, RejectedReward   float64
+	Accuracy                       float64 // share of pairs whose chosen reward is the larger
+	Margin                         float64 // chosen minus rejected reward
+	ChosenLogProb, RejectedLogProb float64 // sums over answers' tokens
+}
+
+// add counts one pair in: its log-probabilities and its reference's.
+func (m *PreferenceMetrics) add(l Loss, chosen, rejected float64, e *Example) {
+	rc, rr := chosen, rejected
+	if l.reference() {
+		rc, rr = rc-e.Reference[0], rr-e.Reference[1]
+	}
+	rc, rr = l.Beta*rc, l.Beta*rr
+	m.ChosenReward += rc
+	m.RejectedReward += rr
+	m.Margin += rc - rr
+	m.ChosenLogProb += chosen
+	m.RejectedLogProb += rejected
+	if rc > rr {
+		m.Accuracy++
+	}
+}
+
+// mean divides the sums by the number of pairs.
+func (m *PreferenceMetrics) mean(pairs int) {
+	for _, v := range []*float64{&m.ChosenReward, &m.RejectedReward, &m.Accuracy, &m.Margin, &m.ChosenLogProb, &m.RejectedLogProb} {
+		*v /= float64(pairs)
+	}
+}
+
+// finite reports whether a number is neither NaN nor infinite.
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

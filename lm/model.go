@@ -1,0 +1,182 @@
+package lm
+
+import (
+	"math"
+
+	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
+)
+
+// A decoder builds the graph of a Llama or Qwen2 model. Weights are graph nodes given by name, so that the same
+// code serves training (some of them trainable), scoring and generation (with cached keys and values).
+//
+// Shapes: B rows, N tokens a row, T = B·N tokens, D hidden size, H heads, K key-value heads, G = H/K, C head
+// dimension, M keys attended to (N, or cached plus new). Activations outside attention are flat, [T, D].
+// Reference: transformers' modeling_llama.py and modeling_qwen2.py.
+type decoder struct {
+	config  *Config
+	weights map[string]*Node // base weights by Hugging Face name; adapter weights as "<module>.lora_A.weight", "...lora_B.weight"
+	rope    [2]*Node         // cos and sin tables, [positions, C/2]
+	lora    *LoRA            // nil without an adapter
+	dropout *dropout         // nil where nothing is dropped: always outside training
+	// training selects operations that have gradients over fused ones that are faster but have none.
+	training bool
+	// checkpointing recomputes each layer on the way back instead of keeping its activations.
+	checkpointing bool
+}
+
+// attend stores a layer's new keys and values, [B, K, N, C], and returns those to attend to, [B, K, M, C].
+// A full forward returns them as they are; generation appends them to its cache.
+type attend func(layer int, keys, values *Node) (*Node, *Node)
+
+// forward runs all layers over tokens [B, N] at positions [B, N] (int32) and returns normed hidden states [T, D].
+// mask is additive, [B or 1, 1, N, M]: 0 where a token attends, a large negative number where not.
+// cache may be nil.
+func (d *decoder) forward(tokens, positions, mask *Node, cache attend) *Node {
+	x := d.embed(tokens) // [T, D]
+	cos, sin := d.rotation(positions)
+	for i := range d.config.NumHiddenLayers {
+		if d.checkpointing {
+			x = x.Checkpoint()
+		}
+		x = d.layer(i, x, cos, sin, mask, cache)
+	}
+	if d.checkpointing {
+		x = x.StopCheckpoint()
+	}
+	return rmsNorm(x, d.weights["model.norm.weight"], d.config.RMSNormEps)
+}
+
+// embed looks tokens [B, N] up: [T, D].
+func (d *decoder) embed(tokens *Node) *Node {
+	return Gather(d.weights["model.embed_tokens.weight"], Reshape(tokens, tokens.Shape().Size(), 1))
+}
+
+// rotation looks cos and sin of positions [B, N] up: [B, 1, N, C/2] each.
+func (d *decoder) rotation(positions *Node) (cos, sin *Node) {
+	b, n := positions.Shape().Dimensions[0], positions.Shape().Dimensions[1]
+	index := Reshape(positions, b*n, 1)
+	look := func(table *Node) *Node {
+		return Reshape(Gather(table, index), b, 1, n, d.config.HeadDim/2)
+	}
+	return look(d.rope[0]), look(d.rope[1])
+}
+
+// layer is one decoder block over x [T, D].
+func (d *decoder) layer(i int, x, cos, sin, mask *Node, cache attend) *Node {
+	name := layerName(i)
+	h := rmsNorm(x, d.weights[name+"input_layernorm.weight"], d.config.RMSNormEps)
+	q, k, v := d.queryKeyValue(i, h, cos, sin)
+	if cache != nil {
+		k, v = cache(i, k, v)
+	}
+	x = Add(x, d.linear(d.attention(q, k, v, mask), name+"self_attn.o_proj"))
+	h = rmsNorm(x, d.weights[name+"post_attention_layernorm.weight"], d.config.RMSNormEps)
+	return Add(x, d.mlp(i, h))
+}
+
+// queryKeyValue projects h [T, D] and rotates queries and keys: q [B, H, N, C], k and v [B, K, N, C].
+func (d *decoder) queryKeyValue(i int, h, cos, sin *Node) (q, k, v *Node) {
+	c, name := d.config, layerName(i)+"self_attn."
+	b, n := cos.Shape().Dimensions[0], cos.Shape().Dimensions[2]
+	heads := func(x *Node, count int) *Node { // [T, count·C] -> [B, count, N, C]
+		return TransposeAllAxes(Reshape(x, b, n, count, c.HeadDim), 0, 2, 1, 3)
+	}
+	q = rotate(heads(d.linear(h, name+"q_proj"), c.NumAttentionHeads), cos, sin)
+	k = rotate(heads(d.linear(h, name+"k_proj"), c.NumKeyValueHeads), cos, sin)
+	v = heads(d.linear(h, name+"v_proj"), c.NumKeyValueHeads)
+	return q, k, v
+}
+
+// attention of q [B, H, N, C] over k, v [B, K, M, C] under an additive mask [B or 1, 1, N, M]: [T, H·C].
+// The G query heads of a key-value head are stacked along the query axis, so that keys are never repeated.
+func (d *decoder) attention(q, k, v, mask *Node) *Node {
+	b, h, n, c := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
+	kv, m := k.Shape().Dimensions[1], k.Shape().Dimensions[2]
+	q = MulScalar(q, 1/math.Sqrt(float64(c))) // on q rather than on the scores: C numbers a token, not M
+	q = Reshape(q, b, kv, h/kv*n, c)
+	scores := DotGeneral(q, []int{3}, []int{0, 1}, k, []int{3}, []int{0, 1}) // [B, K, G·N, M]
+	scores = Add(Reshape(scores, b, h, n, m), mask)                          // [B, H, N, M]
+	p := Reshape(d.softmax(scores), b, kv, h/kv*n, m)
+	out := DotGeneral(p, []int{3}, []int{0, 1}, v, []int{2}, []int{0, 1}) // [B, K, G·N, C]
+	out = TransposeAllAxes(Reshape(out, b, h, n, c), 0, 2, 1, 3)          // [B, N, H, C]
+	return Reshape(out, b*n, h*c)
+}
+
+// softmax over the last axis.
+func (d *decoder) softmax(x *Node) *Node {
+	if !d.training {
+		return Softmax(x, -1)
+	}
+	e := Exp(Sub(x, StopGradient(ReduceAndKeep(x, ReduceMax, -1))))
+	return Mul(e, Reciprocal(ReduceAndKeep(e, ReduceSum, -1)))
+}
+
+// mlp is SwiGLU over h [T, D].
+func (d *decoder) mlp(i int, h *Node) *Node {
+	name := layerName(i) + "mlp."
+	gate := d.linear(h, name+"gate_proj")
+	up := d.linear(h, name+"up_proj")
+	return d.linear(Mul(Mul(gate, Logistic(gate)), up), name+"down_proj")
+}
+
+// head returns the output embedding [V, D].
+func (d *decoder) head() *Node {
+	if d.config.TieWordEmbeddings {
+		return d.weights["model.embed_tokens.weight"]
+	}
+	return d.weights["lm_head.weight"]
+}
+
+// logits of hidden states x [T, D]: [T, V].
+func (d *decoder) logits(x *Node) *Node { return product(x, d.head()) }
+
+// linear maps x [T, in] by the named module's weight [out, in], bias and adapter, where it has them.
+func (d *decoder) linear(x *Node, module string) *Node {
+	y := product(x, d.weights[module+".weight"])
+	if bias := d.weights[module+".bias"]; bias != nil {
+		y = Add(y, InsertAxes(bias, 0))
+	}
+	a := d.weights[module+".lora_A.weight"] // [rank, in]
+	if a == nil {
+		return y
+	}
+	scale := d.lora.Scale()
+	if d.dropout != nil {
+		x = d.dropout.apply(x, module)
+		scale /= 1 - d.lora.Dropout // once, on the small product
+	}
+	low := MulScalar(product(x, a), scale)                          // [T, rank]
+	return Add(y, product(low, d.weights[module+".lora_B.weight"])) // lora_B [out, rank]
+}
+
+// product is x [T, in] times w [out, in] transposed: [T, out].
+func product(x, w *Node) *Node { return DotGeneral(x, []int{1}, nil, w, []int{1}, nil) }
+
+// rmsNorm scales x [T, D] to unit mean square and by weight [D]. (Rsqrt has no gradient in GoMLX.)
+func rmsNorm(x, weight *Node, eps float64) *Node {
+	square := AddScalar(ReduceAndKeep(Square(x), ReduceMean, -1), eps) // [T, 1]
+	return Mul(Mul(x, Reciprocal(Sqrt(square))), InsertAxes(weight, 0))
+}
+
+// rotate applies rotary positions to x [B, heads, N, C], the first half of C paired with the second
+// ("rotate_half"); cos and sin are [B, 1, N, C/2].
+func rotate(x, cos, sin *Node) *Node {
+	half := x.Shape().Dimensions[3] / 2
+	a := SliceAxis(x, 3, AxisRangeFromStart(half))
+	b := SliceAxis(x, 3, AxisRangeToEnd(half))
+	return Concatenate([]*Node{Sub(Mul(a, cos), Mul(b, sin)), Add(Mul(b, cos), Mul(a, sin))}, 3)
+}
+
+// treeMask is the additive attention mask of a prefix tree, [B, 1, N, N]: token i attends to j iff
+// enter[j] <= enter[i] < exit[j]. enter and exit are [B, N].
+func treeMask(enter, exit *Node) *Node {
+	b, n := enter.Shape().Dimensions[0], enter.Shape().Dimensions[1]
+	query := Reshape(enter, b, 1, n, 1)
+	from, to := Reshape(enter, b, 1, 1, n), Reshape(exit, b, 1, 1, n)
+	visible := LogicalAnd(LessOrEqual(from, query), LessThan(query, to))
+	g := enter.Graph()
+	return Where(visible, Const(g, float32(0)), Const(g, float32(maskedScore)))
+}
+
+// maskedScore is far below any score, and finite so that a row without any visible key has no NaN.
+const maskedScore = -1e9

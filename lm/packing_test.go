@@ -1,0 +1,293 @@
+package lm
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// nestedExamples makes dialogues as turn-level data has them: contexts that contain each other, answers of which some
+// share a beginning; with pairs, chosen and rejected after one context.
+func nestedExamples(seed uint64, dialogues, turns, vocab int, pairs bool) []Example {
+	s := newStream(seed)
+	draw := func(n int) []int32 {
+		ids := make([]int32, n)
+		for i := range ids {
+			ids[i] = int32(s.next() % uint64(vocab))
+		}
+		return ids
+	}
+	var examples []Example
+	for d := range dialogues {
+		context := draw(3)
+		for range turns {
+			context = append(context, draw(1+int(s.next()%4))...)
+			answer := draw(1 + int(s.next()%5))
+			chosen := Sequence{Tokens: slices.Concat(context, answer), LossFrom: len(context)}
+			e := Example{Group: fmt.Sprint(d), Sequences: []Sequence{chosen}}
+			if pairs {
+				shared := int(s.next() % uint64(len(answer)+1))
+				rejected := Sequence{Tokens: slices.Concat(context, answer[:shared], draw(1+int(s.next()%5))), LossFrom: len(context)}
+				e.Sequences = append(e.Sequences, rejected)
+				e.Reference = []float64{-4 + s.normal(), -4 + s.normal()}
+			} else if s.next()%3 == 0 { // weights of its own
+				w := make([]float32, len(chosen.Tokens))
+				for i := len(context); i < len(w); i++ {
+					w[i] = float32(s.next()%3) / 2
+				}
+				w[len(context)] = 1
+				e.Sequences[0].Weights = w
+			}
+			examples = append(examples, e)
+			context = append(context, answer...)
+		}
+	}
+	return examples
+}
+
+// gradientOf runs one batch through a trainer's gradient program: loss and gradients by parameter.
+func gradientOf(t *testing.T, engine *Engine, m *Model, a *Adapter, data []Example, c TrainConfig) (StepMetrics, [][]float32) {
+	t.Helper()
+	c.Epochs, c.LearningRate, c.BatchSize = 1, 1e-3, max(c.BatchSize, len(data))
+	trainer, err := NewTrainer(engine, m, a, Dataset{Examples: data}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trainer.Close()
+	var metrics StepMetrics
+	if err := trainer.accumulate(t.Context(), trainer.batch(0), &metrics); err != nil {
+		t.Fatal(err)
+	}
+	var gradients [][]float32
+	for _, g := range trainer.sums {
+		values, err := floats(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gradients = append(gradients, values)
+	}
+	return metrics, gradients
+}
+
+// sameGradients compares loss and gradients relative to each parameter's largest gradient.
+func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float32) {
+	t.Helper()
+	if math.Abs(a.Loss-b.Loss) > 1e-6*(1+math.Abs(a.Loss)) {
+		t.Errorf("%s: loss %v and %v", name, a.Loss, b.Loss)
+	}
+	whole := 0.0 // the gradient's largest element over all parameters
+	for i := range ga {
+		for j := range ga[i] {
+			whole = max(whole, math.Abs(float64(ga[i][j])))
+		}
+	}
+	if whole == 0 {
+		t.Fatalf("%s: no gradient at all", name)
+	}
+	for i := range ga {
+		for j := range ga[i] {
+			if d := math.Abs(float64(ga[i][j]) - float64(gb[i][j])); d > 1e-6*max(whole, 1) {
+				t.Fatalf("%s: parameter %d, element %d: gradient %v and %v (largest %v)", name, i, j, ga[i][j], gb[i][j], whole)
+			}
+		}
+	}
+}
+
+// TestPackingExact: prefix trees give the loss and the gradients of plain sequences, in every layout.
+func TestPackingExact(t *testing.T) {
+	engine := testEngine(t)
+	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1},
+		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}} {
+		for seed := range uint64(2) {
+			config := tinyConfig()
+			if seed == 1 {
+				config.ModelType, config.TieWordEmbeddings = "qwen2", false
+			}
+			model := tinyModel(t, config)
+			data := nestedExamples(seed, 3, 4, config.VocabSize, loss.preference())
+			none, gn := gradientOf(t, engine, model, nil, data, TrainConfig{Loss: loss, Packing: PackNone, MicroBatchTokens: 1 << 20})
+			for _, c := range []TrainConfig{{}, {RowTokens: 20}, {RowTokens: 20, MicroBatchTokens: 50}, {MaxShapes: 1}, {Checkpointing: true},
+				{Packing: PackNone, MicroBatchTokens: 64}} {
+				c.Loss = loss
+				tree, gt := gradientOf(t, engine, model, nil, data, c)
+				name := fmt.Sprintf("%v, seed %d, %+v", loss, seed, c)
+				sameGradients(t, name, none, tree, gn, gt)
+				if c.Packing == "" && tree.Tokens >= none.Tokens {
+					t.Errorf("%s: %d tokens computed, %d without sharing", name, tree.Tokens, none.Tokens)
+				}
+				if tree.TokensUnpacked != none.TokensUnpacked || tree.Labels != none.Labels {
+					t.Errorf("%s: %d labels of %d tokens, want %d of %d", name, tree.Labels, tree.TokensUnpacked, none.Labels, none.TokensUnpacked)
+				}
+			}
+		}
+	}
+}
+
+// TestPackingExactLoRA is the same for an adapter, whose B is not zero any more.
+func TestPackingExactLoRA(t *testing.T) {
+	engine := testEngine(t)
+	model := tinyModel(t, tinyConfig())
+	adapter := trainedAdapter(t, model.Config, LoRA{Rank: 3, Alpha: 6, RSLoRA: true})
+	data := nestedExamples(5, 3, 4, 50, true)
+	c := TrainConfig{Loss: Loss{Kind: LossDPO, Beta: 0.2}}
+	tree, gt := gradientOf(t, engine, model, adapter, data, c)
+	c.Packing = PackNone
+	none, gn := gradientOf(t, engine, model, adapter, data, c)
+	sameGradients(t, "lora", none, tree, gn, gt)
+}
+
+// trainedAdapter is an adapter with both matrices random.
+func trainedAdapter(t testing.TB, config Config, lora LoRA) *Adapter {
+	t.Helper()
+	a, err := NewAdapter(config, lora, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range a.weights {
+		tensors.MustMutableFlatData(w, func(flat []float32) {
+			s := newStream(7, named(name))
+			for i := range flat {
+				flat[i] = float32(0.2 * s.normal())
+			}
+		})
+	}
+	return a
+}
+
+// TestTree checks the layout itself on a small case: ab→c, ab→d, a→x.
+func TestTree(t *testing.T) {
+	examples := []Example{
+		{Sequences: []Sequence{{Tokens: []int32{1, 2, 3, 9}, LossFrom: 2}}},
+		{Sequences: []Sequence{{Tokens: []int32{1, 5, 6}, LossFrom: 2}}},
+		{Sequences: []Sequence{{Tokens: []int32{1, 2, 4, 9}, LossFrom: 3}}},
+	}
+	trees := growTrees(examples, []int{0, 1, 2}, true, 100)
+	if len(trees) != 1 {
+		t.Fatalf("%d trees", len(trees))
+	}
+	tr := trees[0]
+	if want := []int32{1, 2, 3, 4, 5}; !slices.Equal(tr.tokens, want) {
+		t.Errorf("tokens %v, want %v", tr.tokens, want)
+	}
+	if want := []int32{0, 1, 2, 2, 1}; !slices.Equal(tr.depth, want) {
+		t.Errorf("depth %v, want %v", tr.depth, want)
+	}
+	if want := []int32{5, 4, 3, 4, 5}; !slices.Equal(tr.exit, want) {
+		t.Errorf("exit %v, want %v", tr.exit, want)
+	}
+	if want := []edge{{1, 3, 0, 1}, {2, 9, 0, 1}, {4, 6, 1, 1}, {3, 9, 2, 1}}; !slices.Equal(tr.edges, want) || tr.sources != 4 {
+		t.Errorf("edges %v of %d sources, want %v", tr.edges, tr.sources, want)
+	}
+	if small := growTrees(examples, []int{0, 1, 2}, true, 4); len(small) != 2 || len(small[0].tokens) != 4 || len(small[1].tokens) != 3 {
+		t.Errorf("with at most 4 nodes: %d trees", len(small))
+	}
+	// Undoing an insertion leaves no trace.
+	b := newTreeBuilder(true)
+	b.add(0, &examples[0], 3)
+	if b.add(1, &examples[1], 3) {
+		t.Error("a tree of 4 nodes passed a limit of 3")
+	}
+	if got, want := b.finish(), growTrees(examples, []int{0}, true, 3)[0]; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("after undoing: %v, want %v", got, want)
+	}
+}
+
+// TestPlan: few shapes, every batch full, every dialogue but those at a border whole, every example once an epoch.
+func TestPlan(t *testing.T) {
+	data := nestedExamples(1, 40, 5, 50, false)
+	config := tinyConfig()
+	p := planner{packer: packer{share: true, rowLimit: 64, maxTokens: 128, cost: newCostModel(&config)}, examples: data, batchSize: 12, seed: 3, shuffle: true}
+	if err := p.plan(t.Context(), 3, 4); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.shapes) > 4 {
+		t.Errorf("%d shapes", len(p.shapes))
+	}
+	first := p.batches(0)
+	if fmt.Sprint(first) == fmt.Sprint(p.batches(1)) || fmt.Sprint(first) != fmt.Sprint(p.batches(0)) {
+		t.Error("the order is not a function of the epoch alone")
+	}
+	seen := map[int]int{}
+	cuts := 0
+	for i, batch := range first {
+		if len(batch) != 12 && i != len(first)-1 {
+			t.Errorf("batch %d has %d examples", i, len(batch))
+		}
+		for j, e := range batch {
+			seen[e]++
+			if j == 0 && i > 0 && data[e].Group == data[first[i-1][len(first[i-1])-1]].Group {
+				cuts++
+			}
+		}
+		for _, m := range p.split(batch) {
+			if s := p.fit(&m); !slices.Contains(p.shapes, s) {
+				t.Errorf("batch %d has shape %v, which is not planned", i, s)
+			}
+		}
+	}
+	if len(seen) != len(data) || cuts >= len(first) {
+		t.Errorf("%d of %d examples, %d dialogues cut by %d batches", len(seen), len(data), cuts, len(first))
+	}
+	for _, n := range seen {
+		if n != 1 {
+			t.Error("an example comes twice")
+		}
+	}
+}
+
+func TestLogProbs(t *testing.T) {
+	engine := testEngine(t)
+	model := tinyModel(t, tinyConfig())
+	// Eight continuations of one context, as for the strategies: they must be a distribution's values.
+	context := []int32{1, 2, 3, 4}
+	var e Example
+	for i := range int32(50) {
+		e.Sequences = append(e.Sequences, Sequence{Tokens: append(slices.Clone(context), i), LossFrom: 4})
+	}
+	scores, err := LogProbs(t.Context(), engine, model, nil, []Example{e}, LogProbsOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0.0
+	for i := range scores[0] {
+		total += math.Exp(scores[0][i].Sum())
+	}
+	if math.Abs(total-1) > 1e-5 {
+		t.Errorf("the probabilities of all next tokens add up to %v", total)
+	}
+	data := nestedExamples(4, 4, 4, 50, true)
+	tree, err := LogProbs(t.Context(), engine, model, nil, data, LogProbsOptions{RowTokens: 24, MicroBatchTokens: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := LogProbs(t.Context(), engine, model, nil, data, LogProbsOptions{Packing: PackNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range tree {
+		for j := range tree[i] {
+			s := data[i].Sequences[j]
+			if len(tree[i][j].Tokens) != len(s.Tokens)-s.LossFrom || math.Abs(tree[i][j].Sum()-none[i][j].Sum()) > 1e-5 {
+				t.Errorf("example %d, sequence %d: %v and %v", i, j, tree[i][j], none[i][j])
+			}
+		}
+	}
+}
+
+// TestDropoutMask: the share dropped is the rate, and masks of two modules are independent.
+func TestDropoutNoise(t *testing.T) {
+	noise := dropoutNoise(100, 33, derive(1, 2, 3))
+	again := dropoutNoise(100, 33, derive(1, 2, 3))
+	other := dropoutNoise(100, 33, derive(1, 2, 4))
+	if !noise.Equal(again) || noise.Equal(other) {
+		t.Error("noise is not a function of its seed")
+	}
+	var b bytes.Buffer
+	if err := writeSafetensors(&b, map[string]*tensors.Tensor{"x": noise}, nil); err == nil {
+		t.Error("int32 was written as float32")
+	}
+}

@@ -1,0 +1,154 @@
+package lm
+
+import (
+	"context"
+	"slices"
+)
+
+// ShapeCount is a compiled shape and how many micro-batches of the plan use it.
+type ShapeCount struct {
+	Rows, Length, Sources, Edges, Sequences int
+	MicroBatches                            int
+}
+
+// planner turns examples into batches, and batches into micro-batches of few shapes.
+type planner struct {
+	packer
+	examples  []Example
+	batchSize int
+	seed      uint64
+	shuffle   bool
+	shapes    []shape
+	counts    []int
+}
+
+// groups lists the indices of each group's examples, groups in order of first appearance.
+func groups(examples []Example) [][]int {
+	position := map[string]int{}
+	var list [][]int
+	for i := range examples {
+		g, ok := position[examples[i].Group]
+		if !ok {
+			g = len(list)
+			position[examples[i].Group] = g
+			list = append(list, nil)
+		}
+		list[g] = append(list[g], i)
+	}
+	return list
+}
+
+// batches cuts an epoch into batches of exactly batchSize examples (the last holds the rest). Groups are shuffled by
+// (seed, epoch) and laid end to end, their examples in the order given, so that a batch boundary cuts at most one
+// group and almost all of a dialogue's prefixes are shared within one batch.
+func (p *planner) batches(epoch int) [][]int {
+	all := groups(p.examples)
+	order := make([]int, 0, len(p.examples))
+	if p.shuffle {
+		for _, g := range newStream(p.seed, purposeOrder, uint64(epoch)).shuffled(len(all)) {
+			order = append(order, all[g]...)
+		}
+	} else {
+		order = slices.Concat(all...)
+	}
+	return slices.Collect(slices.Chunk(order, p.batchSize))
+}
+
+// split packs one batch.
+func (p *planner) split(batch []int) []microBatch {
+	var trees []*tree
+	for from := 0; from < len(batch); {
+		to := from + 1
+		for to < len(batch) && p.examples[batch[to]].Group == p.examples[batch[from]].Group {
+			to++
+		}
+		trees = append(trees, growTrees(p.examples, batch[from:to], p.share, p.rowLimit)...)
+		from = to
+	}
+	return p.pack(trees)
+}
+
+// plan goes through the batches of all epochs and settles on at most most shapes: the sizes met, merged pair by
+// pair where it costs least.
+func (p *planner) plan(ctx context.Context, epochs, most int) error {
+	counts := map[shape]int{}
+	for epoch := range epochs {
+		for _, batch := range p.batches(epoch) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			for _, m := range p.split(batch) {
+				counts[m.size()]++
+			}
+		}
+	}
+	for s := range counts {
+		p.shapes = append(p.shapes, s)
+	}
+	slices.SortFunc(p.shapes, shape.compare)
+	for _, s := range p.shapes {
+		p.counts = append(p.counts, counts[s])
+	}
+	for len(p.shapes) > most {
+		p.mergeCheapest()
+	}
+	return nil
+}
+
+// compare orders shapes, so that nothing depends on the order of a map.
+func (s shape) compare(o shape) int {
+	return slices.Compare([]int{s.rows, s.length, s.sources, s.edges, s.sequences}, []int{o.rows, o.length, o.sources, o.edges, o.sequences})
+}
+
+// mergeCheapest replaces two shapes by their union.
+func (p *planner) mergeCheapest() {
+	bestCost, a, b := -1.0, 0, 0
+	for i := range p.shapes {
+		for j := i + 1; j < len(p.shapes); j++ {
+			u := p.cost.of(p.shapes[i].union(p.shapes[j]))
+			extra := float64(p.counts[i])*(u-p.cost.of(p.shapes[i])) + float64(p.counts[j])*(u-p.cost.of(p.shapes[j]))
+			if bestCost < 0 || extra < bestCost {
+				bestCost, a, b = extra, i, j
+			}
+		}
+	}
+	p.shapes[a] = p.shapes[a].union(p.shapes[b])
+	p.counts[a] += p.counts[b]
+	p.shapes = slices.Delete(p.shapes, b, b+1)
+	p.counts = slices.Delete(p.counts, b, b+1)
+}
+
+// fit returns the cheapest planned shape that covers a micro-batch, or its own size where none does.
+func (p *planner) fit(m *microBatch) shape {
+	size := m.size()
+	best, found := size, false
+	for _, s := range p.shapes {
+		if s.covers(size) && (!found || p.cost.of(s) < p.cost.of(best)) {
+			best, found = s, true
+		}
+	}
+	return best
+}
+
+// report lists the planned shapes.
+func (p *planner) report() []ShapeCount {
+	list := make([]ShapeCount, len(p.shapes))
+	for i, s := range p.shapes {
+		list[i] = ShapeCount{s.rows, s.length, s.sources, s.edges, s.sequences, p.counts[i]}
+	}
+	return list
+}
+
+// rowLimitOf is the configured limit of a row, or the size of the largest single example where that is more.
+func rowLimitOf(examples []Example, limit int, share bool) int {
+	for i := range examples {
+		upper := 0 // without sharing between its sequences
+		for j := range examples[i].Sequences {
+			upper += examples[i].Sequences[j].end()
+		}
+		if upper > limit {
+			limit = max(limit, len(growTrees(examples, []int{i}, share, 0)[0].tokens))
+		}
+	}
+	return limit
+}

@@ -1,0 +1,250 @@
+package lm
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// The safetensors format: 8 bytes of header length (little endian), a JSON header of dtype, shape and offsets by
+// name, then the data. https://github.com/huggingface/safetensors
+
+// maxHeader is the format's own limit on the header's length.
+const maxHeader = 100 << 20
+
+type tensorHeader struct {
+	DType   string   `json:"dtype"`
+	Shape   []int    `json:"shape"`
+	Offsets [2]int64 `json:"data_offsets"`
+}
+
+// tensorFile is an opened safetensors file.
+type tensorFile struct {
+	path     string
+	reader   io.ReaderAt
+	base     int64 // where the data begins
+	tensors  map[string]tensorHeader
+	metadata map[string]string
+}
+
+// parseTensorFile reads and checks the header of a safetensors file of the given size.
+func parseTensorFile(path string, r io.ReaderAt, size int64) (*tensorFile, error) {
+	var length [8]byte
+	if _, err := r.ReadAt(length[:], 0); err != nil {
+		return nil, fmt.Errorf("%s: read header length: %w", path, err)
+	}
+	n := binary.LittleEndian.Uint64(length[:])
+	if n > maxHeader || int64(n)+8 > size {
+		return nil, fmt.Errorf("%s: header of %d bytes does not fit a file of %d: truncated or no safetensors file", path, n, size)
+	}
+	header := make([]byte, n)
+	if _, err := r.ReadAt(header, 8); err != nil {
+		return nil, fmt.Errorf("%s: read header: %w", path, err)
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(header, &raw); err != nil {
+		return nil, fmt.Errorf("%s: parse header: %w", path, err)
+	}
+	f := &tensorFile{path: path, reader: r, base: int64(n) + 8, tensors: map[string]tensorHeader{}}
+	for name, data := range raw {
+		if name == "__metadata__" {
+			if err := json.Unmarshal(data, &f.metadata); err != nil {
+				return nil, fmt.Errorf("%s: parse metadata: %w", path, err)
+			}
+			continue
+		}
+		var h tensorHeader
+		if err := json.Unmarshal(data, &h); err != nil {
+			return nil, fmt.Errorf("%s: tensor %s: %w", path, name, err)
+		}
+		width := dtypeWidths[h.DType]
+		if width == 0 {
+			return nil, fmt.Errorf("%s: tensor %s: dtype %s is not supported: F32, F16, BF16 and I64 are", path, name, h.DType)
+		}
+		bytes := width
+		for _, d := range h.Shape {
+			bytes *= int64(d)
+		}
+		if h.Offsets[0] < 0 || h.Offsets[1]-h.Offsets[0] != bytes || f.base+h.Offsets[1] > size {
+			return nil, fmt.Errorf("%s: tensor %s %v: offsets %v do not fit its shape or the file's %d bytes: truncated?", path, name, h.Shape, h.Offsets, size)
+		}
+		f.tensors[name] = h
+	}
+	return f, nil
+}
+
+var dtypeWidths = map[string]int64{"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+
+// names lists the file's tensors, sorted.
+func (f *tensorFile) names() []string {
+	names := make([]string, 0, len(f.tensors))
+	for name := range f.tensors {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// float32s reads a tensor, converted to float32.
+func (f *tensorFile) float32s(name string) ([]float32, error) {
+	h, ok := f.tensors[name]
+	if !ok {
+		return nil, fmt.Errorf("%s: no tensor %s", f.path, name)
+	}
+	data := make([]byte, h.Offsets[1]-h.Offsets[0])
+	if _, err := f.reader.ReadAt(data, f.base+h.Offsets[0]); err != nil && len(data) > 0 {
+		return nil, fmt.Errorf("%s: tensor %s: %w", f.path, name, err)
+	}
+	values := make([]float32, int64(len(data))/dtypeWidths[h.DType])
+	switch h.DType {
+	case "F32":
+		for i := range values {
+			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+		}
+	case "BF16":
+		for i := range values {
+			values[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
+		}
+	case "F16":
+		for i := range values {
+			values[i] = float16(binary.LittleEndian.Uint16(data[2*i:]))
+		}
+	default:
+		return nil, fmt.Errorf("%s: tensor %s: dtype %s is no float", f.path, name, h.DType)
+	}
+	return values, nil
+}
+
+// float16 converts an IEEE half.
+func float16(h uint16) float32 {
+	sign, exponent, mantissa := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&1023
+	switch exponent {
+	case 0: // zero or subnormal: mantissa · 2^-24
+		v := float32(mantissa) * (1.0 / (1 << 24))
+		return math.Float32frombits(math.Float32bits(v) | sign)
+	case 31:
+		return math.Float32frombits(sign | 0x7f800000 | mantissa<<13)
+	}
+	return math.Float32frombits(sign | (exponent+112)<<23 | mantissa<<13)
+}
+
+// tensorFiles opens stem.safetensors of a directory, or the shards that stem.safetensors.index.json names, and
+// returns the file of each tensor and a function that closes them.
+func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func(), err error) {
+	paths := []string{stem + ".safetensors"}
+	indexPath := filepath.Join(dir, stem+".safetensors.index.json")
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if data, readErr := os.ReadFile(indexPath); readErr == nil {
+		if err := json.Unmarshal(data, &index); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", indexPath, err)
+		}
+		seen := map[string]bool{}
+		for _, p := range index.WeightMap {
+			seen[p] = true
+		}
+		paths = paths[:0]
+		for p := range seen {
+			if !filepath.IsLocal(p) {
+				return nil, nil, fmt.Errorf("%s: shard %q lies outside the directory", indexPath, p)
+			}
+			paths = append(paths, p)
+		}
+		sort.Strings(paths)
+	}
+	var opened []*os.File
+	shut := func() {
+		for _, f := range opened {
+			_ = f.Close() // read only
+		}
+	}
+	defer func() {
+		if err != nil {
+			shut()
+		}
+	}()
+	byName = map[string]*tensorFile{}
+	for _, p := range paths {
+		file, err := os.Open(filepath.Join(dir, p))
+		if err != nil {
+			return nil, nil, fmt.Errorf("open weights: %w", err)
+		}
+		opened = append(opened, file)
+		info, err := file.Stat()
+		if err != nil {
+			return nil, nil, err
+		}
+		f, err := parseTensorFile(file.Name(), file, info.Size())
+		if err != nil {
+			return nil, nil, err
+		}
+		for name := range f.tensors {
+			if other := byName[name]; other != nil {
+				return nil, nil, fmt.Errorf("tensor %s is both in %s and %s", name, other.path, f.path)
+			}
+			byName[name] = f
+		}
+	}
+	for name, p := range index.WeightMap {
+		if f := byName[name]; f == nil || filepath.Base(f.path) != filepath.Base(p) {
+			return nil, nil, fmt.Errorf("%s: tensor %s is not in %s", indexPath, name, p)
+		}
+	}
+	return byName, shut, nil
+}
+
+// writeSafetensors writes float32 tensors in the order of their names: same tensors, same bytes.
+func writeSafetensors(w io.Writer, byName map[string]*tensors.Tensor, metadata map[string]string) error {
+	names := make([]string, 0, len(byName))
+	for name := range byName {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	header := map[string]any{}
+	if len(metadata) > 0 {
+		header["__metadata__"] = metadata
+	}
+	var offset int64
+	for _, name := range names {
+		t := byName[name]
+		if t.DType() != dtypes.Float32 {
+			return fmt.Errorf("write tensor %s: dtype %s: only float32 is written", name, t.DType())
+		}
+		size := int64(t.Size()) * 4
+		header[name] = tensorHeader{"F32", slices.Clone(t.Shape().Dimensions), [2]int64{offset, offset + size}}
+		offset += size
+	}
+	data, err := json.Marshal(header) // sorts the keys
+	if err != nil {
+		return err
+	}
+	for len(data)%8 != 0 { // the data begins aligned
+		data = append(data, ' ')
+	}
+	if err := binary.Write(w, binary.LittleEndian, uint64(len(data))); err != nil {
+		return fmt.Errorf("write safetensors: %w", err)
+	}
+	if _, err := w.Write(data); err != nil {
+		return fmt.Errorf("write safetensors: %w", err)
+	}
+	for _, name := range names {
+		values, err := floats(byName[name])
+		if err != nil {
+			return fmt.Errorf("write tensor %s: %w", name, err)
+		}
+		if err := binary.Write(w, binary.LittleEndian, values); err != nil {
+			return fmt.Errorf("write tensor %s: %w", name, err)
+		}
+	}
+	return nil
+}

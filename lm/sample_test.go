@@ -1,0 +1,97 @@
+package lm
+
+import (
+	"math"
+	"slices"
+	"testing"
+)
+
+func TestSamplerNucleus(t *testing.T) {
+	// Probabilities 0.4, 0.3, 0.2, 0.1 at temperature 1, out of order.
+	logits := []float32{float32(math.Log(0.1)), float32(math.Log(0.4)), float32(math.Log(0.2)), float32(math.Log(0.3))}
+	for _, c := range []struct {
+		topP float64
+		want []int32
+	}{{0.3, []int32{1}}, {0.41, []int32{1, 3}}, {0.65, []int32{1, 3}}, {0.75, []int32{1, 2, 3}}, {0.95, []int32{0, 1, 2, 3}}, {1, []int32{0, 1, 2, 3}}} {
+		s := sampler{temperature: 1, topP: c.topP}
+		counts := map[int32]int{}
+		const n = 4000
+		for i := range n {
+			counts[s.draw(logits, (float64(i)+0.5)/n)]++
+		}
+		var got []int32
+		mass := 0.0
+		for id := range counts {
+			got = append(got, id)
+			mass += math.Exp(float64(logits[id]))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("top-p %v draws %v, want %v", c.topP, got, c.want)
+		}
+		for id, count := range counts {
+			if want := math.Exp(float64(logits[id])) / mass; math.Abs(float64(count)/n-want) > 2.0/n*10 {
+				t.Errorf("top-p %v draws %d in %v of cases, want %v", c.topP, id, float64(count)/n, want)
+			}
+		}
+	}
+}
+
+func TestSamplerTemperature(t *testing.T) {
+	logits := []float32{0, 1}
+	for _, temperature := range []float64{0.1, 0.7, 1, 2} {
+		s := sampler{temperature: temperature, topP: 1}
+		zero := 0
+		const n = 10000
+		for i := range n {
+			if s.draw(logits, (float64(i)+0.5)/n) == 0 {
+				zero++
+			}
+		}
+		if want := 1 / (1 + math.Exp(1/temperature)); math.Abs(float64(zero)/n-want) > 1e-3 {
+			t.Errorf("temperature %v: %v, want %v", temperature, float64(zero)/n, want)
+		}
+	}
+}
+
+func TestSamplerDegenerate(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for name, c := range map[string]struct {
+		logits []float32
+		want   int32
+	}{
+		"infinite":     {[]float32{0, inf, 1}, 1},
+		"not a number": {[]float32{nan, -5, nan}, 1},
+		"far apart":    {[]float32{-1e30, 1e30}, 1},
+	} {
+		for _, topP := range []float64{0.9, 1} {
+			s := sampler{temperature: 0.7, topP: topP}
+			if got := s.draw(c.logits, 0.999999); got != c.want {
+				t.Errorf("%s: draws %d, want %d", name, got, c.want)
+			}
+		}
+	}
+}
+
+// A sample's numbers depend on all of seed, prompt, index and position, and are spread evenly.
+func TestSampleSeeds(t *testing.T) {
+	seen := map[float64]bool{}
+	sum, n := 0.0, 0
+	for seed := range uint64(4) {
+		for _, prompt := range [][]int32{{1}, {1, 2}, {2, 1}} {
+			for sample := range 4 {
+				for position := range 50 {
+					u := uniformAt(sampleSeed(seed, prompt, sample), position)
+					if u < 0 || u >= 1 || seen[u] {
+						t.Fatalf("%v comes twice or is out of range", u)
+					}
+					seen[u] = true
+					sum, n = sum+u, n+1
+				}
+			}
+		}
+	}
+	if mean := sum / float64(n); math.Abs(mean-0.5) > 0.02 {
+		t.Errorf("mean %v", mean)
+	}
+}

@@ -1,0 +1,149 @@
+package settings
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Load reads the settings from path. With an empty path it takes the file that
+// ESCLAB_CONFIG names, else temporal.yaml in the working directory, else the
+// defaults. ESCLAB_DATA_DIR overrides embedded.data_dir. Errors name file,
+// line and remedy on one line.
+func Load(path string) (*Settings, error) {
+	return load(path, os.Getenv)
+}
+
+func load(path string, env func(string) string) (*Settings, error) {
+	path, err := locate(path, env)
+	if err != nil {
+		return nil, err
+	}
+	s := Default()
+	if path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("settings: read %s: %w", path, err)
+		}
+		if s, err = Parse(path, data); err != nil {
+			return nil, err
+		}
+	}
+	if dir := env(EnvDataDir); dir != "" {
+		// Unlike a path in the file, one from the environment is relative to
+		// the working directory, as a shell user expects.
+		if s.Embedded.DataDir, err = filepath.Abs(expandHome(dir)); err != nil {
+			return nil, fmt.Errorf("settings: %s: %w", EnvDataDir, err)
+		}
+	}
+	if s.Embedded.DataDir == "" {
+		if s.Embedded.DataDir, err = defaultDataDir(env); err != nil {
+			return nil, fmt.Errorf("settings: no home directory for the data directory (%w): set %s", err, EnvDataDir)
+		}
+	}
+	return s, nil
+}
+
+// locate returns the file to read, or "" for the defaults.
+func locate(path string, env func(string) string) (string, error) {
+	if path == "" {
+		path = env(EnvConfig)
+	}
+	if path != "" {
+		return filepath.Abs(expandHome(path))
+	}
+	path, err := filepath.Abs(FileName)
+	if err != nil {
+		return "", fmt.Errorf("settings: working directory: %w", err)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return path, nil
+}
+
+// Parse decodes settings over the defaults, strictly: an unknown key, a value
+// of the wrong type and a key given twice are errors that name file and line.
+// name is the file's path; relative paths in it are relative to its directory.
+// The environment is not consulted.
+func Parse(name string, data []byte) (*Settings, error) {
+	s := Default()
+	s.Path = name
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, located(name, err)
+	}
+	for _, doc := range file.Docs {
+		if err := checkKeys(name, doc.Body); err != nil {
+			return nil, err
+		}
+	}
+	if len(file.Docs) > 1 {
+		return nil, fmt.Errorf("%s: more than one YAML document: keep one", name)
+	}
+	attributes := s.SearchAttributes
+	// The file's search attributes replace the default ones rather than join
+	// them: a name that is left out is a name not to register.
+	s.SearchAttributes = nil
+	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
+		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(s); err != nil {
+			return nil, located(name, err)
+		}
+	}
+	if s.SearchAttributes == nil {
+		s.SearchAttributes = attributes
+	}
+	s.resolvePaths(filepath.Dir(name))
+	if err := s.validate(file); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// resolvePaths makes every path absolute, relative to the settings file.
+func (s *Settings) resolvePaths(dir string) {
+	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile}
+	if s.Temporal.TLS != nil {
+		paths = append(paths, &s.Temporal.TLS.CA, &s.Temporal.TLS.Cert, &s.Temporal.TLS.Key)
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		if *p = expandHome(*p); !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func expandHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~/")
+	if !ok {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return filepath.Join(home, rest)
+}
+
+// located turns the YAML library's error into one line with file and line.
+func located(name string, err error) error {
+	var y yaml.Error
+	if !errors.As(err, &y) {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	message, _, _ := strings.Cut(y.GetMessage(), "\n")
+	if t := y.GetToken(); t != nil {
+		return fmt.Errorf("%s:%d: %s", name, t.Position.Line, message)
+	}
+	return fmt.Errorf("%s: %s", name, message)
+}

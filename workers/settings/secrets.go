@@ -1,0 +1,122 @@
+package settings
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Secret is a value that prints as "***": convert it with string(s) where it
+// is used.
+type Secret string
+
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString keeps the value out of %#v.
+func (s Secret) GoString() string { return `"` + s.String() + `"` }
+
+// MarshalText keeps the value out of JSON and logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Credentials of an S3 account.
+type Credentials struct {
+	AccessKey    string
+	SecretKey    Secret
+	SessionToken Secret // of temporary credentials, else empty
+}
+
+// APIKey returns the key that api_key_env names, empty when none is named.
+func (t Temporal) APIKey() (Secret, error) {
+	if t.APIKeyEnv == "" {
+		return "", nil
+	}
+	key := os.Getenv(t.APIKeyEnv)
+	if key == "" {
+		return "", fmt.Errorf("temporal.api_key_env: environment variable %s is not set: export it with the API key", t.APIKeyEnv)
+	}
+	return Secret(key), nil
+}
+
+// Credentials returns the S3 credentials: those of credentials_file, else
+// those of the environment variables.
+func (c S3) Credentials() (Credentials, error) {
+	if c.CredentialsFile != "" {
+		return ReadCredentials(c.CredentialsFile)
+	}
+	access, secret := os.Getenv(c.AccessKeyEnv), os.Getenv(c.SecretKeyEnv)
+	if access == "" || secret == "" {
+		return Credentials{}, fmt.Errorf("s3: no credentials for %s: export %s and %s, or set s3.credentials_file",
+			c.Endpoint, or(c.AccessKeyEnv, "(s3.access_key_env)"), or(c.SecretKeyEnv, "(s3.secret_key_env)"))
+	}
+	cred := Credentials{AccessKey: access, SecretKey: Secret(secret)}
+	if c.AccessKeyEnv == "AWS_ACCESS_KEY_ID" {
+		cred.SessionToken = Secret(os.Getenv("AWS_SESSION_TOKEN"))
+	}
+	return cred, nil
+}
+
+// ReadCredentials reads the [default] profile of an AWS shared credentials
+// file. The file must not be readable by group or others.
+func ReadCredentials(path string) (Credentials, error) {
+	data, err := ReadSecretFile(path)
+	if err != nil {
+		return Credentials{}, err
+	}
+	var cred Credentials
+	profile := "default"
+	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		if name, ok := strings.CutPrefix(line, "["); ok {
+			profile = strings.TrimSpace(strings.TrimSuffix(name, "]"))
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok || profile != "default" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "aws_access_key_id":
+			cred.AccessKey = value
+		case "aws_secret_access_key":
+			cred.SecretKey = Secret(value)
+		case "aws_session_token":
+			cred.SessionToken = Secret(value)
+		}
+	}
+	if cred.AccessKey == "" || cred.SecretKey == "" {
+		return Credentials{}, fmt.Errorf("%s: no aws_access_key_id and aws_secret_access_key under [default]", path)
+	}
+	return cred, nil
+}
+
+// ReadSecretFile reads a file that holds a secret and refuses one that group
+// or others may read.
+func ReadSecretFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("secret file: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s: mode %04o lets others read a secret: chmod 600 %s", path, mode, path)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, errors.New("not a regular file"))
+	}
+	return os.ReadFile(path)
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

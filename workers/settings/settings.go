@@ -1,0 +1,172 @@
+// Package settings reads temporal.yaml: where Temporal and S3 are, the task
+// queues, the search attributes and the schedules. It decodes, validates and
+// resolves secrets; it opens no connection (workers/stack/connect does).
+package settings
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// FileName is the settings file looked for in the working directory.
+const FileName = "temporal.yaml"
+
+// Environment variables that override the file.
+const (
+	EnvConfig  = "ESCLAB_CONFIG"   // path of the settings file
+	EnvDataDir = "ESCLAB_DATA_DIR" // embedded.data_dir
+)
+
+// Settings is temporal.yaml. The zero value is not usable: start from Default
+// or Load.
+type Settings struct {
+	// Path is the file the settings came from, empty for the defaults.
+	Path string `yaml:"-"`
+
+	Temporal         Temporal          `yaml:"temporal"`
+	S3               S3                `yaml:"s3"`
+	Embedded         Embedded          `yaml:"embedded"`
+	TaskQueues       TaskQueues        `yaml:"task_queues"`
+	SearchAttributes map[string]string `yaml:"search_attributes"` // name → type, see AttributeTypes
+	Schedules        []Schedule        `yaml:"schedules"`
+}
+
+// Temporal says how to reach the Temporal service.
+type Temporal struct {
+	Address   string `yaml:"address"`     // host:port; empty: the embedded server
+	Namespace string `yaml:"namespace"`   // must exist on an external service
+	TLS       *TLS   `yaml:"tls"`         // nil: plain text
+	APIKeyEnv string `yaml:"api_key_env"` // name of the variable that holds the API key
+}
+
+// TLS for the Temporal connection. An empty mapping means TLS with the
+// system's certificate authorities. Paths are relative to the settings file.
+type TLS struct {
+	CA         string `yaml:"ca"`          // PEM file with the authorities to trust
+	Cert       string `yaml:"cert"`        // PEM client certificate, with Key
+	Key        string `yaml:"key"`         // PEM client key, mode 0600
+	ServerName string `yaml:"server_name"` // overrides the name that is verified
+}
+
+// S3 says how to reach the S3 service that keeps the artifacts.
+type S3 struct {
+	Endpoint        string   `yaml:"endpoint"`         // URL; empty: the embedded store
+	Bucket          string   `yaml:"bucket"`           // created when missing
+	Region          string   `yaml:"region"`           //
+	PathStyle       bool     `yaml:"path_style"`       // http://host/bucket/key rather than http://bucket.host/key
+	AccessKeyEnv    string   `yaml:"access_key_env"`   // name of the variable that holds the access key
+	SecretKeyEnv    string   `yaml:"secret_key_env"`   // name of the variable that holds the secret key
+	CredentialsFile string   `yaml:"credentials_file"` // AWS shared credentials file, mode 0600; wins over the variables
+	Checksum        Checksum `yaml:"checksum"`         // when_required | when_supported
+}
+
+// Checksum says when the S3 client sends its own checksum headers.
+type Checksum string
+
+// Checksum modes, named as in the AWS SDK's request_checksum_calculation.
+const (
+	ChecksumWhenRequired  Checksum = "when_required"
+	ChecksumWhenSupported Checksum = "when_supported"
+)
+
+// Embedded configures the servers that run inside the process.
+type Embedded struct {
+	Mode      Mode          `yaml:"mode"`      // auto | off
+	DataDir   string        `yaml:"data_dir"`  // absolute after Load
+	Ports     Ports         `yaml:"ports"`     //
+	Retention time.Duration `yaml:"retention"` // how long closed workflows stay in the embedded Temporal
+}
+
+// Mode says whether services without an address are run inside the process.
+type Mode string
+
+// Modes of the embedded servers.
+const (
+	ModeAuto Mode = "auto"
+	ModeOff  Mode = "off"
+)
+
+// Ports of the embedded servers on the loopback interface.
+type Ports struct {
+	Temporal Port `yaml:"temporal"`
+	UI       Port `yaml:"ui"`
+	S3       Port `yaml:"s3"`
+}
+
+// TaskQueues names the queues that workers poll.
+type TaskQueues struct {
+	Control string `yaml:"control"` // workflows and short activities
+	CPU     string `yaml:"cpu"`     // stages that need no accelerator
+	GPU     string `yaml:"gpu"`     // stages that train or generate on an accelerator
+}
+
+// Schedule declares a recurring experiment.
+type Schedule struct {
+	ID             string        `yaml:"id"`
+	Experiment     string        `yaml:"experiment"`       // preset or path of an experiment
+	Cron           string        `yaml:"cron"`             // five fields, UTC
+	Overlap        string        `yaml:"overlap"`          // see Overlaps; default skip
+	CatchupWindow  time.Duration `yaml:"catchup_window"`   // default 1h
+	PauseOnFailure bool          `yaml:"pause_on_failure"` //
+	Paused         bool          `yaml:"paused"`           //
+	Note           string        `yaml:"note"`             //
+}
+
+// Overlaps are the accepted values of Schedule.Overlap, named after Temporal's
+// ScheduleOverlapPolicy.
+var overlaps = []string{"skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"}
+
+// attributeTypes maps a search attribute's type to how many of it Temporal's
+// SQL visibility store has columns for in one namespace.
+var attributeTypes = map[string]int{
+	"Keyword": 10, "Bool": 3, "Int": 3, "Double": 3, "Datetime": 3, "Text": 3, "KeywordList": 3,
+}
+
+// Default returns the settings of an installation without a file: everything
+// embedded, in the default data directory.
+func Default() *Settings {
+	return &Settings{
+		Temporal: Temporal{Namespace: "default"},
+		S3: S3{
+			Bucket:       "esclab",
+			Region:       "us-east-1",
+			PathStyle:    true,
+			AccessKeyEnv: "AWS_ACCESS_KEY_ID",
+			SecretKeyEnv: "AWS_SECRET_ACCESS_KEY",
+			Checksum:     ChecksumWhenRequired,
+		},
+		Embedded: Embedded{
+			Mode:      ModeAuto,
+			Ports:     Ports{Temporal: 7233, UI: 8233, S3: 9233},
+			Retention: 30 * 24 * time.Hour,
+		},
+		TaskQueues: TaskQueues{Control: "esclab-control", CPU: "esclab-cpu", GPU: "esclab-gpu"},
+		SearchAttributes: map[string]string{
+			"Experiment": "Keyword", "Stage": "Keyword", "Fingerprint": "Keyword", "Backbone": "Keyword",
+			"Paradigm": "Keyword", "Method": "Keyword", "Sweep": "Keyword", "Cell": "Keyword", "Seed": "Int",
+		},
+	}
+}
+
+// EmbedTemporal reports whether Temporal and its web UI run inside the process.
+func (s *Settings) EmbedTemporal() bool {
+	return s.Embedded.Mode == ModeAuto && s.Temporal.Address == ""
+}
+
+// EmbedS3 reports whether the S3 store runs inside the process.
+func (s *Settings) EmbedS3() bool {
+	return s.Embedded.Mode == ModeAuto && s.S3.Endpoint == ""
+}
+
+// defaultDataDir is $XDG_DATA_HOME/esclab, or ~/.local/share/esclab.
+func defaultDataDir(env func(string) string) (string, error) {
+	if dir := env("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "esclab"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".local", "share", "esclab"), nil
+}

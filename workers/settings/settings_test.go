@@ -1,0 +1,273 @@
+package settings
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func noEnv(string) string { return "" }
+
+// The file at the root of the project documents the defaults, so it must be
+// them.
+func TestRootFileIsTheDefaults(t *testing.T) {
+	path := filepath.Join("..", "..", FileName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(path, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Path, want.Schedules = path, []Schedule{}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s differs from Default (-want +got):\n%s", FileName, diff)
+	}
+}
+
+// Every key of the structs stands in the documented file, if only in a comment.
+func TestRootFileExplainsEveryKey(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
+		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum",
+		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
+		"catchup_window", "pause_on_failure", "paused", "note"} {
+		if !strings.Contains(string(data), key+":") {
+			t.Errorf("key %s is not in %s", key, FileName)
+		}
+	}
+}
+
+func TestParseEverything(t *testing.T) {
+	const file = `
+temporal:
+  address: temporal.example.org:7233
+  namespace: esc
+  api_key_env: TEMPORAL_API_KEY
+  tls: {ca: ca.pem, cert: /abs/client.pem, key: client.key, server_name: temporal}
+s3:
+  endpoint: https://s3.example.org
+  bucket: esc-artifacts
+  path_style: false
+  checksum: when_supported
+embedded:
+  mode: off
+  data_dir: data
+  ports: {temporal: auto, ui: 0, s3: 9000}
+  retention: 48h
+task_queues: {control: c, cpu: p, gpu: p}
+search_attributes: {Stage: Keyword}
+schedules:
+- {id: nightly, experiment: demo, cron: "0 22 * * *", catchup_window: 2h}
+`
+	got, err := Parse("/etc/esclab/temporal.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Path = "/etc/esclab/temporal.yaml"
+	want.Temporal = Temporal{Address: "temporal.example.org:7233", Namespace: "esc", APIKeyEnv: "TEMPORAL_API_KEY",
+		TLS: &TLS{CA: "/etc/esclab/ca.pem", Cert: "/abs/client.pem", Key: "/etc/esclab/client.key", ServerName: "temporal"}}
+	want.S3.Endpoint, want.S3.Bucket, want.S3.PathStyle, want.S3.Checksum = "https://s3.example.org", "esc-artifacts", false, ChecksumWhenSupported
+	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour}
+	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
+	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
+	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got.EmbedTemporal() || got.EmbedS3() {
+		t.Error("mode off still embeds")
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct{ name, file, want string }{
+		{"unknown top key", "temporl: {}\n", `t.yaml:1: unknown key "temporl": did you mean "temporal"?`},
+		{"unknown nested key", "s3:\n  bucket: abc\n  endpont: x\n", `t.yaml:3: unknown key "s3.endpont": did you mean "s3.endpoint"?`},
+		{"unknown deep key", "temporal:\n  tls:\n    sever_name: x\n", `t.yaml:3: unknown key "temporal.tls.sever_name": did you mean "temporal.tls.server_name"?`},
+		{"unknown key in a list", "schedules:\n- id: a\n  crn: x\n", `t.yaml:3: unknown key "schedules.crn": did you mean "schedules.cron"?`},
+		{"duplicate key", "s3:\n  bucket: abc\n  bucket: def\n", `t.yaml:3: mapping key "bucket" already defined`},
+		{"wrong type", "s3:\n  path_style: 3.5x\n", `t.yaml:2: `},
+		{"mapping wanted", "s3: yes please\n", `t.yaml:1: `},
+		{"broken YAML", "s3:\n  bucket: [a\n", `t.yaml:2: `},
+		{"tab", "s3:\n\tbucket: a\n", `t.yaml:2: `},
+		{"two documents", "s3: {}\n---\ns3: {}\n", `t.yaml: more than one YAML document`},
+		{"port word", "embedded:\n  ports:\n    ui: any\n", "t.yaml:3: embedded.ports.ui: a port"},
+		{"port range", "embedded:\n  ports:\n    ui: 70000\n", "t.yaml:3: embedded.ports.ui: a port"},
+		{"port twice", "embedded:\n  ports:\n    ui: 9233\n", "t.yaml:3: embedded.ports.s3: 9233 is also the port of ui"},
+		{"mode", "embedded:\n  mode: on\n", `t.yaml:2: embedded.mode: "on": auto or off`},
+		{"off without address", "embedded: {mode: off}\ns3: {endpoint: 'http://a:1'}\n", "temporal.address: empty while embedded.mode is off"},
+		{"address", "temporal:\n  address: localhost\n", `t.yaml:2: temporal.address: "localhost" is not host:port`},
+		{"endpoint", "s3:\n  endpoint: s3.example.org\n", `t.yaml:2: s3.endpoint: "s3.example.org" is not a URL`},
+		{"credentials in URL", "s3:\n  endpoint: https://a:b@s3.example.org\n", "holds credentials"},
+		{"bucket", "s3:\n  bucket: A_B\n", `t.yaml:2: s3.bucket: "A_B" is not a bucket name`},
+		{"checksum", "s3:\n  checksum: never\n", `t.yaml:2: s3.checksum: "never"`},
+		{"secret instead of name", "temporal:\n  api_key_env: sk-1234\n", "t.yaml:2: temporal.api_key_env: not the name"},
+		{"half a client certificate", "temporal:\n  tls:\n    cert: a.pem\n", "temporal.tls: cert and key go together"},
+		{"attribute type", "search_attributes:\n  Stage: keyword\n", `t.yaml:2: search_attributes.Stage: type "keyword"`},
+		{"too many", "search_attributes: {A: Int, B: Int, C: Int, D: Int}\n", "search_attributes.D: more than 3 attributes of type Int"},
+		{"cron", "schedules:\n- {id: a, experiment: demo, cron: often}\n", `t.yaml:2: schedules[0].cron: "often"`},
+		{"schedule twice", "schedules:\n- {id: a, experiment: x, cron: '* * * * *'}\n- {id: a, experiment: x, cron: '* * * * *'}\n", `t.yaml:3: schedules[1].id: "a" is given twice`},
+		{"overlap", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', overlap: maybe}\n", `schedules[0].overlap: "maybe"`},
+		{"retention", "embedded:\n  retention: 1h\n", "t.yaml:2: embedded.retention"},
+		{"control shared", "task_queues:\n  control: x\n  cpu: x\n", "t.yaml:2: task_queues.control"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Parse("t.yaml", []byte(c.file))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestParseEmptyIsDefault(t *testing.T) {
+	for _, file := range []string{"", "\n", "# nothing\n", "s3: {}\n", "s3:\n"} {
+		got, err := Parse("t.yaml", []byte(file))
+		if err != nil {
+			t.Fatalf("%q: %v", file, err)
+		}
+		want := Default()
+		want.Path = "t.yaml"
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", file, diff)
+		}
+	}
+}
+
+func TestLoadFindsTheFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	env := map[string]string{"XDG_DATA_HOME": "/xdg"}
+	get := func(key string) string { return env[key] }
+	load := func(path string) *Settings {
+		t.Helper()
+		s, err := load(path, get)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+
+	if s := load(""); s.Path != "" || s.Embedded.DataDir != "/xdg/esclab" {
+		t.Errorf("without a file: path %q, data directory %q", s.Path, s.Embedded.DataDir)
+	}
+	write(t, FileName, "s3: {bucket: in-cwd}\nembedded: {data_dir: here}\n", 0o644)
+	if s := load(""); s.S3.Bucket != "in-cwd" || s.Embedded.DataDir != filepath.Join(dir, "here") {
+		t.Errorf("working directory: %+v", s)
+	}
+	write(t, "other.yaml", "s3: {bucket: by-env}\n", 0o644)
+	env[EnvConfig] = "other.yaml"
+	if s := load(""); s.S3.Bucket != "by-env" {
+		t.Errorf("%s: %+v", EnvConfig, s)
+	}
+	if s := load(FileName); s.S3.Bucket != "in-cwd" {
+		t.Errorf("explicit path does not win over %s: %+v", EnvConfig, s)
+	}
+	env[EnvDataDir] = "elsewhere"
+	if s := load(FileName); s.Embedded.DataDir != filepath.Join(dir, "elsewhere") {
+		t.Errorf("%s: %q", EnvDataDir, s.Embedded.DataDir)
+	}
+	env[EnvConfig] = "absent.yaml"
+	if _, err := Load("absent.yaml"); err == nil || !strings.Contains(err.Error(), "absent.yaml") {
+		t.Errorf("absent file: %v", err)
+	}
+}
+
+func TestDefaultDataDir(t *testing.T) {
+	t.Setenv("HOME", "/home/someone")
+	if dir, err := defaultDataDir(noEnv); err != nil || dir != "/home/someone/.local/share/esclab" {
+		t.Errorf("%q, %v", dir, err)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	c := Default().S3
+	c.AccessKeyEnv, c.SecretKeyEnv = "TEST_ACCESS", "TEST_SECRET"
+	if _, err := c.Credentials(); err == nil || !strings.Contains(err.Error(), "export TEST_ACCESS and TEST_SECRET") {
+		t.Errorf("no variables: %v", err)
+	}
+	t.Setenv("TEST_ACCESS", "a")
+	t.Setenv("TEST_SECRET", "b")
+	if got, err := c.Credentials(); err != nil || got != (Credentials{AccessKey: "a", SecretKey: "b"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+
+	path := filepath.Join(t.TempDir(), "credentials")
+	write(t, path, "# c\n[other]\naws_access_key_id = x\n[default]\naws_access_key_id = id\naws_secret_access_key=a=b\naws_session_token = t\n", 0o600)
+	c.CredentialsFile = path
+	want := Credentials{AccessKey: "id", SecretKey: "a=b", SessionToken: "t"}
+	if got, err := c.Credentials(); err != nil || got != want {
+		t.Errorf("%v, %v", got, err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Credentials(); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("mode 0640: %v", err)
+	}
+	write(t, path+"2", "[default]\naws_access_key_id = id\n", 0o600)
+	if _, err := ReadCredentials(path + "2"); err == nil {
+		t.Error("half a credential is accepted")
+	}
+}
+
+func TestAPIKey(t *testing.T) {
+	c := Temporal{APIKeyEnv: "TEST_API_KEY"}
+	if _, err := c.APIKey(); err == nil || !strings.Contains(err.Error(), "TEST_API_KEY is not set") {
+		t.Errorf("unset: %v", err)
+	}
+	t.Setenv("TEST_API_KEY", "k")
+	if key, err := c.APIKey(); err != nil || key != "k" {
+		t.Errorf("%v, %v", key, err)
+	}
+}
+
+func TestSecretDoesNotPrint(t *testing.T) {
+	c := Credentials{AccessKey: "id", SecretKey: "hush", SessionToken: "hush"}
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%q", c), string(data)} {
+		if strings.Contains(s, "hush") {
+			t.Errorf("secret in %s", s)
+		}
+	}
+}
+
+func TestLevenshtein(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"kitten", "sitting", 3}, {"flaw", "lawn", 2}, {"same", "same", 0}} {
+		if got := levenshtein(c.a, c.b); got != c.want {
+			t.Errorf("%q, %q: %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func write(t *testing.T, path, data string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(data), mode); err != nil {
+		t.Fatal(err)
+	}
+}

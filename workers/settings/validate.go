@@ -1,0 +1,208 @@
+package settings
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/robfig/cron/v3"
+)
+
+var (
+	bucketName    = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	attributeName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]*$`)
+	variableName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// problem is a rule that a key breaks: its YAML path and what to do.
+type problem struct{ key, message string }
+
+// validate checks the values; the first broken rule is the error, with the
+// line of its key where the file has it.
+func (s *Settings) validate(file *ast.File) error {
+	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.queueProblems(),
+		s.attributeProblems(), s.scheduleProblems())
+	if len(problems) == 0 {
+		return nil
+	}
+	p := problems[0]
+	return fmt.Errorf("%s: %s: %s", s.position(file, p.key), p.key, p.message)
+}
+
+// position is "file:line" of a key, or of the nearest enclosing one given.
+func (s *Settings) position(file *ast.File, key string) string {
+	for ; key != ""; key = key[:max(strings.LastIndexAny(key, ".["), 0)] {
+		path, err := yaml.PathString("$." + key)
+		if err != nil {
+			continue
+		}
+		if node, err := path.FilterFile(file); err == nil && node != nil {
+			return fmt.Sprintf("%s:%d", s.Path, node.GetToken().Position.Line)
+		}
+	}
+	return s.Path
+}
+
+func (s *Settings) temporalProblems() (out []problem) {
+	t := s.Temporal
+	if t.Address == "" && s.Embedded.Mode == ModeOff {
+		out = append(out, problem{"temporal.address", "empty while embedded.mode is off: give host:port, or set embedded.mode to auto"})
+	}
+	if t.Address != "" {
+		if host, port, err := net.SplitHostPort(t.Address); err != nil || host == "" || !isPort(port) {
+			out = append(out, problem{"temporal.address", fmt.Sprintf("%q is not host:port (for example temporal.example.org:7233)", t.Address)})
+		}
+	}
+	if t.Namespace == "" {
+		out = append(out, problem{"temporal.namespace", "empty: name a namespace (default is the usual one)"})
+	}
+	if t.APIKeyEnv != "" && !variableName.MatchString(t.APIKeyEnv) {
+		out = append(out, problem{"temporal.api_key_env", "not the name of an environment variable: put the key into a variable and give the variable's name"})
+	}
+	if t.TLS != nil && (t.TLS.Cert == "") != (t.TLS.Key == "") {
+		out = append(out, problem{"temporal.tls", "cert and key go together: give both or neither"})
+	}
+	return out
+}
+
+func (s *Settings) s3Problems() (out []problem) {
+	c := s.S3
+	if c.Endpoint == "" && s.Embedded.Mode == ModeOff {
+		out = append(out, problem{"s3.endpoint", "empty while embedded.mode is off: give a URL, or set embedded.mode to auto"})
+	}
+	if c.Endpoint != "" {
+		u, err := url.Parse(c.Endpoint)
+		switch {
+		case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+			out = append(out, problem{"s3.endpoint", fmt.Sprintf("%q is not a URL (for example https://s3.example.org)", c.Endpoint)})
+		case u.User != nil:
+			out = append(out, problem{"s3.endpoint", "holds credentials: use access_key_env and secret_key_env, or credentials_file"})
+		}
+	}
+	if !bucketName.MatchString(c.Bucket) {
+		out = append(out, problem{"s3.bucket", fmt.Sprintf("%q is not a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'", c.Bucket)})
+	}
+	if c.Region == "" {
+		out = append(out, problem{"s3.region", "empty: us-east-1 suits a service that has no regions"})
+	}
+	if c.Checksum != ChecksumWhenRequired && c.Checksum != ChecksumWhenSupported {
+		out = append(out, problem{"s3.checksum", fmt.Sprintf("%q: when_required or when_supported", c.Checksum)})
+	}
+	if (c.AccessKeyEnv == "") != (c.SecretKeyEnv == "") {
+		out = append(out, problem{"s3.access_key_env", "goes together with secret_key_env: give both or neither"})
+	}
+	for key, name := range map[string]string{"s3.access_key_env": c.AccessKeyEnv, "s3.secret_key_env": c.SecretKeyEnv} {
+		if name != "" && !variableName.MatchString(name) {
+			out = append(out, problem{key, "not the name of an environment variable: put the key into a variable and give the variable's name"})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
+	return out
+}
+
+func (s *Settings) embeddedProblems() (out []problem) {
+	e := s.Embedded
+	if e.Mode != ModeAuto && e.Mode != ModeOff {
+		out = append(out, problem{"embedded.mode", fmt.Sprintf("%q: auto or off", e.Mode)})
+	}
+	seen := make(map[Port]string)
+	for _, p := range []struct {
+		name string
+		port Port
+	}{{"temporal", e.Ports.Temporal}, {"ui", e.Ports.UI}, {"s3", e.Ports.S3}} {
+		key := "embedded.ports." + p.name
+		switch {
+		case p.port < 0 || p.port > 65535:
+			out = append(out, problem{key, "a port is a number from 1 to 65535, or auto"})
+		case p.port != 0 && seen[p.port] != "":
+			out = append(out, problem{key, fmt.Sprintf("%d is also the port of %s: give each its own", int(p.port), seen[p.port])})
+		}
+		seen[p.port] = p.name
+	}
+	if e.Retention < 24*time.Hour {
+		out = append(out, problem{"embedded.retention", fmt.Sprintf("%s: at least 24h", e.Retention)})
+	}
+	return out
+}
+
+func (s *Settings) queueProblems() (out []problem) {
+	q := s.TaskQueues
+	for _, p := range []problem{{"control", q.Control}, {"cpu", q.CPU}, {"gpu", q.GPU}} {
+		if p.message == "" {
+			out = append(out, problem{"task_queues." + p.key, "empty: name a task queue"})
+		}
+	}
+	if q.Control == q.CPU || q.Control == q.GPU {
+		out = append(out, problem{"task_queues.control", "shared with a queue for stages: long stages would hold up workflows; give it its own name"})
+	}
+	return out
+}
+
+func (s *Settings) attributeProblems() (out []problem) {
+	names := make([]string, 0, len(s.SearchAttributes))
+	for name := range s.SearchAttributes {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	count := make(map[string]int)
+	for _, name := range names {
+		kind := s.SearchAttributes[name]
+		key := "search_attributes." + name
+		limit, known := attributeTypes[kind]
+		count[kind]++
+		switch {
+		case !attributeName.MatchString(name):
+			out = append(out, problem{"search_attributes", fmt.Sprintf("%q: a name is letters, digits, '_' and '-', a letter first", name)})
+		case !known:
+			out = append(out, problem{key, fmt.Sprintf("type %q: Keyword, KeywordList, Text, Int, Double, Bool or Datetime", kind)})
+		case count[kind] > limit:
+			out = append(out, problem{key, fmt.Sprintf("more than %d attributes of type %s: a namespace holds no more on SQL visibility", limit, kind)})
+		}
+	}
+	return out
+}
+
+func (s *Settings) scheduleProblems() (out []problem) {
+	seen := make(map[string]bool)
+	for i := range s.Schedules {
+		c := &s.Schedules[i]
+		if c.Overlap == "" {
+			c.Overlap = "skip"
+		}
+		if c.CatchupWindow == 0 {
+			// Temporal's own default is a year: after a long outage it would
+			// start every missed run at once.
+			c.CatchupWindow = time.Hour
+		}
+		key := fmt.Sprintf("schedules[%d].", i)
+		switch _, err := cron.ParseStandard(c.Cron); {
+		case c.ID == "":
+			out = append(out, problem{key + "id", "empty: name the schedule"})
+		case seen[c.ID]:
+			out = append(out, problem{key + "id", fmt.Sprintf("%q is given twice", c.ID)})
+		case c.Experiment == "":
+			out = append(out, problem{key + "experiment", "empty: name a preset or an experiment file"})
+		case err != nil:
+			out = append(out, problem{key + "cron", fmt.Sprintf("%q: %v (for example \"0 22 * * *\": 22:00 UTC every day)", c.Cron, err)})
+		case !slices.Contains(overlaps, c.Overlap):
+			out = append(out, problem{key + "overlap", fmt.Sprintf("%q: one of %s", c.Overlap, strings.Join(overlaps, ", "))})
+		case c.CatchupWindow < 10*time.Second:
+			out = append(out, problem{key + "catchup_window", "below Temporal's minimum of 10s"})
+		}
+		seen[c.ID] = true
+	}
+	return out
+}
+
+func isPort(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n > 0 && n < 65536
+}

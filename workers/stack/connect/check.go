@@ -1,0 +1,175 @@
+package connect
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sys/unix"
+)
+
+// Status of a check.
+type Status string
+
+// Statuses, from good to bad.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn" // works, but for how long
+	Fail Status = "fail"
+)
+
+// Check is the result of one health check.
+type Check struct {
+	Name   string // temporal, s3, disk
+	Status Status
+	Detail string // what was found, one line
+	Remedy string // what to do, empty when all is well
+}
+
+// Free bytes below which CheckDisk warns and fails.
+const (
+	diskWarn = 5 << 30
+	diskFail = 512 << 20
+)
+
+// CheckTemporal connects, and compares the namespace's search attributes with
+// attributes (name → type).
+func CheckTemporal(ctx context.Context, t Temporal, attributes map[string]string) Check {
+	start := time.Now()
+	c, err := Dial(ctx, t, zerolog.Nop())
+	if err != nil {
+		return failed("temporal", err)
+	}
+	defer c.Close()
+	took := time.Since(start)
+	missing, err := missingAttributes(ctx, c, t.Namespace, attributes)
+	if err != nil {
+		return failed("temporal", err)
+	}
+	check := Check{Name: "temporal", Status: OK,
+		Detail: fmt.Sprintf("%s, namespace %s, answered in %d ms", t.Address, t.Namespace, took.Milliseconds())}
+	if len(missing) > 0 {
+		check.Status = Warn
+		check.Detail += "; lacks search attributes " + strings.Join(missing, ", ")
+		check.Remedy = "they are registered by the next run; without the right to do so, add them with temporal operator search-attribute create"
+	}
+	return check
+}
+
+func missingAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
+	}
+	var missing []string
+	for name := range attributes {
+		if _, ok := have.GetCustomAttributes()[name]; !ok {
+			missing = append(missing, name)
+		}
+	}
+	sort.Strings(missing)
+	return missing, nil
+}
+
+// CheckS3 writes, reads and deletes a small object, having created the bucket
+// where it was missing.
+func CheckS3(ctx context.Context, p S3) Check {
+	start := time.Now()
+	if err := EnsureBucket(ctx, p); err != nil {
+		return failed("s3", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := p.roundTrip(ctx); err != nil {
+		return failed("s3", err)
+	}
+	return Check{Name: "s3", Status: OK,
+		Detail: fmt.Sprintf("%s, bucket %s, put, get and delete in %d ms", p.Endpoint, p.Bucket, time.Since(start).Milliseconds())}
+}
+
+func (p S3) roundTrip(ctx context.Context) error {
+	content := make([]byte, 32)
+	if _, err := rand.Read(content); err != nil {
+		return err
+	}
+	// A key of its own, so that two checks at a time do not meet.
+	key := "checks/" + hex.EncodeToString(content[:8])
+	c := p.Client()
+	if _, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket, Key: &key, Body: bytes.NewReader(content)}); err != nil {
+		return p.explain("write to", err)
+	}
+	got, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: &p.Bucket, Key: &key})
+	if err != nil {
+		return p.explain("read from", err)
+	}
+	defer got.Body.Close()
+	read, err := io.ReadAll(got.Body)
+	if err != nil {
+		return p.explain("read from", err)
+	}
+	if _, err := c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.Bucket, Key: &key}); err != nil {
+		return p.explain("delete from", err)
+	}
+	if !bytes.Equal(read, content) {
+		return problem(nil, "the service is broken, use another", "s3: %s returned other bytes than were written to bucket %s", p.Endpoint, p.Bucket)
+	}
+	return nil
+}
+
+// CheckDisk reports the space left for dir, which need not exist yet.
+func CheckDisk(dir string) Check {
+	at := dir
+	for {
+		_, err := os.Stat(at)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			return failed("disk", problem(err, "set ESCLAB_DATA_DIR to a directory that you may write", "no data directory at %s", dir))
+		}
+		at = filepath.Dir(at)
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(at, &stat); err != nil {
+		return failed("disk", fmt.Errorf("free space of %s: %w", at, err))
+	}
+	return diskCheck(dir, stat.Bavail*uint64(stat.Bsize))
+}
+
+func diskCheck(dir string, free uint64) Check {
+	check := Check{Name: "disk", Status: OK, Detail: fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), dir)}
+	if free < diskWarn {
+		check.Status = Warn
+		check.Remedy = "free space (esclab gc), or set ESCLAB_DATA_DIR to a larger disk"
+	}
+	if free < diskFail {
+		check.Status = Fail
+	}
+	return check
+}
+
+// failed is the check that err ended.
+func failed(name string, err error) Check {
+	check := Check{Name: name, Status: Fail, Detail: err.Error()}
+	var p *Problem
+	if errors.As(err, &p) {
+		check.Detail, check.Remedy = p.Detail, p.Remedy
+	}
+	return check
+}

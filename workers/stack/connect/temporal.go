@@ -1,0 +1,239 @@
+package connect
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/esclab/esclab/workers/settings"
+)
+
+// Timeouts of a first contact: long enough for a far cluster, short enough for
+// someone who waits at a terminal.
+const (
+	dialTimeout = 3 * time.Second
+	callTimeout = 5 * time.Second
+	// A new search attribute takes a server's namespace cache to be renewed.
+	attributesTimeout = 15 * time.Second
+)
+
+// Temporal is how to reach a Temporal service.
+type Temporal struct {
+	Address   string // host:port
+	Namespace string
+	TLS       *tls.Config // nil: plain text
+	APIKey    settings.Secret
+}
+
+// external reads the TLS files and the API key of an external service.
+func external(s settings.Temporal) (Temporal, error) {
+	t := Temporal{Address: s.Address, Namespace: s.Namespace}
+	var err error
+	if t.APIKey, err = s.APIKey(); err != nil {
+		return t, err
+	}
+	if s.TLS == nil {
+		if t.APIKey != "" {
+			// An API key is a bearer token: never in plain text.
+			t.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		return t, nil
+	}
+	t.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.TLS.ServerName}
+	if s.TLS.CA != "" {
+		pem, err := os.ReadFile(s.TLS.CA)
+		if err != nil {
+			return t, fmt.Errorf("temporal.tls.ca: %w", err)
+		}
+		t.TLS.RootCAs = x509.NewCertPool()
+		if !t.TLS.RootCAs.AppendCertsFromPEM(pem) {
+			return t, fmt.Errorf("temporal.tls.ca: %s holds no PEM certificate", s.TLS.CA)
+		}
+	}
+	if s.TLS.Cert != "" {
+		key, err := settings.ReadSecretFile(s.TLS.Key)
+		if err != nil {
+			return t, fmt.Errorf("temporal.tls.key: %w", err)
+		}
+		cert, err := os.ReadFile(s.TLS.Cert)
+		if err != nil {
+			return t, fmt.Errorf("temporal.tls.cert: %w", err)
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return t, fmt.Errorf("temporal.tls: %s and %s: %w", s.TLS.Cert, s.TLS.Key, err)
+		}
+		t.TLS.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
+// Dial connects to Temporal and makes sure that the namespace is there. Errors
+// take seconds at most and are one line that names the address and the remedy.
+// The caller closes the client.
+func Dial(ctx context.Context, t Temporal, log zerolog.Logger) (client.Client, error) {
+	if err := t.reach(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	options := client.Options{
+		HostPort:          t.Address,
+		Namespace:         t.Namespace,
+		Logger:            NewLogger(log),
+		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout},
+	}
+	if t.APIKey != "" {
+		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
+	}
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, t.explain(err)
+	}
+	_, err = c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: t.Namespace})
+	if err != nil {
+		c.Close()
+		return nil, t.explain(err)
+	}
+	return c, nil
+}
+
+// reach opens and closes a connection, with the TLS handshake where there is
+// one: gRPC would retry a refused connection or a bad certificate until its
+// deadline and then report only the deadline.
+func (t Temporal) reach(ctx context.Context) error {
+	if os.Getenv("HTTPS_PROXY")+os.Getenv("https_proxy") != "" {
+		return nil // gRPC goes through the proxy, a plain connection would not
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.Address)
+	if err != nil {
+		return problem(cause(err), "start the server there, or correct temporal.address", "temporal: cannot reach %s", t.Address)
+	}
+	defer conn.Close()
+	if t.TLS == nil {
+		return nil
+	}
+	config := t.TLS.Clone()
+	config.NextProtos = []string{"h2"}
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(t.Address)
+	}
+	if err := tls.Client(conn, config).HandshakeContext(ctx); err != nil {
+		return problem(err, "check temporal.tls (ca, cert, key, server_name)", "temporal: TLS handshake with %s failed", t.Address)
+	}
+	return nil
+}
+
+// explain names the remedy for an error of the service.
+func (t Temporal) explain(err error) error {
+	var missing *serviceerror.NamespaceNotFound
+	var denied *serviceerror.PermissionDenied
+	switch text := err.Error(); {
+	case errors.As(err, &missing):
+		return problem(nil, "create it (temporal operator namespace create -n "+t.Namespace+"), or correct temporal.namespace",
+			"temporal: %s has no namespace %q", t.Address, t.Namespace)
+	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated") || strings.Contains(text, "unauthorized"):
+		return problem(err, "check temporal.api_key_env and temporal.tls", "temporal: %s refused the credentials", t.Address)
+	case t.TLS == nil && (errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "error reading server preface")):
+		return problem(err, "correct temporal.address, or set temporal.tls if it expects TLS", "temporal: %s does not answer as a Temporal server", t.Address)
+	default:
+		return problem(err, "correct temporal.address", "temporal: %s does not answer as a Temporal server", t.Address)
+	}
+}
+
+// cause strips "dial tcp host:port:" from a network error, which the message
+// names already.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	return err
+}
+
+// EnsureSearchAttributes registers the attributes (name → type) that the
+// namespace lacks and returns their names, sorted. One that exists with
+// another type is an error: Temporal cannot change a type.
+func EnsureSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, attributesTimeout)
+	defer cancel()
+	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
+	}
+	want, err := AttributeTypes(attributes)
+	if err != nil {
+		return nil, err
+	}
+	missing := make(map[string]enumspb.IndexedValueType)
+	var names []string
+	for name, kind := range want {
+		switch got, ok := have.GetCustomAttributes()[name]; {
+		case !ok:
+			missing[name] = kind
+			names = append(names, name)
+		case got != kind:
+			return nil, problem(nil, "rename it in search_attributes, or use another namespace",
+				"temporal: search attribute %s of namespace %s is %s, settings say %s", name, namespace, got, kind)
+		}
+	}
+	sort.Strings(names)
+	if len(names) == 0 {
+		return nil, nil
+	}
+	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
+		Namespace: namespace, SearchAttributes: missing,
+	})
+	var exists *serviceerror.AlreadyExists
+	if err != nil && !errors.As(err, &exists) {
+		return nil, problem(err, "add them yourself (temporal operator search-attribute create)",
+			"temporal: cannot add search attributes %s to namespace %s", strings.Join(names, ", "), namespace)
+	}
+	return names, visible(ctx, c, namespace, names)
+}
+
+// visible waits until the frontend accepts new search attributes: it reads
+// the namespace's mapping every few seconds.
+func visible(ctx context.Context, c client.Client, namespace string, names []string) error {
+	request := &workflowservice.CountWorkflowExecutionsRequest{Namespace: namespace, Query: strings.Join(names, " IS NULL AND ") + " IS NULL"}
+	for {
+		_, err := c.CountWorkflow(ctx, request)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return problem(err, "run it again", "temporal: the new search attributes %s of namespace %s are not visible yet", strings.Join(names, ", "), namespace)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// AttributeTypes maps the type names of search_attributes to Temporal's.
+func AttributeTypes(attributes map[string]string) (map[string]enumspb.IndexedValueType, error) {
+	types := make(map[string]enumspb.IndexedValueType, len(attributes))
+	for name, kind := range attributes {
+		t, err := enumspb.IndexedValueTypeFromString(kind)
+		if err != nil {
+			return nil, fmt.Errorf("search attribute %s: %w", name, err)
+		}
+		types[name] = t
+	}
+	return types, nil
+}

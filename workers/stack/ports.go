@@ -1,0 +1,66 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/connect"
+)
+
+// loopback is the only interface that the stack listens on: it has no
+// authentication between the user's processes but S3's keys.
+const loopback = "127.0.0.1"
+
+// choosePort returns want if it is free, or a free port where want is auto.
+func choosePort(want settings.Port, service string) (int, error) {
+	l, err := net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(int(want))))
+	if err != nil {
+		detail := fmt.Sprintf("port %d for %s cannot be used (%v)", int(want), service, err)
+		if errors.Is(err, unix.EADDRINUSE) {
+			detail = fmt.Sprintf("port %d for %s is in use by another process", int(want), service)
+		}
+		return 0, &connect.Problem{Detail: detail, Err: err,
+			Remedy: fmt.Sprintf("stop that process, or set embedded.ports.%s in temporal.yaml (auto picks a free port)", service)}
+	}
+	defer l.Close()
+	port := l.Addr().(*net.TCPAddr).Port
+	if want != 0 {
+		return port, nil
+	}
+	return port, reserve(l)
+}
+
+// reserve keeps the kernel from giving the port of l to another process before
+// a server listens on it again: a connection closed from the server's side
+// lingers in TIME_WAIT, which excludes the port from automatic choice but not
+// from being asked for by number.
+func reserve(l net.Listener) error {
+	client, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		return fmt.Errorf("reserve port: %w", err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		return fmt.Errorf("reserve port: %w", err)
+	}
+	return server.Close()
+}
+
+// freePorts returns n distinct free ports for servers that no one addresses.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, n)
+	for i := range ports {
+		port, err := choosePort(0, "an internal service")
+		if err != nil {
+			return nil, err
+		}
+		ports[i] = port
+	}
+	return ports, nil
+}

@@ -1,0 +1,263 @@
+// Package stack runs Temporal, its web UI and an S3 store inside the process,
+// with their data in one directory, for users who have no cluster of their
+// own. It listens on the loopback interface only.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/server/temporal"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workers/stack/internal/datadir"
+)
+
+// startTimeout bounds Start; a stack is usually ready within a second.
+const startTimeout = 30 * time.Second
+
+// Options of a stack. OptionsFrom fills them from settings.
+type Options struct {
+	DataDir          string            // created with mode 0700
+	Ports            settings.Ports    // 0 picks a free one
+	Namespace        string            // of Temporal, created when missing
+	Retention        time.Duration     // of closed workflows
+	SearchAttributes map[string]string // name → type, registered when missing
+	Bucket           string            // of S3, created when missing
+	NoTemporal       bool              // leave out Temporal and its UI
+	NoS3             bool              // leave out S3
+	Log              zerolog.Logger
+}
+
+// OptionsFrom returns the options that settings ask for.
+func OptionsFrom(s *settings.Settings, log zerolog.Logger) Options {
+	return Options{
+		DataDir:          s.Embedded.DataDir,
+		Ports:            s.Embedded.Ports,
+		Namespace:        s.Temporal.Namespace,
+		Retention:        s.Embedded.Retention,
+		SearchAttributes: s.SearchAttributes,
+		Bucket:           s.S3.Bucket,
+		NoTemporal:       !s.EmbedTemporal(),
+		NoS3:             !s.EmbedS3(),
+		Log:              log,
+	}
+}
+
+// Stack is a running stack.
+type Stack struct {
+	dir      string
+	lock     *datadir.Lock
+	logFile  io.Closer
+	temporal temporal.Server
+	ui       *webUI
+	gateway  *gateway
+	info     connect.Info
+	s3       connect.S3
+
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Start brings the stack up and returns when every part of it answers.
+//
+// One process runs a stack on a data directory: a second one gets an error
+// that names the first (connect.Discover finds its addresses). Data of an
+// earlier stack in the directory are kept, however it ended. A busy port, a
+// directory that is not writable and a directory in use are errors of one line
+// that say what to do.
+func Start(ctx context.Context, o Options) (*Stack, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	began := time.Now()
+	dir, err := filepath.Abs(o.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := datadir.Prepare(dir); err != nil {
+		return nil, err
+	}
+	lock, err := datadir.Acquire(dir)
+	if err != nil {
+		return nil, err
+	}
+	if lock.Predecessor != 0 {
+		o.Log.Info().Int("pid", lock.Predecessor).Str("data_dir", dir).Msg("the last stack was not stopped; its data are recovered")
+	}
+	s := &Stack{dir: dir, lock: lock, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
+	if err := s.start(ctx, o); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	o.Log.Info().Str("temporal", s.info.Temporal).Str("ui", s.info.UI).Str("s3", s.s3.Endpoint).
+		Str("data_dir", dir).Dur("took_ms", time.Since(began)).Msg("stack is ready")
+	return s, nil
+}
+
+func (s *Stack) start(ctx context.Context, o Options) error {
+	// The ports are settled first: a busy one is the likeliest failure, and it
+	// must not leave half a stack behind.
+	var temporalPort, s3Port int
+	var uiListener net.Listener
+	var err error
+	if !o.NoTemporal {
+		if temporalPort, err = choosePort(o.Ports.Temporal, "temporal"); err != nil {
+			return err
+		}
+		uiPort, err := choosePort(o.Ports.UI, "ui")
+		if err != nil {
+			return err
+		}
+		uiListener, err = net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(uiPort)))
+		if err != nil {
+			return fmt.Errorf("ui: %w", err)
+		}
+	}
+	if !o.NoS3 {
+		if s3Port, err = choosePort(o.Ports.S3, "s3"); err != nil {
+			return errors.Join(err, closeListener(uiListener))
+		}
+	}
+
+	var group errgroup.Group
+	if !o.NoTemporal {
+		group.Go(func() error { return s.startTemporal(ctx, o, temporalPort, uiListener) })
+	}
+	if !o.NoS3 {
+		group.Go(func() error { return s.startS3(ctx, o, s3Port) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := datadir.Publish(s.dir, &s.info); err != nil {
+		return fmt.Errorf("describe the stack: %w", err)
+	}
+	return nil
+}
+
+func closeListener(l net.Listener) error {
+	if l == nil {
+		return nil
+	}
+	return l.Close()
+}
+
+func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListener net.Listener) error {
+	address := net.JoinHostPort(loopback, strconv.Itoa(port))
+	log, file, err := openLog(s.dir, o.Log)
+	if err != nil {
+		return errors.Join(err, uiListener.Close())
+	}
+	s.logFile = file
+	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes, log: log}
+	if s.temporal, err = startTemporal(options); err != nil {
+		return errors.Join(err, uiListener.Close())
+	}
+	// Not before: the UI's connection would be refused and back off.
+	if s.ui, err = startUI(uiListener, address, o.Namespace); err != nil {
+		return errors.Join(err, uiListener.Close())
+	}
+	if err := prepareNamespace(ctx, options, o.Log); err != nil {
+		return err
+	}
+	s.info.Temporal, s.info.Namespace = address, o.Namespace
+	s.info.UI = "http://" + uiListener.Addr().String()
+	return nil
+}
+
+func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
+	credentials, path, err := ensureCredentials(s.dir)
+	if err != nil {
+		return err
+	}
+	if s.gateway, err = startGateway(ctx, s.dir, port, credentials); err != nil {
+		return err
+	}
+	s.s3 = s3Target(port, o.Bucket, credentials)
+	if err := connect.EnsureBucket(ctx, s.s3); err != nil {
+		return err
+	}
+	s.info.S3 = &datadir.S3{Endpoint: s.s3.Endpoint, Region: s.s3.Region, Bucket: s.s3.Bucket, CredentialsFile: path}
+	return nil
+}
+
+// Info describes the stack; connect.Resolve turns it into a target.
+func (s *Stack) Info() *connect.Info { return &s.info }
+
+// Temporal returns the frontend's address, host:port.
+func (s *Stack) Temporal() string { return s.info.Temporal }
+
+// UI returns the web UI's URL.
+func (s *Stack) UI() string { return s.info.UI }
+
+// S3 returns how to reach the S3 store.
+func (s *Stack) S3() connect.S3 { return s.s3 }
+
+// Stop ends every server, waits for them, and gives the data directory back.
+// Workers and clients should have stopped before. Stop may be called again; it
+// then returns the first call's error.
+func (s *Stack) Stop() error {
+	s.stopOnce.Do(func() { s.stopErr = s.stop() })
+	return s.stopErr
+}
+
+func (s *Stack) stop() error {
+	// No one is to find a stack that is going away.
+	errs := []error{datadir.Withdraw(s.dir)}
+	if s.ui != nil {
+		errs = append(errs, s.ui.stop())
+	}
+	if s.temporal != nil {
+		if err := s.temporal.Stop(); err != nil {
+			errs = append(errs, fmt.Errorf("temporal: stop: %w", err))
+		}
+	}
+	if s.gateway != nil {
+		errs = append(errs, s.gateway.stop())
+	}
+	if s.logFile != nil {
+		errs = append(errs, s.logFile.Close())
+	}
+	return errors.Join(append(errs, s.lock.Release())...)
+}
+
+// Ensure returns the target that settings ask for: external services, the
+// stack that already runs on the data directory, or one that it starts. The
+// stack is nil unless Ensure started it; the caller then stops it.
+func Ensure(ctx context.Context, s *settings.Settings, log zerolog.Logger) (connect.Target, *Stack, error) {
+	if !s.EmbedTemporal() && !s.EmbedS3() {
+		t, err := connect.Resolve(s, nil)
+		return t, nil, err
+	}
+	var started *Stack
+	info, err := connect.Discover(ctx, s.Embedded.DataDir)
+	if errors.Is(err, connect.ErrNotRunning) {
+		started, err = Start(ctx, OptionsFrom(s, log))
+		var inUse *datadir.InUseError
+		switch {
+		case err == nil:
+			info = started.Info()
+		case errors.As(err, &inUse):
+			// Another process was quicker: use its stack.
+			info, err = connect.Discover(ctx, s.Embedded.DataDir)
+		}
+	}
+	if err != nil {
+		return connect.Target{}, nil, err
+	}
+	t, err := connect.Resolve(s, info)
+	if err != nil && started != nil {
+		return t, nil, errors.Join(err, started.Stop())
+	}
+	return t, started, err
+}

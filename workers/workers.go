@@ -1,0 +1,98 @@
+// Package workers polls the task queues: which queues a process serves, with
+// how many slots, and how it stops.
+package workers
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Options says what a process works on.
+type Options struct {
+	Client     client.Client
+	Activities workflows.Activities
+	Queues     workflows.Queues
+	// Serve lists the classes of queues to poll: experiments.QueueControl,
+	// QueueCPU, QueueGPU. Empty means all of them.
+	Serve []experiments.Queue
+	// KernelSlots is the number of kernel stages at the same time, one per
+	// device; 0 means 1.
+	KernelSlots int
+	// CPUSlots is the number of stages without kernels at the same time; 0 means 2.
+	CPUSlots int
+	// StopTimeout is the time an interrupted stage has to save its
+	// checkpoint: more than one step and one save. 0 means 30 s.
+	StopTimeout time.Duration
+	// Identity is shown in the web UI.
+	Identity string
+}
+
+// Workers are the pollers of one process.
+type Workers struct {
+	running []worker.Worker
+}
+
+// Start begins to poll. The workflows run where the control queue is served.
+func Start(o Options) (*Workers, error) {
+	if len(o.Serve) == 0 {
+		o.Serve = []experiments.Queue{experiments.QueueControl, experiments.QueueCPU, experiments.QueueGPU}
+	}
+	if o.StopTimeout == 0 {
+		o.StopTimeout = 30 * time.Second
+	}
+	w := &Workers{}
+	for _, class := range o.Serve {
+		one := worker.New(o.Client, o.Queues.Queue(class), o.worker(class))
+		if class == experiments.QueueControl {
+			one.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
+			one.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{Name: workflows.StageName})
+		}
+		one.RegisterActivityWithOptions(o.Activities, activity.RegisterOptions{SkipInvalidStructFunctions: true})
+		if err := one.Start(); err != nil {
+			w.Stop()
+			return nil, fmt.Errorf("start the worker of task queue %s: %w", o.Queues.Queue(class), err)
+		}
+		w.running = append(w.running, one)
+	}
+	return w, nil
+}
+
+// worker gives the SDK's options for one class of queue.
+func (o Options) worker(class experiments.Queue) worker.Options {
+	opts := worker.Options{
+		Identity:          o.Identity,
+		WorkerStopTimeout: o.StopTimeout,
+		// A progress bar wants a heartbeat's details within seconds.
+		DefaultHeartbeatThrottleInterval: 2 * time.Second,
+		MaxHeartbeatThrottleInterval:     2 * time.Second,
+	}
+	switch class {
+	case experiments.QueueGPU:
+		opts.DisableWorkflowWorker = true
+		opts.MaxConcurrentActivityExecutionSize = max(o.KernelSlots, 1)
+	case experiments.QueueCPU:
+		opts.DisableWorkflowWorker = true
+		opts.MaxConcurrentActivityExecutionSize = o.CPUSlots
+		if o.CPUSlots == 0 {
+			opts.MaxConcurrentActivityExecutionSize = 2
+		}
+	}
+	return opts
+}
+
+// Stop stops polling, asks running activities to checkpoint and waits for
+// them, StopTimeout at most.
+func (w *Workers) Stop() {
+	for i := len(w.running) - 1; i >= 0; i-- {
+		w.running[i].Stop()
+	}
+	w.running = nil
+}

@@ -1,0 +1,184 @@
+// Package workflows holds the DAG as durable code: a run (every stage of an
+// experiment) and a stage (one pure function, executed at most once at a
+// time). It is deterministic and small; what a stage does is an activity, and
+// all that passes through Temporal are fingerprints, digests and numbers.
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// The names under which the workflows are registered, and shown in the UI.
+const (
+	RunName   = "Run"
+	StageName = "Stage"
+)
+
+// Activities is what a worker must be able to do. The workflows name the
+// activities through this interface, so that a missing or renamed one is a
+// compile error, while no kernel is linked into the workflow code.
+type Activities interface {
+	// AwaitStage starts the stage's own workflow, or joins the one that is
+	// running it for somebody else, and returns its result.
+	AwaitStage(ctx context.Context, in StageInput) (StageResult, error)
+	// Lookup returns the artifact of a finished stage. Found is false where
+	// there is none or where its blobs are missing or damaged.
+	Lookup(ctx context.Context, in StageInput) (LookupResult, error)
+
+	// One activity per kind of stage: load the inputs' artifacts, call a
+	// kernel, commit the artifact.
+	Corpus(ctx context.Context, in StageInput) (StageResult, error)
+	Base(ctx context.Context, in StageInput) (StageResult, error)
+	SFT(ctx context.Context, in StageInput) (StageResult, error)
+	Mine(ctx context.Context, in StageInput) (StageResult, error)
+	Reference(ctx context.Context, in StageInput) (StageResult, error)
+	DPO(ctx context.Context, in StageInput) (StageResult, error)
+	Generate(ctx context.Context, in StageInput) (StageResult, error)
+	Score(ctx context.Context, in StageInput) (StageResult, error)
+	Judge(ctx context.Context, in StageInput) (StageResult, error)
+	Bias(ctx context.Context, in StageInput) (StageResult, error)
+	Report(ctx context.Context, in StageInput) (StageResult, error)
+}
+
+// StageInput is everything an activity needs to run one stage: its
+// parameters, and the fingerprints of its inputs, under which the store has
+// their artifacts. It holds no content.
+type StageInput struct {
+	Stage experiments.Stage `json:"stage"`
+	// Inputs maps an input's name to the fingerprint of the stage that made it.
+	Inputs map[string]string `json:"inputs,omitempty"`
+	// Queues names the task queues of this run's workers.
+	Queues Queues `json:"queues"`
+	// Checkpoint says how often an unfinished stage saves its state.
+	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	// HeartbeatSeconds is how long a silent worker counts as alive.
+	HeartbeatSeconds int `json:"heartbeat_seconds"`
+}
+
+// WorkflowID is the identity of the stage's own workflow: two runs that need
+// the same stage at the same time meet there.
+func (in StageInput) WorkflowID() string {
+	return StageWorkflowID(in.Stage.Kind, in.Stage.Fingerprint)
+}
+
+// StageWorkflowID is the workflow ID of the stage with a fingerprint.
+func StageWorkflowID(kind experiments.Kind, fingerprint string) string {
+	return fmt.Sprintf("stage/%s/%s", kind, fingerprint)
+}
+
+// StageResult says what a stage made.
+type StageResult struct {
+	Stage       string `json:"stage"`
+	Fingerprint string `json:"fingerprint"`
+	// Digest is the SHA-256 of the artifact's manifest.
+	Digest string `json:"digest"`
+	// Reused is true where the artifact was there before.
+	Reused bool `json:"reused"`
+	// Reason says in a few words why the stage ran or was reused.
+	Reason string `json:"reason,omitempty"`
+	// Seconds is the wall time of the attempt that finished the stage.
+	Seconds float64 `json:"seconds"`
+	// Engine is what the kernels ran on; empty where none did.
+	Engine string `json:"engine,omitempty"`
+	// Metrics are the few numbers that tell how it went.
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+}
+
+// LookupResult is the store's answer about a stage.
+type LookupResult struct {
+	Found  bool        `json:"found"`
+	Reason string      `json:"reason,omitempty"`
+	Result StageResult `json:"result"`
+}
+
+// Progress is what a running stage's heartbeats carry.
+type Progress struct {
+	Stage string `json:"stage"`
+	// Phase is what the stage is doing: load, compile, train, mine, save …
+	Phase string `json:"phase"`
+	Step  int    `json:"step"`
+	Steps int    `json:"steps"`
+	// Loss is the last step's loss, 0 where there is none.
+	Loss float64 `json:"loss,omitempty"`
+	// TokensPerSecond is the rate over the last few steps.
+	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
+	// ETASeconds is the estimated time left.
+	ETASeconds float64 `json:"eta_seconds,omitempty"`
+	// Checkpoint is the step of the last committed checkpoint.
+	Checkpoint int `json:"checkpoint,omitempty"`
+}
+
+// Queues are the task queues by what their workers have.
+type Queues struct {
+	Control string `json:"control"`
+	CPU     string `json:"cpu"`
+	GPU     string `json:"gpu"`
+}
+
+// Queue gives the task queue of a stage's class.
+func (q Queues) Queue(class experiments.Queue) string {
+	switch class {
+	case experiments.QueueGPU:
+		return q.GPU
+	case experiments.QueueCPU:
+		return q.CPU
+	default:
+		return q.Control
+	}
+}
+
+// Error types of activities that no retry can mend.
+const (
+	ErrTypeBadInput   = "BadInput"   // the data or the parameters are wrong
+	ErrTypeNonFinite  = "NonFinite"  // NaN or Inf in a loss
+	ErrTypeNoPairs    = "NoPairs"    // mining found nothing to train on
+	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone
+)
+
+// NonRetryable lists the error types after which a stage is not tried again.
+func NonRetryable() []string {
+	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs}
+}
+
+// activityFor names the activity that executes a kind of stage.
+func activityFor(kind experiments.Kind) (string, error) {
+	switch kind {
+	case experiments.KindCorpus:
+		return nameOf(Activities.Corpus), nil
+	case experiments.KindBase:
+		return nameOf(Activities.Base), nil
+	case experiments.KindSFT:
+		return nameOf(Activities.SFT), nil
+	case experiments.KindMine:
+		return nameOf(Activities.Mine), nil
+	case experiments.KindReference:
+		return nameOf(Activities.Reference), nil
+	case experiments.KindDPO:
+		return nameOf(Activities.DPO), nil
+	case experiments.KindGenerate:
+		return nameOf(Activities.Generate), nil
+	case experiments.KindScore:
+		return nameOf(Activities.Score), nil
+	case experiments.KindJudge:
+		return nameOf(Activities.Judge), nil
+	case experiments.KindBias:
+		return nameOf(Activities.Bias), nil
+	case experiments.KindReport:
+		return nameOf(Activities.Report), nil
+	}
+	return "", fmt.Errorf("no activity for stages of kind %q: the experiment was planned by a newer esclab: %w", kind, errors.ErrUnsupported)
+}
+
+// nameOf turns a method expression of Activities into the name under which
+// the SDK registers the method of the implementing struct.
+func nameOf(method any) string {
+	full := runtime.FuncForPC(reflect.ValueOf(method).Pointer()).Name()
+	return full[strings.LastIndexByte(full, '.')+1:]
+}

@@ -1,0 +1,240 @@
+package workflows
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// RunInput is one execution of an experiment.
+type RunInput struct {
+	Experiment       string                 `json:"experiment"`
+	Stages           []experiments.Stage    `json:"stages"` // in topological order
+	Queues           Queues                 `json:"queues"`
+	Checkpoint       experiments.Checkpoint `json:"checkpoint"`
+	HeartbeatSeconds int                    `json:"heartbeat_seconds"`
+}
+
+// RunResult says what a run made: one result per stage, in the plan's order.
+type RunResult struct {
+	Stages []StageResult `json:"stages"`
+}
+
+// Result gives the result of a stage by name.
+func (r RunResult) Result(stage string) (StageResult, bool) {
+	for _, s := range r.Stages {
+		if s.Stage == stage {
+			return s, true
+		}
+	}
+	return StageResult{}, false
+}
+
+// StageStatus is where a stage of a run stands.
+type StageStatus string
+
+// The states of a stage within a run.
+const (
+	StageWaiting StageStatus = "waiting"
+	StageRunning StageStatus = "running"
+	StageDone    StageStatus = "done"
+	StageReused  StageStatus = "reused"
+	StageFailed  StageStatus = "failed"
+	StageSkipped StageStatus = "skipped" // an input failed
+)
+
+// StageState is one line of a run's state.
+type StageState struct {
+	Name        string           `json:"name"`
+	Kind        experiments.Kind `json:"kind"`
+	Fingerprint string           `json:"fingerprint"`
+	Status      StageStatus      `json:"status"`
+	Error       string           `json:"error,omitempty"`
+	Result      StageResult      `json:"result"`
+}
+
+// RunState is the answer to the "state" query.
+type RunState struct {
+	Experiment string       `json:"experiment"`
+	Stages     []StageState `json:"stages"`
+}
+
+// QueryState is the name of the query that returns a RunState.
+const QueryState = "state"
+
+// Run executes an experiment: every stage as soon as its inputs are there.
+// A failed stage fails the run, but only once every stage that does not
+// depend on it has finished.
+func Run(ctx workflow.Context, in RunInput) (RunResult, error) {
+	r, err := newRun(ctx, in)
+	if err != nil {
+		return RunResult{}, err
+	}
+	return r.execute(ctx)
+}
+
+// run is the state of one execution.
+type run struct {
+	in           RunInput
+	state        RunState
+	index        map[string]int // stage name -> position
+	fingerprints map[string]string
+	done         map[string]workflow.Future // settled when the stage has its result
+}
+
+func newRun(ctx workflow.Context, in RunInput) (*run, error) {
+	r := &run{
+		in:           in,
+		state:        RunState{Experiment: in.Experiment},
+		index:        make(map[string]int, len(in.Stages)),
+		fingerprints: make(map[string]string, len(in.Stages)),
+		done:         make(map[string]workflow.Future, len(in.Stages)),
+	}
+	for i, s := range in.Stages {
+		for _, input := range s.Inputs {
+			if _, ok := r.index[input]; !ok {
+				err := fmt.Errorf("stage %s needs %s, which does not come before it in the plan", s.Name, input)
+				return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
+			}
+		}
+		r.index[s.Name] = i
+		r.fingerprints[s.Name] = s.Fingerprint
+		r.state.Stages = append(r.state.Stages, StageState{
+			Name: s.Name, Kind: s.Kind, Fingerprint: s.Fingerprint, Status: StageWaiting,
+		})
+	}
+	err := workflow.SetQueryHandler(ctx, QueryState, func() (RunState, error) { return r.state, nil })
+	return r, err
+}
+
+func (r *run) execute(ctx workflow.Context) (RunResult, error) {
+	r.show(ctx)
+	for _, s := range r.in.Stages {
+		future, settle := workflow.NewFuture(ctx)
+		r.done[s.Name] = future
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			settle.Set(r.stage(ctx, s))
+		})
+	}
+
+	var result RunResult
+	var failures []string
+	for _, s := range r.in.Stages {
+		var sr StageResult
+		if err := r.done[s.Name].Get(ctx, &sr); err != nil {
+			if ctx.Err() != nil {
+				return result, ctx.Err()
+			}
+			if st := r.state.Stages[r.index[s.Name]]; st.Status == StageFailed {
+				failures = append(failures, fmt.Sprintf("%s: %s", s.Name, st.Error))
+			}
+			continue
+		}
+		result.Stages = append(result.Stages, sr)
+	}
+	if len(failures) > 0 {
+		return result, temporal.NewNonRetryableApplicationError(strings.Join(failures, "; "), "StageFailed", nil)
+	}
+	return result, nil
+}
+
+// stage waits for the inputs of one stage, then has it run.
+func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, error) {
+	for _, input := range sortedValues(s.Inputs) {
+		if err := r.done[input].Get(ctx, nil); err != nil {
+			r.set(ctx, s.Name, StageSkipped, StageResult{}, nil)
+			return StageResult{}, fmt.Errorf("input %s: %w", input, err)
+		}
+	}
+	r.set(ctx, s.Name, StageRunning, StageResult{}, nil)
+
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              r.in.Queues.Control,
+		StartToCloseTimeout:    stageTotal,
+		ScheduleToCloseTimeout: stageTotal,
+		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
+		WaitForCancellation:    true,
+		Summary:                s.Name,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, MaximumInterval: time.Minute,
+			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed"),
+		},
+	})
+	var result StageResult
+	err := workflow.ExecuteActivity(ctx, nameOf(Activities.AwaitStage), stageInput(r.in, s, r.fingerprints)).Get(ctx, &result)
+	if err != nil {
+		r.set(ctx, s.Name, StageFailed, StageResult{}, err)
+		return StageResult{}, err
+	}
+	// The workflow that ran the stage may have been started for another
+	// stage's name with the same fingerprint: the name is the run's own.
+	result.Stage = s.Name
+	status := StageDone
+	if result.Reused {
+		status = StageReused
+	}
+	r.set(ctx, s.Name, status, result, nil)
+	return result, nil
+}
+
+// set records where a stage stands and shows it in the web UI.
+func (r *run) set(ctx workflow.Context, name string, status StageStatus, result StageResult, err error) {
+	s := &r.state.Stages[r.index[name]]
+	s.Status, s.Result = status, result
+	if err != nil {
+		s.Error = rootMessage(err)
+	}
+	r.show(ctx)
+}
+
+// show puts the DAG's state into the web UI, as Markdown.
+func (r *run) show(ctx workflow.Context) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s**\n\n| stage | state | seconds | artifact |\n|---|---|---|---|\n", r.in.Experiment)
+	for _, s := range r.state.Stages {
+		seconds := ""
+		if s.Status == StageDone {
+			seconds = fmt.Sprintf("%.1f", s.Result.Seconds)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", s.Name, s.Status, seconds, short(s.Result.Digest))
+	}
+	workflow.SetCurrentDetails(ctx, b.String())
+}
+
+// rootMessage is the innermost application error's message: what a person
+// needs, without the layers of activity and workflow around it.
+func rootMessage(err error) string {
+	msg := err.Error()
+	for e := err; e != nil; {
+		if app, ok := e.(*temporal.ApplicationError); ok {
+			msg = app.Message()
+		}
+		u, ok := e.(interface{ Unwrap() error })
+		if !ok {
+			break
+		}
+		e = u.Unwrap()
+	}
+	return msg
+}
+
+// sortedValues gives a map's values in the order of its keys, so that the
+// workflow takes the same path on replay.
+func sortedValues(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	values := make([]string, len(keys))
+	for i, k := range keys {
+		values[i] = m[k]
+	}
+	return values
+}

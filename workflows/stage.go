@@ -1,0 +1,110 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// Limits of a stage. Preemption uses up attempts, so their number is not
+// bounded; the total time is.
+const (
+	stageAttempt = 48 * time.Hour     // one attempt of a kernel stage
+	stageTotal   = 7 * 24 * time.Hour // all attempts together
+	lookupLimit  = time.Minute        // reading a manifest, asking for its blobs
+)
+
+// Stage runs one stage of the DAG: what is in the store is reused, anything
+// else is computed by the kind's activity. Its workflow ID is the stage's
+// fingerprint, so there is one at a time however many runs wait for it.
+func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
+	found, err := lookup(ctx, in)
+	if err != nil {
+		return StageResult{}, err
+	}
+	if found.Found {
+		workflow.SetCurrentDetails(ctx, describe(found.Result))
+		return found.Result, nil
+	}
+
+	activity, err := activityFor(in.Stage.Kind)
+	if err != nil {
+		return StageResult{}, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
+	}
+	var result StageResult
+	err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
+	if err != nil {
+		return StageResult{}, err
+	}
+	result.Reason = found.Reason
+	workflow.SetCurrentDetails(ctx, describe(result))
+	return result, nil
+}
+
+// lookup asks the store for the stage's artifact.
+func lookup(ctx workflow.Context, in StageInput) (LookupResult, error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:           in.Queues.Control,
+		StartToCloseTimeout: lookupLimit,
+		Summary:             in.Stage.Name + ": in the store?",
+	})
+	var found LookupResult
+	err := workflow.ExecuteActivity(ctx, nameOf(Activities.Lookup), in).Get(ctx, &found)
+	return found, err
+}
+
+// kernelOptions are the options of the activity that computes a stage. It
+// waits for its cancellation, so that the device is free and the checkpoint
+// is saved before anything else starts.
+func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              in.Queues.Queue(in.Stage.Queue),
+		StartToCloseTimeout:    stageAttempt,
+		ScheduleToCloseTimeout: stageTotal,
+		HeartbeatTimeout:       time.Duration(in.HeartbeatSeconds) * time.Second,
+		WaitForCancellation:    true,
+		Summary:                in.Stage.Name,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval:        time.Second,
+			BackoffCoefficient:     2,
+			MaximumInterval:        time.Minute,
+			NonRetryableErrorTypes: NonRetryable(),
+		},
+	})
+}
+
+// describe renders a stage's result as the Markdown that the web UI shows.
+func describe(r StageResult) string {
+	how := fmt.Sprintf("ran in %.1f s", r.Seconds)
+	if r.Reused {
+		how = "reused"
+	}
+	return fmt.Sprintf("**%s** %s\n\nartifact `%s`\n", r.Stage, how, short(r.Digest))
+}
+
+// short abbreviates a digest for people.
+func short(digest string) string {
+	if len(digest) > 12 {
+		return digest[:12]
+	}
+	return digest
+}
+
+// stageInput builds the input of one stage of a run.
+func stageInput(run RunInput, s experiments.Stage, fingerprints map[string]string) StageInput {
+	inputs := make(map[string]string, len(s.Inputs))
+	for name, stage := range s.Inputs {
+		inputs[name] = fingerprints[stage]
+	}
+	return StageInput{
+		Stage:            s,
+		Inputs:           inputs,
+		Queues:           run.Queues,
+		Checkpoint:       run.Checkpoint,
+		HeartbeatSeconds: run.HeartbeatSeconds,
+	}
+}
