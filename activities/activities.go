@@ -86,24 +86,33 @@ func (a *Activities) Lookup(ctx context.Context, in workflows.StageInput) (workf
 	}
 }
 
-// badInput marks an error that no retry can mend.
-func badInput(err error) error {
-	return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, err)
+// permanentError is an error that no retry can mend, with its Temporal type.
+type permanentError struct {
+	kind string
+	err  error
 }
 
-// classify gives an error its Temporal type: what is wrong with the data, the
-// parameters or the numbers is not tried again.
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// badInput marks an error of the data or the parameters.
+func badInput(err error) error { return &permanentError{workflows.ErrTypeBadInput, err} }
+
+// classify gives an activity's error its Temporal type: what is wrong with the
+// data, the parameters or the numbers is not tried again. It is called once,
+// where the activity returns, so that the type stands outermost.
 func classify(err error) error {
-	var app *temporal.ApplicationError
-	if err == nil || errors.As(err, &app) {
-		return err
-	}
+	var permanent *permanentError
 	var data *esc.DataError
 	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &permanent):
+		return temporal.NewNonRetryableApplicationError(err.Error(), permanent.kind, err)
+	case errors.As(err, &data):
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, err)
 	case errors.Is(err, lm.ErrNonFinite):
 		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, err)
-	case errors.As(err, &data):
-		return badInput(err)
 	}
 	return err
 }

@@ -133,13 +133,13 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 		return p, fmt.Errorf("describe workflow %s: %w", workflowID, err)
 	}
 	for _, pending := range d.GetPendingActivities() {
-		details := pending.GetHeartbeatDetails()
-		if details == nil {
-			continue
+		if details := pending.GetHeartbeatDetails(); details != nil {
+			if err := converter.GetDefaultDataConverter().FromPayloads(details, &p); err != nil {
+				return p, fmt.Errorf("heartbeat details of workflow %s: %w", workflowID, err)
+			}
 		}
-		if err := converter.GetDefaultDataConverter().FromPayloads(details, &p); err != nil {
-			return p, fmt.Errorf("heartbeat details of workflow %s: %w", workflowID, err)
-		}
+		p.Attempt = int(pending.GetAttempt())
+		p.Failure = pending.GetLastFailure().GetMessage()
 	}
 	return p, nil
 }

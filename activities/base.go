@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"os"
@@ -60,8 +61,10 @@ func (t *attempt) importBase(_ context.Context, params experiments.BaseParams) (
 }
 
 // pretrain trains a tokenizer and every weight of a tiny Llama on the train
-// split's dialogues, as chats without strategies: what the base model knows is
-// the language of the corpus, not the task.
+// split's dialogues, as chats whose supporter turns carry strategies drawn at
+// random. What the base model learns is the language of the corpus and the
+// form "[Strategy] response", as an instruction-tuned model can follow a form;
+// when to use which strategy, and what it does to a response, it cannot learn.
 func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (output, error) {
 	engine, err := t.openEngine(params.Engine)
 	if err != nil {
@@ -89,11 +92,11 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, badInput(err)
 	}
 	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
-	train, err := k.pretrainData(corpus[fileTrain])
+	train, err := k.pretrainData(corpus[fileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := k.pretrainData(corpus[fileValid])
+	valid, err := k.pretrainData(corpus[fileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
@@ -158,16 +161,19 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 	return config, nil
 }
 
-// pretrainData encodes each dialogue as one chat without strategies, the loss
-// on every token; dialogues longer than the limit become several sequences.
-func (k *kernel) pretrainData(dialogues []esc.Dialogue) (lm.Dataset, error) {
+// pretrainData encodes each dialogue as one chat, the loss on every token;
+// dialogues longer than the limit become several sequences. The strategies are
+// a function of the seed and the turn's place.
+func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
 		var messages []lm.Message
 		for _, turn := range esc.Turns(d) {
+			key := placeKey(seed, turn)
+			drawn := esc.Strategy(binary.LittleEndian.Uint64(key[:]) % uint64(esc.NumStrategies))
 			messages = append(messages,
 				lm.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
-				lm.Message{Role: esc.AssistantRole, Content: turn.Response})
+				lm.Message{Role: esc.AssistantRole, Content: esc.Answer(esc.VM, drawn, turn.Response)})
 		}
 		if len(messages) == 0 {
 			continue

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"go.temporal.io/sdk/temporal"
-
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
@@ -47,7 +45,7 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 	notes.Examples = len(data.Examples)
 	if len(data.Examples) == 0 {
 		err := fmt.Errorf("there is no %s pair to train on: mining found none; mine more turns or samples (mining.max_turns, mining.samples)", params.PairSet)
-		return output{}, temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNoPairs, err)
+		return output{}, &permanentError{workflows.ErrTypeNoPairs, err}
 	}
 	adapter, err := t.adapter(ctx, k, "sft")
 	if err != nil {

@@ -3,11 +3,8 @@ package activities
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -67,7 +64,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
-	rows, err := t.rows(ctx, "generate", turns, func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error) {
+	rows, err := t.rows(ctx, "generate", len(params.Paradigm.Roles()), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error) {
 		replies, err := system.reply(ctx, turns, tokens)
 		if err != nil {
 			return nil, err
@@ -215,37 +212,4 @@ func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, g
 		parsed[i] = esc.ParseAnswer(role, texts[i][0])
 	}
 	return parsed, nil
-}
-
-// drawTurns keeps n turns, drawn by the seed and each turn's place, in their
-// order; 0 keeps all.
-func drawTurns(turns []esc.Turn, n int, seed uint64) []esc.Turn {
-	if n <= 0 || n >= len(turns) {
-		return turns
-	}
-	type drawn struct {
-		key   [sha256.Size]byte
-		index int
-	}
-	order := make([]drawn, len(turns))
-	for i, turn := range turns {
-		var place [24]byte
-		binary.LittleEndian.PutUint64(place[0:], seed)
-		binary.LittleEndian.PutUint64(place[8:], uint64(turn.Dialogue))
-		binary.LittleEndian.PutUint64(place[16:], uint64(turn.Index))
-		order[i] = drawn{sha256.Sum256(place[:]), i}
-	}
-	slices.SortFunc(order, func(a, b drawn) int {
-		return cmp.Or(slices.Compare(a.key[:], b.key[:]), cmp.Compare(a.index, b.index))
-	})
-	indices := make([]int, n)
-	for i := range indices {
-		indices[i] = order[i].index
-	}
-	slices.Sort(indices)
-	kept := make([]esc.Turn, n)
-	for i, at := range indices {
-		kept[i] = turns[at]
-	}
-	return kept
 }

@@ -93,9 +93,10 @@ func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n 
 }
 
 // rows samples turns chunk by chunk and gives the rows as JSON lines. fill
-// makes the rows of one chunk of turns; it is deterministic, so rows that a
-// checkpoint holds are taken from there.
-func (t *attempt) rows(ctx context.Context, phase string, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error)) ([]byte, error) {
+// makes the rows of one chunk of turns and says after each of the perTurn
+// samples of a turn how many tokens it has; it is deterministic, so rows that
+// a checkpoint holds are taken from there.
+func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error)) ([]byte, error) {
 	chunks := chunk(turns)
 	done, rows, err := t.resumeRows(ctx)
 	if err != nil {
@@ -117,10 +118,10 @@ func (t *attempt) rows(ctx context.Context, phase string, turns []esc.Turn, fill
 		return err
 	}
 	for ; done < len(chunks); done++ {
-		tokens := 0
+		samples := 0
 		made, err := fill(ctx, chunks[done], func(n int) error {
-			tokens += n
-			meter.step(ctx, turnsDone, float64(n), 0, saved)
+			samples++
+			meter.step(ctx, turnsDone+samples/max(perTurn, 1), float64(n), 0, saved)
 			return t.interrupted(ctx)
 		})
 		if err != nil {

@@ -188,10 +188,71 @@ func TestZombiePastItsCheck(t *testing.T) {
 				save(t, holder, 100, "holder")
 			}
 		}
-		zombie.SaveCheckpoint(t.Context(), 100, map[string]artifacts.WriteFunc{"state": artifacts.BytesFile([]byte("zombie"))})
+		zombie.SaveCheckpoint(t.Context(), 200, map[string]artifacts.WriteFunc{"state": artifacts.BytesFile([]byte("zombie"))})
 		if _, got := latest(t, other); got != "holder" {
 			t.Errorf("the latest checkpoint is that of the %s", got)
 		}
+	})
+	// Here the takeover comes earlier, while the zombie uploads: it finds out.
+	t.Run("while writing files", func(t *testing.T) {
+		w := newWorld(t, openDirectory(t))
+		other := newWorld(t, w.Backend)
+		zombie := w.acquire(t, artifacts.Claim{Attempt: 1})
+		w.put = func(key string) {
+			if strings.HasSuffix(key, "/state") {
+				other.acquire(t, artifacts.Claim{Attempt: 2})
+			}
+		}
+		_, err := zombie.SaveCheckpoint(t.Context(), 100, map[string]artifacts.WriteFunc{"state": artifacts.BytesFile([]byte("zombie"))})
+		wantErr(t, err, artifacts.ErrLeaseLost)
+		if step, _ := latest(t, other); step != -1 {
+			t.Errorf("the zombie's checkpoint at step %d counts", step)
+		}
+	})
+	t.Run("while committing", func(t *testing.T) {
+		w := newWorld(t, openDirectory(t))
+		other := newWorld(t, w.Backend)
+		zombie := w.acquire(t, artifacts.Claim{Attempt: 1})
+		m := w.manifest(t, "zombie")
+		w.put = func(key string) {
+			if strings.HasSuffix(key, "/provenance.json") {
+				other.acquire(t, artifacts.Claim{Attempt: 2})
+			}
+		}
+		_, err := zombie.Commit(t.Context(), m, "provenance")
+		wantErr(t, err, artifacts.ErrLeaseLost)
+		_, err = other.Lookup(t.Context(), fingerprint("stage"))
+		wantErr(t, err, artifacts.ErrNotFound)
+	})
+	// Should a zombie's checkpoint appear whole nevertheless, the holder's own
+	// stands above it.
+	t.Run("whole checkpoint", func(t *testing.T) {
+		w := newWorld(t, openDirectory(t))
+		save(t, w.acquire(t, artifacts.Claim{Attempt: 1}), 200, "zombie")
+		late := map[string][]byte{}
+		for _, key := range storetest.Keys(t, w.Backend, "stages/"+fingerprint("stage")+"/checkpoints/") {
+			late[key] = storetest.Read(t, w.Backend, key)
+		}
+		save(t, w.acquire(t, artifacts.Claim{Attempt: 2}), 150, "holder")
+		for key, data := range late {
+			storetest.Write(t, w.Backend, key, data)
+		}
+		if step, got := latest(t, w); step != 150 || got != "holder" {
+			t.Errorf("latest is step %d of the %s", step, got)
+		}
+	})
+	// All of a stage was removed and it was begun anew: the token is the same.
+	t.Run("same token", func(t *testing.T) {
+		w := newWorld(t, openDirectory(t))
+		zombie := w.acquire(t, artifacts.Claim{Attempt: 1})
+		for _, key := range storetest.Keys(t, w.Backend, "stages/") {
+			w.delete(t, key)
+		}
+		wantErr(t, zombie.Renew(t.Context()), artifacts.ErrLeaseLost)
+		if l := w.acquire(t, artifacts.Claim{Attempt: 1}); l.Token() != zombie.Token() {
+			t.Fatalf("token %d", l.Token())
+		}
+		wantErr(t, zombie.Renew(t.Context()), artifacts.ErrLeaseLost)
 	})
 	t.Run("commit", func(t *testing.T) {
 		w := newWorld(t, openDirectory(t))

@@ -52,6 +52,15 @@ func (m *Manifest) Ref() ArtifactRef {
 	return ref
 }
 
+// File returns the blob of a file of the artifact.
+func (m *Manifest) File(name string) (Ref, error) {
+	ref, ok := m.Files[name]
+	if !ok {
+		return Ref{}, fmt.Errorf("artifact of stage %s %.12s has no file %s, only %q", m.Stage, m.Fingerprint, name, m.names())
+	}
+	return ref, nil
+}
+
 // names returns the names of the files in order.
 func (m *Manifest) names() []string { return slices.Sorted(maps.Keys(m.Files)) }
 

@@ -178,12 +178,14 @@ func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Artifac
 				return ArtifactRef{}, fmt.Errorf("provenance: %w", err)
 			}
 		}
-		// As late as can be: after this a slower attempt that lost the stage
-		// could only meet PutIfAbsent.
+		// As late as can be: an attempt that loses the stage after this meets
+		// PutIfAbsent.
 		if err := l.check(ctx); err != nil {
 			return ArtifactRef{}, err
 		}
 		if damaged {
+			// Should the stage be taken over and committed just here, this
+			// removes an equal or equally good artifact and puts ours.
 			if err := s.backend.Delete(ctx, key); err != nil {
 				return ArtifactRef{}, err
 			}

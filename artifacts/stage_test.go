@@ -63,6 +63,12 @@ func TestCommitLookup(t *testing.T) {
 		if loaded, err := w.Load(ctx, ref); err != nil || !cmp.Equal(loaded, got) {
 			t.Errorf("load: %v %s", err, cmp.Diff(got, loaded))
 		}
+		if file, err := got.File("model.safetensors"); err != nil || file != m.Files["model.safetensors"] {
+			t.Errorf("file %+v, %v", file, err)
+		}
+		if _, err := got.File("none"); err == nil || !strings.Contains(err.Error(), "log/loss.json") {
+			t.Errorf("no file: %v", err)
+		}
 		m.Version, m.Fingerprint, m.Digest = 1, fp, ref.Digest
 		m.Params = json.RawMessage(`{"lr":1e-4,"name":"<a & b>","steps":3}`)
 		if diff := cmp.Diff(m, got); diff != "" {

@@ -56,6 +56,14 @@ func (s *Store) Location() string { return s.backend.Location() }
 // PutBlob stores what r yields. Content that is already there whole is not
 // sent again; content that is there but corrupt is replaced.
 func (s *Store) PutBlob(ctx context.Context, r io.Reader) (Ref, error) {
+	return s.PutFunc(ctx, func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// PutFunc stores what write writes, as PutBlob does what a reader yields.
+func (s *Store) PutFunc(ctx context.Context, write WriteFunc) (Ref, error) {
 	// The key is the digest, so the content has to be seen once before it can
 	// be sent.
 	f, err := os.CreateTemp(s.cacheTemp(), "blob-*")
@@ -64,12 +72,20 @@ func (s *Store) PutBlob(ctx context.Context, r io.Reader) (Ref, error) {
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), contextReader{ctx, r})
-	if err != nil {
-		return Ref{}, fmt.Errorf("put blob: %w", err)
+	h, n := sha256.New(), int64(0)
+	err = write(writerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		k, err := f.Write(p)
+		h.Write(p[:k])
+		n += int64(k)
+		return k, err
+	}))
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+	if err != nil {
 		return Ref{}, fmt.Errorf("put blob: %w", err)
 	}
 	return s.putKnown(ctx, f, hex.EncodeToString(h.Sum(nil)), n)

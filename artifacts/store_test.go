@@ -29,6 +29,7 @@ func TestBlobRoundTrip(t *testing.T) {
 		}
 		for name, put := range map[string]func() (artifacts.Ref, error){
 			"PutBlob":  func() (artifacts.Ref, error) { return w.PutBlob(ctx, iotest.OneByteReader(bytes.NewReader(data))) },
+			"PutFunc":  func() (artifacts.Ref, error) { return w.PutFunc(ctx, artifacts.BytesFile(data)) },
 			"PutFile":  func() (artifacts.Ref, error) { return w.PutFile(ctx, path) },
 			"PutBytes": func() (artifacts.Ref, error) { return w.PutBytes(ctx, data) },
 		} {

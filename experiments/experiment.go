@@ -175,7 +175,8 @@ type Mining struct {
 	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
 	// Samples drawn per turn and role.
 	Samples Samples `yaml:"samples" json:"samples"`
-	// MaxTurns mines at most this many train turns, drawn by the seed; 0: all.
+	// MaxTurns mines at most this many train turns, whole dialogues drawn by the
+	// seed; 0: all.
 	MaxTurns int `yaml:"max_turns" json:"max_turns"`
 	// Caps keep at most so many pairs.
 	Caps ErrorCaps `yaml:"caps" json:"caps"`

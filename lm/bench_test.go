@@ -21,7 +21,7 @@ func benchConfig() Config {
 }
 
 // esconvExamples turns ESConv's training dialogues into turn-level data with a crude tokenizer (a token for every six
-// letters of a word): the real lengths and the real sharing of prefixes. Kinds: sp-sft, rg-sft, sp-dpo, vm-dpo.
+// letters of a word): the real lengths and the real sharing of prefixes. Kinds: sp-sft, rg-sft, sp-dpo, vm-dpo, pretrain.
 func esconvExamples(b testing.TB, kind string, dialogues int) []Example {
 	data, err := os.ReadFile("../../shared/esconv/train.json")
 	if err != nil {
@@ -47,6 +47,19 @@ func esconvExamples(b testing.TB, kind string, dialogues int) []Example {
 			}
 		}
 		return ids
+	}
+	if kind == "pretrain" { // plain text in pieces of 256 tokens
+		var examples []Example
+		for d, dialogue := range corpus[:dialogues] {
+			var ids []int32
+			for _, u := range dialogue.Dialog {
+				ids = append(ids, encode(u.Content)...)
+			}
+			for at := 0; at+1 < len(ids); at += 256 {
+				examples = append(examples, Example{Group: fmt.Sprint(d), Sequences: []Sequence{{Tokens: ids[at:min(len(ids), at+256)]}}})
+			}
+		}
+		return examples
 	}
 	system := encode(strings.Repeat("you are a supportive listener who chooses a strategy ", 12))
 	var examples []Example
@@ -83,7 +96,7 @@ func esconvExamples(b testing.TB, kind string, dialogues int) []Example {
 // BenchmarkTrain takes steps of the paper's kinds of training. Its metrics count examples, tokens computed and tokens
 // of the unpacked sequences.
 func BenchmarkTrain(b *testing.B) {
-	for _, kind := range []string{"sp-sft", "rg-sft", "sp-dpo", "vm-dpo"} {
+	for _, kind := range []string{"sp-sft", "rg-sft", "sp-dpo", "vm-dpo", "pretrain"} {
 		for _, packing := range []Packing{PackTree, PackNone} {
 			for _, rank := range []int{16, 0} {
 				b.Run(fmt.Sprintf("%s/%s/rank%d", kind, packing, rank), func(b *testing.B) {
@@ -103,7 +116,7 @@ func BenchmarkTrain(b *testing.B) {
 						loss = Loss{Kind: LossDPO, Beta: 0.1}
 					}
 					trainer, err := NewTrainer(engine, model, adapter, Dataset{Examples: esconvExamples(b, kind, 60)},
-						TrainConfig{Loss: loss, Epochs: 100, BatchSize: 32, LearningRate: 1e-4, Packing: packing, MaxSteps: 20 + b.N})
+						TrainConfig{Loss: loss, Epochs: 3, BatchSize: 32, LearningRate: 1e-4, Packing: packing})
 					if err != nil {
 						b.Fatal(err)
 					}

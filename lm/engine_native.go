@@ -34,7 +34,7 @@ func openXLA(plugin string) (*Engine, error) {
 			return nil, fmt.Errorf("engine %s: %w: %v", name, ErrEngineMissing, err)
 		}
 	}
-	backend, err := xla.New(plugin + ",tf32=false,preallocate=false")
+	backend, err := xla.New(plugin + ",tf32=false")
 	if err != nil {
 		return nil, fmt.Errorf("engine %s: %w: install a PJRT plugin and set PJRT_PLUGIN_LIBRARY_PATH to its directory, or name its path (xla:/path/to/plugin.so): %v",
 			name, ErrEngineMissing, err)

@@ -68,6 +68,7 @@ type Generator struct {
 	config   GenerateConfig
 	model    Config
 	operands operands
+	merged   bool // the operands are the Generator's own
 	prefill  *program
 	decode   *program
 	stats    GenerateStats
@@ -101,23 +102,27 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
 		}
 	}
-	if adapter != nil && model.Parameters() <= mergeLimit {
+	isMerged := adapter != nil && model.Parameters() <= mergeLimit
+	if isMerged {
 		merged, err := adapter.Merge(model)
 		if err != nil {
 			return nil, fmt.Errorf("generate: %w", err)
 		}
 		model, adapter = merged, nil
 	}
-	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter)}
+	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: isMerged}
 	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
 	g.decode = newProgram(engine, "decode", g.buildDecode)
 	return g, nil
 }
 
-// Close releases the compiled graphs.
+// Close releases the compiled graphs and the merged weights.
 func (g *Generator) Close() {
 	g.prefill.close()
 	g.decode.close()
+	if g.merged {
+		release(g.operands.tensors...)
+	}
 }
 
 // Stats returns the counts of all calls of Generate so far.

@@ -2,6 +2,7 @@ package lm
 
 import (
 	"context"
+	"math"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -13,7 +14,8 @@ import (
 // K key-value heads, C head dimension, L layers.
 
 // kvCache holds keys and values of all layers on the device: keys of layer 0, values of layer 0, keys of layer 1…,
-// each [D, K, M, C]. What no mask names is never read as more than a finite number.
+// each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank 4 for each matrix product. What no mask names
+// is never read as more than a finite number.
 type kvCache struct {
 	wave    *wave
 	tensors []*tensors.Tensor
@@ -22,7 +24,7 @@ type kvCache struct {
 func (g *Generator) newCache(w *wave) *kvCache {
 	c := &kvCache{wave: w, tensors: make([]*tensors.Tensor, 2*g.model.NumHiddenLayers)}
 	for i := range c.tensors {
-		c.tensors[i] = zeros([]int{w.rows, g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim})
+		c.tensors[i] = zeros([]int{w.rows * g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim})
 	}
 	return c
 }
@@ -44,47 +46,68 @@ func (g *Generator) run(p *program, cache *kvCache, inputs ...*tensors.Tensor) (
 	return nil, nil
 }
 
-// cacheWriter writes new keys and values into the cache's nodes.
-type cacheWriter struct {
-	cache  []*Node
-	index  *Node // [rows·K·N, 3]: row, head, node of each new key
-	valid  *Node // [rows·K·N, 1]: 1, or 0 for padding, which changes nothing
-	chosen func(cache *Node) *Node
+// cached is a decoder whose tokens attend to the nodes of cache rows. B of them are computed, N tokens a row.
+type cached struct {
+	*decoder
+	cache []*Node
+	index *Node // [B·K·N, 2]: where each new key goes, row·K + head and node
+	valid *Node // [B·K·N, 1]: 1, or 0 for padding, which changes nothing
+	rows  *Node // [B·K, 1], the rows computed; nil for all
 }
 
-// attend stores a layer's keys and values, [B, K, N, C], and returns all of the rows', [B, K, M, C].
-func (w *cacheWriter) attend(layer int, keys, values *Node) (*Node, *Node) {
-	return w.write(2*layer, keys), w.write(2*layer+1, values)
+// newCached prepares for nodes and valid, both [B, N], of rows [B] (int32); all says that rows are all there are.
+func newCached(d *decoder, cache []*Node, rows, nodes, valid *Node, all bool) *cached {
+	b, n, heads := nodes.Shape().Dimensions[0], nodes.Shape().Dimensions[1], d.config.NumKeyValueHeads
+	head := Iota(nodes.Graph(), shapes.Make(dtypes.Int32, b, heads, 1, 1), 1)
+	first := Add(MulScalar(Reshape(rows, b, 1, 1, 1), heads), head) // [B, K, 1, 1]
+	each := func(x *Node) *Node { return BroadcastToDims(x, b, heads, n, 1) }
+	c := &cached{decoder: d, cache: append([]*Node(nil), cache...),
+		index: Reshape(Concatenate([]*Node{each(first), each(Reshape(nodes, b, 1, n, 1))}, 3), b*heads*n, 2),
+		valid: Reshape(each(Reshape(valid, b, 1, n, 1)), b*heads*n, 1)}
+	if !all {
+		c.rows = Reshape(first, b*heads, 1)
+	}
+	return c
 }
 
-func (w *cacheWriter) write(i int, x *Node) *Node {
-	cache := w.cache[i]
-	c := x.Shape().Dimensions[3]
-	fresh := Mul(Reshape(x, x.Shape().Size()/c, c), w.valid) // [rows·K·N, C]
-	stale := Mul(Gather(cache, w.index), w.valid)
+// forward runs all layers over tokens [B, N] at positions [B, N] with an additive mask [B, 1, N, M] and returns
+// normed hidden states [B·N, hidden].
+func (c *cached) forward(tokens, positions, mask *Node) *Node {
+	x := c.embed(tokens)
+	cos, sin := c.rotation(positions)
+	for i := range c.config.NumHiddenLayers {
+		name := layerName(i)
+		q, k, v := c.queryKeyValue(i, rmsNorm(x, c.weights[name+"input_layernorm.weight"], c.config.RMSNormEps), cos, sin)
+		x = Add(x, c.linear(c.attention(q, c.write(2*i, k), c.write(2*i+1, v), mask), name+"self_attn.o_proj"))
+		x = Add(x, c.mlp(i, rmsNorm(x, c.weights[name+"post_attention_layernorm.weight"], c.config.RMSNormEps)))
+	}
+	return rmsNorm(x, c.weights["model.norm.weight"], c.config.RMSNormEps)
+}
+
+// attention of q [B, H, N, C] over k, v [B·K, M, C] under an additive mask [B, 1, N, M]: [B·N, H·C].
+func (c *cached) attention(q, k, v, mask *Node) *Node {
+	b, h, n, dim := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
+	all, m := k.Shape().Dimensions[0], k.Shape().Dimensions[1]
+	q = Reshape(MulScalar(q, 1/math.Sqrt(float64(dim))), all, b*h*n/all, dim)
+	scores := DotGeneral(q, []int{2}, []int{0}, k, []int{2}, []int{0}) // [B·K, G·N, M]
+	p := Softmax(Add(Reshape(scores, b, h, n, m), mask), -1)
+	out := DotGeneral(Reshape(p, all, b*h*n/all, m), []int{2}, []int{0}, v, []int{1}, []int{0}) // [B·K, G·N, C]
+	return Reshape(TransposeAllAxes(Reshape(out, b, h, n, dim), 0, 2, 1, 3), b*n, h*dim)
+}
+
+// write puts new keys or values x [B, K, N, C] into the cache and returns those of the rows, [B·K, M, C].
+func (c *cached) write(i int, x *Node) *Node {
+	cache, dim := c.cache[i], x.Shape().Dimensions[3]
+	fresh := Mul(Reshape(x, x.Shape().Size()/dim, dim), c.valid) // [B·K·N, C]
+	stale := Mul(Gather(cache, c.index), c.valid)
 	// There is no scatter that replaces on every engine. x + -x is exactly 0 and 0 + y exactly y, so two sums do.
-	cache = ScatterSum(cache, w.index, Neg(stale), false, true)
-	cache = ScatterSum(cache, w.index, fresh, false, true)
-	w.cache[i] = cache
-	return w.chosen(cache)
-}
-
-// cacheIndex is the index of a cacheWriter for nodes [B, N] of rows [B] (int32): [B·K·N, 3].
-func cacheIndex(rows, nodes *Node, heads int) *Node {
-	b, n := nodes.Shape().Dimensions[0], nodes.Shape().Dimensions[1]
-	g := nodes.Graph()
-	dims := []int{b, heads, n, 1}
-	return Reshape(Concatenate([]*Node{
-		BroadcastToDims(Reshape(rows, b, 1, 1, 1), dims...),
-		Iota(g, shapes.Make(dtypes.Int32, dims...), 1),
-		BroadcastToDims(Reshape(nodes, b, 1, n, 1), dims...),
-	}, 3), b*heads*n, 3)
-}
-
-// perHead repeats valid [B, N] for each key-value head: [B·K·N, 1].
-func perHead(valid *Node, heads int) *Node {
-	b, n := valid.Shape().Dimensions[0], valid.Shape().Dimensions[1]
-	return Reshape(BroadcastToDims(Reshape(valid, b, 1, n), b, heads, n), b*heads*n, 1)
+	cache = ScatterSum(cache, c.index, Neg(stale), false, false) // padding repeats indices
+	cache = ScatterSum(cache, c.index, fresh, false, false)
+	c.cache[i] = cache
+	if c.rows != nil {
+		return Gather(cache, c.rows)
+	}
+	return cache
 }
 
 // bind splits a program's inputs into the decoder, the cache and the rest.
@@ -99,16 +122,14 @@ func (g *Generator) bind(inputs []*Node) (d *decoder, cache, rest []*Node) {
 func (g *Generator) buildDecode(inputs []*Node) []*Node {
 	d, cache, rest := g.bind(inputs)
 	tokens, positions, nodes, valid, mask := rest[0], rest[1], rest[2], rest[3], rest[4]
-	heads := g.model.NumKeyValueHeads
 	rows := Iota(tokens.Graph(), shapes.Make(dtypes.Int32, tokens.Shape().Dimensions[0]), 0)
-	w := &cacheWriter{cache: append([]*Node(nil), cache...), index: cacheIndex(rows, nodes, heads), valid: perHead(valid, heads),
-		chosen: func(cache *Node) *Node { return cache }}
-	x := d.forward(tokens, positions, mask, w.attend)
+	c := newCached(d, cache, rows, nodes, valid, true)
+	x := c.forward(tokens, positions, mask)
 	scores := d.logits(x) // [D·S, V]
 	if g.config.Temperature == 0 {
 		scores = ArgMax(scores, -1, dtypes.Int32)
 	}
-	return append(w.cache, scores)
+	return append(c.cache, scores)
 }
 
 // buildPrefill computes a chunk of a tree. Inputs after weights and cache: row (scalar, int32), tokens, positions,
@@ -116,11 +137,9 @@ func (g *Generator) buildDecode(inputs []*Node) []*Node {
 func (g *Generator) buildPrefill(inputs []*Node) []*Node {
 	d, cache, rest := g.bind(inputs)
 	row, tokens, positions, nodes, valid, mask := rest[0], rest[1], rest[2], rest[3], rest[4], rest[5]
-	heads := g.model.NumKeyValueHeads
-	w := &cacheWriter{cache: append([]*Node(nil), cache...), index: cacheIndex(Reshape(row, 1), nodes, heads), valid: perHead(valid, heads),
-		chosen: func(cache *Node) *Node { return Gather(cache, Reshape(row, 1, 1)) }} // [1, K, M, C]
-	d.forward(tokens, positions, mask, w.attend)
-	return w.cache
+	c := newCached(d, cache, Reshape(row, 1), nodes, valid, false)
+	c.forward(tokens, positions, mask)
+	return c.cache
 }
 
 // load computes the keys and values of a tree that has been given nodes of a row.

@@ -92,8 +92,8 @@ func (s *scheduler) nextTree() (row int, p *promptTree) {
 	size := len(s.wave.trees[s.next].tokens)
 	best, most := -1, 0
 	for i, r := range s.rows {
-		// A row keeps room for at least one sample as long as can be, so that its oldest always gets on.
-		fits := len(r.free) >= size && s.wave.nodes-r.fixed-size >= s.g.config.MaxNewTokens
+		// The room, which is enough for one sample as long as can be, lets at least the oldest get on.
+		fits := len(r.free) >= size && s.wave.nodes-r.fixed-size >= s.wave.room
 		if n := r.idle(); fits && n > most {
 			best, most = i, n
 		}

@@ -18,8 +18,6 @@ type decoder struct {
 	rope    [2]*Node         // cos and sin tables, [positions, C/2]
 	lora    *LoRA            // nil without an adapter
 	dropout *dropout         // nil where nothing is dropped: always outside training
-	// training selects operations that have gradients over fused ones that are faster but have none.
-	training bool
 	// checkpointing recomputes each layer on the way back instead of keeping its activations.
 	checkpointing bool
 }
@@ -30,15 +28,19 @@ type attend func(layer int, keys, values *Node) (*Node, *Node)
 
 // forward runs all layers over tokens [B, N] at positions [B, N] (int32) and returns normed hidden states [T, D].
 // mask is additive, [B or 1, 1, N, M]: 0 where a token attends, a large negative number where not.
-// cache may be nil.
+// Without a cache (nil) no token may see one behind it, as in a tree laid out depth first.
 func (d *decoder) forward(tokens, positions, mask *Node, cache attend) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
+	masks := []*Node{mask}
+	if cache == nil {
+		masks = causalBlocks(mask)
+	}
 	for i := range d.config.NumHiddenLayers {
 		if d.checkpointing {
 			x = x.Checkpoint()
 		}
-		x = d.layer(i, x, cos, sin, mask, cache)
+		x = d.layer(i, x, cos, sin, masks, cache)
 	}
 	if d.checkpointing {
 		x = x.StopCheckpoint()
@@ -62,14 +64,14 @@ func (d *decoder) rotation(positions *Node) (cos, sin *Node) {
 }
 
 // layer is one decoder block over x [T, D].
-func (d *decoder) layer(i int, x, cos, sin, mask *Node, cache attend) *Node {
+func (d *decoder) layer(i int, x, cos, sin *Node, masks []*Node, cache attend) *Node {
 	name := layerName(i)
 	h := rmsNorm(x, d.weights[name+"input_layernorm.weight"], d.config.RMSNormEps)
 	q, k, v := d.queryKeyValue(i, h, cos, sin)
 	if cache != nil {
 		k, v = cache(i, k, v)
 	}
-	x = Add(x, d.linear(d.attention(q, k, v, mask), name+"self_attn.o_proj"))
+	x = Add(x, d.linear(d.attention(q, k, v, masks), name+"self_attn.o_proj"))
 	h = rmsNorm(x, d.weights[name+"post_attention_layernorm.weight"], d.config.RMSNormEps)
 	return Add(x, d.mlp(i, h))
 }
@@ -87,28 +89,63 @@ func (d *decoder) queryKeyValue(i int, h, cos, sin *Node) (q, k, v *Node) {
 	return q, k, v
 }
 
-// attention of q [B, H, N, C] over k, v [B, K, M, C] under an additive mask [B or 1, 1, N, M]: [T, H·C].
-// The G query heads of a key-value head are stacked along the query axis, so that keys are never repeated.
-func (d *decoder) attention(q, k, v, mask *Node) *Node {
+// attention of q [B, H, N, C] over k, v [B, K, M, C] under additive masks: [T, H·C]. One mask covers all queries,
+// [B or 1, 1, N, M]; several cover them block by block, each with the keys that the block can see.
+func (d *decoder) attention(q, k, v *Node, masks []*Node) *Node {
+	b, h, n, c := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
+	q = MulScalar(q, 1/math.Sqrt(float64(c))) // on q rather than on the scores: C numbers a token, not M
+	var out *Node
+	if len(masks) == 1 {
+		out = attendTo(q, k, v, masks[0])
+	} else {
+		blocks, from := make([]*Node, len(masks)), 0
+		for i, mask := range masks {
+			to := from + mask.Shape().Dimensions[2]
+			seen := AxisRangeFromStart(mask.Shape().Dimensions[3])
+			blocks[i] = attendTo(SliceAxis(q, 2, AxisRange(from, to)), SliceAxis(k, 2, seen), SliceAxis(v, 2, seen), mask)
+			from = to
+		}
+		out = Concatenate(blocks, 2)
+	}
+	return Reshape(TransposeAllAxes(out, 0, 2, 1, 3), b*n, h*c) // [B, N, H, C] -> [T, H·C]
+}
+
+// attendTo is softmax(q kᵀ + mask) v for scaled q: [B, H, N, C]. The G query heads of a key-value head are stacked
+// along the query axis, so that keys are never repeated. The softmax is normalised after the product with v: that
+// keeps passes over [N, M], which cost more than the products on a CPU, down to five, and two on the way back.
+func attendTo(q, k, v, mask *Node) *Node {
 	b, h, n, c := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
 	kv, m := k.Shape().Dimensions[1], k.Shape().Dimensions[2]
-	q = MulScalar(q, 1/math.Sqrt(float64(c))) // on q rather than on the scores: C numbers a token, not M
 	q = Reshape(q, b, kv, h/kv*n, c)
 	scores := DotGeneral(q, []int{3}, []int{0, 1}, k, []int{3}, []int{0, 1}) // [B, K, G·N, M]
 	scores = Add(Reshape(scores, b, h, n, m), mask)                          // [B, H, N, M]
-	p := Reshape(d.softmax(scores), b, kv, h/kv*n, m)
-	out := DotGeneral(p, []int{3}, []int{0, 1}, v, []int{2}, []int{0, 1}) // [B, K, G·N, C]
-	out = TransposeAllAxes(Reshape(out, b, h, n, c), 0, 2, 1, 3)          // [B, N, H, C]
-	return Reshape(out, b*n, h*c)
+	e := Exp(Sub(scores, StopGradient(ReduceAndKeep(scores, ReduceMax, -1))))
+	sum := ReduceAndKeep(e, ReduceSum, -1) // [B, H, N, 1]
+	e = Reshape(e, b, kv, h/kv*n, m)
+	out := DotGeneral(e, []int{3}, []int{0, 1}, v, []int{2}, []int{0, 1}) // [B, K, G·N, C]
+	return Mul(Reshape(out, b, h, n, c), Reciprocal(sum))
 }
 
-// softmax over the last axis.
-func (d *decoder) softmax(x *Node) *Node {
-	if !d.training {
-		return Softmax(x, -1)
+// Queries of a causal mask are taken in blocks of at least blockTokens, at most maxBlocks of them.
+const (
+	blockTokens = 128
+	maxBlocks   = 6
+)
+
+// causalBlocks cuts a mask [B, 1, N, N] whose tokens see none behind them into blocks of queries, each with the keys up
+// to its end: almost half of the scores are never computed.
+func causalBlocks(mask *Node) []*Node {
+	n := mask.Shape().Dimensions[2]
+	count := min(maxBlocks, n/blockTokens)
+	if count < 2 {
+		return []*Node{mask}
 	}
-	e := Exp(Sub(x, StopGradient(ReduceAndKeep(x, ReduceMax, -1))))
-	return Mul(e, Reciprocal(ReduceAndKeep(e, ReduceSum, -1)))
+	blocks := make([]*Node, count)
+	for i := range blocks {
+		from, to := i*n/count, (i+1)*n/count
+		blocks[i] = Slice(mask, AxisRange(), AxisRange(), AxisRange(from, to), AxisRangeFromStart(to))
+	}
+	return blocks
 }
 
 // mlp is SwiGLU over h [T, D].

@@ -79,7 +79,7 @@ type costModel struct {
 }
 
 // newCostModel counts 2 operations a weight and token; elementwise passes over attention's scores are worth about
-// 60 operations a score on a CPU, which dominates small heads.
+// 60 operations a score on a CPU, which is as much as the products of small heads.
 func newCostModel(c *Config) costModel {
 	weights := 0
 	for _, m := range c.projections() {
@@ -94,7 +94,9 @@ func newCostModel(c *Config) costModel {
 
 func (m costModel) of(s shape) float64 {
 	tokens := float64(s.rows * s.length)
-	return tokens*m.token + tokens*float64(s.length)*m.pair + float64(s.sources)*m.source
+	blocks := float64(max(1, min(maxBlocks, s.length/blockTokens)))
+	seen := float64(s.length) * (1 + 1/blocks) / 2 // keys a query, on average
+	return tokens*m.token + tokens*seen*m.pair + float64(s.sources)*m.source
 }
 
 // pack lays trees out in rows and rows in micro-batches, with the row length that costs least.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -127,6 +128,24 @@ func TestPackingExact(t *testing.T) {
 	}
 }
 
+// TestPackingExactBlocks is the same for rows so long that attention runs block by block.
+func TestPackingExactBlocks(t *testing.T) {
+	engine := testEngine(t)
+	config := tinyConfig()
+	config.MaxPositionEmbeddings = 1024
+	model := tinyModel(t, config)
+	data := nestedExamples(11, 2, 60, config.VocabSize, false)
+	data = slices.DeleteFunc(data, func(e Example) bool { return len(e.Sequences[0].Tokens)%5 != 0 })
+	c := TrainConfig{Loss: Loss{Kind: LossSFT}}
+	tree, gt := gradientOf(t, engine, model, nil, data, c)
+	if tree.TokensPadded < 2*blockTokens || tree.Tokens < 500 {
+		t.Fatalf("%d tokens: too few for blocks", tree.Tokens)
+	}
+	c.Packing, c.RowTokens, c.MicroBatchTokens = PackNone, 1, 1 // rows as short as their sequences
+	none, gn := gradientOf(t, engine, model, nil, data, c)
+	sameGradients(t, "blocks", none, tree, gn, gt)
+}
+
 // TestPackingExactLoRA is the same for an adapter, whose B is not zero any more.
 func TestPackingExactLoRA(t *testing.T) {
 	engine := testEngine(t)
@@ -193,6 +212,23 @@ func TestTree(t *testing.T) {
 	}
 	if got, want := b.finish(), growTrees(examples, []int{0}, true, 3)[0]; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("after undoing: %v, want %v", got, want)
+	}
+}
+
+func TestTruncate(t *testing.T) {
+	s := Sequence{Tokens: []int32{1, 2, 3, 4, 5, 6}, LossFrom: 4}
+	if cut, ok := s.Truncate(4, 1); !ok || !slices.Equal(cut.Tokens, []int32{1, 4, 5, 6}) || cut.LossFrom != 2 {
+		t.Errorf("cut to %v, loss from %d (%v)", cut.Tokens, cut.LossFrom, ok)
+	}
+	if cut, ok := s.Truncate(6, 1); !ok || len(cut.Tokens) != 6 {
+		t.Errorf("a sequence that fits was cut to %v", cut.Tokens)
+	}
+	if _, ok := s.Truncate(2, 1); ok {
+		t.Error("labels were cut off")
+	}
+	s = Sequence{Tokens: []int32{1, 2, 3, 4}, Weights: []float32{0, 0, 0, 2}}
+	if cut, ok := s.Truncate(3, 1); !ok || !slices.Equal(cut.Weights, []float32{0, 0, 2}) {
+		t.Errorf("weights cut to %v (%v)", cut.Weights, ok)
 	}
 }
 
@@ -278,13 +314,44 @@ func TestLogProbs(t *testing.T) {
 	}
 }
 
-// TestDropoutMask: the share dropped is the rate, and masks of two modules are independent.
+// TestDropoutNoise: noise is a function of its seed, and a mask drops the rate it is asked for.
 func TestDropoutNoise(t *testing.T) {
 	noise := dropoutNoise(100, 33, derive(1, 2, 3))
 	again := dropoutNoise(100, 33, derive(1, 2, 3))
 	other := dropoutNoise(100, 33, derive(1, 2, 4))
 	if !noise.Equal(again) || noise.Equal(other) {
 		t.Error("noise is not a function of its seed")
+	}
+	for _, rate := range []float64{0.05, 0.5, 0.9} {
+		var kept [2]float64
+		both := 0.0
+		p := newProgram(testEngine(t), "masks", func(n []*graph.Node) []*graph.Node {
+			d := &dropout{rate: rate, noise: n[1]}
+			return []*graph.Node{d.apply(n[0], "model.layers.0.mlp.up_proj"), d.apply(n[0], "model.layers.1.mlp.up_proj")}
+		})
+		const tokens, width = 400, 100
+		ones := make([]float32, tokens*width)
+		for i := range ones {
+			ones[i] = 1
+		}
+		out, err := p.run(keep(tensors.FromFlatDataAndDimensions(ones, tokens, width), dropoutNoise(tokens, width, 9)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _ := floats(out[0])
+		b, _ := floats(out[1])
+		for i := range a {
+			kept[0] += float64(a[i])
+			kept[1] += float64(b[i])
+			both += float64(a[i] * b[i])
+		}
+		n := float64(len(a))
+		if math.Abs(kept[0]/n-(1-rate)) > 0.01 || math.Abs(kept[1]/n-(1-rate)) > 0.01 {
+			t.Errorf("rate %v: kept %v and %v", rate, kept[0]/n, kept[1]/n)
+		}
+		if want := kept[0] / n * kept[1] / n; math.Abs(both/n-want) > 0.01 { // masks of two modules are independent
+			t.Errorf("rate %v: both kept %v, want %v", rate, both/n, want)
+		}
 	}
 	var b bytes.Buffer
 	if err := writeSafetensors(&b, map[string]*tensors.Tensor{"x": noise}, nil); err == nil {

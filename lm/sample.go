@@ -1,11 +1,9 @@
 package lm
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
-	"slices"
 )
 
 // sampleSeed is the seed of one sample: a function of the generator's seed, the prompt and the sample's index.
@@ -27,12 +25,12 @@ func uniformAt(seed uint64, position int) float64 {
 // topP of it (Holtzman et al. 2020), as transformers' TopPLogitsWarper does. Not for concurrent use.
 type sampler struct {
 	temperature, topP float64
-	weights           []float64
-	nucleus           []int32
+	weights           []float64 // of each token, the highest being 1
+	candidates        []float64
 }
 
-// draw returns the token at quantile u, in [0, 1), of the nucleus in the order of ids. Logits that are not a number
-// never win.
+// draw returns the token at quantile u, in [0, 1), of the nucleus in the order of ids: so that two tokens of nearly
+// the same weight cannot change places. Logits that are not a number never win.
 func (s *sampler) draw(logits []float32, u float64) int32 {
 	highest := float32(math.Inf(-1))
 	for _, l := range logits {
@@ -50,59 +48,100 @@ func (s *sampler) draw(logits []float32, u float64) int32 {
 		if l >= highest { // the highest itself, infinite ones too
 			w = 1
 		} else if l == l {
-			w = math.Exp(float64(l-highest) / s.temperature)
+			w = exp(float64(l-highest) / s.temperature)
 		}
 		s.weights[id] = w
 		total += w
 	}
-	mass := total
+	least, ties, mass := 0.0, len(logits), total
 	if s.topP < 1 {
-		mass = s.cut(total)
-	} else {
-		s.nucleus = s.nucleus[:0]
-		for id, w := range s.weights {
-			if w > 0 {
-				s.nucleus = append(s.nucleus, int32(id))
-			}
-		}
+		least, ties, mass = s.cut(total)
 	}
-	if len(s.nucleus) == 0 {
-		return 0
-	}
-	// In the order of ids, so that two tokens of nearly the same weight cannot change places.
-	target, sum := u*mass, 0.0
-	for _, id := range s.nucleus {
-		if sum += s.weights[id]; sum > target {
-			return id
-		}
-	}
-	return s.nucleus[len(s.nucleus)-1]
-}
-
-// cut sets the nucleus, ids ascending, and returns its weight.
-func (s *sampler) cut(total float64) float64 {
-	// What is below this is left out in any case: all such tokens together weigh less than the tail may.
-	least := total * (1 - s.topP) / float64(len(s.weights))
-	s.nucleus = s.nucleus[:0]
+	target, sum, last := u*mass, 0.0, int32(0)
 	for id, w := range s.weights {
-		if w > least {
-			s.nucleus = append(s.nucleus, int32(id))
+		if w < least || w == 0 {
+			continue
 		}
-	}
-	slices.SortFunc(s.nucleus, func(a, b int32) int {
-		if c := cmp.Compare(s.weights[b], s.weights[a]); c != 0 {
-			return c
+		if w == least {
+			if ties == 0 {
+				continue
+			}
+			ties--
 		}
-		return cmp.Compare(a, b)
-	})
-	sum := 0.0
-	for i, id := range s.nucleus {
-		sum += s.weights[id]
-		if sum >= s.topP*total {
-			s.nucleus = s.nucleus[:i+1]
+		last = int32(id)
+		if sum += w; sum > target {
 			break
 		}
 	}
-	slices.Sort(s.nucleus)
-	return sum
+	return last
+}
+
+// cut returns the nucleus: the tokens that weigh more than least, and of those that weigh just that the first ties;
+// and its weight. It is a quickselect by weight.
+func (s *sampler) cut(total float64) (least float64, ties int, mass float64) {
+	// What is below this is left out in any case: all such tokens together weigh less than the tail may.
+	floor := total * (1 - s.topP) / float64(len(s.weights))
+	list := s.candidates[:0]
+	for _, w := range s.weights {
+		if w > floor {
+			list = append(list, w)
+		}
+	}
+	s.candidates = list
+	for wanted := s.topP * total; len(list) > 0; {
+		pivot := median(list[0], list[len(list)/2], list[len(list)-1])
+		above, equal := 0, 0 // list is kept as those above the pivot, those equal to it, those below
+		sum := 0.0
+		for i, w := range list {
+			switch {
+			case w > pivot:
+				list[i], list[above+equal] = list[above+equal], list[i]
+				list[above], list[above+equal] = list[above+equal], list[above]
+				above++
+				sum += w
+			case w == pivot:
+				list[i], list[above+equal] = list[above+equal], list[i]
+				equal++
+			}
+		}
+		if mass+sum >= wanted {
+			list = list[:above]
+			continue
+		}
+		mass += sum
+		least = pivot
+		for ties = 0; ties < equal; {
+			ties++
+			if mass += pivot; mass >= wanted {
+				return least, ties, mass
+			}
+		}
+		list = list[above+equal:]
+	}
+	return least, ties, mass // rounding left all of them short of what is wanted
+}
+
+func median(a, b, c float64) float64 { return max(min(a, b), min(max(a, b), c)) }
+
+// exp is e to the x for x <= 0, to a few units in the last place (fdlibm's e_exp.c). It is the same on every
+// machine, and math.Exp's assembly is slower by two orders of magnitude where Go is built with GOEXPERIMENT=simd.
+func exp(x float64) float64 {
+	const (
+		ln2High = 6.93147180369123816490e-01
+		ln2Low  = 1.90821492927058770002e-10
+	)
+	if x < -700 {
+		return 0
+	}
+	k := math.Floor(x*math.Log2E + 0.5)
+	high, low := x-float64(k*ln2High), k*ln2Low
+	r := high - low
+	t := r * r
+	p := float64(t*4.13813679705723846039e-08) - 1.65339022054652515390e-06
+	p = float64(t*p) + 6.61375632143793436117e-05
+	p = float64(t*p) - 2.77777777770155933842e-03
+	p = float64(t*p) + 1.66666666666666019037e-01
+	c := r - float64(t*p)
+	y := 1 - ((low - float64(r*c)/(2-c)) - high)
+	return y * math.Float64frombits(uint64(int64(k)+1023)<<52)
 }

@@ -95,3 +95,49 @@ func TestSampleSeeds(t *testing.T) {
 		t.Errorf("mean %v", mean)
 	}
 }
+
+// The nucleus is what sorting all tokens gives.
+func TestSamplerCut(t *testing.T) {
+	random := newStream(1)
+	for n := range 400 {
+		s := sampler{topP: 0.05 + 0.9*random.uniform()}
+		total := 0.0
+		for range 1 + n {
+			w := random.uniform()
+			if n%3 == 0 {
+				w = math.Ceil(4*w) / 4 // with ties
+			}
+			s.weights = append(s.weights, w)
+			total += w
+		}
+		sorted := slices.Clone(s.weights)
+		slices.Sort(sorted)
+		slices.Reverse(sorted)
+		want, mass := 0, 0.0
+		for mass < s.topP*total {
+			mass += sorted[want]
+			want++
+		}
+		least, ties, got := s.cut(total)
+		count := ties
+		for _, w := range s.weights {
+			if w > least {
+				count++
+			}
+		}
+		if count != want || math.Abs(got-mass) > 1e-9 {
+			t.Fatalf("%d tokens of weight %v, want %d of %v", count, got, want, mass)
+		}
+	}
+}
+
+func TestExp(t *testing.T) {
+	for x := 0.0; x > -699; x -= 0.37 {
+		if got, want := exp(x), math.Exp(x); math.Abs(got-want) > 1e-15*want {
+			t.Errorf("exp(%v) = %v, want %v", x, got, want)
+		}
+	}
+	if exp(0) != 1 || exp(-800) != 0 || exp(math.Inf(-1)) != 0 {
+		t.Error("limits")
+	}
+}

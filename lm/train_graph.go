@@ -41,7 +41,6 @@ func (t *Trainer) extras(p *packed, examples []Example, scale float32) []*tensor
 func (t *Trainer) buildLoss(nodes []*Node, training bool) (outputs, trained, rest []*Node) {
 	count := len(t.operands.names)
 	d := t.operands.decoder(nodes[:count])
-	d.training = training
 	d.checkpointing = training && t.config.Checkpointing
 	for _, o := range t.trainable {
 		trained = append(trained, nodes[o])

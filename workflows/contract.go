@@ -113,6 +113,10 @@ type Progress struct {
 	ETASeconds float64 `json:"eta_seconds,omitempty"`
 	// Checkpoint is the step of the last committed checkpoint.
 	Checkpoint int `json:"checkpoint,omitempty"`
+	// Attempt counts the attempts of the stage from 1, Failure says what the
+	// one before failed of. Whoever reads the progress fills them in.
+	Attempt int    `json:"attempt,omitempty"`
+	Failure string `json:"failure,omitempty"`
 }
 
 // Queues are the task queues by what their workers have.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -247,6 +248,9 @@ Give the same --set flags as the run had.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, missing, err := plan(args[0], set)
 			if err = errors.Join(err, missing); err != nil {
+				return err
+			}
+			if out, err = filepath.Abs(out); err != nil { // the embedded store changes the working directory
 				return err
 			}
 			se, err := a.open(c.Context(), true)

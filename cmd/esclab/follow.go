@@ -167,13 +167,14 @@ type lines struct {
 	out  io.Writer
 	last map[string]workflows.StageStatus
 	said map[string]time.Time
+	seen map[string]int // attempts
 }
 
 // lineEvery is how often a running stage says how far it is.
 const lineEvery = 10 * time.Second
 
 func newLines(out io.Writer) *lines {
-	return &lines{out: out, last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}}
+	return &lines{out: out, last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
 }
 
 func (l *lines) update(state workflows.RunState, running map[string]workflows.Progress) {
@@ -183,8 +184,10 @@ func (l *lines) update(state workflows.RunState, running map[string]workflows.Pr
 		switch {
 		case s.Status == workflows.StageWaiting:
 		case s.Status == workflows.StageRunning:
-			if p := running[s.Name]; changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
-				l.said[s.Name] = time.Now()
+			p := running[s.Name]
+			changed = changed || p.Attempt > max(l.seen[s.Name], 1) // say at once what failed
+			if changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
+				l.said[s.Name], l.seen[s.Name] = time.Now(), p.Attempt
 				fmt.Fprintf(l.out, "%-26s running  %s\n", s.Name, detail(p))
 			}
 		case changed:
@@ -197,10 +200,10 @@ func (l *lines) close() {}
 
 // detail is the progress of a running stage in a few words.
 func detail(p workflows.Progress) string {
-	if p.Phase == "" {
-		return ""
-	}
 	s := p.Phase
+	if p.Attempt > 1 {
+		s = fmt.Sprintf("attempt %d (%s) %s", p.Attempt, p.Failure, p.Phase)
+	}
 	if p.Steps > 0 {
 		s += fmt.Sprintf(" %d/%d", p.Step, p.Steps)
 	}

@@ -75,6 +75,19 @@ func plan(nameOrPath string, set []string) (p planned, missing error, err error)
 	}
 	sources, missing := experiments.SourceDigests(p.exp, experiments.OS(democorpus.JSON()))
 	p.stages, err = experiments.Plan(p.exp, sources)
+	for i := range p.stages {
+		// The worker that reads them may have another working directory.
+		for _, path := range []*string{&p.stages[i].Source, &p.stages[i].SplitIndexSource} {
+			if *path == "" || *path == experiments.SourceDemo {
+				continue
+			}
+			abs, absErr := filepath.Abs(*path)
+			if absErr != nil {
+				return p, missing, absErr
+			}
+			*path = abs
+		}
+	}
 	return p, missing, err
 }
 
@@ -98,6 +111,11 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	p, missing, err := plan(name, f.set)
 	if err != nil {
 		return err
+	}
+	if f.out != "" { // the embedded store changes the working directory
+		if f.out, err = filepath.Abs(f.out); err != nil {
+			return err
+		}
 	}
 	if missing != nil && !f.plan {
 		return missing

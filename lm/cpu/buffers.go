@@ -23,6 +23,16 @@ func static(s shapes.Shape) bool {
 	return true
 }
 
+// isInt tells whether all buffers are int32.
+func isInt(bufs ...*buffer) bool {
+	for _, b := range bufs {
+		if b.RawShape.DType != dtypes.Int32 {
+			return false
+		}
+	}
+	return true
+}
+
 // isFloat tells whether all buffers are float32.
 func isFloat(bufs ...*buffer) bool {
 	for _, b := range bufs {

@@ -103,7 +103,7 @@ func (s *state) multiply(p product, x, y, out []float32) {
 	}
 	// One task takes at least some 1M multiply-adds, a few microseconds.
 	const grain = 1 << 20
-	tasks := min(4*s.threads, p.batch*p.m*p.n*p.k/grain)
+	tasks := min(2*s.threads, p.batch*p.m*p.n*p.k/grain)
 	if s.threads <= 1 || tasks <= 1 {
 		for i := range p.batch {
 			block(i, 0, p.m, 0, p.n)

@@ -1,3 +1,5 @@
+//go:build cgo
+
 package cpu_test
 
 import (
@@ -204,4 +206,14 @@ func count(dims []int) int {
 		n *= d
 	}
 	return n
+}
+
+func newBackend(t *testing.T) compute.Backend {
+	t.Helper()
+	b, err := gobackend.New(sequential)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Finalize)
+	return b
 }

@@ -4,6 +4,7 @@ package cpu
 
 import (
 	"fmt"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -54,6 +55,8 @@ func Profile() (stop func(top int) string) {
 			if axes, ok := n.Data.([]int); ok {
 				key += fmt.Sprint(axes)
 			}
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			start := threadTime()
 			out, err := fn(b, n, in, owned)
 			d := threadTime() - start
@@ -85,3 +88,29 @@ func Profile() (stop func(top int) string) {
 		return sb.String()
 	}
 }
+
+// Count counts the executed nodes by operation, until the returned function is
+// called.
+func Count() (stop func() map[string]int) {
+	var mu sync.Mutex
+	counts := map[string]int{}
+	saved := nodeExecutors
+	for op, fn := range nodeExecutors {
+		if fn == nil {
+			continue
+		}
+		nodeExecutors[op] = func(b *backend, n *node, in []*buffer, owned []bool) (*buffer, error) {
+			mu.Lock()
+			counts[n.OpType.String()]++
+			mu.Unlock()
+			return fn(b, n, in, owned)
+		}
+	}
+	return func() map[string]int {
+		nodeExecutors = saved
+		return counts
+	}
+}
+
+// SameLayout exposes sameLayout.
+var SameLayout = sameLayout

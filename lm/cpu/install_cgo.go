@@ -28,10 +28,15 @@ var (
 	layoutErr error
 	current   = &state{}
 	replaced  []compute.OpType
+
+	last       *choice
+	lastStatus Status
 )
 
 // Install puts the kernels under every Go backend of the process, existing and
-// future. It may be called again, with other options too, while no graph runs.
+// future; graphs compiled before keep working. Calling it again with the same
+// options changes nothing, at any time; with other options, no graph may be
+// running or compiling.
 //
 // It returns an error only for options that cannot be honoured; where the
 // backend's internals are not the known ones, or an operation fails its
@@ -43,12 +48,31 @@ func Install(o Options) (Status, error) {
 	if err != nil {
 		return Status{Kernels: "off"}, err
 	}
-	current.on.Store(false)
-	if off {
-		return Status{Kernels: "off", Reason: "switched off"}, nil
+	chosen := choice{level, off, o.Threads}
+	if last == nil || *last != chosen {
+		lastStatus = install(chosen)
+		last = &chosen
 	}
-	current.threads = o.Threads
-	if o.Threads <= 0 {
+	status := lastStatus
+	status.Operations = slices.Clone(status.Operations)
+	return status, nil
+}
+
+// choice is what Install makes of its options.
+type choice struct {
+	level   kernels.Level
+	off     bool
+	threads int
+}
+
+// install switches the process to the choice; installMu is held.
+func install(c choice) Status {
+	current.on.Store(false)
+	if c.off {
+		return Status{Kernels: "off", Reason: "switched off"}
+	}
+	current.threads = c.threads
+	if c.threads <= 0 {
 		current.threads = runtime.GOMAXPROCS(0)
 	}
 	if !installed {
@@ -59,13 +83,13 @@ func Install(o Options) (Status, error) {
 		}
 	}
 	if layoutErr != nil {
-		return Status{Kernels: "off", Reason: fmt.Sprintf("unknown backend: %v", layoutErr)}, nil
+		return Status{Kernels: "off", Reason: fmt.Sprintf("unknown backend: %v", layoutErr)}
 	}
-	kernels.Use(level)
-	status := Status{Kernels: level.String()}
+	kernels.Use(c.level)
+	status := Status{Kernels: c.level.String()}
 	failed, err := selfTest(current)
 	if err != nil {
-		return Status{Kernels: "off", Reason: fmt.Sprintf("self-test: %v", err)}, nil
+		return Status{Kernels: "off", Reason: fmt.Sprintf("self-test: %v", err)}
 	}
 	if len(failed) > 0 {
 		status.Reason = fmt.Sprintf("left to the stock executors, which give other results: %s", strings.Join(failed, ", "))
@@ -77,7 +101,7 @@ func Install(o Options) (Status, error) {
 	}
 	slices.Sort(status.Operations)
 	current.on.Store(true)
-	return status, nil
+	return status
 }
 
 // chooseLevel maps a name to a level that this machine runs.
@@ -113,6 +137,9 @@ func replace(op compute.OpType, fn executor) {
 	}
 	replaced = append(replaced, op)
 	setNodeExecutor(op, priorityUser, func(b *backend, n *node, inputs []*buffer, owned []bool) (*buffer, error) {
+		if _, ok := n.Data.(*fusedOps); ok {
+			return current.fused(b, n, inputs, owned)
+		}
 		_, ours := n.Data.(own)
 		if ours || current.on.Load() && !current.skip[op] {
 			out, err := fn(b, n, inputs, owned)

@@ -26,7 +26,8 @@ func (p pass) Apply(b *builder) (bool, error) {
 		return false, nil
 	}
 	for _, f := range b.Functions {
-		if !staticFunction(f) {
+		// Closures were compiled with their uses counted when they returned.
+		if f.Compiled != nil || !staticFunction(f) {
 			continue
 		}
 		dropIdentities(f)
@@ -36,6 +37,7 @@ func (p pass) Apply(b *builder) (bool, error) {
 				peelTransposes(n)
 			}
 		}
+		p.s.fuse(f)
 	}
 	return false, nil
 }

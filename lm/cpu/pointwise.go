@@ -36,7 +36,13 @@ func (s *state) binary(op int) executor {
 	compares := op >= kernels.Eq
 	return func(b *backend, n *node, inputs []*buffer, owned []bool) (*buffer, error) {
 		x, y := inputs[0], inputs[1]
-		if !isFloat(x, y) || !static(n.Shape) {
+		op := op
+		if compares && isInt(x, y) {
+			op += kernels.IntCompare
+		} else if !isFloat(x, y) {
+			return nil, nil
+		}
+		if !static(n.Shape) {
 			return nil, nil
 		}
 		dims := n.Shape.Dimensions
@@ -66,7 +72,7 @@ func (s *state) binary(op int) executor {
 		if n.Shape.Size() == 0 {
 			return out, nil
 		}
-		a, c := &floats(x)[0], &floats(y)[0]
+		a, c := (*float32)(address(x)), (*float32)(address(y))
 		rows, cost := walk[0], 1
 		if len(walk) > 1 {
 			rows, cost = elements(walk[:len(walk)-1]), walk[len(walk)-1]

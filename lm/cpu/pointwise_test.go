@@ -1,3 +1,5 @@
+//go:build cgo
+
 package cpu_test
 
 import (
@@ -47,6 +49,33 @@ func TestBinary(t *testing.T) {
 				for j := range want {
 					same(t, fmt.Sprintf("%s%v %d", name, c, j), want[j], got[j], 0)
 				}
+			}
+		}
+	})
+}
+
+// TestCompareIntegers compares int32, also far beyond float32's precision.
+func TestCompareIntegers(t *testing.T) {
+	type f = compute.Function
+	ops := []func(f, compute.Value, compute.Value) (compute.Value, error){f.Equal, f.NotEqual, f.GreaterOrEqual, f.GreaterThan, f.LessOrEqual, f.LessThan}
+	levels(t, func(t *testing.T) {
+		for _, c := range [][2][]int{{{37}, {37}}, {{4, 33}, {4, 1}}, {{1, 33}, {4, 1}}, {{3, 5}, {}}, {{}, {3, 5}}, {{}, {}}, {{0, 3}, {0, 3}}, {{300, 301}, {300, 301}}} {
+			x, y := make([]int32, count(c[0])), make([]int32, count(c[1]))
+			for i := range x {
+				x[i] = 1<<30 + int32(splitMix(1, uint64(i))%3)
+			}
+			for i := range y {
+				y[i] = 1<<30 + int32(splitMix(2, uint64(i))%3)
+			}
+			fn := func(f compute.Function, p []compute.Value) (outs []compute.Value) {
+				for _, op := range ops {
+					outs = append(outs, must(op(f, p[0], p[1])))
+				}
+				return outs
+			}
+			want, got := both(t, level(t), fn, in(x, c[0]...), in(y, c[1]...))
+			for i := range want {
+				same(t, fmt.Sprintf("operation %d on %v", i, c), want[i], got[i], 0)
 			}
 		}
 	})

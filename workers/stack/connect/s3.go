@@ -79,9 +79,8 @@ func (p S3) explain(verb string, err error) error {
 	if errors.As(err, &send) {
 		err = send.Err // without "operation error S3: HeadBucket"
 	}
-	var response *awshttp.ResponseError
 	switch status := statusOf(err); {
-	case !errors.As(err, &response):
+	case status == 0:
 		return problem(cause(err), "start the service there, or correct s3.endpoint", "s3: cannot reach %s", p.Endpoint)
 	case code == "InvalidAccessKeyId" || code == "SignatureDoesNotMatch" || status == http.StatusForbidden:
 		return problem(nil, "check the credentials, their rights, s3.bucket and s3.region",

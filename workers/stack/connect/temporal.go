@@ -150,7 +150,11 @@ func (t Temporal) explain(err error) error {
 			"temporal: %s has no namespace %q", t.Address, t.Namespace)
 	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated") || strings.Contains(text, "unauthorized"):
 		return problem(err, "check temporal.api_key_env and temporal.tls", "temporal: %s refused the credentials", t.Address)
-	case t.TLS == nil && (errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "error reading server preface")):
+	case t.TLS != nil:
+		// A server that wants a client certificate ends the connection after
+		// the handshake, which looks like many other things.
+		return problem(err, "check temporal.tls (does it ask for cert and key?), or correct temporal.address", "temporal: %s ended the TLS connection", t.Address)
+	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "error reading server preface"):
 		return problem(err, "correct temporal.address, or set temporal.tls if it expects TLS", "temporal: %s does not answer as a Temporal server", t.Address)
 	default:
 		return problem(err, "correct temporal.address", "temporal: %s does not answer as a Temporal server", t.Address)

@@ -26,6 +26,8 @@ package kernels
 #cgo nocallback k_softmax
 #cgo noescape k_copy
 #cgo nocallback k_copy
+#cgo noescape k_fused
+#cgo nocallback k_fused
 #cgo noescape k_add_rows
 #cgo nocallback k_add_rows
 #include "kernels.h"
@@ -77,6 +79,10 @@ static void k_softmax(const float *a, float *out, long n, long begin, long end) 
 static void k_copy(const void *in, void *out, int size, int rank, const long *dims, const long *s, const long *so, long begin, long end) {
 	active->copy(in, out, size, rank, dims, s, so, begin, end);
 }
+static void k_fused(const instruction *program, int nops, const uintptr_t *in, const int32_t *size, int nin,
+	int rank, const long *dims, const long *strides, float *out, long begin, long end) {
+	active->fused(program, nops, in, size, nin, rank, dims, strides, out, begin, end);
+}
 static void k_add_rows(float *dst, const float *src, long n) { active->add_rows(dst, src, n); }
 */
 import "C"
@@ -105,7 +111,8 @@ func Use(l Level) { C.choose_level(C.int(l)) }
 // Active names the chosen level.
 func Active() string { return C.GoString(C.active_name()) }
 
-// Binary operations; those from Eq on give bytes 0 and 1.
+// Binary operations; those from Eq on give bytes 0 and 1, those IntCompare
+// further on take int32 operands.
 const (
 	Add = C.BIN_ADD
 	Sub = C.BIN_SUB
@@ -119,6 +126,8 @@ const (
 	Gt  = C.BIN_GT
 	Le  = C.BIN_LE
 	Lt  = C.BIN_LT
+
+	IntCompare = C.BIN_EQ_INT - C.BIN_EQ
 )
 
 // Unary operations.
@@ -201,6 +210,29 @@ func Softmax(a, out *float32, n, begin, end int) {
 // the product of all dimensions but the last two.
 func Copy(in, out unsafe.Pointer, size int, dims, si, so []int, begin, end int) {
 	C.k_copy(in, out, C.int(size), C.int(len(dims)), longs(dims), longs(si), longs(so), C.long(begin), C.long(end))
+}
+
+// Instruction of a fused program: Dst = Op(A, B, C). An operand i >= 0 is input
+// i, and -1-i register i; Dst is a register, or -1 for the output. Op is a
+// binary operation, OpUnary plus a unary one, or OpWhere.
+type Instruction struct{ Op, Dst, A, B, C int32 }
+
+// Bounds and operations of fused programs.
+const (
+	OpUnary        = C.OP_UNARY
+	OpWhere        = C.OP_WHERE
+	FusedInputs    = C.FUSED_INPUTS
+	FusedRegisters = C.FUSED_REGISTERS
+)
+
+// Fused runs the program for rows [begin,end) of dims, as Binary does. inputs
+// are the addresses of the inputs, which the caller keeps alive, sizes their
+// bytes an element (4, or 1 for the condition of OpWhere), and strides their
+// element strides, input after input.
+func Fused(program []Instruction, inputs []uintptr, sizes []int32, dims, strides []int, out *float32, begin, end int) {
+	C.k_fused((*C.instruction)(unsafe.Pointer(unsafe.SliceData(program))), C.int(len(program)),
+		(*C.uintptr_t)(unsafe.Pointer(unsafe.SliceData(inputs))), (*C.int32_t)(unsafe.Pointer(unsafe.SliceData(sizes))), C.int(len(inputs)),
+		C.int(len(dims)), longs(dims), longs(strides), f32(out), C.long(begin), C.long(end))
 }
 
 // AddRows adds n elements of src to dst.

@@ -7,6 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// instruction of a fused program: dst = op(a, b, c). An operand i >= 0 is input
+// i, and -1-i register i; dst is a register, or -1 for the output. op is a
+// BIN_ constant, OP_UNARY + a UN_ constant, or OP_WHERE.
+typedef struct {
+	int32_t op, dst, a, b, c;
+} instruction;
+
+enum { OP_UNARY = 100, OP_WHERE = 200, FUSED_INPUTS = 16, FUSED_REGISTERS = 8 };
+
 typedef struct {
 	const char *name;
 
@@ -41,11 +50,18 @@ typedef struct {
 	// product of all dimensions but the last two. size is 1, 4 or 8 bytes.
 	void (*copy)(const void *in, void *out, int size, int rank, const long *dims, const long *s, const long *so, long begin, long end);
 
+	// fused runs nops instructions over the collapsed dimensions dims[rank], rows
+	// [begin,end) as in binary. in holds the addresses of the nin inputs, size
+	// their bytes an element (4 or 1), strides[nin][rank] their element strides.
+	void (*fused)(const instruction *program, int nops, const uintptr_t *in, const int32_t *size, int nin,
+		int rank, const long *dims, const long *strides, float *out, long begin, long end);
+
 	// add_rows adds n floats of src to dst.
 	void (*add_rows)(float *dst, const float *src, long n);
 } kernel_table;
 
-enum { BIN_ADD, BIN_SUB, BIN_MUL, BIN_DIV, BIN_MAX, BIN_MIN, BIN_EQ, BIN_NE, BIN_GE, BIN_GT, BIN_LE, BIN_LT, BIN_COUNT };
+enum { BIN_ADD, BIN_SUB, BIN_MUL, BIN_DIV, BIN_MAX, BIN_MIN, BIN_EQ, BIN_NE, BIN_GE, BIN_GT, BIN_LE, BIN_LT,
+	BIN_EQ_INT, BIN_NE_INT, BIN_GE_INT, BIN_GT_INT, BIN_LE_INT, BIN_LT_INT, BIN_COUNT };
 enum { UN_NEG, UN_EXP, UN_SQRT, UN_RSQRT, UN_LOGISTIC, UN_ABS, UN_LOG, UN_TANH, UN_COUNT };
 enum { RED_SUM, RED_MAX, RED_MIN, RED_COUNT };
 

@@ -19,6 +19,7 @@
 #include "move.inc"
 #include "gemm.inc"
 #include "pointwise.inc"
+#include "fused.inc"
 #include "table.inc"
 
 #if defined(__clang__)

@@ -3,9 +3,9 @@
 #include "kernels.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prfchw,prefer-vector-width=512")
 #endif
 
 #define NAME "avx512"
@@ -19,6 +19,7 @@
 #include "move.inc"
 #include "gemm.inc"
 #include "pointwise.inc"
+#include "fused.inc"
 #include "table.inc"
 
 #if defined(__clang__)

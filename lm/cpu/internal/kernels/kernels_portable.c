@@ -13,4 +13,5 @@
 #include "move.inc"
 #include "gemm.inc"
 #include "pointwise.inc"
+#include "fused.inc"
 #include "table.inc"

@@ -1,0 +1,65 @@
+// Package cpu makes GoMLX's Go backend fast on ordinary processors: kernels of
+// our own under the backend's operations, and a pass that rewrites compiled
+// graphs for them.
+//
+//	status, err := cpu.Install(cpu.Options{})
+//
+// before graphs are compiled is all that a program does; it then uses the Go
+// backend as before, best with the configuration
+// "ops_sequential,creation_order": the kernels divide each operation among the
+// processors themselves.
+//
+// # What is replaced
+//
+// On float32 (other types, dynamic shapes and unusual arguments stay with the
+// backend's own executors):
+//
+//   - DotGeneral: packed panels and register-blocked micro-kernels (12x32 on
+//     AVX-512, 6x16 on AVX2), reading operands of any strides; products of few
+//     rows, as in decoding, run along the contracted axis without packing.
+//   - Add, Sub, Mul, Div, Max, Min and the comparisons (int32 too), with
+//     broadcasting; Neg, Abs, Exp, Log, Logistic, Tanh, Sqrt, Rsqrt; Where;
+//     ConvertDType from masks and tokens; FusedSoftmax.
+//   - ReduceSum, ReduceMax and ReduceMin over any axes.
+//   - Transpose, BroadcastInDim, Slice, Concatenate, Pad (of any type of 1, 4 or
+//     8 bytes), and Gather and ScatterSum of whole rows.
+//
+// The pass, run when a graph is compiled, lets matrix products read through
+// transposes and reshapes, computes chains of elementwise operations block by
+// block without writing what only they need, and drops operations that move
+// nothing or that compute a softmax a second time.
+//
+// Exp, Log, Logistic and Tanh are within a few units in the last place; the
+// other elementwise operations are exact.
+//
+// # Determinism
+//
+// Which kernel runs, how a sum is split and in what order its parts are added
+// depend on shapes and on the instruction set alone. Results are the same bits
+// run after run, for any number of threads. Another instruction set rounds
+// otherwise: Status.Kernels belongs into whatever identifies a result.
+//
+// # Switching off
+//
+// Options.Kernels, or the environment variable ESCLAB_CPU_KERNELS where it is
+// empty, is off, portable (no instructions beyond the architecture's baseline),
+// avx2 or avx512. A build without cgo installs nothing.
+//
+// # How it hooks in
+//
+// The backend dispatches through a table of executors that its internal package
+// exports with priorities for user overrides, but which no other module can
+// import. This package links to that table by name (go:linkname) and mirrors
+// the few types that executors receive. Before it installs anything it compares
+// every mirrored struct, field by field, and the signatures of the methods that
+// it calls with the real ones by reflection, and the module's version where the
+// program knows it. Then it runs every operation and compares the result with
+// the stock executor's. What does not match stays stock, and Status says why.
+//
+// The kernels are C, compiled once for each instruction set from the same
+// source with vector extensions (package internal/kernels), and chosen at run
+// time.
+//
+// All of this is meant to be offered to github.com/gomlx/compute: there it
+// needs neither links nor mirrors, only the executors and the pass.
+package cpu

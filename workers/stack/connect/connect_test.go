@@ -1,0 +1,186 @@
+package connect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/internal/datadir"
+)
+
+func TestDiscover(t *testing.T) {
+	dir := t.TempDir()
+	discover := func() (*Info, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return Discover(ctx, dir)
+	}
+	if _, err := discover(); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "esclab up") {
+		t.Errorf("empty directory: %v", err)
+	}
+	// A description without its process is one that a crash left behind.
+	if err := datadir.Publish(dir, &Info{PID: 1, Temporal: "old"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := discover(); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("stale description: %v", err)
+	}
+	lock, err := datadir.Acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The stack is starting: wait for it.
+	if _, err := discover(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d holds", os.Getpid())) {
+		t.Errorf("not ready: %v", err)
+	}
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		datadir.Publish(dir, &Info{PID: os.Getpid(), Temporal: "new"})
+	}()
+	if info, err := discover(); err != nil || info.Temporal != "new" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := discover(); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("released: %v", err)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "credentials")
+	if err := os.WriteFile(file, []byte("[default]\naws_access_key_id=id\naws_secret_access_key=secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info := &Info{PID: 7, Temporal: "127.0.0.1:7233", Namespace: "default", UI: "http://127.0.0.1:8233",
+		S3: &datadir.S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", CredentialsFile: file}}
+	credentials := settings.Credentials{AccessKey: "id", SecretKey: "secret"}
+
+	s := settings.Default()
+	got, err := Resolve(s, info)
+	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default"}, UI: "http://127.0.0.1:8233",
+		S3: S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", PathStyle: true, Credentials: credentials, Checksum: settings.ChecksumWhenRequired}}
+	if err != nil || got != want {
+		t.Errorf("embedded: %+v, %v", got, err)
+	}
+	if _, err := Resolve(s, nil); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("without a stack: %v", err)
+	}
+	if _, err := Resolve(s, &Info{PID: 7, Temporal: "x"}); err == nil || !strings.Contains(err.Error(), "process 7 runs without S3") {
+		t.Errorf("half a stack: %v", err)
+	}
+
+	s.Temporal.Address, s.S3.Endpoint, s.S3.Bucket, s.S3.CredentialsFile = "far:7233", "https://s3", "other", file
+	s.S3.PathStyle, s.S3.Checksum = false, settings.ChecksumWhenSupported
+	got, err = Resolve(s, nil)
+	want = Target{Temporal: Temporal{Address: "far:7233", Namespace: "default"},
+		S3: S3{Endpoint: "https://s3", Region: "us-east-1", Bucket: "other", Credentials: credentials, Checksum: settings.ChecksumWhenSupported}}
+	if err != nil || got != want {
+		t.Errorf("external: %+v, %v", got, err)
+	}
+
+	s.Temporal.APIKeyEnv = "TEST_API_KEY"
+	t.Setenv("TEST_API_KEY", "k")
+	if got, err := Resolve(s, nil); err != nil || got.Temporal.TLS == nil || got.Temporal.APIKey != "k" {
+		t.Errorf("an API key goes out in plain text: %+v, %v", got.Temporal, err)
+	}
+}
+
+func TestCheckS3(t *testing.T) {
+	status, body := 0, ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	}))
+	defer server.Close()
+	p := S3{Endpoint: server.URL, Region: "us-east-1", Bucket: "b-1", PathStyle: true, Credentials: settings.Credentials{AccessKey: "a", SecretKey: "hush"}}
+	for _, c := range []struct {
+		name         string
+		status       int
+		body, detail string
+		remedy       string
+	}{
+		{"refused", 403, "<Error><Code>InvalidAccessKeyId</Code></Error>", "refused to look up bucket b-1 (status 403", "check the credentials"},
+		{"broken", 500, "oops", "could not look up bucket b-1", "see the log"},
+		{"other bytes", 200, "not what was put", "returned other bytes", "broken"},
+		{"other region", 301, "", "status 301", "check s3.region"},
+	} {
+		status, body = c.status, c.body
+		got := CheckS3(t.Context(), p)
+		if got.Status != Fail || !strings.Contains(got.Detail, c.detail) || !strings.Contains(got.Remedy, c.remedy) || strings.Contains(got.Detail+got.Remedy, "\n") {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+	server.Close()
+	got := CheckS3(t.Context(), p)
+	if got.Status != Fail || got.Remedy != "start the service there, or correct s3.endpoint" ||
+		got.Detail != fmt.Sprintf("s3: cannot reach %s (connect: connection refused)", server.URL) {
+		t.Errorf("nothing listens: %+v", got)
+	}
+}
+
+func TestCheckDisk(t *testing.T) {
+	if got := CheckDisk(filepath.Join(t.TempDir(), "not", "yet", "there")); got.Status == Fail && !strings.Contains(got.Detail, "GiB free") {
+		t.Errorf("%+v", got)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := CheckDisk(filepath.Join(file, "data")); got.Status != Fail || !strings.Contains(got.Remedy, "ESCLAB_DATA_DIR") {
+		t.Errorf("below a file: %+v", got)
+	}
+	for free, want := range map[uint64]Status{100 << 30: OK, 2 << 30: Warn, 1 << 20: Fail} {
+		if got := diskCheck("d", free); got.Status != want || (want == OK) != (got.Remedy == "") {
+			t.Errorf("%d bytes: %+v", free, got)
+		}
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	l := NewLogger(zerolog.New(&out))
+	l.Warn("slow", "took", time.Second, "error", errors.New("why"), "n", 3, "odd")
+	if got, want := out.String(), `{"level":"warn","took":"1s","error":"why","n":3,"message":"slow"}`+"\n"; got != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+}
+
+// The package is what a small worker imports: no server may come with it.
+func TestImportsNoServer(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Skip("needs the go command: ", err)
+	}
+	for _, heavy := range []string{"go.temporal.io/server/", "versitygw", "temporalio/ui-server", "modernc.org/sqlite"} {
+		if strings.Contains(string(out), heavy) {
+			t.Errorf("imports %s", heavy)
+		}
+	}
+}
+
+// nowhere is an address on which nothing listens.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

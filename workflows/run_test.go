@@ -1,0 +1,150 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// chain is a small DAG: a → b → d, a → c → d.
+func chain() []experiments.Stage {
+	stage := func(name string, inputs ...string) experiments.Stage {
+		s := experiments.Stage{Name: name, Kind: experiments.KindScore, Fingerprint: "fp-" + name, Inputs: map[string]string{}}
+		for _, in := range inputs {
+			s.Inputs[in] = in
+		}
+		return s
+	}
+	return []experiments.Stage{stage("a"), stage("b", "a"), stage("c", "a"), stage("d", "b", "c")}
+}
+
+// runWith executes Run with the given behaviour of AwaitStage and returns the
+// environment and the order in which stages began.
+func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (StageResult, error)) (*testsuite.TestWorkflowEnvironment, []string) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	var mu sync.Mutex
+	var began []string
+	env.RegisterActivityWithOptions(func(context.Context, StageInput) (StageResult, error) {
+		return StageResult{}, errors.New("not reached")
+	}, activityOptions(nameOf(Activities.AwaitStage)))
+	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
+		func(_ context.Context, in StageInput) (StageResult, error) {
+			mu.Lock()
+			began = append(began, in.Stage.Name)
+			mu.Unlock()
+			return await(in)
+		})
+	env.ExecuteWorkflow(Run, RunInput{Experiment: "test", Stages: stages, HeartbeatSeconds: 10})
+	if !env.IsWorkflowCompleted() {
+		t.Fatal("the workflow has not completed")
+	}
+	return env, began
+}
+
+func TestRunOrdersStagesByTheirInputs(t *testing.T) {
+	env, began := runWith(t, chain(), func(in StageInput) (StageResult, error) {
+		for name, fp := range in.Inputs {
+			if want := "fp-" + name; fp != want {
+				return StageResult{}, fmt.Errorf("input %s has fingerprint %s, want %s", name, fp, want)
+			}
+		}
+		return StageResult{Stage: in.Stage.Name, Digest: "digest-" + in.Stage.Name, Reused: in.Stage.Name == "a"}, nil
+	})
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	if len(began) != 4 || began[0] != "a" || began[3] != "d" {
+		t.Errorf("stages began in the order %v", began)
+	}
+	var result RunResult
+	if err := env.GetWorkflowResult(&result); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := result.Result("d"); !ok || got.Digest != "digest-d" {
+		t.Errorf("result of d: %+v, %v", got, ok)
+	}
+	answer, err := env.QueryWorkflow(QueryState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state RunState
+	if err := answer.Get(&state); err != nil {
+		t.Fatal(err)
+	}
+	if state.Stages[0].Status != StageReused || state.Stages[3].Status != StageDone {
+		t.Errorf("state: %+v", state.Stages)
+	}
+}
+
+// A failed stage takes down what depends on it and nothing else.
+func TestRunGoesOnBesideAFailedStage(t *testing.T) {
+	env, began := runWith(t, chain(), func(in StageInput) (StageResult, error) {
+		if in.Stage.Name == "b" {
+			return StageResult{}, temporal.NewNonRetryableApplicationError("no pair to train on", ErrTypeNoPairs, nil)
+		}
+		return StageResult{Stage: in.Stage.Name}, nil
+	})
+	err := env.GetWorkflowError()
+	if err == nil || !strings.Contains(err.Error(), "b: no pair to train on") {
+		t.Fatalf("error %v does not say which stage failed of what", err)
+	}
+	if strings.Join(began, "") != "abc" && strings.Join(began, "") != "acb" {
+		t.Errorf("began %v, want a, b and c alone", began)
+	}
+	answer, err := env.QueryWorkflow(QueryState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state RunState
+	if err := answer.Get(&state); err != nil {
+		t.Fatal(err)
+	}
+	want := []StageStatus{StageDone, StageFailed, StageDone, StageSkipped}
+	for i, s := range state.Stages {
+		if s.Status != want[i] {
+			t.Errorf("stage %s is %s, want %s", s.Name, s.Status, want[i])
+		}
+	}
+}
+
+func TestRunRefusesAPlanOutOfOrder(t *testing.T) {
+	stages := chain()
+	stages[0], stages[3] = stages[3], stages[0]
+	env, began := runWith(t, stages, func(StageInput) (StageResult, error) { return StageResult{}, nil })
+	if env.GetWorkflowError() == nil || len(began) != 0 {
+		t.Errorf("error %v, began %v", env.GetWorkflowError(), began)
+	}
+}
+
+// Every kind of stage has an activity, and every name is a method.
+func TestEveryKindHasAnActivity(t *testing.T) {
+	seen := map[string]experiments.Kind{}
+	for _, kind := range experiments.Kinds() {
+		name, err := activityFor(kind)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if !strings.EqualFold(name, string(kind)) {
+			t.Errorf("kind %s has activity %s", kind, name)
+		}
+		if other, twice := seen[name]; twice {
+			t.Errorf("activity %s serves %s and %s", name, kind, other)
+		}
+		seen[name] = kind
+	}
+	if _, err := activityFor("unheard-of"); err == nil {
+		t.Error("an unknown kind has an activity")
+	}
+}

@@ -1,0 +1,78 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+func activityOptions(name string) activity.RegisterOptions {
+	return activity.RegisterOptions{Name: name}
+}
+
+// stageEnv executes Stage over a store's answer and an activity's behaviour.
+func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)) (*testsuite.TestWorkflowEnvironment, *int) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	none := func(context.Context, StageInput) (StageResult, error) { return StageResult{}, errors.New("not reached") }
+	env.RegisterActivityWithOptions(none, activityOptions(nameOf(Activities.SFT)))
+	env.RegisterActivityWithOptions(func(context.Context, StageInput) (LookupResult, error) {
+		return LookupResult{}, errors.New("not reached")
+	}, activityOptions(nameOf(Activities.Lookup)))
+	calls := 0
+	env.OnActivity(nameOf(Activities.Lookup), mock.Anything, mock.Anything).Return(found, nil)
+	env.OnActivity(nameOf(Activities.SFT), mock.Anything, mock.Anything).Return(
+		func(context.Context, StageInput) (StageResult, error) { calls++; return work() })
+	env.ExecuteWorkflow(Stage, StageInput{
+		Stage:            experiments.Stage{Name: "sft/sp", Kind: experiments.KindSFT, Fingerprint: "fp"},
+		HeartbeatSeconds: 10,
+	})
+	return env, &calls
+}
+
+func TestStageReusesWhatIsInTheStore(t *testing.T) {
+	env, calls := stageEnv(t, LookupResult{Found: true, Result: StageResult{Digest: "there", Reused: true}}, nil)
+	var r StageResult
+	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&r)); err != nil {
+		t.Fatal(err)
+	}
+	if *calls != 0 || r.Digest != "there" || !r.Reused {
+		t.Errorf("%d calls, result %+v", *calls, r)
+	}
+}
+
+func TestStageRetriesUntilItIsDone(t *testing.T) {
+	n := 0
+	env, calls := stageEnv(t, LookupResult{Reason: "not in the store"}, func() (StageResult, error) {
+		if n++; n < 4 {
+			return StageResult{}, errors.New("the worker is stopping")
+		}
+		return StageResult{Digest: "made"}, nil
+	})
+	var r StageResult
+	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&r)); err != nil {
+		t.Fatal(err)
+	}
+	if *calls != 4 || r.Digest != "made" || r.Reason != "not in the store" {
+		t.Errorf("%d calls, result %+v", *calls, r)
+	}
+}
+
+func TestStageDoesNotRetryWhatNothingMends(t *testing.T) {
+	for _, kind := range NonRetryable() {
+		env, calls := stageEnv(t, LookupResult{}, func() (StageResult, error) {
+			return StageResult{}, temporal.NewApplicationError("hopeless", kind)
+		})
+		if env.GetWorkflowError() == nil || *calls != 1 {
+			t.Errorf("%s: %d calls, error %v", kind, *calls, env.GetWorkflowError())
+		}
+	}
+}
