@@ -100,7 +100,8 @@ func badInput(err error) error { return &permanentError{workflows.ErrTypeBadInpu
 
 // classify gives an activity's error its Temporal type: what is wrong with the
 // data, the parameters or the numbers is not tried again. It is called once,
-// where the activity returns, so that the type stands outermost.
+// where the activity returns, so that the type stands outermost; the message
+// says everything, so the causes do not travel.
 func classify(err error) error {
 	var permanent *permanentError
 	var data *esc.DataError
@@ -108,11 +109,11 @@ func classify(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &permanent):
-		return temporal.NewNonRetryableApplicationError(err.Error(), permanent.kind, err)
+		return temporal.NewNonRetryableApplicationError(err.Error(), permanent.kind, nil)
 	case errors.As(err, &data):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, err)
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, nil)
 	case errors.Is(err, lm.ErrNonFinite):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, err)
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, nil)
 	}
 	return err
 }

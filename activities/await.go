@@ -153,7 +153,7 @@ func unwrapWorkflow(err error) error {
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
 		// The stage's own workflow has already retried what can be retried.
-		return temporal.NewNonRetryableApplicationError(app.Message(), app.Type(), err)
+		return temporal.NewNonRetryableApplicationError(app.Message(), app.Type(), nil)
 	}
 	return err
 }

@@ -148,7 +148,7 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 		return lm.Config{}, fmt.Errorf("the trained tokenizer has no end-of-turn token")
 	}
 	config := lm.Config{
-		ModelType: "llama", VocabSize: p.VocabSize, HiddenSize: p.HiddenSize, IntermediateSize: p.IntermediateSize,
+		ModelType: "llama", VocabSize: tok.VocabSize(), HiddenSize: p.HiddenSize, IntermediateSize: p.IntermediateSize,
 		NumHiddenLayers: p.Layers, NumAttentionHeads: p.Heads, NumKeyValueHeads: p.KVHeads,
 		MaxPositionEmbeddings: p.MaxPositions, RMSNormEps: 1e-5, RopeTheta: 10000,
 		TieWordEmbeddings: true, EOSTokenIDs: lm.TokenIDs{int(eos)}, HiddenAct: "silu",

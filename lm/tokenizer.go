@@ -1,5 +1,21 @@
 package lm
 
+// Exported by the tokenizer, template and BPE files, in short:
+//
+//	LoadTokenizer(dir) (*Tokenizer, error)
+//	t.Encode(text), t.EncodeText(text), t.EncodeWithSpecial(text) []int32
+//	t.Decode(ids), t.DecodeText(ids) string, t.DecodeBytes(ids) []byte, t.NewDecoder() *StreamDecoder
+//	t.VocabSize() int, t.ID(token) (int32, bool), t.Token(id) string, t.IsSpecial(id) bool
+//	t.BOS(), t.EOS(), t.Pad() (int32, bool), t.StopIDs() []int32, t.Digest() string
+//
+//	t.ChatPrompt(messages, answerPrefix) ([]int32, error)
+//	t.ChatTokens(messages, answerPrefix, answer) (ids []int32, lossFrom int, err error)
+//	t.AnswerTokens(answerPrefix, answer) ([]int32, error)
+//	t.EndOfTurn() (int32, error), t.RenderChat(messages, addGenerationPrompt) (string, error)
+//	t.CheckTokenizer(config *Config) error
+//
+//	TrainBPE(ctx, texts iter.Seq[string], dir, BPEOptions{VocabSize, MinFrequency, MaxLength}) (*Tokenizer, error)
+
 import (
 	"crypto/sha256"
 	"encoding/hex"

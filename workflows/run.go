@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -207,21 +208,14 @@ func (r *run) show(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, b.String())
 }
 
-// rootMessage is the innermost application error's message: what a person
-// needs, without the layers of activity and workflow around it.
+// rootMessage is what a stage failed of, without the layers of activity and
+// workflow around it.
 func rootMessage(err error) string {
-	msg := err.Error()
-	for e := err; e != nil; {
-		if app, ok := e.(*temporal.ApplicationError); ok {
-			msg = app.Message()
-		}
-		u, ok := e.(interface{ Unwrap() error })
-		if !ok {
-			break
-		}
-		e = u.Unwrap()
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return app.Message()
 	}
-	return msg
+	return err.Error()
 }
 
 // sortedValues gives a map's values in the order of its keys, so that the

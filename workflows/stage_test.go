@@ -22,7 +22,9 @@ func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
-	none := func(context.Context, StageInput) (StageResult, error) { return StageResult{}, errors.New("not reached") }
+	none := func(context.Context, StageInput) (StageResult, error) {
+		return StageResult{}, errors.New("not reached")
+	}
 	env.RegisterActivityWithOptions(none, activityOptions(nameOf(Activities.SFT)))
 	env.RegisterActivityWithOptions(func(context.Context, StageInput) (LookupResult, error) {
 		return LookupResult{}, errors.New("not reached")

@@ -93,7 +93,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("%+v\n", status)
+	fmt.Println("kernels:", status.Kernels, status.Reason)
 	os.Exit(m.Run())
 }
 

@@ -38,7 +38,7 @@ const fusedMax = 24 // Instructions of a program.
 
 // instructionOf gives the kernel of an elementwise node, false for others.
 func (s *state) instructionOf(n *node) (op int32, ok bool) {
-	if n.Data != nil || s.skip[n.OpType] || n.IsMultiOutputs() {
+	if n.Data != nil || s.skip[n.OpType] || n.multiple() {
 		return 0, false
 	}
 	if k, ok := binaryOps[n.OpType]; ok {
@@ -54,8 +54,8 @@ func (s *state) instructionOf(n *node) (op int32, ok bool) {
 	return kernels.OpWhere, n.OpType == compute.OpTypeWhere
 }
 
-// isMultiOutputs tells whether a node has several outputs, or is one of them.
-func (n *node) IsMultiOutputs() bool { return len(n.MultiOutputsShapes) > 0 || n.IsNodeSelectOutput }
+// multiple tells whether a node has several outputs, or is one of them.
+func (n *node) multiple() bool { return len(n.MultiOutputsShapes) > 0 || n.IsNodeSelectOutput }
 
 // fuse merges elementwise nodes into their consumers, where no other node needs
 // the intermediate result.
@@ -208,11 +208,12 @@ func (s *state) program(root *node, group []*node) (p fusedProgram, ok bool) {
 		op, _ := s.instructionOf(n)
 		in := kernels.Instruction{Op: op, Dst: -1}
 		operands := []*int32{&in.A, &in.B, &in.C}
+		var released []int32
 		for j, x := range n.Inputs {
 			if r, inside := register[x]; inside {
 				*operands[j] = -1 - r
 				if uses[x]--; uses[x] == 0 {
-					free = append(free, r)
+					released = append(released, r)
 				}
 				continue
 			}
@@ -224,6 +225,12 @@ func (s *state) program(root *node, group []*node) (p fusedProgram, ok bool) {
 			if *operands[j], ok = addLeaf(x, dt); !ok {
 				return p, false
 			}
+		}
+		// An operation may overwrite its operands where all elements are of one
+		// size, which masks are not.
+		masks := op == kernels.OpWhere || op >= kernels.Eq && op < kernels.OpUnary
+		if !masks {
+			free, released = append(free, released...), nil
 		}
 		if n != root {
 			if len(free) > 0 {
@@ -237,6 +244,7 @@ func (s *state) program(root *node, group []*node) (p fusedProgram, ok bool) {
 			}
 			register[n] = in.Dst
 		}
+		free = append(free, released...)
 		p.data.program = append(p.data.program, in)
 	}
 	if len(p.inputs) == 0 {

@@ -55,6 +55,34 @@ func TestPeelTransposes(t *testing.T) {
 			q := must(g.Transpose(p[0], 0, 2, 3, 1))
 			return []v{must(g.DotGeneral(q, []int{3}, []int{0}, p[1], []int{1}, []int{0}, none)), q}
 		}, map[string]int{"Transpose": 1, "DotGeneral": 1}, x, y)
+		// Any permutation, grouped in any way into batch, rows and columns.
+		for seed := range uint64(80) {
+			random := func(i, n int) int { return int(splitMix(seed, uint64(i)) % uint64(n)) }
+			dims, perm := []int{2, 3, 4, 5, 1}, []int{0, 1, 2, 3, 4}
+			for i := range perm {
+				j := i + random(i, len(perm)-i)
+				perm[i], perm[j] = perm[j], perm[i]
+			}
+			groups := [3]int{1, 1, 1}
+			for i, axis := range perm {
+				groups[min(2, i*random(9, 4)/3)] *= dims[axis]
+			}
+			other := in(uniform(seed, groups[0]*groups[2]*6, 1), groups[0], 6, groups[2])
+			if random(10, 2) == 0 {
+				other.dims = []int{groups[0], groups[2], 6}
+			}
+			x := in(uniform(seed+1, 120, 1), dims...)
+			rewritten(t, fmt.Sprint("permutation ", perm, groups), func(g f, p []v) []v {
+				q := must(g.Reshape(must(g.Transpose(p[0], perm...)), groups[:]...))
+				axis := 2
+				if other.dims[2] == 6 {
+					axis = 1
+				}
+				l := must(g.DotGeneral(q, []int{2}, []int{0}, p[1], []int{axis}, []int{0}, none))
+				r := must(g.DotGeneral(p[1], []int{axis}, []int{0}, q, []int{2}, []int{0}, none))
+				return []v{l, r}
+			}, map[string]int{"DotGeneral": 2}, x, other)
+		}
 		// Rows that have no one stride stay transposed.
 		rewritten(t, "kept", func(g f, p []v) []v {
 			q := must(g.Reshape(must(g.Transpose(p[0], 0, 2, 1, 3)), b*h, s*d))
@@ -139,6 +167,59 @@ func TestFuse(t *testing.T) {
 			}
 			return p
 		}, nil, inputs...)
+	})
+}
+
+// TestRandomGraphs compares random graphs of exact operations, whose nodes have
+// any number of consumers, with the stock executors.
+func TestRandomGraphs(t *testing.T) {
+	type f = compute.Function
+	type v = compute.Value
+	binary := []func(f, v, v) (v, error){f.Add, f.Sub, f.Mul, f.Max, f.Min}
+	compare := []func(f, v, v) (v, error){f.LessThan, f.Equal, f.GreaterOrEqual}
+	unary := []func(f, v) (v, error){f.Neg, f.Abs, f.Sqrt}
+	full := shapes.Make(dtypes.Float32, 3, 5, 37)
+	var inputs []input
+	for i, dims := range [][]int{{3, 5, 37}, {3, 5, 37}, {3, 1, 37}, {1, 5, 1}, {1, 1, 1}} {
+		inputs = append(inputs, in(uniform(uint64(i), count(dims), 1), dims...))
+	}
+	inputs = append(inputs, in(uniform(9, 37, 1), 37))
+	levels(t, func(t *testing.T) {
+		for seed := range uint64(60) {
+			random := func(i, n int) int { return int(splitMix(seed, uint64(i)) % uint64(n)) }
+			fn := func(g f, p []v) (outs []v) {
+				row := p[5]
+				nodes := append([]v(nil), p[:5]...)
+				pick := func(i int) v { return nodes[len(nodes)-1-random(i, min(len(nodes), 7))] }
+				wide := func(x v) v { // Of the full shape.
+					return must(g.Add(x, must(g.BroadcastInDim(row, full, []int{2}))))
+				}
+				for i := range 25 {
+					k := 10 * i
+					var n v
+					switch random(k, 8) {
+					case 0, 1, 2:
+						n = must(binary[random(k+1, len(binary))](g, pick(k+2), pick(k+3)))
+					case 3, 4:
+						n = must(unary[random(k+1, len(unary))](g, pick(k+2)))
+					case 5:
+						c := must(compare[random(k+1, len(compare))](g, wide(pick(k+2)), wide(pick(k+3))))
+						n = must(g.Where(c, wide(pick(k+4)), wide(pick(k+5))))
+					case 6:
+						n = wide(pick(k + 2))
+					case 7:
+						sum := must(g.ReduceMax(wide(pick(k+2)), 1))
+						n = must(g.Reshape(sum, 3, 1, 37))
+					}
+					nodes = append(nodes, n)
+					if random(k+6, 6) == 0 {
+						outs = append(outs, n)
+					}
+				}
+				return append(outs, nodes[len(nodes)-1])
+			}
+			rewritten(t, fmt.Sprint("graph ", seed), fn, nil, inputs...)
+		}
 	})
 }
 

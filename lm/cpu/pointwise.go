@@ -130,6 +130,7 @@ func collapse(dims, sx, sy []int) (d, x, y []int, ok bool) {
 	return d, x, y, len(d) <= maxRank
 }
 
+// elements is the product of dimensions.
 func elements(dims []int) int {
 	n := 1
 	for _, d := range dims {

@@ -52,7 +52,6 @@ static void choose_level(int level) {
 	if (level == 2) active = &kernels_avx512;
 #endif
 }
-static const char *active_name(void) { return active->name; }
 static long k_gemm_work(void) { return active->gemm_work; }
 static void k_gemm(const float *a, long am, long ak, const float *b, long bk, long bn,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, float *work) {
@@ -107,9 +106,6 @@ func Supported(l Level) bool { return C.supported(C.int(l)) != 0 }
 // Use chooses the level of all later calls; it must be supported, and no kernel
 // may be running.
 func Use(l Level) { C.choose_level(C.int(l)) }
-
-// Active names the chosen level.
-func Active() string { return C.GoString(C.active_name()) }
 
 // Binary operations; those from Eq on give bytes 0 and 1, those IntCompare
 // further on take int32 operands.

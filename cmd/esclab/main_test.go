@@ -1,0 +1,228 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/esclab/esclab/report"
+)
+
+// envMain makes the test binary be esclab itself, so that tests can start it
+// as a process of its own and kill it.
+const envMain = "ESCLAB_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// esclab prepares a command line to be run as a process of its own.
+func esclab(t *testing.T, ctx context.Context, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	c := exec.CommandContext(ctx, os.Args[0], args...)
+	c.Env = append(os.Environ(), envMain+"=1", "ESCLAB_CONFIG=", "ESCLAB_DATA_DIR=")
+	log := &bytes.Buffer{}
+	c.Stdout, c.Stderr = log, log
+	return c, log
+}
+
+// runMicro runs the micro experiment to its end and returns its report.
+func runMicro(t *testing.T, ctx context.Context, data string) (report.Data, string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "report")
+	c, log := esclab(t, ctx, "run", "testdata/micro.yaml", "--data", data, "--report", out)
+	if err := c.Run(); err != nil {
+		t.Fatalf("esclab run: %v\n%s", err, log)
+	}
+	raw, err := os.ReadFile(filepath.Join(out, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := report.Read(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, log.String()
+}
+
+// digests maps the stages of a report to their artifacts.
+func digests(d report.Data) map[string]string {
+	m := map[string]string{}
+	for _, s := range d.Provenance {
+		m[s.Name] = s.Digest
+	}
+	return m
+}
+
+// A run that is killed twice in the middle of a DPO stage continues and ends
+// with the bytes of a run that nobody disturbed.
+func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the whole DAG twice")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	want, _ := runMicro(t, ctx, t.TempDir())
+	if len(want.Systems) != 6 || len(want.Provenance) < 30 {
+		t.Fatalf("the undisturbed run has %d systems and %d stages", len(want.Systems), len(want.Provenance))
+	}
+
+	data := t.TempDir()
+	stage := dpoStage(t)
+	for kill := 1; kill <= 2; kill++ {
+		killAtCheckpoint(t, ctx, data, stage)
+	}
+	got, log := runMicro(t, ctx, data)
+	if !strings.Contains(log, `"stage":"dpo/rg"`) || !strings.Contains(log, "resumed from a checkpoint") {
+		t.Errorf("the last run does not say that dpo/rg resumed:\n%s", log)
+	}
+	wanted, gotten := digests(want), digests(got)
+	for name, digest := range wanted {
+		if gotten[name] != digest {
+			t.Errorf("stage %s: artifact %s after the kills, %s without", name, gotten[name], digest)
+		}
+	}
+
+	// What is done is not done again.
+	_, log = runMicro(t, ctx, data)
+	if !strings.Contains(log, "39 stages, 39 of them reused") {
+		t.Errorf("the finished run was not reused whole:\n%s", log)
+	}
+}
+
+// dpoStage is the directory, in the embedded store, of the stage to be killed.
+func dpoStage(t *testing.T) string {
+	t.Helper()
+	p, missing, err := plan("testdata/micro.yaml", nil)
+	if err := errors.Join(err, missing); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.stages {
+		if s.Name == "dpo/rg" {
+			return filepath.Join("s3", "esclab", "stages", s.Fingerprint)
+		}
+	}
+	t.Fatal("the plan has no stage dpo/rg")
+	return ""
+}
+
+// killAtCheckpoint starts a run and kills it with SIGKILL as soon as the stage
+// has a checkpoint that it did not have before.
+func killAtCheckpoint(t *testing.T, ctx context.Context, data, stage string) {
+	t.Helper()
+	markers := func() string {
+		found, _ := filepath.Glob(filepath.Join(data, stage, "checkpoints", "*", "marker.json"))
+		return strings.Join(found, " ")
+	}
+	before := markers()
+	c, log := esclab(t, ctx, "run", "testdata/micro.yaml", "--data", data)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			t.Fatalf("the run ended (%v) before it could be killed\n%s", err, log)
+		case <-time.After(2 * time.Millisecond):
+		}
+		if now := markers(); now != "" && now != before {
+			break
+		}
+	}
+	if err := c.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if _, err := os.Stat(filepath.Join(data, stage, "manifest.json")); err == nil {
+		t.Fatal("the stage was done before the kill")
+	}
+}
+
+// Wrong input is refused with an exit code and a line that names the place.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	broken := write("broken.json", `[{"emotion_type": "sadness", "dialog": [{"speaker": "seeker",`)
+	unknown := write("unknown.yaml", "name: x\nbackbon: {}\n")
+	bad := write("bad.jsonl", `{"gold_strategy": "Question"`+"\n")
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says []string
+	}{
+		{"no such experiment", []string{"run", "nothing-of-the-kind"}, exitUsage, []string{"nothing-of-the-kind"}},
+		{"unknown key", []string{"run", unknown}, exitUsage, []string{"unknown.yaml", "backbon", "backbone"}},
+		{"unknown flag", []string{"run", "demo", "--frobnicate"}, exitUsage, []string{"frobnicate"}},
+		{"value out of range", []string{"run", "demo", "--set", "mining.top_p=2"}, exitUsage, []string{"mining.top_p"}},
+		{"truncated corpus", []string{"run", "demo", "--set", "corpus.source=" + broken, "--data", filepath.Join(dir, "d")}, exitFailed, []string{"corpus", "broken.json", "dialogue 0"}},
+		{"truncated predictions", []string{"score", bad}, exitUsage, []string{"bad.jsonl:1"}},
+		{"missing predictions", []string{"score", filepath.Join(dir, "none")}, exitUsage, []string{"none"}},
+		{"nothing is up", []string{"status", "--data", filepath.Join(dir, "empty")}, exitUnreachable, []string{"esclab up"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer stop()
+			cmd, log := esclab(t, ctx, c.args...)
+			_ = cmd.Run() // the exit code is looked at below
+			if got := cmd.ProcessState.ExitCode(); got != c.code {
+				t.Errorf("exit code %d, want %d\n%s", got, c.code, log)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(log.String(), s) {
+					t.Errorf("the message does not name %q:\n%s", s, log)
+				}
+			}
+			if strings.Contains(log.String(), "panic") {
+				t.Errorf("a panic:\n%s", log)
+			}
+		})
+	}
+}
+
+// `score --json` has the columns of the paper's Table 3.
+func TestScoreJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p.jsonl")
+	lines := `{"gold_strategy":"Question","gold_response":"How are you?","strategy":"Question","response":"How are you?"}
+{"gold_strategy":"Others","gold_response":"Bye, take care.","strategy":"Question","response":"What do you take?"}
+`
+	if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := score(path, true, nil, &out); err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, column := range []string{"distinct_1", "bleu_1", "f1", "rouge_l", "preference_bias", "weighted_f1", "macro_f1"} {
+		if _, ok := got[column].(float64); !ok {
+			t.Errorf("column %s is %v", column, got[column])
+		}
+	}
+	if f1 := got["f1"].(float64); f1 <= 50 || f1 >= 100 {
+		t.Errorf("F1 of one equal and one different response is %v %%", f1)
+	}
+}

@@ -1,0 +1,267 @@
+// Package architecture keeps the layering of the module: its tests say which
+// package may import which, and that no file names a directory of somebody's
+// machine. It has no code of its own.
+package architecture
+
+import (
+	"bufio"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the module's directory, seen from this package.
+const root = "../.."
+
+// rule says what the packages of a tree may import: a directory with all below
+// it that has no rule of its own. They may always import each other and the
+// standard library.
+type rule struct {
+	tree string
+	// ours are trees of this module; tests may import testOurs besides.
+	ours, testOurs []string
+	// light trees import no modules but these (prefixes of import paths);
+	// their tests may. Others import whatever reserved leaves to them.
+	light  bool
+	theirs []string
+}
+
+// rules is the picture of CONTRIBUTING.md: imports point downwards.
+var rules = []rule{
+	{tree: "cmd", ours: []string{"workers", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
+		"lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+
+	// What polls stays apart from what embeds servers, so that a program that
+	// only works remains small.
+	{tree: "workers", ours: []string{"workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts"},
+		testOurs: []string{"workers/stack", "artifacts/storetest"}},
+	{tree: "workers/settings"},
+	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}},
+	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
+	{tree: "workers/stack/internal"},
+
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"},
+		testOurs: []string{"artifacts/storetest"}},
+	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
+
+	{tree: "lm"},
+	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
+	{tree: "judge", ours: []string{"esc"}, light: true},
+	{tree: "report", ours: []string{"esc", "experiments"}},
+
+	{tree: "esc", light: true},
+	{tree: "experiments", light: true, theirs: []string{"github.com/goccy/go-yaml"}},
+	{tree: "artifacts", testOurs: []string{"artifacts/storetest"}},
+	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
+
+	{tree: "internal"},
+}
+
+// reserved names the trees that alone may import a module (a prefix of import
+// paths); nobody else does, not even in tests.
+var reserved = []struct {
+	module string
+	trees  []string
+}{
+	// The embedded servers.
+	{"go.temporal.io/server", []string{"workers/stack"}},
+	{"github.com/temporalio/ui-server", []string{"workers/stack"}},
+	{"github.com/versity/versitygw", []string{"workers/stack", "artifacts/storetest"}},
+	// Temporal's SDK.
+	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows"}},
+	// The kernels.
+	{"github.com/gomlx", []string{"lm"}},
+	// The S3 client.
+	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
+	// Output for people.
+	{"github.com/spf13/cobra", []string{"cmd"}},
+	{"github.com/jedib0t/go-pretty", []string{"cmd"}},
+	{"github.com/rs/zerolog", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities"}},
+}
+
+// exempt packages are not part of the program: deps pins modules before the
+// code that needs them exists.
+var exempt = []string{"internal/deps"}
+
+// within says whether a slash-separated path is a tree's root or lies below it.
+func within(name, tree string) bool { return name == tree || strings.HasPrefix(name, tree+"/") }
+
+// ruleOf finds the rule of a directory: the one with the longest tree.
+func ruleOf(dir string) (rule, bool) {
+	best, found := rule{}, false
+	for _, r := range rules {
+		if within(dir, r.tree) && (!found || len(r.tree) > len(best.tree)) {
+			best, found = r, true
+		}
+	}
+	return best, found
+}
+
+// check says why a file in dir may not import what; "" where it may.
+func check(module, dir string, test bool, what string) string {
+	r, found := ruleOf(dir)
+	if !found {
+		return "the directory has no rule in rules: decide which layer it belongs to"
+	}
+	if !strings.Contains(strings.SplitN(what, "/", 2)[0], ".") {
+		return "" // standard library
+	}
+	if within(what, module) {
+		target := strings.TrimPrefix(strings.TrimPrefix(what, module), "/")
+		to, found := ruleOf(target)
+		switch {
+		case !found:
+			return "it imports a directory without a rule"
+		case to.tree == r.tree, slices.Contains(r.ours, to.tree), test && slices.Contains(r.testOurs, to.tree):
+			return ""
+		}
+		return fmt.Sprintf("packages of %s may import of this module: %s", r.tree, list(append([]string{r.tree}, r.ours...)))
+	}
+	for _, m := range reserved {
+		if within(what, m.module) {
+			if !slices.Contains(m.trees, r.tree) {
+				return fmt.Sprintf("only %s may import %s", list(m.trees), m.module)
+			}
+			break // the first, narrowest entry decides
+		}
+	}
+	if r.light && !test && !slices.ContainsFunc(r.theirs, func(m string) bool { return within(what, m) }) {
+		return fmt.Sprintf("packages of %s stay light; of other modules they import: %s", r.tree, list(r.theirs))
+	}
+	return ""
+}
+
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}
+
+func TestImports(t *testing.T) {
+	module := modulePath(t)
+	files := token.NewFileSet()
+	checked := 0
+	walk(t, func(name string) {
+		dir := path.Dir(name)
+		if path.Ext(name) != ".go" || slices.Contains(exempt, dir) {
+			return
+		}
+		parsed, err := parser.ParseFile(files, filepath.Join(root, filepath.FromSlash(name)), nil, parser.ImportsOnly)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		for _, spec := range parsed.Imports {
+			what, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Errorf("%s: import %s: %v", name, spec.Path.Value, err)
+				continue
+			}
+			checked++
+			if why := check(module, dir, strings.HasSuffix(name, "_test.go"), what); why != "" {
+				t.Errorf("%s:%d imports %s: %s", name, files.Position(spec.Pos()).Line, what, why)
+			}
+		}
+	})
+	if checked < 100 {
+		t.Errorf("only %d imports were looked at: is %s the module's root?", checked, root)
+	}
+}
+
+// TestCheck makes sure that the rules refuse what they are there to refuse.
+func TestCheck(t *testing.T) {
+	const module = "github.com/esclab/esclab"
+	for _, c := range []struct {
+		dir, what string
+		test, may bool
+	}{
+		{dir: "lm", what: "go.temporal.io/sdk/client"},
+		{dir: "lm/cpu", what: module + "/esc"},
+		{dir: "lm", what: module + "/artifacts", test: true},
+		{dir: "lm", what: module + "/lm/cpu", may: true},
+		{dir: "lm", what: "github.com/gomlx/gomlx/core/graph", may: true},
+		{dir: "activities", what: "github.com/gomlx/gomlx/core/graph"},
+		{dir: "activities", what: module + "/workers"},
+		{dir: "activities", what: module + "/workflows", may: true},
+		{dir: "artifacts", what: module + "/experiments"},
+		{dir: "artifacts", what: module + "/artifacts/storetest"},
+		{dir: "artifacts", what: module + "/artifacts/storetest", test: true, may: true},
+		{dir: "workflows", what: module + "/lm"},
+		{dir: "workflows", what: module + "/artifacts"},
+		{dir: "workflows", what: "github.com/rs/zerolog"},
+		{dir: "workflows", what: "golang.org/x/sync/errgroup"},
+		{dir: "workflows", what: "go.temporal.io/sdk/workflow", may: true},
+		{dir: "workflows", what: "github.com/stretchr/testify/mock", test: true, may: true},
+		{dir: "esc", what: "gonum.org/v1/gonum/stat"},
+		{dir: "esc/democorpus", what: module + "/esc", may: true},
+		{dir: "metrics", what: module + "/esc"},
+		{dir: "workers", what: module + "/workers/stack"},
+		{dir: "workers/stack/connect", what: module + "/workers/stack"},
+		{dir: "workers/stack/connect", what: "go.temporal.io/server/temporal"},
+		{dir: "cmd/esclab", what: "go.temporal.io/server/temporal"},
+		{dir: "cmd/esclab", what: module + "/workers/stack", may: true},
+		{dir: "artifacts", what: "github.com/versity/versitygw/embedgw", test: true},
+		{dir: "artifacts/storetest", what: "github.com/versity/versitygw/embedgw", may: true},
+		{dir: "elsewhere", what: "fmt"},
+		{dir: "esc", what: "encoding/json", may: true},
+	} {
+		if why := check(module, c.dir, c.test, c.what); (why == "") != c.may {
+			t.Errorf("%s importing %s (test %v): %q", c.dir, c.what, c.test, why)
+		}
+	}
+}
+
+// walk calls f for every file of the module but those that are built, by its
+// slash-separated path from the root.
+func walk(t *testing.T, f func(name string)) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, at)
+		if err != nil {
+			return err
+		}
+		name = filepath.ToSlash(name)
+		if entry.IsDir() {
+			if slices.Contains([]string{".git", "bin", "out"}, name) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if entry.Type().IsRegular() {
+			f(name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// modulePath reads the module's name from go.mod.
+func modulePath(t *testing.T) string {
+	t.Helper()
+	f, err := os.Open(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if name, ok := strings.CutPrefix(lines.Text(), "module "); ok {
+			return strings.TrimSpace(name)
+		}
+	}
+	t.Fatal("go.mod names no module")
+	return ""
+}
