@@ -66,9 +66,14 @@ func (e *engines) get(spec experiments.Engine) (*lm.Engine, error) {
 	return engine, nil
 }
 
-// Lookup says whether the stage's artifact is in the store, whole.
+// Lookup says whether the stage's artifact is in the store, whole: every blob
+// is read and its SHA-256 compared, so that nothing damaged is ever reused.
 func (a *Activities) Lookup(ctx context.Context, in workflows.StageInput) (workflows.LookupResult, error) {
+	defer startPulse(ctx).end() // a checkpoint of many gigabytes takes a while
 	m, err := a.Store.Lookup(ctx, in.Stage.Fingerprint)
+	if err == nil {
+		err = a.Store.Verify(ctx, m)
+	}
 	switch {
 	case err == nil:
 		return workflows.LookupResult{Found: true, Reason: "in the store", Result: workflows.StageResult{

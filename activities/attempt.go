@@ -129,6 +129,11 @@ func (t *attempt) input(ctx context.Context, name string) (string, error) {
 	}
 	for file, ref := range m.Files {
 		local, err := t.a.Store.LocalFile(ctx, ref)
+		if errors.Is(err, artifacts.ErrCorrupt) || errors.Is(err, artifacts.ErrNotFound) {
+			// Whole when the run looked, damaged now. Trying again does not
+			// help; the next run finds the damage and makes the input again.
+			return "", &permanentError{workflows.ErrTypeNotPresent, fmt.Errorf("input %s: %s: %w; start the run again, it makes the input anew", name, file, err)}
+		}
 		if err != nil {
 			return "", fmt.Errorf("input %s: %s: %w", name, file, err)
 		}

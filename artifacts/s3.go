@@ -47,6 +47,8 @@ type S3Config struct {
 	// shared configuration and instance role.
 	AccessKey string `yaml:"-" json:"-"`
 	SecretKey string `yaml:"-" json:"-"`
+	// SessionToken goes with temporary credentials; empty otherwise.
+	SessionToken string `yaml:"-" json:"-"`
 }
 
 const (
@@ -113,7 +115,7 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 		load = append(load, config.WithRegion(c.Region))
 	}
 	if c.AccessKey != "" {
-		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, "")))
+		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, c.SessionToken)))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {

@@ -123,7 +123,7 @@ func Schedules() []Schedule {
 type Prompts string
 
 const (
-	PromptsFull Prompts = "full" // the authors' prompts, for instruction-tuned backbones
+	PromptsFull Prompts = "full" // the paper's definitions in our words, for instruction-tuned backbones
 	PromptsTiny Prompts = "tiny" // a few words, for models whose context is short
 )
 

@@ -45,7 +45,7 @@ func (d *decoder) document(content []byte, exp *Experiment) {
 		return
 	}
 	if root == nil {
-		d.fail(0, "", "the file is empty; `esclab run --plan demo` shows an experiment")
+		d.fail(0, "", "the file is empty; `esclab presets demo` shows an experiment")
 		return
 	}
 	d.value("", root, valueOf(exp))

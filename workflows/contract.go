@@ -143,12 +143,12 @@ const (
 	ErrTypeBadInput   = "BadInput"   // the data or the parameters are wrong
 	ErrTypeNonFinite  = "NonFinite"  // NaN or Inf in a loss
 	ErrTypeNoPairs    = "NoPairs"    // mining found nothing to train on
-	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone
+	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone or damaged
 )
 
 // NonRetryable lists the error types after which a stage is not tried again.
 func NonRetryable() []string {
-	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs}
+	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs, ErrTypeNotPresent}
 }
 
 // activityFor names the activity that executes a kind of stage.

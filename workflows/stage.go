@@ -15,7 +15,7 @@ import (
 const (
 	stageAttempt = 48 * time.Hour     // one attempt of a kernel stage
 	stageTotal   = 7 * 24 * time.Hour // all attempts together
-	lookupLimit  = time.Minute        // reading a manifest, asking for its blobs
+	lookupLimit  = time.Hour          // reading and verifying an artifact
 )
 
 // Stage runs one stage of the DAG: what is in the store is reused, anything
@@ -50,6 +50,7 @@ func lookup(ctx workflow.Context, in StageInput) (LookupResult, error) {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:           in.Queues.Control,
 		StartToCloseTimeout: lookupLimit,
+		HeartbeatTimeout:    time.Duration(in.HeartbeatSeconds) * time.Second,
 		Summary:             in.Stage.Name + ": in the store?",
 	})
 	var found LookupResult

@@ -250,7 +250,7 @@ Give the same --set flags as the run had.`,
 			if err = errors.Join(err, missing); err != nil {
 				return err
 			}
-			if out, err = filepath.Abs(out); err != nil { // the embedded store changes the working directory
+			if out, err = filepath.Abs(out); err != nil { // whatever the servers in this process do to the working directory
 				return err
 			}
 			se, err := a.open(c.Context(), true)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/workers/stack/connect"
 )
 
 // envMain makes the test binary be esclab itself, so that tests can start it
@@ -100,6 +103,103 @@ func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 	if !strings.Contains(log, "39 stages, 39 of them reused") {
 		t.Errorf("the finished run was not reused whole:\n%s", log)
 	}
+
+	// A flipped bit is found, and the stage that made the blob runs again.
+	flipBit(t, filepath.Join(data, stage))
+	got, log = runMicro(t, ctx, data)
+	if !strings.Contains(log, "39 stages, 38 of them reused") || !strings.Contains(log, "damaged") {
+		t.Errorf("the damaged stage alone should have run again:\n%s", log)
+	}
+	if d := digests(got)["dpo/rg"]; d != wanted["dpo/rg"] {
+		t.Errorf("dpo/rg made again is artifact %s, was %s", d, wanted["dpo/rg"])
+	}
+}
+
+// flipBit damages the adapter of a finished stage where it lies in the
+// embedded store.
+func flipBit(t *testing.T, stage string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(stage, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m artifacts.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatal(err)
+	}
+	blob := filepath.Join(filepath.Dir(filepath.Dir(stage)), filepath.FromSlash(m.Files["adapter_model.safetensors"].Key))
+	data, err := os.ReadFile(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	if err := os.WriteFile(blob, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Temporal and S3 in another process, named in temporal.yaml: nothing else is
+// different.
+func TestExternalServices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs part of the DAG")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer stop()
+	there := t.TempDir()
+	up, upLog := esclab(t, ctx, "up", "--data", there)
+	up.Env = append(up.Env, "ESCLAB_CONFIG="+writeFile(t, "up.yaml", `embedded: {ports: {temporal: auto, ui: auto, s3: auto}}`))
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		_ = up.Wait()
+	}()
+	info, err := waitForStack(ctx, there)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, upLog)
+	}
+
+	// Queues of its own, so that the work is done by this run and not by the
+	// worker of the other process.
+	config := writeFile(t, "external.yaml", fmt.Sprintf(`
+temporal: {address: "%s", namespace: %s}
+s3: {endpoint: "%s", bucket: elsewhere, region: %s, path_style: true, credentials_file: %s}
+embedded: {mode: "off"}
+task_queues: {control: other-control, cpu: other-cpu, gpu: other-gpu}
+`, info.Temporal, info.Namespace, info.S3.Endpoint, info.S3.Region, info.S3.CredentialsFile))
+	out := filepath.Join(t.TempDir(), "report")
+	run, log := esclab(t, ctx, "run", "testdata/micro.yaml", "--config", config, "--data", t.TempDir(), "--report", out,
+		"--set", "methods=base", "--set", "paradigms=vanilla", "--set", "backbone.tiny.pretrain.epochs=2")
+	if err := run.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if _, err := os.Stat(filepath.Join(out, "report.html")); err != nil {
+		t.Error(err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(there, "s3", "elsewhere", "stages", "*", "manifest.json")); len(found) != 7 {
+		t.Errorf("%d artifacts in the external store, want 7\n%s", len(found), log)
+	}
+}
+
+func waitForStack(ctx context.Context, data string) (*connect.Info, error) {
+	for {
+		info, err := connect.Discover(ctx, data)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, connect.ErrNotRunning) {
+			return info, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // dpoStage is the directory, in the embedded store, of the stage to be killed.

@@ -112,7 +112,7 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.out != "" { // the embedded store changes the working directory
+	if f.out != "" { // whatever the servers in this process do to the working directory
 		if f.out, err = filepath.Abs(f.out); err != nil {
 			return err
 		}

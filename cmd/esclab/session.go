@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -122,6 +123,10 @@ func (se *session) connect(ctx context.Context) error {
 			se.app.log.Warn().Err(err).Msg("search attributes could not be registered; runs work without them")
 		}
 	}
+	// The cache and the scratch files hold dialogues: nobody else's business.
+	if err := os.MkdirAll(se.settings.Embedded.DataDir, 0o700); err != nil {
+		return err
+	}
 	se.store, err = openStore(ctx, se.target.S3, filepath.Join(se.settings.Embedded.DataDir, "cache"))
 	return err
 }
@@ -131,7 +136,7 @@ func openStore(ctx context.Context, p connect.S3, cache string) (*artifacts.Stor
 	backend, err := artifacts.OpenS3(ctx, artifacts.S3Config{
 		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle,
 		Checksums: string(p.Checksum),
-		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey),
+		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),
 	})
 	if err != nil {
 		return nil, err
@@ -152,9 +157,10 @@ func (se *session) startWorkers(serve []experiments.Queue, slots int) error {
 		host = "localhost"
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), host)
+	se.sweepScratch()
 	acts := &activities.Activities{
 		Store: se.store, Client: se.client, Log: se.app.log,
-		Scratch:    filepath.Join(se.settings.Embedded.DataDir, "scratch", strconv.Itoa(os.Getpid())),
+		Scratch:    se.scratch(),
 		Identity:   identity,
 		DemoCorpus: democorpus.JSON(),
 	}
@@ -163,6 +169,28 @@ func (se *session) startWorkers(serve []experiments.Queue, slots int) error {
 		KernelSlots: slots, CPUSlots: slots, Identity: identity,
 	})
 	return err
+}
+
+// scratch is where this process keeps the files of running stages.
+func (se *session) scratch() string {
+	return filepath.Join(se.settings.Embedded.DataDir, "scratch", strconv.Itoa(os.Getpid()))
+}
+
+// sweepScratch removes what processes that were killed have left behind.
+func (se *session) sweepScratch() {
+	dirs, err := filepath.Glob(filepath.Join(se.settings.Embedded.DataDir, "scratch", "*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			se.app.log.Warn().Err(err).Str("dir", dir).Msg("cannot remove a scratch directory")
+		}
+	}
 }
 
 // hasWorker tells whether somebody polls the control queue.
@@ -183,6 +211,9 @@ func (se *session) hasWorker(ctx context.Context) (bool, error) {
 func (se *session) close() {
 	if se.workers != nil {
 		se.workers.Stop()
+		if err := os.RemoveAll(se.scratch()); err != nil {
+			se.app.log.Warn().Err(err).Msg("cannot remove the scratch directory")
+		}
 	}
 	if se.client != nil {
 		se.client.Close()

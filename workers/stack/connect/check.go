@@ -156,7 +156,7 @@ func diskCheck(dir string, free uint64) Check {
 	check := Check{Name: "disk", Status: OK, Detail: fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), dir)}
 	if free < diskWarn {
 		check.Status = Warn
-		check.Remedy = "free space (esclab gc), or set ESCLAB_DATA_DIR to a larger disk"
+		check.Remedy = "free space, or set ESCLAB_DATA_DIR to a larger disk"
 	}
 	if free < diskFail {
 		check.Status = Fail
