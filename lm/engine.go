@@ -3,7 +3,6 @@ package lm
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -63,13 +62,10 @@ func openGo() (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine go: %w", err)
 	}
-	// creation_order keeps peak memory low. The parallelism must be unlimited: with a bounded pool the ready nodes
-	// of a LoRA graph fill it and each then waits for a slot for its own matrix product. The backend's option for
-	// it prints to standard output, so it is set on the opened backend, and by the option only if that has changed.
-	backend, err := gobackend.New("creation_order")
-	if err == nil && !unlimitParallelism(backend) {
-		backend, err = gobackend.New("parallelism=-1,creation_order")
-	}
+	// One operation at a time: our kernels spread each over the cores themselves, decoding takes half the processor
+	// time, and the backend's worker pool, which deadlocks on LoRA graphs (ready nodes fill it, then each waits for a
+	// slot for its own matrix product), is never full. creation_order keeps peak memory low.
+	backend, err := gobackend.New("ops_sequential,creation_order")
 	if err != nil {
 		return nil, fmt.Errorf("engine go: %w", err)
 	}
@@ -78,23 +74,6 @@ func openGo() (*Engine, error) {
 		version += " " + kernels
 	}
 	return &Engine{Name: "go", Version: version, Backend: backend}, nil
-}
-
-// unlimitParallelism calls backend.Workers.SetMaxParallelism(-1), whose type is internal to its module.
-func unlimitParallelism(backend compute.Backend) bool {
-	v := reflect.ValueOf(backend)
-	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-		return false
-	}
-	field := v.Elem().FieldByName("Workers")
-	if !field.IsValid() || !field.CanInterface() {
-		return false
-	}
-	pool, ok := field.Interface().(interface{ SetMaxParallelism(int) })
-	if ok {
-		pool.SetMaxParallelism(-1)
-	}
-	return ok
 }
 
 // moduleVersion is the version of a module in this binary, or "unknown".

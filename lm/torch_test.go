@@ -151,7 +151,7 @@ func torchCases() []torchCase {
 		// Rows long enough that attention is computed in blocks of queries.
 		{"llama, long, scaled rope", with("llama", func(c *Config) {
 			c.HeadDim, c.RopeScaling, c.RopeTheta = 16, scaling, 500
-		}), LoRA{Rank: 4, Alpha: 4}, 1, 64},
+		}), LoRA{Rank: 4, Alpha: 4}, 1, 44},
 	}
 }
 
@@ -239,7 +239,7 @@ func torchAdapter(t *testing.T, config Config, lora LoRA, seed uint64) (*Adapter
 	if err != nil {
 		t.Fatal(err)
 	}
-	randomize(a.weights, seed, 0.1)
+	randomize(a.weights, seed, 0.2)
 	dir := t.TempDir()
 	if err := a.Save(dir, "base"); err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func torchSFT(t *testing.T, ask torchAsk, engine *Engine, model *Model, adapter 
 	got, _ := gradientOf(t, engine, model, adapter, examples, TrainConfig{Loss: Loss{Kind: LossSFT}})
 	agree(t, fmt.Sprintf("SFT loss %.6f", want.Loss), []float64{got.Loss}, []float64{want.Loss})
 	base, _ := gradientOf(t, engine, model, nil, examples, TrainConfig{Loss: Loss{Kind: LossSFT}})
-	if math.Abs(base.Loss-want.Loss) < 1e-3 {
+	if math.Abs(base.Loss-want.Loss) < 20*torchTolerance*want.Loss { // or the comparison would not notice its absence
 		t.Errorf("the adapter changes nothing: loss %v without it, %v with it", base.Loss, want.Loss)
 	}
 }
@@ -342,7 +342,7 @@ func torchDPO(t *testing.T, ask torchAsk, engine *Engine, model *Model, adapter,
 	}
 	got, _ := gradientOf(t, engine, model, adapter, examples, TrainConfig{Loss: Loss{Kind: LossDPO, Beta: beta}})
 	agree(t, fmt.Sprintf("DPO loss %.6f", want.Loss), []float64{got.Loss}, []float64{want.Loss})
-	if math.Abs(want.Loss-math.Ln2) < 1e-3 {
+	if math.Abs(want.Loss-math.Ln2) < 20*torchTolerance {
 		t.Errorf("the DPO loss is %v, log 2: policy and reference are the same", want.Loss)
 	}
 }

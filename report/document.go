@@ -20,17 +20,25 @@ type document struct {
 
 type section struct {
 	ID, Title string
-	Text      []string
-	Tables    []table
-	Figures   []figure
-	Samples   []sample
+	// Mark is set where the section's figures are the offline judge's.
+	Mark    string
+	Text    []string
+	Tables  []table
+	Figures []figure
+	Samples []sample
 }
 
 // sample is a Sample in words.
 type sample struct {
 	Title   string
-	Context []esc.Message
+	Context []message
 	Replies []reply // the gold one first
+}
+
+// message is a message of the context; the strategy that the authors put in
+// front of an assistant's stands apart.
+type message struct {
+	Role, Strategy, Content string
 }
 
 type reply struct {
@@ -63,6 +71,12 @@ func newDocument(d Data) (document, error) {
 		s, err := build(d, p)
 		if err != nil {
 			return document{}, err
+		}
+		if d.Run.Judge.Offline {
+			switch s.ID {
+			case "errors", "pairs", "samples":
+				s.Mark = offlineMark
+			}
 		}
 		if len(s.Tables)+len(s.Figures)+len(s.Samples) > 0 {
 			doc.Sections = append(doc.Sections, s)
@@ -101,8 +115,10 @@ func sampleSection(d Data, _ paper) (section, error) {
 	for _, in := range d.Samples {
 		out := sample{
 			Title:   fmt.Sprintf("Dialogue %d, turn %d", in.Dialogue, in.Turn),
-			Context: in.Context,
 			Replies: []reply{{System: "gold", Strategy: in.Strategy.String(), Response: in.Response, Gold: true}},
+		}
+		for _, m := range in.Context {
+			out.Context = append(out.Context, newMessage(m))
 		}
 		for _, r := range in.Replies {
 			out.Replies = append(out.Replies, reply{
@@ -112,6 +128,16 @@ func sampleSection(d Data, _ paper) (section, error) {
 		s.Samples = append(s.Samples, out)
 	}
 	return s, nil
+}
+
+func newMessage(m esc.Message) message {
+	out := message{Role: m.Role, Content: m.Content}
+	if name, rest, ok := strings.Cut(strings.TrimPrefix(m.Content, "["), "] "); ok && strings.HasPrefix(m.Content, "[") {
+		if s, err := esc.ParseStrategy(name); err == nil {
+			out.Strategy, out.Content = s.String(), rest
+		}
+	}
+	return out
 }
 
 func errorNames(errors []esc.PsyError) string {

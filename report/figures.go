@@ -17,11 +17,19 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// figure is an SVG element ready to stand in HTML.
+// figure is an SVG element ready to stand in HTML. The page draws its legend,
+// where long names have room.
 type figure struct {
-	Title string
-	SVG   template.HTML
-	Wide  bool
+	Title  string
+	Legend []key
+	SVG    template.HTML
+	Wide   bool
+}
+
+// key is one colour of a legend.
+type key struct {
+	Name  string
+	Color template.CSS
 }
 
 // series is one system's values, drawn in the system's colour.
@@ -38,14 +46,37 @@ const (
 )
 
 // palette returns colours that stay apart for colour-blind readers (Okabe and
-// Ito), then others.
-func palette(i int) color.Color {
-	colors := []color.RGBA{
-		{0x33, 0x33, 0x33, 0xff}, {0x00, 0x72, 0xb2, 0xff}, {0xe6, 0x9f, 0x00, 0xff}, {0x00, 0x9e, 0x73, 0xff},
-		{0xcc, 0x79, 0xa7, 0xff}, {0x56, 0xb4, 0xe9, 0xff}, {0xd5, 0x5e, 0x00, 0xff}, {0xf0, 0xe4, 0x42, 0xff},
-		{0x99, 0x99, 0x99, 0xff}, {0x66, 0x3d, 0x8f, 0xff}, {0x8c, 0x51, 0x0a, 0xff},
+// Ito), then others. The first, gold's, becomes the page's ink.
+func palette(i int) color.NRGBA {
+	colors := []color.NRGBA{
+		inkColor, {0x00, 0x72, 0xb2, 0xff}, {0xe6, 0x9f, 0x00, 0xff}, {0x00, 0x9e, 0x73, 0xff},
+		{0xcc, 0x79, 0xa7, 0xff}, {0x56, 0xb4, 0xe9, 0xff}, {0xd5, 0x5e, 0x00, 0xff}, {0x7b, 0x4f, 0xa3, 0xff},
+		{0x8a, 0x8f, 0x98, 0xff}, {0x8c, 0x51, 0x0a, 0xff}, {0xc9, 0xb8, 0x1c, 0xff}, {0xb2, 0x18, 0x2b, 0xff},
+		{0x7f, 0xbc, 0x41, 0xff},
 	}
 	return colors[i%len(colors)]
+}
+
+// Colours of the drawing that the page replaces by its own, so that a figure
+// follows the page into the dark.
+var (
+	inkColor  = color.NRGBA{0x33, 0x33, 0x33, 0xff}
+	axisColor = color.NRGBA{0x88, 0x88, 0x88, 0xff}
+	gridColor = color.NRGBA{0xdd, 0xdd, 0xdd, 0xff}
+)
+
+// faint is the colour that fades into the background.
+func faint(c color.NRGBA) color.NRGBA {
+	c.A = 0x55
+	return c
+}
+
+func newKey(name string, c color.NRGBA) key {
+	css := fmt.Sprintf("#%02x%02x%02x%02x", c.R, c.G, c.B, c.A)
+	if c == inkColor {
+		css = "var(--ink)"
+	}
+	return key{name, template.CSS(css)}
 }
 
 // bars draws grouped bars: a group per name, a bar per series. reference, if
@@ -63,27 +94,41 @@ func bars(title, unit string, names []string, data []series, reference *float64)
 	if err != nil {
 		return figure{}, fmt.Errorf("report: figure %q: %w", title, err)
 	}
-	for _, s := range data {
-		p.Legend.Add(s.name, swatch{palette(s.color)})
+	legend := make([]key, len(data))
+	for i, s := range data {
+		legend[i] = newKey(s.name, palette(s.color))
 	}
-	p.X.Max += 1.1 * float64(len(names)) / 8 // room for the legend
-	svg, err := render(p, 26*vg.Centimeter, 8.5*vg.Centimeter, title)
-	return figure{Title: title, SVG: svg, Wide: true}, err
+	svg, err := render(p, 23*vg.Centimeter, 7*vg.Centimeter, title)
+	return figure{Title: title, Legend: legend, SVG: svg, Wide: true}, err
 }
 
-// singles draws one bar per series, named below it.
+// singles draws one bar per series, named below it, its value above.
 func singles(title, unit string, data []series) (figure, error) {
 	var all []bar
 	var names []string
+	var values plotter.XYLabels
 	for i, s := range data {
-		all = append(all, bar{float64(i) - 0.35, 0.7, s.values[0], s.color})
+		all = append(all, bar{float64(i) - 0.25, 0.5, s.values[0], s.color})
 		names = append(names, strings.ReplaceAll(s.name, "/", " "))
+		values.XYs = append(values.XYs, plotter.XY{X: float64(i), Y: s.values[0]})
+		values.Labels = append(values.Labels, fixed(&s.values[0], 2))
 	}
 	p, err := barPlot(unit, names, all, nil)
 	if err != nil {
 		return figure{}, fmt.Errorf("report: figure %q: %w", title, err)
 	}
-	svg, err := render(p, 26*vg.Centimeter, 7*vg.Centimeter, title)
+	labels, err := plotter.NewLabels(values)
+	if err != nil {
+		return figure{}, fmt.Errorf("report: figure %q: %w", title, err)
+	}
+	for i := range labels.TextStyle {
+		labels.TextStyle[i].Font = p.X.Tick.Label.Font
+		labels.TextStyle[i].XAlign = draw.XCenter
+	}
+	labels.Offset.Y = vg.Points(3)
+	p.Add(labels)
+	p.Y.Max *= 1.1 // room for the values
+	svg, err := render(p, 23*vg.Centimeter, 5.5*vg.Centimeter, title)
 	return figure{Title: title, SVG: svg, Wide: true}, err
 }
 
@@ -97,14 +142,15 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 	p := newPlot(unit)
 	grid := plotter.NewGrid()
 	grid.Vertical.Width = 0
-	grid.Horizontal.Color = color.Gray{0xdd}
+	grid.Horizontal.Color = gridColor
 	p.Add(grid)
 	ticks := make([]plot.Tick, len(names))
 	for g, name := range names {
-		ticks[g] = plot.Tick{Value: float64(g), Label: wrap(name, 14)}
+		ticks[g] = plot.Tick{Value: float64(g), Label: wrap(name, 16)}
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
-	p.X.Tick.Length = 0
+	p.X.Tick.LineStyle.Width = 0 // its length alone, between axis and names
+	p.X.Padding = 0 // bars stand on the axis
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	top := 0.0
 	for _, b := range all {
@@ -122,7 +168,7 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 		if err != nil {
 			return nil, err
 		}
-		line.Dashes = []vg.Length{vg.Points(4), vg.Points(3)}
+		line.Color, line.Dashes = inkColor, []vg.Length{vg.Points(4), vg.Points(3)}
 		p.Add(line)
 		top = math.Max(top, *reference)
 	}
@@ -181,16 +227,8 @@ func (roundTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// swatch is a bar's mark in the legend.
-type swatch struct{ color color.Color }
-
-func (s swatch) Thumbnail(c *draw.Canvas) {
-	c.FillPolygon(s.color, []vg.Point{
-		{X: c.Min.X, Y: c.Min.Y}, {X: c.Min.X, Y: c.Max.Y}, {X: c.Max.X, Y: c.Max.Y}, {X: c.Max.X, Y: c.Min.Y},
-	})
-}
-
-// curve draws a training stage's losses; ok is false without two points.
+// curve draws a training stage's losses, a long noisy one with its running
+// mean; ok is false without two points.
 func curve(t Training) (f figure, ok bool, err error) {
 	var train, validation plotter.XYs
 	for _, pt := range t.Curve {
@@ -207,12 +245,22 @@ func curve(t Training) (f figure, ok bool, err error) {
 	p := newPlot("loss")
 	p.X.Label.Text = "step"
 	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{0xe6}, color.Gray{0xdd}
+	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
 	p.Add(grid)
-	for i, s := range []struct {
+	type losses struct {
 		name   string
 		points plotter.XYs
-	}{{"train", train}, {"validation", validation}} {
+		color  color.NRGBA
+	}
+	lines := []losses{{"train", train, palette(1)}}
+	if reach := len(train) / 25; reach >= 2 {
+		lines = []losses{
+			{"train", train, faint(palette(1))},
+			{fmt.Sprintf("mean of %d points", 2*reach+1), runningMean(train, reach), palette(1)},
+		}
+	}
+	var legend []key
+	for _, s := range append(lines, losses{"validation", validation, palette(6)}) {
 		if len(s.points) == 0 {
 			continue
 		}
@@ -220,16 +268,33 @@ func curve(t Training) (f figure, ok bool, err error) {
 		if err != nil {
 			return figure{}, false, fmt.Errorf("report: loss curve of %s: %w", t.Stage, err)
 		}
-		line.Color, line.Width = palette(i+1), vg.Points(1.4)
-		dots.Color, dots.Shape, dots.Radius = palette(i+1), draw.CircleGlyph{}, vg.Points(1.8)
+		line.Color, line.Width = s.color, vg.Points(1.6)
+		dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, vg.Points(2)
 		p.Add(line)
 		if s.name == "validation" {
 			p.Add(dots)
 		}
-		p.Legend.Add(s.name, line)
+		legend = append(legend, newKey(s.name, s.color))
 	}
-	svg, err := render(p, 13*vg.Centimeter, 7*vg.Centimeter, "Loss of "+t.Stage)
-	return figure{Title: t.Stage, SVG: svg}, true, err
+	margin := 0.04 * (p.Y.Max - p.Y.Min)
+	p.Y.Min, p.Y.Max = p.Y.Min-margin, p.Y.Max+margin
+	svg, err := render(p, 10*vg.Centimeter, 6.5*vg.Centimeter, "Loss of "+t.Stage)
+	return figure{Title: t.Stage, Legend: legend, SVG: svg}, true, err
+}
+
+// runningMean gives for each point the mean of itself and as many neighbours
+// on either side: reach, fewer at the ends.
+func runningMean(points plotter.XYs, reach int) plotter.XYs {
+	out := make(plotter.XYs, len(points))
+	for i, p := range points {
+		side := min(reach, i, len(points)-1-i)
+		sum := 0.0
+		for _, near := range points[i-side : i+side+1] {
+			sum += near.Y
+		}
+		out[i] = plotter.XY{X: p.X, Y: sum / float64(2*side+1)}
+	}
+	return out
 }
 
 func newPlot(unit string) *plot.Plot {
@@ -237,18 +302,18 @@ func newPlot(unit string) *plot.Plot {
 	p.Y.Label.Text = unit
 	for _, f := range []*font.Font{
 		&p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
-		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
+		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font,
 	} {
 		f.Variant = "Sans"
 		f.Size = vg.Points(10)
 	}
 	p.X.Tick.Label.Font.Size, p.Y.Tick.Label.Font.Size = vg.Points(9), vg.Points(9)
-	p.BackgroundColor = color.Transparent
+	p.BackgroundColor = nil
 	p.X.Tick.Marker, p.Y.Tick.Marker = roundTicks{}, roundTicks{}
-	p.Legend.Top = true
-	p.Legend.Padding = vg.Points(2)
-	p.Legend.ThumbnailWidth = vg.Points(12)
-	p.X.LineStyle.Color, p.Y.LineStyle.Color = color.Gray{0x88}, color.Gray{0x88}
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.LineStyle.Color, axis.Tick.LineStyle.Color = axisColor, axisColor
+		axis.Tick.Length = vg.Points(4)
+	}
 	return p
 }
 
@@ -268,6 +333,16 @@ func render(p *plot.Plot, w, h vg.Length, title string) (template.HTML, error) {
 	}
 	// gonum names the font it measured with alone.
 	svg = bytes.ReplaceAll(svg, []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"))
+	for _, own := range []struct {
+		color color.NRGBA
+		css   string
+	}{{inkColor, "var(--ink)"}, {axisColor, "var(--soft)"}, {gridColor, "var(--line)"}} {
+		c := own.color
+		for _, property := range []string{"fill:", "stroke:"} {
+			drawn := fmt.Sprintf("%s#%02X%02X%02X", property, c.R, c.G, c.B)
+			svg = bytes.ReplaceAll(svg, []byte(drawn), []byte(property+own.css))
+		}
+	}
 	head := fmt.Sprintf(`<svg role="img" aria-label="%s" `, template.HTMLEscapeString(title))
 	return template.HTML(append([]byte(head), svg[start+len("<svg "):]...)), nil
 }

@@ -1,11 +1,15 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
+	"gonum.org/v1/plot/plotter"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // walk visits every node.
@@ -123,5 +127,52 @@ func TestFigureTextIsEscaped(t *testing.T) {
 	}
 	if !strings.Contains(string(f.SVG), "&lt;script&gt;") {
 		t.Error("the name is not in the figure")
+	}
+}
+
+// A figure follows the page into the dark: nothing in it but the systems'
+// colours is its own.
+func TestFigureTakesThePagesColours(t *testing.T) {
+	f, err := bars("t", "u", []string{"a"}, []series{{"gold", goldColor, []float64{1}}, {"s", firstSystem, []float64{2}}}, Value(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	svg := strings.ToLower(string(f.SVG))
+	for _, own := range []string{"#000000", "#333333", "#888888", "#dddddd"} {
+		if strings.Contains(svg, own) {
+			t.Errorf("the figure draws in %s", own)
+		}
+	}
+	for _, want := range []string{"fill:var(--ink)", "stroke:var(--ink)", "stroke:var(--line)", "fill:#0072b2"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("the figure does not draw with %s", want)
+		}
+	}
+	if len(f.Legend) != 2 || f.Legend[0].Color != "var(--ink)" || f.Legend[1].Color != "#0072b2ff" {
+		t.Errorf("legend %v", f.Legend)
+	}
+}
+
+func TestRunningMean(t *testing.T) {
+	points := plotter.XYs{{X: 1, Y: 8}, {X: 2, Y: 1}, {X: 3, Y: 3}, {X: 4, Y: 5}, {X: 5, Y: 2}}
+	want := plotter.XYs{{X: 1, Y: 8}, {X: 2, Y: 4}, {X: 3, Y: 3.8}, {X: 4, Y: 10. / 3}, {X: 5, Y: 2}}
+	if got := runningMean(points, 2); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestContextShowsTheStrategyApart(t *testing.T) {
+	for _, c := range []struct {
+		content string
+		want    message
+	}{
+		{"[Question] How are you?", message{"assistant", "Question", "How are you?"}},
+		{"[Reflection of feelings] ", message{"assistant", "Reflection of feelings", ""}},
+		{"[sighs] I see.", message{"assistant", "", "[sighs] I see."}},
+		{"Question] How?", message{"assistant", "", "Question] How?"}},
+	} {
+		if got := newMessage(esc.Message{Role: "assistant", Content: c.content}); got != c.want {
+			t.Errorf("%q: got %v, want %v", c.content, got, c.want)
+		}
 	}
 }

@@ -27,6 +27,9 @@ func Markdown(w io.Writer, d Data) error {
 	}
 	for _, s := range doc.Sections {
 		b.WriteString("## " + s.Title + "\n\n")
+		if s.Mark != "" {
+			b.WriteString("⚠ " + escape(s.Mark) + "\n\n")
+		}
 		for _, t := range s.Text {
 			b.WriteString(escape(t) + "\n\n")
 		}
@@ -93,7 +96,11 @@ func markdownCell(c cell) string {
 func markdownSample(b *bytes.Buffer, s sample) {
 	b.WriteString("### " + escape(s.Title) + "\n\n")
 	for _, m := range s.Context {
-		b.WriteString("> **" + escape(m.Role) + "** " + escape(m.Content) + "\n>\n")
+		strategy := ""
+		if m.Strategy != "" {
+			strategy = "\\[" + escape(m.Strategy) + "\\] "
+		}
+		b.WriteString("> **" + escape(m.Role) + "** " + strategy + escape(m.Content) + "\n>\n")
 	}
 	b.WriteString("\n")
 	for _, r := range s.Replies {

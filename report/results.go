@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/esclab/esclab/experiments"
 )
@@ -130,11 +131,20 @@ func comparisonNotes(rows []Row, p paper) []string {
 }
 
 func biasNotes(rows []Row) []string {
-	var notes []string
+	var order []string
+	systems := map[string][]string{}
 	for _, r := range rows {
-		if r.BiasNote != "" {
-			notes = append(notes, fmt.Sprintf("%s, preference bias B: %s.", r.System(), r.BiasNote))
+		if r.BiasNote == "" {
+			continue
 		}
+		if systems[r.BiasNote] == nil {
+			order = append(order, r.BiasNote)
+		}
+		systems[r.BiasNote] = append(systems[r.BiasNote], r.System())
+	}
+	var notes []string
+	for _, note := range order {
+		notes = append(notes, fmt.Sprintf("%s, preference bias B: %s.", strings.Join(systems[note], ", "), note))
 	}
 	return notes
 }

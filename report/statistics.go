@@ -68,7 +68,7 @@ func strategySection(d Data, _ paper) (section, error) {
 		}},
 		{bias, func(data []series) (figure, error) { return singles("Preference bias", "B", data) }},
 		{preferencesOf, func(data []series) (figure, error) {
-			return bars("Strategy preference", "p", names, data, Value(1))
+			return bars("Strategy preference (dashed: no preference)", "p", names, data, Value(1))
 		}},
 	} {
 		if len(chart.data) == 0 {
@@ -113,7 +113,7 @@ func errorSection(d Data, _ paper) (section, error) {
 		return s, nil
 	}
 	s.Tables = []table{t}
-	f, err := bars("Psychological errors", "% of judged replies", names, data, nil)
+	f, err := bars("Judged replies by psychological error", "% of judged replies", names, data, nil)
 	s.Figures = []figure{f}
 	return s, err
 }

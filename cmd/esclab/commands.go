@@ -16,6 +16,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
@@ -53,7 +54,7 @@ func (a *app) up(ctx context.Context, slots int) error {
 	if err := se.connect(ctx); err != nil {
 		return unreachable(err)
 	}
-	if err := se.startWorkers(nil, slots); err != nil {
+	if err := se.node.Work(nil, slots); err != nil {
 		return unreachable(err)
 	}
 	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\nready; Ctrl-C stops\n",
@@ -84,22 +85,16 @@ save a checkpoint, and another worker continues them.
 }
 
 func (a *app) worker(ctx context.Context, serve []string, slots int) error {
-	var classes []experiments.Queue
-	for _, name := range serve {
-		q := experiments.Queue(name)
-		switch q {
-		case experiments.QueueControl, experiments.QueueCPU, experiments.QueueGPU:
-			classes = append(classes, q)
-		default:
-			return fmt.Errorf("--queues %s: use control, cpu, gpu", name)
-		}
+	classes, err := node.ParseQueues(serve)
+	if err != nil {
+		return err
 	}
 	se, err := a.open(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	if err := se.startWorkers(classes, slots); err != nil {
+	if err := se.node.Work(classes, slots); err != nil {
 		return unreachable(err)
 	}
 	a.log.Info().Strs("queues", serve).Str("temporal", se.target.Temporal.Address).Msg("working")

@@ -138,7 +138,7 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 }
 
 func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error {
-	there, err := se.hasWorker(ctx)
+	there, err := se.node.HasWorker(ctx)
 	if err != nil {
 		return unreachable(err)
 	}
@@ -148,19 +148,19 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 		if f.detach {
 			return unreachable(errors.New("no worker is up to do the work: start esclab up or esclab worker first, or leave --detach out"))
 		}
-		if err := se.startWorkers(nil, 1); err != nil {
+		if err := se.node.Work(nil, 1); err != nil {
 			return unreachable(err)
 		}
 	}
 	run, err := se.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       p.runID(),
-		TaskQueue:                se.queues().Control,
+		TaskQueue:                se.node.Queues().Control,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            fmt.Sprintf("%s on %s", p.exp.Name, p.exp.Backbone.Name),
 		TypedSearchAttributes:    se.searchAttributes(p),
 	}, workflows.RunName, workflows.RunInput{
-		Experiment: p.exp.Name, Stages: p.stages, Queues: se.queues(),
+		Experiment: p.exp.Name, Stages: p.stages, Queues: se.node.Queues(),
 		Checkpoint: p.exp.Checkpoint, HeartbeatSeconds: se.heartbeat(),
 	})
 	if err != nil {
@@ -325,6 +325,9 @@ func (se *session) searchAttributes(p planned) temporal.SearchAttributes {
 
 // rootCause is what a failed workflow failed of, without Temporal's layers.
 func rootCause(err error) error {
+	if temporal.IsCanceledError(err) {
+		return errors.New("it was cancelled; what is done stays in the store, and esclab run continues it")
+	}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
 		return errors.New(app.Message())

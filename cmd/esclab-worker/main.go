@@ -1,0 +1,94 @@
+// Command esclab-worker works on task queues and nothing else: the small
+// program for GPU hosts, without the embedded servers.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/esclab/esclab/workers/node"
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/connect"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "esclab-worker:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var config, data string
+	var queues []string
+	var slots int
+	c := &cobra.Command{
+		Use:   "esclab-worker",
+		Short: "Work on the task queues of a Temporal that temporal.yaml names",
+		Long: `Poll task queues and execute stages until Ctrl-C or SIGTERM; running stages then
+save a checkpoint, and another worker continues them. Start one process per
+device. temporal.yaml says where Temporal and the S3 store are.`,
+		Version: version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return work(c.Context(), config, data, queues, slots)
+		},
+	}
+	c.Flags().StringVar(&config, "config", "", "settings file (default: temporal.yaml here; $ESCLAB_CONFIG)")
+	c.Flags().StringVar(&data, "data", "", "directory for cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
+	c.Flags().StringSliceVar(&queues, "queues", []string{"gpu"}, "classes of queues to serve: control, cpu, gpu")
+	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
+	return c
+}
+
+func work(ctx context.Context, config, data string, queues []string, slots int) error {
+	classes, err := node.ParseQueues(queues)
+	if err != nil {
+		return err
+	}
+	s, err := settings.Load(config)
+	if err != nil {
+		return err
+	}
+	if data != "" {
+		if s.Embedded.DataDir, err = filepath.Abs(data); err != nil {
+			return err
+		}
+	}
+	var info *connect.Info
+	if s.EmbedTemporal() || s.EmbedS3() {
+		// No address in the settings: a stack may be up on this machine.
+		if info, err = connect.Discover(ctx, s.Embedded.DataDir); err != nil {
+			return errors.Join(err, errors.New("set temporal.address and s3.endpoint in temporal.yaml to work for another machine"))
+		}
+	}
+	target, err := connect.Resolve(s, info)
+	if err != nil {
+		return err
+	}
+	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
+	n, err := node.Connect(ctx, s, target, log)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	if err := n.Work(classes, slots); err != nil {
+		return err
+	}
+	log.Info().Strs("queues", queues).Str("temporal", target.Temporal.Address).Msg("working")
+	<-ctx.Done()
+	log.Info().Msg("stopping: running stages save their checkpoints")
+	return nil
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/esclab/esclab/lm"
+)
+
+// sharedPath is a file of the reference data that stands beside the
+// repository, or skips the test where it is absent.
+func sharedPath(t *testing.T, elem ...string) string {
+	t.Helper()
+	path := filepath.Join(append([]string{"..", "..", "..", "shared"}, elem...)...)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("reference data ../shared/%s is absent", filepath.Join(elem...))
+	}
+	return path
+}
+
+// readShared decodes a JSON file of the reference data.
+func readShared(t *testing.T, into any, elem ...string) {
+	t.Helper()
+	raw, err := os.ReadFile(sharedPath(t, elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// jsonl writes one JSON object a line.
+func jsonl(t *testing.T, key string, values ...any) string {
+	t.Helper()
+	var b strings.Builder
+	for _, v := range values {
+		line, err := json.Marshal(map[string]any{key: v})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%s\n", line)
+	}
+	return b.String()
+}
+
+// answers decodes a key of every line.
+func answers[T any](t *testing.T, out *bytes.Buffer, key string) (list []T) {
+	t.Helper()
+	lines := json.NewDecoder(out)
+	for lines.More() {
+		var line map[string]T
+		if err := lines.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		value, ok := line[key]
+		if !ok || len(line) != 1 {
+			t.Fatalf("answer %d is %v, not %q alone", len(list), line, key)
+		}
+		list = append(list, value)
+	}
+	return list
+}
+
+// `tokenize` equals the reference tokenizers on every golden text.
+func TestTokenizeGolden(t *testing.T) {
+	for _, name := range []string{"qwen2.5", "llama3.1"} {
+		t.Run(name, func(t *testing.T) {
+			var golden struct {
+				Cases []struct {
+					Text    string
+					IDs     []int32 `json:"ids"`
+					Special []int32 `json:"ids_with_special"`
+				}
+			}
+			readShared(t, &golden, "golden", "tokenizers", name+".json")
+			var texts []any
+			for _, c := range golden.Cases {
+				texts = append(texts, c.Text)
+			}
+			dir := sharedPath(t, "tokenizers", name)
+			run := func(f tokenizeFlags) [][]int32 {
+				f.tokenizer = dir
+				var out bytes.Buffer
+				if err := tokenize(t.Context(), f, strings.NewReader(jsonl(t, "text", texts...)), "in", &out); err != nil {
+					t.Fatal(err)
+				}
+				got := answers[[]int32](t, &out, "ids")
+				if len(got) != len(texts) {
+					t.Fatalf("%d answers to %d lines", len(got), len(texts))
+				}
+				return got
+			}
+			special, around, plain := run(tokenizeFlags{special: true}), run(tokenizeFlags{around: true}), run(tokenizeFlags{})
+			apart := 0
+			for i, c := range golden.Cases {
+				if !slices.Equal(special[i], c.IDs) {
+					t.Errorf("--special %q: %v, want %v", c.Text, special[i], c.IDs)
+				}
+				if !slices.Equal(around[i], c.Special) {
+					t.Errorf("--add-special %q: %v, want %v", c.Text, around[i], c.Special)
+				}
+				if !slices.Equal(plain[i], c.IDs) {
+					apart++
+					if !strings.Contains(c.Text, "<") { // no name of a token without it
+						t.Errorf("%q: %v, want %v", c.Text, plain[i], c.IDs)
+					}
+				}
+			}
+			if apart == 0 {
+				t.Error("no golden text names a special token: --special is not tested")
+			}
+		})
+	}
+}
+
+// `logprobs` equals the float64 reference of a trained model.
+func TestLogprobsGolden(t *testing.T) {
+	var golden struct {
+		Cases []struct {
+			IDs      []int32   `json:"ids"`
+			LogProbs []float64 `json:"token_logprobs"`
+		}
+	}
+	readShared(t, &golden, "weights", "stories260K", "golden_logits.json")
+	model := sharedPath(t, "weights", "stories260K")
+	var ids []any
+	for _, c := range golden.Cases {
+		ids = append(ids, c.IDs)
+	}
+	for _, batch := range []int{1, 3, 64} {
+		var out bytes.Buffer
+		f := logprobsFlags{model: model, engine: "go", batch: batch}
+		if err := new(app).logprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", ids...)), "in", &out); err != nil {
+			t.Fatal(err)
+		}
+		got := answers[[]float64](t, &out, "logprobs")
+		if len(got) != len(ids) {
+			t.Fatalf("%d answers to %d lines", len(got), len(ids))
+		}
+		for i, c := range golden.Cases {
+			if len(got[i]) != len(c.IDs)-1 || got[i] == nil {
+				t.Errorf("batch %d, line %d: %d numbers for %d ids", batch, i+1, len(got[i]), len(c.IDs))
+				continue
+			}
+			for k, p := range got[i] {
+				if math.Abs(p-c.LogProbs[k]) > 1e-5*max(1, math.Abs(c.LogProbs[k])) {
+					t.Errorf("batch %d, line %d, token %d: %v, want %v", batch, i+1, k+1, p, c.LogProbs[k])
+				}
+				if p != float64(float32(p)) {
+					t.Errorf("batch %d, line %d, token %d: %v is not a float32 number", batch, i+1, k+1, p)
+				}
+			}
+		}
+	}
+}
+
+// An adapter that a training step has changed changes the answers, and to what
+// the library says.
+func TestLogprobsAdapter(t *testing.T) {
+	dir := sharedPath(t, "weights", "stories260K")
+	engine, err := lm.OpenEngine("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	model, err := lm.LoadModel(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adapter, err := lm.NewAdapter(model.Config, lm.LoRA{Rank: 2, Alpha: 4}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := []lm.Example{{Sequences: []lm.Sequence{{Tokens: []int32{1, 403, 407, 261, 378}, LossFrom: 1}}}}
+	trainer, err := lm.NewTrainer(engine, model, adapter, lm.Dataset{Examples: examples},
+		lm.TrainConfig{Loss: lm.Loss{Kind: lm.LossSFT}, BatchSize: 1, Epochs: 1, LearningRate: 0.1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trainer.Close()
+	if _, err := trainer.Next(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if adapter, err = trainer.Adapter(); err != nil {
+		t.Fatal(err)
+	}
+	saved := t.TempDir()
+	if err := adapter.Save(saved, dir); err != nil {
+		t.Fatal(err)
+	}
+	want, err := lm.LogProbs(t.Context(), engine, model, adapter, examples, lm.LogProbsOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(adapter string) []float64 {
+		var out bytes.Buffer
+		f := logprobsFlags{model: dir, adapter: adapter, engine: "go", batch: 1}
+		if err := new(app).logprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", examples[0].Sequences[0].Tokens)), "in", &out); err != nil {
+			t.Fatal(err)
+		}
+		return answers[[]float64](t, &out, "logprobs")[0]
+	}
+	with, without := run(saved), run("")
+	if slices.Equal(with, without) {
+		t.Error("--adapter changes nothing")
+	}
+	for i, p := range want[0][0].Tokens {
+		if with[i] != float64(p) {
+			t.Errorf("token %d: %v, the library says %v", i+1, with[i], p)
+		}
+	}
+}
+
+// Bad lines are named, and what came before them is answered.
+func TestInspectErrors(t *testing.T) {
+	model, tokenizer := sharedPath(t, "weights", "stories260K"), sharedPath(t, "tokenizers", "qwen2.5")
+	ids := func(batch int) func(in string, out io.Writer) error {
+		return func(in string, out io.Writer) error {
+			return new(app).logprobs(t.Context(), logprobsFlags{model: model, engine: "go", batch: batch}, strings.NewReader(in), "in", out)
+		}
+	}
+	text := func(in string, out io.Writer) error {
+		return tokenize(t.Context(), tokenizeFlags{tokenizer: tokenizer}, strings.NewReader(in), "in", out)
+	}
+	const goodIDs, goodText = `{"ids": [1, 2, 3]}` + "\n\n", `{"text": "a"}` + "\n\n"
+	for _, c := range []struct {
+		name string
+		run  func(in string, out io.Writer) error
+		in   string
+		says []string
+	}{
+		{"cut short", text, goodText + `{"text": "b`, []string{"in:3", "JSON"}},
+		{"no text", text, goodText + `{"texts": "b"}`, []string{"in:3", `"text" is missing`}},
+		{"null text", text, goodText + `{"text": null}`, []string{"in:3", "null"}},
+		{"text a number", text, goodText + `{"text": 1}`, []string{"in:3", `"text"`, "number"}},
+		{"not UTF-8", text, goodText + "{\"text\": \"\xff\"}", []string{"in:3", "UTF-8"}},
+		{"two objects", text, goodText + `{"text": "b"} {"text": "c"}`, []string{"in:3"}},
+		{"long line", text, goodText + `{"text": "` + strings.Repeat("a", maxInspectLine) + `"}`, []string{"in:3", "16 MiB"}},
+		{"a list", ids(1), goodIDs + `[1, 2]`, []string{"in:3", "object"}},
+		{"no ids", ids(1), goodIDs + `{"text": "b"}`, []string{"in:3", `"ids" is missing`}},
+		{"empty ids", ids(1), goodIDs + `{"ids": []}`, []string{"in:3", "empty"}},
+		{"null id", ids(1), goodIDs + `{"ids": [1, null]}`, []string{"in:3", `"ids"[1]`}},
+		{"fraction", ids(1), goodIDs + `{"ids": [1, 2.5]}`, []string{"in:3", "2.5"}},
+		{"unknown id", ids(1), goodIDs + `{"ids": [1, 512]}`, []string{"in:3", `"ids"[1] is 512`, "511"}},
+		{"negative id", ids(8), goodIDs + `{"ids": [1, -1]}`, []string{"in:3", "-1"}},
+		{"too many ids", ids(8), goodIDs + `{"ids": [` + strings.Repeat("1,", 512) + `1]}`, []string{"in:3", "513", "max_position_embeddings"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := c.run(c.in, &out)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, s := range c.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("the message does not name %q: %v", s, err)
+				}
+			}
+			if n := strings.Count(out.String(), "\n"); n != 1 {
+				t.Errorf("%d answers, want the one to the line before", n)
+			}
+			var coded *codedError
+			if errors.As(err, &coded) {
+				t.Errorf("exit code %d, want that of wrong input", coded.code)
+			}
+		})
+	}
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, f := range []logprobsFlags{
+		{model: missing, engine: "go", batch: 1}, {model: model, engine: "go", batch: 1, adapter: missing},
+		{model: model, engine: "none", batch: 1}, {model: model, engine: "go", batch: 0},
+	} {
+		if err := new(app).logprobs(t.Context(), f, strings.NewReader(goodIDs), "in", io.Discard); err == nil {
+			t.Errorf("%+v was accepted", f)
+		}
+	}
+}
+
+// A short input: no line, an empty text, a single token.
+func TestInspectShort(t *testing.T) {
+	model, tokenizer := sharedPath(t, "weights", "stories260K"), sharedPath(t, "tokenizers", "llama3.1")
+	var out bytes.Buffer
+	if err := tokenize(t.Context(), tokenizeFlags{tokenizer: tokenizer}, strings.NewReader("\ufeff"+`{"text": "", "n": 1}`+"\r\n"), "in", &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{"", `{"ids": [7]}`} {
+		if err := new(app).logprobs(t.Context(), logprobsFlags{model: model, engine: "go", batch: 2}, strings.NewReader(in), "in", &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := out.String(), `{"ids":[]}`+"\n"+`{"logprobs":[]}`+"\n"; got != want {
+		t.Errorf("answers %q, want %q", got, want)
+	}
+}
+
+// A line is answered before the next one is written, and a cancelled context
+// ends the command although nobody writes.
+func TestInspectStreams(t *testing.T) {
+	model := sharedPath(t, "weights", "stories260K")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in, writeIn := io.Pipe()
+	readOut, out := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- new(app).logprobs(ctx, logprobsFlags{model: model, engine: "go", batch: 1}, in, "in", out)
+		out.Close() // a reader that still waits for an answer shall not wait for ever
+	}()
+	lines := bufio.NewScanner(readOut)
+	for range 2 {
+		if _, err := io.WriteString(writeIn, `{"ids": [1, 2, 3]}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), `{"logprobs":[`) {
+			t.Fatalf("answer %q", lines.Text())
+		}
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	writeIn.Close()
+}

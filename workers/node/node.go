@@ -1,0 +1,175 @@
+// Package node makes a process a part of the lab: it connects to Temporal and
+// to the store, and works on the task queues. It starts no server.
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workers"
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Node is a process's connection to Temporal and the store, and its workers.
+type Node struct {
+	Client client.Client
+	Store  *artifacts.Store
+
+	settings *settings.Settings
+	log      zerolog.Logger
+	workers  *workers.Workers
+}
+
+// Connect reaches Temporal and the store of a target. Errors are one line that
+// says what to do.
+func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger) (*Node, error) {
+	n := &Node{settings: s, log: log}
+	var err error
+	if n.Client, err = connect.Dial(ctx, target.Temporal, quiet(log)); err != nil {
+		return nil, err
+	}
+	if err := n.open(ctx, target); err != nil {
+		n.Client.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context, target connect.Target) error {
+	if err := connect.EnsureBucket(ctx, target.S3); err != nil {
+		return err
+	}
+	if !n.settings.EmbedTemporal() {
+		if _, err := connect.EnsureSearchAttributes(ctx, n.Client, target.Temporal.Namespace, n.settings.SearchAttributes); err != nil {
+			n.log.Warn().Err(err).Msg("search attributes could not be registered; runs work without them")
+		}
+	}
+	// The cache and the scratch files hold dialogues: nobody else's business.
+	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w: set ESCLAB_DATA_DIR to a directory that you may write", err)
+	}
+	p := target.S3
+	backend, err := artifacts.OpenS3(ctx, artifacts.S3Config{
+		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle, Checksums: string(p.Checksum),
+		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),
+	})
+	if err != nil {
+		return err
+	}
+	n.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(n.settings.Embedded.DataDir, "cache")})
+	return err
+}
+
+// quiet is a logger for the SDK: its chatter is not for users, and a failed
+// activity shows in the run's progress and in the web UI.
+func quiet(log zerolog.Logger) zerolog.Logger {
+	return log.Level(max(log.GetLevel(), zerolog.WarnLevel)).Hook(zerolog.HookFunc(
+		func(e *zerolog.Event, _ zerolog.Level, message string) {
+			switch message {
+			case "Activity error.", "RecordActivityHeartbeat with error":
+				e.Discard()
+			}
+		}))
+}
+
+// Queues are the task queues of the settings.
+func (n *Node) Queues() workflows.Queues {
+	q := n.settings.TaskQueues
+	return workflows.Queues{Control: q.Control, CPU: q.CPU, GPU: q.GPU}
+}
+
+// Work polls the queues of the given classes (all of them where there are
+// none) and runs at most slots kernel stages at the same time.
+func (n *Node) Work(serve []experiments.Queue, slots int) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	identity := fmt.Sprintf("%d@%s", os.Getpid(), host)
+	n.sweepScratch()
+	n.workers, err = workers.Start(workers.Options{
+		Client: n.Client,
+		Activities: &activities.Activities{
+			Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
+		},
+		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity,
+	})
+	return err
+}
+
+// HasWorker tells whether somebody polls the control queue.
+func (n *Node) HasWorker(ctx context.Context) (bool, error) {
+	queue := n.Queues().Control
+	d, err := n.Client.DescribeTaskQueue(ctx, queue, enums.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return false, fmt.Errorf("describe task queue %s: %w", queue, err)
+	}
+	for _, p := range d.GetPollers() {
+		if time.Since(p.GetLastAccessTime().AsTime()) < 90*time.Second {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Close stops the workers, which save their checkpoints, and disconnects.
+func (n *Node) Close() {
+	if n.workers != nil {
+		n.workers.Stop()
+		if err := os.RemoveAll(n.scratch()); err != nil {
+			n.log.Warn().Err(err).Msg("cannot remove the scratch directory")
+		}
+	}
+	n.Client.Close()
+}
+
+// scratch is where this process keeps the files of running stages.
+func (n *Node) scratch() string {
+	return filepath.Join(n.settings.Embedded.DataDir, "scratch", strconv.Itoa(os.Getpid()))
+}
+
+// sweepScratch removes what processes that were killed have left behind.
+func (n *Node) sweepScratch() {
+	dirs, err := filepath.Glob(filepath.Join(n.settings.Embedded.DataDir, "scratch", "*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			n.log.Warn().Err(err).Str("dir", dir).Msg("cannot remove a scratch directory")
+		}
+	}
+}
+
+// ParseQueues reads classes of queues as flags name them.
+func ParseQueues(names []string) ([]experiments.Queue, error) {
+	var classes []experiments.Queue
+	for _, name := range names {
+		switch q := experiments.Queue(name); q {
+		case experiments.QueueControl, experiments.QueueCPU, experiments.QueueGPU:
+			classes = append(classes, q)
+		default:
+			return nil, fmt.Errorf("--queues %s: use control, cpu, gpu", name)
+		}
+	}
+	return classes, nil
+}
