@@ -87,10 +87,6 @@ var reserved = []struct {
 	{"github.com/rs/zerolog", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities"}},
 }
 
-// exempt packages are not part of the program: deps pins modules before the
-// code that needs them exists.
-var exempt = []string{"internal/deps"}
-
 // within says whether a slash-separated path is a tree's root or lies below it.
 func within(name, tree string) bool { return name == tree || strings.HasPrefix(name, tree+"/") }
 
@@ -152,7 +148,7 @@ func TestImports(t *testing.T) {
 	checked := 0
 	walk(t, func(name string) {
 		dir := path.Dir(name)
-		if path.Ext(name) != ".go" || slices.Contains(exempt, dir) {
+		if path.Ext(name) != ".go" {
 			return
 		}
 		parsed, err := parser.ParseFile(files, filepath.Join(root, filepath.FromSlash(name)), nil, parser.ImportsOnly)
