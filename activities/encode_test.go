@@ -1,0 +1,138 @@
+package activities
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+)
+
+// demoDialogues are the sample corpus, and a tokenizer trained on it.
+func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
+	t.Helper()
+	dialogues, err := esc.ReadDialogues("demo.json", bytes.NewReader(democorpus.JSON()), esc.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := lm.TrainBPE(t.Context(), texts(dialogues), t.TempDir(), lm.BPEOptions{VocabSize: 600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialogues, tok
+}
+
+func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *encoder {
+	t.Helper()
+	e, err := newEncoder(tok, experiments.Kernel{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// The turns of a dialogue are nested prefixes, whatever the role: that is what
+// packing lives on. The loss covers the answer and the end of turn alone.
+func TestTurnsOfADialogueAreNestedPrefixes(t *testing.T) {
+	dialogues, tok := demoDialogues(t)
+	end, err := tok.EndOfTurn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range esc.Roles() {
+		e := encoderFor(t, tok, role, 1<<20, experiments.LongerFail)
+		var before []int32 // the prompt of the turn before, up to its last message's end
+		for i, turn := range esc.Turns(dialogues[0]) {
+			answer := esc.Answer(role, turn.Strategy, turn.Response)
+			sequences, ok, err := e.answers(turn, answer)
+			if err != nil || !ok {
+				t.Fatalf("%s, turn %d: ok %v, %v", role, i, ok, err)
+			}
+			s := sequences[0]
+			if s.Tokens[len(s.Tokens)-1] != end {
+				t.Errorf("%s, turn %d: the sequence does not end with the end of turn", role, i)
+			}
+			if got := strings.TrimSpace(tok.DecodeText(s.Tokens[s.LossFrom:])); got != strings.TrimSpace(answer) {
+				t.Errorf("%s, turn %d: the loss covers %q, the answer is %q", role, i, got, answer)
+			}
+			if i > 0 && !slices.Equal(s.Tokens[:len(before)], before) {
+				t.Errorf("%s, turn %d does not continue turn %d", role, i, i-1)
+			}
+			// Every message but the answer's stays as it is in the next turn.
+			prompt, err := e.encode(turn.Context, turn.Strategy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before = prompt[:len(prompt)-len(headOf(t, e, turn))]
+		}
+	}
+}
+
+// headOf is what the prompt has after the last user message: the assistant's
+// header and, for rg, the given strategy.
+func headOf(t *testing.T, e *encoder, turn esc.Turn) []int32 {
+	t.Helper()
+	p, err := e.prompts.Prompt(e.role, turn.Context, turn.Strategy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := e.tok.ChatPrompt([]lm.Message{{Role: "user", Content: "x"}}, p.AnswerPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := e.tok.RenderChat([]lm.Message{{Role: "user", Content: "x"}}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return with[len(e.tok.Encode(text)):]
+}
+
+func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {
+	dialogues, tok := demoDialogues(t)
+	turns := esc.Turns(dialogues[0])
+	turn := turns[len(turns)-1]
+	whole, err := encoderFor(t, tok, esc.VM, 1<<20, experiments.LongerFail).encode(turn.Context, esc.NoStrategy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := encoderFor(t, tok, esc.VM, len(whole)-1, experiments.LongerTrim)
+	short, err := e.prompt(turn.Context, esc.NoStrategy, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(short)+8 > e.limit || e.trimmed != 1 {
+		t.Errorf("%d tokens and 8 reserved under a limit of %d; trimmed %d", len(short), e.limit, e.trimmed)
+	}
+	last := turn.Context[len(turn.Context)-1].Content
+	if text := tok.DecodeText(short); !strings.Contains(text, last) {
+		t.Errorf("what the seeker said last is gone: %q", text)
+	}
+
+	// One message of ten thousand words still fits.
+	huge := []esc.Message{{Role: esc.UserRole, Content: strings.Repeat("tired ", 10000) + "help me"}}
+	cut, err := encoderFor(t, tok, esc.VM, 64, experiments.LongerTrim).prompt(huge, esc.NoStrategy, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cut) > 48 || !strings.Contains(tok.DecodeText(cut), "help me") {
+		t.Errorf("%d tokens: %q", len(cut), tok.DecodeText(cut))
+	}
+}
+
+func TestLongerSkipsOrFails(t *testing.T) {
+	dialogues, tok := demoDialogues(t)
+	turn := esc.Turns(dialogues[0])[2]
+	answer := esc.Answer(esc.VM, turn.Strategy, turn.Response)
+	e := encoderFor(t, tok, esc.VM, 10, experiments.LongerSkip)
+	if _, ok, err := e.answers(turn, answer); ok || err != nil || e.skipped != 1 {
+		t.Errorf("skip: ok %v, %v, skipped %d", ok, err, e.skipped)
+	}
+	e = encoderFor(t, tok, esc.VM, 10, experiments.LongerFail)
+	if _, _, err := e.answers(turn, answer); err == nil || !strings.Contains(err.Error(), "turn 2") || !strings.Contains(err.Error(), "limits.max_tokens") {
+		t.Errorf("fail: the error %v does not name turn and remedy", err)
+	}
+}
