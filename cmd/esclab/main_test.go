@@ -35,7 +35,9 @@ func TestMain(m *testing.M) {
 func esclab(t *testing.T, ctx context.Context, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	c := exec.CommandContext(ctx, os.Args[0], args...)
-	c.Env = append(os.Environ(), envMain+"=1", "ESCLAB_CONFIG=", "ESCLAB_DATA_DIR=")
+	// Free ports: other tests may run beside this one.
+	config := writeFile(t, "temporal.yaml", `embedded: {ports: {temporal: auto, ui: auto, s3: auto}}`)
+	c.Env = append(os.Environ(), envMain+"=1", "ESCLAB_CONFIG="+config, "ESCLAB_DATA_DIR=")
 	log := &bytes.Buffer{}
 	c.Stdout, c.Stderr = log, log
 	return c, log
@@ -148,7 +150,6 @@ func TestExternalServices(t *testing.T) {
 	defer stop()
 	there := t.TempDir()
 	up, upLog := esclab(t, ctx, "up", "--data", there)
-	up.Env = append(up.Env, "ESCLAB_CONFIG="+writeFile(t, "up.yaml", `embedded: {ports: {temporal: auto, ui: auto, s3: auto}}`))
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
