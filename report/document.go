@@ -111,7 +111,7 @@ func facts(r Run) [][2]string {
 
 func sampleSection(d Data, _ paper) (section, error) {
 	s := section{ID: "samples", Title: "Sample dialogues",
-		Text: []string{"Test turns with the gold reply and each system's, the strategy in front."}}
+		Text: []string{"Test turns with the gold reply and each system's, each with its strategy."}}
 	for _, in := range d.Samples {
 		out := sample{
 			Title:   fmt.Sprintf("Dialogue %d, turn %d", in.Dialogue, in.Turn),

@@ -149,7 +149,6 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 		ticks[g] = plot.Tick{Value: float64(g), Label: wrap(name, 16)}
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
-	p.X.Tick.LineStyle.Width = 0 // its length alone, between axis and names
 	p.X.Padding = 0 // bars stand on the axis
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	top := 0.0
@@ -282,17 +281,17 @@ func curve(t Training) (f figure, ok bool, err error) {
 	return figure{Title: t.Stage, Legend: legend, SVG: svg}, true, err
 }
 
-// runningMean gives for each point the mean of itself and as many neighbours
-// on either side: reach, fewer at the ends.
+// runningMean gives for each point the mean of itself and up to reach
+// neighbours on either side.
 func runningMean(points plotter.XYs, reach int) plotter.XYs {
 	out := make(plotter.XYs, len(points))
 	for i, p := range points {
-		side := min(reach, i, len(points)-1-i)
+		window := points[max(0, i-reach):min(len(points), i+reach+1)]
 		sum := 0.0
-		for _, near := range points[i-side : i+side+1] {
+		for _, near := range window {
 			sum += near.Y
 		}
-		out[i] = plotter.XY{X: p.X, Y: sum / float64(2*side+1)}
+		out[i] = plotter.XY{X: p.X, Y: sum / float64(len(window))}
 	}
 	return out
 }

@@ -155,7 +155,7 @@ func TestFigureTakesThePagesColours(t *testing.T) {
 
 func TestRunningMean(t *testing.T) {
 	points := plotter.XYs{{X: 1, Y: 8}, {X: 2, Y: 1}, {X: 3, Y: 3}, {X: 4, Y: 5}, {X: 5, Y: 2}}
-	want := plotter.XYs{{X: 1, Y: 8}, {X: 2, Y: 4}, {X: 3, Y: 3.8}, {X: 4, Y: 10. / 3}, {X: 5, Y: 2}}
+	want := plotter.XYs{{X: 1, Y: 4}, {X: 2, Y: 4.25}, {X: 3, Y: 3.8}, {X: 4, Y: 2.75}, {X: 5, Y: 10. / 3}}
 	if got := runningMean(points, 2); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -194,18 +194,9 @@ func (r *run) set(ctx workflow.Context, name string, status StageStatus, result 
 	r.show(ctx)
 }
 
-// show puts the DAG's state into the web UI, as Markdown.
+// show puts the DAG's state into the web UI.
 func (r *run) show(ctx workflow.Context) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**\n\n| stage | state | seconds | artifact |\n|---|---|---|---|\n", r.in.Experiment)
-	for _, s := range r.state.Stages {
-		seconds := ""
-		if s.Status == StageDone {
-			seconds = fmt.Sprintf("%.1f", s.Result.Seconds)
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", s.Name, s.Status, seconds, short(s.Result.Digest))
-	}
-	workflow.SetCurrentDetails(ctx, b.String())
+	workflow.SetCurrentDetails(ctx, runDetails(r.state))
 }
 
 // rootMessage is what a stage failed of, without the layers of activity and

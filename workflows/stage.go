@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -27,7 +26,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		return StageResult{}, err
 	}
 	if found.Found {
-		workflow.SetCurrentDetails(ctx, describe(found.Result))
+		workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, found.Result))
 		return found.Result, nil
 	}
 
@@ -35,13 +34,15 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	if err != nil {
 		return StageResult{}, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
 	}
+	workflow.SetCurrentDetails(ctx, runningDetails(in, found.Reason))
 	var result StageResult
 	err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
 	if err != nil {
+		workflow.SetCurrentDetails(ctx, failedDetails(in, err))
 		return StageResult{}, err
 	}
 	result.Reason = found.Reason
-	workflow.SetCurrentDetails(ctx, describe(result))
+	workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, result))
 	return result, nil
 }
 
@@ -76,23 +77,6 @@ func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
 			NonRetryableErrorTypes: NonRetryable(),
 		},
 	})
-}
-
-// describe renders a stage's result as the Markdown that the web UI shows.
-func describe(r StageResult) string {
-	how := fmt.Sprintf("ran in %.1f s", r.Seconds)
-	if r.Reused {
-		how = "reused"
-	}
-	return fmt.Sprintf("**%s** %s\n\nartifact `%s`\n", r.Stage, how, short(r.Digest))
-}
-
-// short abbreviates a digest for people.
-func short(digest string) string {
-	if len(digest) > 12 {
-		return digest[:12]
-	}
-	return digest
 }
 
 // stageInput builds the input of one stage of a run.
