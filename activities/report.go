@@ -259,7 +259,7 @@ func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.D
 		replies[[2]int{p.Dialogue, p.Turn}] = reply
 	}
 	row.Preference = bias.Preference
-	row.BiasNote = bias.Note
+	row.BiasNote = esc.NameStrategies(bias.Note)
 	return t.reportErrors(dirs["judge"], row, v, replies, data)
 }
 

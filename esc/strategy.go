@@ -192,3 +192,12 @@ func quoteShort(text string) string {
 	}
 	return fmt.Sprintf("%q", text)
 }
+
+// NameStrategies puts names in the place of numbers ("strategy 2") in a message
+// of a package that knows strategies by number alone.
+func NameStrategies(message string) string {
+	for i := NumStrategies - 1; i >= 0; i-- {
+		message = strings.ReplaceAll(message, fmt.Sprintf("strategy %d ", i), Strategy(i).String()+" ")
+	}
+	return message
+}

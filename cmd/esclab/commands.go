@@ -321,7 +321,7 @@ func score(path string, asJSON bool, in io.Reader, out io.Writer) error {
 			Samples  int    `json:"samples"`
 			Unparsed int    `json:"unparsed"`
 			Note     string `json:"note,omitempty"`
-		}{t3, len(predictions), r.Strategy.Dropped, r.Strategy.Note})
+		}{t3, len(predictions), r.Strategy.Dropped, esc.NameStrategies(r.Strategy.Note)})
 	}
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
@@ -337,7 +337,7 @@ func score(path string, asJSON bool, in io.Reader, out io.Writer) error {
 		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric\n", r.Strategy.Dropped)
 	}
 	if r.Strategy.Note != "" {
-		fmt.Fprintln(out, r.Strategy.Note)
+		fmt.Fprintln(out, esc.NameStrategies(r.Strategy.Note))
 	}
 	return nil
 }
