@@ -110,7 +110,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.reportCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(),
-		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(),
+		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.benchCommand(),
 	)
 	return root
 }

@@ -140,6 +140,49 @@ func flipBit(t *testing.T, stage string) {
 	}
 }
 
+// Two runs that need the same stages at the same time have them run once.
+func TestTwoRunsShareTheirStages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs part of the DAG")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer stop()
+	data := t.TempDir()
+	up, upLog := esclab(t, ctx, "up", "--data", data)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waitForStack(ctx, data); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"run", "testdata/micro.yaml", "--data", data, "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=2", "--set"}
+	a, logA := esclab(t, ctx, append(args, "name=first")...)
+	b, logB := esclab(t, ctx, append(args, "name=second")...)
+	if err := errors.Join(a.Start(), b.Start()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.Wait(), b.Wait()); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, logA, logB)
+	}
+	if err := up.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := up.Wait(); err != nil {
+		t.Errorf("esclab up after SIGTERM: %v", err)
+	}
+	for stage, want := range map[string]int{"corpus": 1, "base": 1, "generate/vanilla/base": 1, "generate/decoupled/base": 1, "report": 2} {
+		done := 0
+		for line := range strings.Lines(upLog.String()) {
+			if strings.Contains(line, `"stage":"`+stage+`"`) && strings.Contains(line, `"stage done"`) {
+				done++
+			}
+		}
+		if done != want {
+			t.Errorf("stage %s was run %d times, want %d\n%s", stage, done, want, upLog)
+		}
+	}
+}
+
 // Temporal and S3 in another process, named in temporal.yaml: nothing else is
 // different.
 func TestExternalServices(t *testing.T) {

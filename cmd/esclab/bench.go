@@ -1,0 +1,416 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/esclab/esclab/bench"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/lm"
+)
+
+// generateSP and generateVM are the workloads of generation: the planner's
+// strategies, the vanilla model's whole answers.
+const (
+	generateSP = "sp-generate"
+	generateVM = "vm-generate"
+	// planTokens are enough for a bracketed strategy.
+	planTokens = 8
+)
+
+type benchFlags struct {
+	corpus, splitIndex, tokenizer, shape string
+	engine, prompts, packing, export     string
+	workloads                            []string
+	batch, steps, rank, slots, new       int
+	dialogues, maxTokens                 int
+	prepareOnly, asJSON                  bool
+}
+
+func (a *app) benchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure what this machine makes of the paper's work",
+	}
+	c.AddCommand(a.benchLMCommand())
+	return c
+}
+
+func (a *app) benchLMCommand() *cobra.Command {
+	f := benchFlags{}
+	all := append(bench.Names(), generateSP, generateVM)
+	c := &cobra.Command{
+		Use:   "lm",
+		Short: "Measure training and generation: samples/s, tokens/s, FLOP/s, memory",
+		Long: `Prepare the paper's five trainings (SP-SFT, RG-SFT, SP-DPO, RG-DPO, VM-DPO) and
+generation from a corpus, and take a few steps of each on random weights.
+
+Nothing is mined here: a rejected side is another strategy (sp), another turn's
+response (rg) or both (vm), drawn from counters. Training is LoRA on all seven
+projections without dropout. One step warms up; a step that compiles is taken
+again, and its first time counts as compiling. Generation answers the test
+turns, sampling every answer to its limit, the second time measured.
+
+tokens/s counts the tokens computed, plain/s those of the sequences as they
+are: with --packing tree a shared prefix is computed once, with none each
+sequence on its own. FLOP/s counts what the model needs of the computed tokens:
+` + bench.FLOPFormula + `.
+Its share is of the peak that plain float32 matrix products reach on the same
+engine, measured just before. Memory is the peak of the process during the
+workload.
+
+--export writes the token data unpacked, in the order of the steps, with
+config.json: one {"ids", "loss_from"} or {"prompt", "chosen", "rejected"} a
+line, for other implementations to take the same batches.`,
+		Example: `  esclab bench lm
+  esclab bench lm --corpus path/to/esconv --packing both --steps 5 --json
+  esclab bench lm --corpus path/to/esconv --tokenizer path/to/Qwen2.5-0.5B --config path/to/Qwen2.5-0.5B
+  esclab bench lm --corpus path/to/esconv --export data --prepare-only`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.benchLM(c.Context(), f, c.OutOrStdout()) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.corpus, "corpus", "", "directory of train.json, valid.json and test.json, or a file in ESConv's layout (default: the demo corpus)")
+	flags.StringVar(&f.splitIndex, "split-index", "", "file with the positions of the parts of a corpus that is one file (default: 8:1:1)")
+	flags.StringVar(&f.tokenizer, "tokenizer", "", "directory of a tokenizer with a chat template (default: BPE of 4096 trained on the corpus)")
+	flags.StringVar(&f.shape, "config", "", "config.json of the model, or its directory (default: a Llama of about 5 million parameters)")
+	flags.StringVar(&f.engine, "engine", "auto", "auto, go, onnx, xla:cuda or xla:cpu")
+	flags.StringVar(&f.prompts, "prompts", "tiny", "tiny: a few words; full: with the strategies' definitions")
+	flags.StringVar(&f.packing, "packing", "tree", "tree: shared prefixes once; none: each sequence on its own; both")
+	flags.StringSliceVar(&f.workloads, "workloads", all, "which")
+	flags.IntVar(&f.batch, "batch", 32, "turns or pairs a step")
+	flags.IntVar(&f.steps, "steps", 5, "measured steps a workload")
+	flags.IntVar(&f.rank, "rank", 16, "of LoRA; 0 trains every weight")
+	flags.IntVar(&f.slots, "slots", 16, "answers decoded together")
+	flags.IntVar(&f.new, "new", 32, "tokens of an answer (sp-generate: 8)")
+	flags.IntVar(&f.dialogues, "dialogues", 100, "train dialogues, drawn at random; a tenth of them for generation; 0: all")
+	flags.IntVar(&f.maxTokens, "max-tokens", 1024, "leave longer sequences out")
+	flags.StringVar(&f.export, "export", "", "directory to write the token data and config.json into")
+	flags.BoolVar(&f.prepareOnly, "prepare-only", false, "measure nothing: count tokens, and export")
+	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object")
+	return c
+}
+
+// benchReport is the output of bench lm.
+type benchReport struct {
+	Engine     string  `json:"engine"`
+	Cores      int     `json:"cores"`
+	Parameters int     `json:"parameters"`
+	Vocabulary int     `json:"vocabulary"`
+	Rank       int     `json:"rank"`
+	Prompts    string  `json:"prompts"`
+	MaxTokens  int     `json:"max_tokens"`
+	PeakFLOPS  float64 `json:"peak_flops,omitempty"`
+	Formula    string  `json:"flop_formula"`
+
+	Workloads  []benchWorkload    `json:"workloads"`
+	Training   []bench.Training   `json:"training"`
+	Generation []bench.Generation `json:"generation"`
+}
+
+// benchWorkload describes the data of a workload.
+type benchWorkload struct {
+	Name     string `json:"name"`
+	Examples int    `json:"examples"`
+	Skipped  int    `json:"skipped"` // longer than max_tokens
+	Tokens   int    `json:"tokens"`  // of the sequences as they are
+}
+
+func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
+	packings, err := f.check()
+	if err != nil {
+		return err
+	}
+	corpus, err := benchCorpus(f)
+	if err != nil {
+		return err
+	}
+	tok, cleanup, err := benchTokenizer(ctx, f, corpus)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	config, err := benchConfig(f, tok)
+	if err != nil {
+		return err
+	}
+	engine, err := lm.OpenEngine(f.engine)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	model, err := lm.NewModel(config, 1)
+	if err != nil {
+		return err
+	}
+	b := &benchRun{
+		app: a, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
+		report: benchReport{
+			Engine: engine.Name + " " + engine.Version, Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize,
+			Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
+			Workloads: []benchWorkload{}, Training: []bench.Training{}, Generation: []bench.Generation{},
+		},
+	}
+	if err := b.run(ctx, packings); err != nil {
+		return failed(err)
+	}
+	if f.asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(b.report)
+	}
+	b.report.print(out)
+	return nil
+}
+
+// check refuses what cannot be measured, and reads the packings.
+func (f *benchFlags) check() ([]lm.Packing, error) {
+	for _, w := range f.workloads {
+		if all := append(bench.Names(), generateSP, generateVM); !slices.Contains(all, w) {
+			return nil, fmt.Errorf("--workloads %s: there are %s", w, strings.Join(all, ", "))
+		}
+	}
+	for name, value := range map[string]int{"batch": f.batch, "steps": f.steps, "slots": f.slots, "new": f.new, "max-tokens": f.maxTokens} {
+		if value < 1 {
+			return nil, fmt.Errorf("--%s %d: give a positive number", name, value)
+		}
+	}
+	switch f.packing {
+	case "tree", "none":
+		return []lm.Packing{lm.Packing(f.packing)}, nil
+	case "both":
+		return []lm.Packing{lm.PackTree, lm.PackNone}, nil
+	}
+	return nil, fmt.Errorf("--packing %q: use tree, none or both", f.packing)
+}
+
+func benchCorpus(f benchFlags) (esc.Corpus, error) {
+	if f.corpus != "" {
+		return esc.ReadCorpus(esc.Source{Path: f.corpus, SplitIndex: f.splitIndex})
+	}
+	dialogues, err := esc.ReadDialogues("demo corpus", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits())
+	if err != nil {
+		return esc.Corpus{}, err
+	}
+	return esc.Split(dialogues, 0)
+}
+
+// benchTokenizer loads the tokenizer, or trains one that cleanup removes.
+func benchTokenizer(ctx context.Context, f benchFlags, corpus esc.Corpus) (tok *lm.Tokenizer, cleanup func(), err error) {
+	if f.tokenizer != "" {
+		if tok, err = lm.LoadTokenizer(f.tokenizer); err != nil {
+			return nil, nil, fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
+		}
+		return tok, func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "esclab-bench")
+	if err != nil {
+		return nil, nil, failed(err)
+	}
+	cleanup = func() { _ = os.RemoveAll(dir) }
+	if tok, err = bench.TrainTokenizer(ctx, corpus.Train, dir, 4096); err != nil {
+		cleanup()
+		return nil, nil, err
+	}
+	return tok, cleanup, nil
+}
+
+// benchConfig reads the model's shape. A vocabulary that the tokenizer does
+// not fit into, or too few positions, are errors.
+func benchConfig(f benchFlags, tok *lm.Tokenizer) (lm.Config, error) {
+	config := bench.DefaultConfig(tok)
+	if f.shape != "" {
+		path := f.shape
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			path = filepath.Join(path, "config.json")
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return config, fmt.Errorf("--config: %w", err)
+		}
+		if config, err = lm.ParseConfig(data); err != nil {
+			return config, fmt.Errorf("--config %s: %w", path, err)
+		}
+	}
+	if tok.VocabSize() > config.VocabSize {
+		return config, fmt.Errorf("the tokenizer has %d tokens, the model's vocab_size is %d: give the --tokenizer that belongs to --config", tok.VocabSize(), config.VocabSize)
+	}
+	if f.maxTokens > config.MaxPositionEmbeddings {
+		return config, fmt.Errorf("--max-tokens %d: the model has %d positions", f.maxTokens, config.MaxPositionEmbeddings)
+	}
+	return config, nil
+}
+
+// benchRun is one execution of bench lm.
+type benchRun struct {
+	app    *app
+	flags  benchFlags
+	corpus esc.Corpus
+	tok    *lm.Tokenizer
+	engine *lm.Engine
+	model  *lm.Model
+	report benchReport
+}
+
+func (b *benchRun) run(ctx context.Context, packings []lm.Packing) error {
+	if b.flags.export != "" {
+		if err := bench.ExportConfig(b.flags.export, b.model.Config); err != nil {
+			return err
+		}
+	}
+	if !b.flags.prepareOnly {
+		size, rounds := 1024, 10
+		if b.engine.Name == "xla:cuda" {
+			size = 8192 // a card is not busy with less
+		}
+		var err error
+		if b.report.PeakFLOPS, err = b.engine.PeakFLOPS(ctx, size, rounds); err != nil {
+			return fmt.Errorf("peak: %w", err)
+		}
+	}
+	for _, name := range b.flags.workloads {
+		var err error
+		if slices.Contains(bench.Names(), name) {
+			err = b.train(ctx, name, packings)
+		} else if !b.flags.prepareOnly {
+			err = b.generate(ctx, name, packings)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing) error {
+	w, err := bench.Prepare(b.tok, b.corpus.Train, name, bench.Options{
+		Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: b.flags.dialogues, Seed: 1,
+	})
+	if err != nil {
+		return err
+	}
+	described := benchWorkload{Name: name, Examples: len(w.Examples), Skipped: w.Skipped}
+	for _, e := range w.Examples {
+		for _, s := range e.Sequences {
+			described.Tokens += len(s.Tokens)
+		}
+	}
+	b.report.Workloads = append(b.report.Workloads, described)
+	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Beta: 0.2, Seed: 1}
+	if b.flags.export != "" {
+		order, err := bench.Order(b.engine, b.model, w, options)
+		if err != nil {
+			return err
+		}
+		if err := bench.Export(b.flags.export, w, order); err != nil {
+			return err
+		}
+	}
+	if b.flags.prepareOnly {
+		return nil
+	}
+	for _, packing := range packings {
+		options.Packing = packing
+		r, err := bench.Train(ctx, b.engine, b.model, w, options)
+		if err != nil {
+			return err
+		}
+		r.ShareOfPeak = r.FLOPS / b.report.PeakFLOPS
+		b.report.Training = append(b.report.Training, r)
+		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
+	}
+	return nil
+}
+
+func (b *benchRun) generate(ctx context.Context, name string, packings []lm.Packing) error {
+	options := bench.GenerationOptions{Role: esc.VM, New: b.flags.new, Slots: b.flags.slots, Seed: 1}
+	if name == generateSP {
+		options.Role, options.New = esc.SP, min(planTokens, b.flags.new)
+	}
+	dialogues := b.flags.dialogues
+	if dialogues > 0 {
+		dialogues = max(1, dialogues/10)
+	}
+	requests, err := bench.Requests(b.tok, b.corpus.Test, options.Role, options.New, bench.Options{
+		Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: dialogues, Seed: 1,
+	})
+	if err != nil {
+		return err
+	}
+	for _, packing := range packings {
+		options.Packing = packing
+		r, err := bench.Generate(ctx, b.engine, b.model, requests, options)
+		if err != nil {
+			return err
+		}
+		b.report.Generation = append(b.report.Generation, r)
+		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
+	}
+	return nil
+}
+
+// print writes the report for people.
+func (r *benchReport) print(out io.Writer) {
+	fmt.Fprintf(out, "engine %s, %d cores; %.1f million parameters, vocabulary %d, LoRA rank %d\n",
+		r.Engine, r.Cores, float64(r.Parameters)/1e6, r.Vocabulary, r.Rank)
+	if r.PeakFLOPS == 0 {
+		t := newBenchTable(out, table.Row{"workload", "examples", "skipped", "tokens"})
+		for _, w := range r.Workloads {
+			t.AppendRow(table.Row{w.Name, w.Examples, w.Skipped, w.Tokens})
+		}
+		t.Render()
+		return
+	}
+	fmt.Fprintf(out, "peak of plain matrix products: %.1f GFLOP/s\nFLOP: %s\n", r.PeakFLOPS/1e9, r.Formula)
+	if len(r.Training) > 0 {
+		t := newBenchTable(out, table.Row{"training", "packing", "samples/s", "tokens/s", "plain/s", "saved", "step s", "GFLOP/s", "of peak", "compile s", "shapes", "peak MiB"})
+		for _, m := range r.Training {
+			t.AppendRow(table.Row{m.Workload, m.Packing, number(m.SamplesPerSecond), number(m.TokensPerSecond), number(m.PlainTokensPerSecond),
+				saved(m.TokensUnpacked, m.Tokens), fmt.Sprintf("%.2f", m.MedianStep), number(m.FLOPS / 1e9), fmt.Sprintf("%.0f %%", 100*m.ShareOfPeak),
+				fmt.Sprintf("%.2f", m.CompileSeconds), fmt.Sprintf("%d of %d", m.Compiled, m.Planned+1), m.PeakBytes >> 20})
+		}
+		t.Render()
+	}
+	if len(r.Generation) > 0 {
+		t := newBenchTable(out, table.Row{"generation", "packing", "slots", "samples/s", "new/s", "tokens/s", "plain/s", "saved", "compile s", "shapes", "peak MiB"})
+		for _, m := range r.Generation {
+			t.AppendRow(table.Row{m.Workload, m.Packing, m.Slots, number(m.SamplesPerSecond), number(m.NewTokensPerSecond), number(m.TokensPerSecond),
+				number(m.PlainTokensPerSecond), saved(m.PromptTokens+m.NewTokens, m.PrefillTokens+m.NewTokens),
+				fmt.Sprintf("%.2f", m.CompileSeconds), m.Compiled, m.PeakBytes >> 20})
+		}
+		t.Render()
+	}
+}
+
+func newBenchTable(out io.Writer, header table.Row) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(header)
+	return t
+}
+
+// number prints three digits, or all before the point.
+func number(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+func saved(plain, computed int) string { return fmt.Sprintf("%.1f ×", float64(plain)/float64(computed)) }
