@@ -182,10 +182,16 @@ func (f *benchFlags) check() ([]lm.Packing, error) {
 			return nil, fmt.Errorf("--workloads %s: there are %s", w, strings.Join(all, ", "))
 		}
 	}
-	for name, value := range map[string]int{"batch": f.batch, "steps": f.steps, "slots": f.slots, "new": f.new, "max-tokens": f.maxTokens} {
-		if value < 1 {
-			return nil, fmt.Errorf("--%s %d: give a positive number", name, value)
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}} {
+		if n.value < 1 {
+			return nil, fmt.Errorf("--%s %d: give a positive number", n.name, n.value)
 		}
+	}
+	if !slices.Contains(esc.PromptSets(), f.prompts) {
+		return nil, fmt.Errorf("--prompts %q: use %s", f.prompts, strings.Join(esc.PromptSets(), " or "))
 	}
 	switch f.packing {
 	case "tree", "none":
@@ -413,4 +419,6 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-func saved(plain, computed int) string { return fmt.Sprintf("%.1f ×", float64(plain)/float64(computed)) }
+func saved(plain, computed int) string {
+	return fmt.Sprintf("%.1f ×", float64(plain)/float64(computed))
+}

@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+		"bench", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -51,6 +51,8 @@ var rules = []rule{
 	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"},
 		testOurs: []string{"artifacts/storetest"}},
 	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
+
+	{tree: "bench", ours: []string{"lm", "esc"}, light: true},
 
 	{tree: "lm"},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -182,6 +184,9 @@ func TestCheck(t *testing.T) {
 	}{
 		{dir: "lm", what: "go.temporal.io/sdk/client"},
 		{dir: "lm/cpu", what: module + "/esc"},
+		{dir: "bench", what: module + "/lm", may: true},
+		{dir: "bench", what: module + "/activities"},
+		{dir: "bench", what: "github.com/gomlx/gomlx/core/graph"},
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
 		{dir: "lm", what: "github.com/gomlx/gomlx/core/graph", may: true},

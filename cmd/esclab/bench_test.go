@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/esclab/esclab/bench"
+	"github.com/esclab/esclab/lm"
+)
+
+// benchModel is a model that takes steps in no time, with room for the demo
+// corpus's vocabulary.
+const benchModel = `{"model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+	"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 4096, "max_position_embeddings": 1024}`
+
+func benchLM(t *testing.T, args ...string) (benchReport, string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	root := (&app{}).root()
+	root.SetOut(&out)
+	root.SetArgs(append([]string{"bench", "lm", "--engine", "go", "--log", "error", "--batch", "4", "--steps", "1", "--dialogues", "10"}, args...))
+	err := root.ExecuteContext(t.Context())
+	var r benchReport
+	if err == nil && strings.HasPrefix(out.String(), "{") {
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, out.String(), err
+}
+
+func TestBenchLM(t *testing.T) {
+	dir := t.TempDir()
+	model := filepath.Join(dir, "config.json")
+	if err := os.WriteFile(model, []byte(benchModel), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(dir, "data")
+	r, _, err := benchLM(t, "--config", model, "--packing", "both", "--export", data, "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.PeakFLOPS <= 0 || len(r.Training) != 2*len(bench.Names()) || len(r.Generation) != 4 {
+		t.Errorf("%+v", r)
+	}
+	for _, m := range r.Training {
+		if m.SamplesPerSecond <= 0 || m.ShareOfPeak <= 0 || (m.TokensUnpacked > 2*m.Tokens) != (m.Packing == lm.PackTree) {
+			t.Errorf("%+v", m)
+		}
+	}
+	for _, name := range bench.Names() {
+		lines, err := os.ReadFile(filepath.Join(data, name+".jsonl"))
+		if err != nil || bytes.Count(lines, []byte("\n")) < 20 {
+			t.Errorf("export of %s: %d lines (%v)", name, bytes.Count(lines, []byte("\n")), err)
+		}
+	}
+	if _, text, err := benchLM(t, "--config", model, "--workloads", "sp-sft,sp-generate"); err != nil || !strings.Contains(text, "sp-sft") || !strings.Contains(text, "sp-generate") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
+func TestBenchLMRefuses(t *testing.T) {
+	for _, args := range [][]string{
+		{"--packing", "some"}, {"--workloads", "sft"}, {"--batch", "0"}, {"--prompts", "long"},
+		{"--config", "absent.json"}, {"--tokenizer", "absent"}, {"--corpus", "absent"}, {"--max-tokens", "100000"},
+	} {
+		if _, _, err := benchLM(t, args...); err == nil || !strings.Contains(err.Error(), args[1]) && !strings.Contains(err.Error(), args[0]) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
