@@ -46,8 +46,30 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 		return workflows.StageResult{}, err
 	}
 	defer t.end()
-	out, err := body(ctx, t)
+	if activity.GetInfo(ctx).Attempt > 1 {
+		// The attempt before may have finished without Temporal having heard
+		// of it. Its checkpoints are gone then, and its artifact is the result.
+		found, err := a.Lookup(ctx, in)
+		if err != nil || found.Found {
+			return found.Result, err
+		}
+	}
+	// A worker that has to stop ends the body as a cancellation does, with its
+	// own cause; what the body made before is still committed.
+	working, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-t.stop:
+			stop(errWorkerStopping)
+		case <-working.Done():
+		}
+	}()
+	out, err := body(working, t)
 	if err != nil {
+		if why := t.interrupted(working); why != nil {
+			err = why
+		}
 		return workflows.StageResult{}, classify(fmt.Errorf("stage %s: %w", in.Stage.Name, err))
 	}
 	return t.commit(ctx, out)
@@ -98,16 +120,7 @@ func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
 
 // interrupted tells why the work has to stop, or nil: a cancelled or lost
 // attempt, or a worker that was asked to stop.
-func (t *attempt) interrupted(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.stop:
-		return errWorkerStopping
-	default:
-		return nil
-	}
-}
+func (t *attempt) interrupted(ctx context.Context) error { return context.Cause(ctx) }
 
 // input gives a directory with the files of an input's artifact under their
 // own names, verified.
@@ -122,20 +135,15 @@ func (t *attempt) input(ctx context.Context, name string) (string, error) {
 	}
 	m, err := t.a.Store.Lookup(ctx, fingerprint)
 	if err != nil {
-		return "", fmt.Errorf("input %s: %w", name, err)
+		return "", inputError(name, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	for file, ref := range m.Files {
 		local, err := t.a.Store.LocalFile(ctx, ref)
-		if errors.Is(err, artifacts.ErrCorrupt) || errors.Is(err, artifacts.ErrNotFound) {
-			// Whole when the run looked, damaged now. Trying again does not
-			// help; the next run finds the damage and makes the input again.
-			return "", &permanentError{workflows.ErrTypeNotPresent, fmt.Errorf("input %s: %s: %w; start the run again, it makes the input anew", name, file, err)}
-		}
 		if err != nil {
-			return "", fmt.Errorf("input %s: %s: %w", name, file, err)
+			return "", inputError(name+": "+file, err)
 		}
 		if err := os.Symlink(local, filepath.Join(dir, file)); err != nil && !errors.Is(err, os.ErrExist) {
 			return "", err
@@ -143,6 +151,19 @@ func (t *attempt) input(ctx context.Context, name string) (string, error) {
 	}
 	t.inputs[name] = m.Digest
 	return dir, nil
+}
+
+// inputError tells an input that is gone or damaged, though it was whole when
+// the run looked, from a store that cannot be reached. Trying again mends only
+// the latter; the next run finds the damage and makes the input again.
+func inputError(name string, err error) error {
+	err = fmt.Errorf("input %s: %w", name, err)
+	for _, gone := range []error{artifacts.ErrNotFound, artifacts.ErrDamaged, artifacts.ErrCorrupt} {
+		if errors.Is(err, gone) {
+			return &permanentError{workflows.ErrTypeNotPresent, fmt.Errorf("%w; start the run again, it makes the input anew", err)}
+		}
+	}
+	return err
 }
 
 // create writes a file of the artifact and gives its path.

@@ -83,12 +83,17 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		case <-activity.GetWorkerStopChannel(ctx):
 			return workflows.StageResult{}, errWorkerStopping
 		case <-ctx.Done():
-			return workflows.StageResult{}, a.abandon(ctx, run, func() error {
-				select {
-				case o := <-ended:
-					return o.err
-				case <-time.After(cancelGrace):
-					return nil
+			return workflows.StageResult{}, a.abandon(ctx, run, func() {
+				grace := time.After(cancelGrace)
+				for {
+					select {
+					case <-ended: // whatever it ended with, this run is cancelled
+						return
+					case <-grace:
+						return
+					case <-poll.C:
+						activity.RecordHeartbeat(ctx, workflows.Progress{Phase: "cancel"})
+					}
 				}
 			})
 		case <-poll.C:
@@ -103,7 +108,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 
 // abandon handles the end of the awaiting activity's context: a cancelled run
 // takes its stage along, a stopping worker or a lost attempt does not.
-func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait func() error) error {
+func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait func()) error {
 	if !errors.Is(context.Cause(ctx), context.Canceled) && !temporal.IsCanceledError(context.Cause(ctx)) {
 		return context.Cause(ctx)
 	}
@@ -112,7 +117,7 @@ func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait f
 	if err := a.Client.CancelWorkflow(cancelCtx, run.GetID(), run.GetRunID()); err != nil {
 		a.Log.Warn().Err(err).Str("workflow", run.GetID()).Msg("cannot cancel the stage's workflow")
 	} else {
-		_ = wait() // whatever it ended with, this run is cancelled
+		wait()
 	}
 	return ctx.Err()
 }

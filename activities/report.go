@@ -304,7 +304,7 @@ func (t *attempt) reportProvenance(ctx context.Context, data *report.Data) error
 		for _, name := range t.names(kind) {
 			m, err := t.a.Store.Lookup(ctx, t.in.Inputs[name])
 			if err != nil {
-				return fmt.Errorf("input %s: %w", name, err)
+				return inputError(name, err)
 			}
 			data.Provenance = append(data.Provenance, report.Stage{
 				Name: name, Kind: string(kind), Fingerprint: m.Fingerprint, Digest: m.Digest, Engine: m.Engine,

@@ -128,7 +128,11 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 	}
 	s.Shapes = len(trainer.Shapes())
 	if validate {
-		t.beat(ctx, workflows.Progress{Phase: "validate", Step: trainer.Step(), Steps: trainer.Steps()})
+		// Nothing after the last step may be lost to a long validation.
+		if err := save(ctx); err != nil {
+			return output{}, err
+		}
+		t.beat(ctx, workflows.Progress{Phase: "validate"})
 		v, err := trainer.Validate(ctx)
 		if err != nil {
 			return output{}, fmt.Errorf("validation: %w", err)
@@ -163,8 +167,14 @@ func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*bytes.Buffe
 		return nil, fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
 	}
 	err = errors.Join(trainer.Restore(r), r.Close())
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
+		// Whole, but of another version's making: the trainer has refused it
+		// before changing anything, and begins at its beginning.
+		t.a.Log.Warn().Err(err).Str("stage", t.in.Stage.Name).Int64("step", state.Step).Msg("a checkpoint does not fit and is not used")
+		return record, nil
 	}
 	lines, err := t.readCheckpointFile(ctx, state, recordFile)
 	if err != nil {

@@ -4,6 +4,7 @@ package workers
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -91,8 +92,10 @@ func (o Options) worker(class experiments.Queue) worker.Options {
 // Stop stops polling, asks running activities to checkpoint and waits for
 // them, StopTimeout at most.
 func (w *Workers) Stop() {
-	for i := len(w.running) - 1; i >= 0; i-- {
-		w.running[i].Stop()
+	var stopped sync.WaitGroup
+	for _, one := range w.running {
+		stopped.Go(one.Stop) // together: a preempted machine has one StopTimeout, not three
 	}
+	stopped.Wait()
 	w.running = nil
 }

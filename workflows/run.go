@@ -129,15 +129,16 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 	for _, s := range r.in.Stages {
 		var sr StageResult
 		if err := r.done[s.Name].Get(ctx, &sr); err != nil {
-			if ctx.Err() != nil {
-				return result, ctx.Err()
-			}
 			if st := r.state.Stages[r.index[s.Name]]; st.Status == StageFailed {
 				failures = append(failures, fmt.Sprintf("%s: %s", s.Name, st.Error))
 			}
 			continue
 		}
 		result.Stages = append(result.Stages, sr)
+	}
+	if ctx.Err() != nil {
+		// Only now: every stage has heard of the cancellation and let go.
+		return result, ctx.Err()
 	}
 	if len(failures) > 0 {
 		return result, temporal.NewNonRetryableApplicationError(strings.Join(failures, "; "), "StageFailed", nil)

@@ -37,6 +37,11 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	workflow.SetCurrentDetails(ctx, runningDetails(in, found.Reason))
 	var result StageResult
 	err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
+	if err != nil && ctx.Err() != nil {
+		// Cancelled, whatever the activity said on its way out: another run
+		// that waits for this stage starts it again.
+		return StageResult{}, ctx.Err()
+	}
 	if err != nil {
 		workflow.SetCurrentDetails(ctx, failedDetails(in, err))
 		return StageResult{}, err

@@ -159,7 +159,7 @@ run.`,
 }
 
 func (se *session) status(ctx context.Context, name string, once, asJSON bool) error {
-	id, err := se.findRun(ctx, name)
+	id, err := se.findRun(ctx, name, false)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (a *app) cancelCommand() *cobra.Command {
 				return err
 			}
 			defer se.close()
-			id, err := se.findRun(c.Context(), args[0])
+			id, err := se.findRun(c.Context(), args[0], true)
 			if err != nil {
 				return err
 			}

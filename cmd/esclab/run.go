@@ -117,6 +117,9 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 			return err
 		}
 	}
+	if f.json && !f.plan {
+		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
+	}
 	if missing != nil && !f.plan {
 		return missing
 	}
@@ -196,10 +199,37 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 		return failed(err)
 	}
 	if f.out != "" {
-		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
+		if err := se.writeReport(ctx, last.Fingerprint, f.out); err != nil {
+			return failed(err)
+		}
+	} else {
+		fmt.Fprintf(os.Stderr, "report: esclab report %s --out DIR\n", p.exp.Name)
 	}
-	fmt.Fprintf(os.Stderr, "report: esclab report %s --out DIR\n", p.exp.Name)
-	return nil
+	return se.stayForOthers(ctx)
+}
+
+// stayForOthers keeps a stack that this command started for itself up while
+// other commands' runs use it.
+func (se *session) stayForOthers(ctx context.Context) error {
+	if se.stack == nil {
+		return nil
+	}
+	said := false
+	for {
+		running, err := se.runs(ctx, true)
+		if err != nil || len(running) == 0 {
+			return nil // nobody to stay for, or nobody who could tell
+		}
+		if !said {
+			fmt.Fprintf(os.Stderr, "staying up for %s, which uses this process's stack; Ctrl-C stops it at a checkpoint\n", running[0])
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // link is a workflow's page in the embedded web UI.
@@ -310,7 +340,7 @@ func (se *session) writeReport(ctx context.Context, fingerprint, dir string) err
 
 // searchAttributes make a run findable in the web UI.
 func (se *session) searchAttributes(p planned) temporal.SearchAttributes {
-	declared := se.settings.SearchAttributes
+	declared := se.node.Attributes
 	var updates []temporal.SearchAttributeUpdate
 	for name, value := range map[string]string{"Experiment": p.exp.Name, "Backbone": p.exp.Backbone.Name} {
 		if declared[name] == "Keyword" {

@@ -124,21 +124,40 @@ func (se *session) heartbeat() int {
 	return 60
 }
 
-// findRun gives the workflow ID of a run: as it is named, or the newest run of
-// an experiment of that name; "" means the newest of all.
-func (se *session) findRun(ctx context.Context, name string) (string, error) {
+// runs lists the workflow IDs of runs, the newest first.
+func (se *session) runs(ctx context.Context, running bool) ([]string, error) {
 	query := fmt.Sprintf("WorkflowType = '%s'", workflows.RunName)
+	if running {
+		query += " AND ExecutionStatus = 'Running'"
+	}
 	list, err := se.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000})
 	if err != nil {
-		return "", unreachable(fmt.Errorf("list runs: %w", err))
+		return nil, unreachable(fmt.Errorf("list runs: %w", err))
 	}
-	for _, w := range list.GetExecutions() { // newest first
-		id := w.GetExecution().GetWorkflowId()
+	var ids []string
+	for _, w := range list.GetExecutions() {
+		ids = append(ids, w.GetExecution().GetWorkflowId())
+	}
+	return ids, nil
+}
+
+// findRun gives the workflow ID of a run: as it is named, or the newest run of
+// an experiment of that name; "" means the newest of all. With running, only
+// runs that have not ended count.
+func (se *session) findRun(ctx context.Context, name string, running bool) (string, error) {
+	ids, err := se.runs(ctx, running)
+	if err != nil {
+		return "", err
+	}
+	for _, id := range ids {
 		if name == "" || id == name || runName(id) == name {
 			return id, nil
 		}
 	}
-	if name == "" {
+	switch {
+	case running:
+		return "", fmt.Errorf("no run %q is under way: esclab status --all lists the runs", name)
+	case name == "":
 		return "", errors.New("there is no run yet: start one with esclab run")
 	}
 	return "", fmt.Errorf("there is no run %q: esclab status --all lists them", name)

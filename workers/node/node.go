@@ -4,10 +4,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,6 +31,10 @@ import (
 type Node struct {
 	Client client.Client
 	Store  *artifacts.Store
+
+	// Attributes are the search attributes (name → type) that a run may set:
+	// those of the settings, or none where the namespace lacks them.
+	Attributes map[string]string
 
 	settings *settings.Settings
 	log      zerolog.Logger
@@ -54,9 +60,11 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := connect.EnsureBucket(ctx, target.S3); err != nil {
 		return err
 	}
+	n.Attributes = n.settings.SearchAttributes
 	if !n.settings.EmbedTemporal() {
 		if _, err := connect.EnsureSearchAttributes(ctx, n.Client, target.Temporal.Namespace, n.settings.SearchAttributes); err != nil {
-			n.log.Warn().Err(err).Msg("search attributes could not be registered; runs work without them")
+			n.log.Warn().Err(err).Msg("search attributes could not be registered; runs go without them")
+			n.Attributes = nil
 		}
 	}
 	// The cache and the scratch files hold dialogues: nobody else's business.
@@ -96,12 +104,9 @@ func (n *Node) Queues() workflows.Queues {
 // Work polls the queues of the given classes (all of them where there are
 // none) and runs at most slots kernel stages at the same time.
 func (n *Node) Work(serve []experiments.Queue, slots int) error {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "localhost"
-	}
-	identity := fmt.Sprintf("%d@%s", os.Getpid(), host)
+	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
+	var err error
 	n.workers, err = workers.Start(workers.Options{
 		Client: n.Client,
 		Activities: &activities.Activities{
@@ -112,7 +117,16 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	return err
 }
 
-// HasWorker tells whether somebody polls the control queue.
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return host
+}
+
+// HasWorker tells whether somebody polls the control queue. Temporal remembers
+// pollers for a while, so those of this machine count while their process lives.
 func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 	queue := n.Queues().Control
 	d, err := n.Client.DescribeTaskQueue(ctx, queue, enums.TASK_QUEUE_TYPE_WORKFLOW)
@@ -120,6 +134,10 @@ func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("describe task queue %s: %w", queue, err)
 	}
 	for _, p := range d.GetPollers() {
+		pid, host, _ := strings.Cut(p.GetIdentity(), "@")
+		if id, err := strconv.Atoi(pid); err == nil && host == hostname() && !alive(id) {
+			continue
+		}
 		if time.Since(p.GetLastAccessTime().AsTime()) < 90*time.Second {
 			return true, nil
 		}
@@ -140,18 +158,23 @@ func (n *Node) Close() {
 
 // scratch is where this process keeps the files of running stages.
 func (n *Node) scratch() string {
-	return filepath.Join(n.settings.Embedded.DataDir, "scratch", strconv.Itoa(os.Getpid()))
+	return filepath.Join(n.settings.Embedded.DataDir, "scratch", fmt.Sprintf("%s-%d", hostname(), os.Getpid()))
 }
 
-// sweepScratch removes what processes that were killed have left behind.
+// alive tells whether a process of this machine lives.
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+// sweepScratch removes what killed processes of this machine have left behind;
+// other machines may share the directory.
 func (n *Node) sweepScratch() {
 	dirs, err := filepath.Glob(filepath.Join(n.settings.Embedded.DataDir, "scratch", "*"))
 	if err != nil {
 		return
 	}
 	for _, dir := range dirs {
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil || pid == os.Getpid() || syscall.Kill(pid, 0) == nil {
+		pid, ours := strings.CutPrefix(filepath.Base(dir), hostname()+"-")
+		id, err := strconv.Atoi(pid)
+		if !ours || err != nil || alive(id) {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
