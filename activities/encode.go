@@ -71,6 +71,10 @@ func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequ
 			return nil, false, fmt.Errorf("dialogue %d, turn %d: %d tokens, the limit is %d: raise limits.max_tokens, or set limits.longer to trim or skip",
 				turn.Dialogue, turn.Index, len(whole)+longest, e.limit)
 		}
+		if longest >= e.limit {
+			return nil, false, fmt.Errorf("dialogue %d, turn %d: the answer alone has %d tokens, the limit is %d: raise limits.max_tokens, or set limits.longer to skip",
+				turn.Dialogue, turn.Index, longest, e.limit)
+		}
 		if whole, err = e.fit(turn.Context, turn.Strategy, longest); err != nil {
 			return nil, false, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 		}

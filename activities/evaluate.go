@@ -112,7 +112,9 @@ type verdict struct {
 	Errors  map[esc.PsyError]int `json:"errors"`
 }
 
-// Judge scores one system's replies and labels their psychological errors.
+// Judge scores one system's replies and labels their psychological errors. The
+// gold strategy is not shown to the judge: whether a reply has it is what the
+// strategy metrics measure.
 func (a *Activities) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
 	return a.execute(ctx, in, a.judge)
 }
@@ -152,7 +154,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 					return nil, badInput(err)
 				}
 			}
-			v, err := j.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: p.Response})
+			v, err := j.Label(ctx, judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: strategy, Response: p.Response})
 			if err != nil {
 				return nil, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 			}

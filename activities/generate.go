@@ -209,7 +209,7 @@ func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, g
 	}
 	parsed := make([]esc.Parsed, len(turns))
 	for i := range turns {
-		parsed[i] = esc.ParseAnswer(role, texts[i][0])
+		parsed[i] = esc.ParseAnswer(role, texts[i][0].text)
 	}
 	return parsed, nil
 }

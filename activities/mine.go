@@ -38,6 +38,8 @@ type mined struct {
 	Turns    int `json:"turns"`
 	Samples  int `json:"samples"`
 	Unparsed int `json:"unparsed"`
+	// FaultyChosen counts the pairs that the quality filter dropped.
+	FaultyChosen int `json:"faulty_chosen"`
 	// Errors counts the labels of all samples, routed or not.
 	Errors map[esc.PsyError]int `json:"errors"`
 	Judge  string               `json:"judge,omitempty"`
@@ -89,8 +91,8 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 		}
 		var rows []any
 		for i, turn := range turns {
-			for draw, text := range texts[i] {
-				row, err := readSample(ctx, role, turn, draw, text, label)
+			for draw, answer := range texts[i] {
+				row, err := readSample(ctx, role, turn, draw, answer, label)
 				if err != nil {
 					return nil, err
 				}
@@ -106,7 +108,11 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	pairs, found := makePairs(role, turns, samples, params)
+	faulty, err := faultyGold(ctx, turns, label)
+	if err != nil {
+		return output{}, err
+	}
+	pairs, found := makePairs(role, turns, samples, faulty, params)
 	found.Judge = judgeName
 	return t.minedOutput(rows, pairs, found)
 }
@@ -127,9 +133,14 @@ func (a *Activities) labeller(role esc.Role, train []esc.Dialogue) (labelFunc, s
 }
 
 // readSample takes an answer apart and has it labelled.
-func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, text string, label labelFunc) (minedSample, error) {
-	row := minedSample{Dialogue: turn.Dialogue, Turn: turn.Index, Draw: draw, Text: text, Strategy: esc.NoStrategy}
-	parsed := esc.ParseAnswer(role, text)
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer answerText, label labelFunc) (minedSample, error) {
+	row := minedSample{Dialogue: turn.Dialogue, Turn: turn.Index, Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
+	if answer.cut {
+		// A pair would teach an end of turn that the model never wrote.
+		row.Problem = "cut at mining.max_new_tokens"
+		return row, nil
+	}
+	parsed := esc.ParseAnswer(role, answer.text)
 	if !parsed.OK {
 		row.Problem = parsed.Reason
 		return row, nil
@@ -149,8 +160,27 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, tex
 	return row, nil
 }
 
-// makePairs routes the samples into pairs and bounds them.
-func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, params experiments.MineParams) ([]esc.Pair, mined) {
+// faultyGold finds the turns whose gold response has, by the same judge, an
+// error that is routed to the generator.
+func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]int]bool, error) {
+	faulty := map[[2]int]bool{}
+	if label == nil {
+		return faulty, nil
+	}
+	for _, turn := range turns {
+		v, err := label(ctx, turn, turn.Strategy, turn.Response)
+		if err != nil {
+			return nil, fmt.Errorf("judge: gold response of dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
+		}
+		faulty[[2]int{turn.Dialogue, turn.Index}] = len(esc.RouteAll(v.Errors(), esc.ToGenerator)) > 0
+	}
+	return faulty, nil
+}
+
+// makePairs routes the samples into pairs and bounds them. The quality filter
+// (figure 15): a pair whose rejected response is rejected for an error needs a
+// chosen response without one.
+func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty map[[2]int]bool, params experiments.MineParams) ([]esc.Pair, mined) {
 	byPlace := make(map[[2]int]esc.Turn, len(turns))
 	for _, turn := range turns {
 		byPlace[[2]int{turn.Dialogue, turn.Index}] = turn
@@ -168,6 +198,10 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, params ex
 		pair, ok := esc.MakePair(role, byPlace[[2]int{s.Dialogue, s.Turn}], esc.Sample{
 			Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
 		})
+		if ok && len(esc.RouteAll(pair.Errors, esc.ToGenerator)) > 0 && faulty[[2]int{s.Dialogue, s.Turn}] {
+			found.FaultyChosen++
+			continue
+		}
 		if ok {
 			candidates = append(candidates, pair)
 		}
@@ -185,7 +219,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, params ex
 
 func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found mined) (output, error) {
 	out := output{files: map[string]string{}, metrics: map[string]float64{
-		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)),
+		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
 	for kind, n := range found.PerKind {
 		out.metrics["pairs_"+string(kind)] = float64(n)

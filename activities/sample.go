@@ -58,9 +58,16 @@ type request struct {
 	samples  int
 }
 
-// answer samples the requests' answers as texts, [request][sample]. tokens is
+// answerText is a sampled answer. Cut tells that it reached the limit of new
+// tokens before the model ended its turn.
+type answerText struct {
+	text string
+	cut  bool
+}
+
+// answer samples the requests' answers, [request][sample]. tokens is
 // told the number of new tokens as samples finish; an error stops the work.
-func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int) error) ([][]string, error) {
+func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int) error) ([][]answerText, error) {
 	batch := make([]lm.Request, len(requests))
 	for i, r := range requests {
 		prompt, err := s.enc.prompt(r.turn.Context, r.strategy, s.max+1)
@@ -82,11 +89,11 @@ func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n 
 	if err != nil {
 		return nil, err
 	}
-	texts := make([][]string, len(samples))
+	texts := make([][]answerText, len(samples))
 	for i := range samples {
-		texts[i] = make([]string, len(samples[i]))
+		texts[i] = make([]answerText, len(samples[i]))
 		for j, one := range samples[i] {
-			texts[i][j] = s.k.tok.DecodeText(one.Tokens)
+			texts[i][j] = answerText{s.k.tok.DecodeText(one.Tokens), !one.Stopped}
 		}
 	}
 	return texts, nil

@@ -11,7 +11,7 @@ import (
 func TestRoute(t *testing.T) {
 	all := PsyErrors()
 	slices.Reverse(all)
-	if got := RouteAll(append(all, all...), ToGenerator); !slices.Equal(got, []PsyError{LackOfEmpathy, EarlyEmotionShift, TemplateResponse}) {
+	if got := RouteAll(append(all, all...), ToGenerator); !slices.Equal(got, []PsyError{TemplateResponse, EarlyEmotionShift, LackOfEmpathy}) {
 		t.Errorf("to the generator: %v", got)
 	}
 	if got := RouteAll(all, ToPlanner); !slices.Equal(got, []PsyError{StrategyMismatch}) {
@@ -36,7 +36,7 @@ func TestMakePair(t *testing.T) {
 		{SP, Question, "", nil, true, "", []PsyError{StrategyMismatch}},
 		{SP, Reflection, "", nil, false, "", nil},
 		{SP, NoStrategy, "", nil, false, "", nil},
-		{RG, Reflection, "Ok.", []PsyError{TemplateResponse, LackOfEmpathy}, true, "", []PsyError{LackOfEmpathy, TemplateResponse}},
+		{RG, Reflection, "Ok.", []PsyError{TemplateResponse, LackOfEmpathy}, true, "", []PsyError{TemplateResponse, LackOfEmpathy}},
 		{RG, Reflection, "Ok.", []PsyError{EmotionMisread, StrategyMismatch}, false, "", nil},
 		{RG, Reflection, "Ok.", nil, false, "", nil},
 		{RG, Reflection, "that  sounds hard.", []PsyError{TemplateResponse}, false, "", nil},

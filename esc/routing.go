@@ -28,19 +28,15 @@ func Route(e PsyError) Destination {
 	return Nowhere
 }
 
-// RouteAll returns those errors, in the paper's order and without repeats,
-// that go to a destination.
-func RouteAll(found []PsyError, to Destination) []PsyError {
+// RouteAll returns those errors, in their order and without repeats, that go to
+// a destination.
+func RouteAll(errors []PsyError, to Destination) []PsyError {
 	var seen [NumPsyErrors]bool
-	for _, e := range found {
-		if e.Valid() && Route(e) == to {
-			seen[e] = true
-		}
-	}
 	var routed []PsyError
-	for e, there := range seen {
-		if there {
-			routed = append(routed, PsyError(e))
+	for _, e := range errors {
+		if e.Valid() && !seen[e] && Route(e) == to {
+			seen[e] = true
+			routed = append(routed, e)
 		}
 	}
 	return routed
