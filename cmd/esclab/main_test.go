@@ -14,9 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/enums/v1"
+
+	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workflows"
 )
 
 // envMain makes the test binary be esclab itself, so that tests can start it
@@ -180,6 +185,73 @@ func TestTwoRunsShareTheirStages(t *testing.T) {
 		if done != want {
 			t.Errorf("stage %s was run %d times, want %d\n%s", stage, done, want, upLog)
 		}
+	}
+}
+
+// A cancelled run takes its stages along; they save a checkpoint first.
+func TestCancel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("trains for a while")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer stop()
+	data := t.TempDir()
+	up, upLog := esclab(t, ctx, "up", "--data", data)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		_ = up.Wait()
+	}()
+	if _, err := waitForStack(ctx, data); err != nil {
+		t.Fatal(err)
+	}
+	long := []string{"--set", "backbone.tiny.pretrain.epochs=500", "--set", "checkpoint.every_steps=1000", "--set", "checkpoint.every_seconds=1000"}
+	run, log := esclab(t, ctx, append([]string{"run", "testdata/micro.yaml", "--data", data}, long...)...)
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{dataDir: data, log: zerolog.Nop()}
+	se, err := a.open(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer se.close()
+	p, _, err := plan("testdata/micro.yaml", []string{"backbone.tiny.pretrain.epochs=500"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := p.stages[1]
+	stage := workflows.StageWorkflowID(base.Kind, base.Fingerprint)
+	for { // until the base is being trained
+		progress, err := activities.ReadProgress(ctx, se.client, stage)
+		if err == nil && progress.Step > 2 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the base is never trained: %v\n%s\n%s", err, log, upLog)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	cancel, said := esclab(t, ctx, "cancel", "micro", "--data", data)
+	if err := cancel.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	if err := run.Wait(); run.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "it was cancelled") {
+		t.Errorf("the cancelled run ended with %v\n%s", err, log)
+	}
+	for _, id := range []string{p.runID(), stage} {
+		d, err := se.client.DescribeWorkflowExecution(ctx, id, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := d.GetWorkflowExecutionInfo().GetStatus(); status != enums.WORKFLOW_EXECUTION_STATUS_CANCELED {
+			t.Errorf("workflow %s is %v", id, status)
+		}
+	}
+	if c, _, err := se.store.LatestCheckpoint(ctx, base.Fingerprint); err != nil || c.Step < 3 {
+		t.Errorf("checkpoint of the cancelled stage: step %d, %v", c.Step, err)
 	}
 }
 
