@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -28,7 +30,6 @@ type attempt struct {
 	started time.Time
 	engine  string
 	inputs  map[string]string // artifact digests by input name
-	stop    <-chan struct{}   // closed when the worker has to stop
 	pulse   *pulse
 }
 
@@ -60,14 +61,14 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 	defer stop(nil)
 	go func() {
 		select {
-		case <-t.stop:
+		case <-activity.GetWorkerStopChannel(ctx):
 			stop(errWorkerStopping)
 		case <-working.Done():
 		}
 	}()
 	out, err := body(working, t)
 	if err != nil {
-		if why := t.interrupted(working); why != nil {
+		if why := context.Cause(working); why != nil {
 			err = why
 		}
 		return workflows.StageResult{}, classify(fmt.Errorf("stage %s: %w", in.Stage.Name, err))
@@ -98,7 +99,7 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	}
 	t := &attempt{
 		a: a, in: in, lease: lease, dir: dir, started: time.Now(),
-		inputs: map[string]string{}, stop: activity.GetWorkerStopChannel(ctx),
+		inputs: map[string]string{},
 	}
 	t.pulse = startPulse(ctx)
 	t.beat(ctx, workflows.Progress{Phase: "load"})
@@ -118,21 +119,14 @@ func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
 	t.pulse.advance(ctx, p)
 }
 
-// interrupted tells why the work has to stop, or nil: a cancelled or lost
-// attempt, or a worker that was asked to stop.
-func (t *attempt) interrupted(ctx context.Context) error { return context.Cause(ctx) }
-
 // input gives a directory with the files of an input's artifact under their
-// own names, verified.
-func (t *attempt) input(ctx context.Context, name string) (string, error) {
+// own names, verified: all of them, or only those that are asked for and there.
+func (t *attempt) input(ctx context.Context, name string, only ...string) (string, error) {
 	fingerprint, ok := t.in.Inputs[name]
 	if !ok {
 		return "", badInput(fmt.Errorf("stage %s has no input %q", t.in.Stage.Name, name))
 	}
 	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
-	if _, done := t.inputs[name]; done {
-		return dir, nil
-	}
 	m, err := t.a.Store.Lookup(ctx, fingerprint)
 	if err != nil {
 		return "", inputError(name, err)
@@ -141,6 +135,9 @@ func (t *attempt) input(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	for file, ref := range m.Files {
+		if len(only) > 0 && !slices.Contains(only, file) {
+			continue
+		}
 		local, err := t.a.Store.LocalFile(ctx, ref)
 		if err != nil {
 			return "", inputError(name+": "+file, err)
@@ -243,7 +240,7 @@ func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	info := activity.GetInfo(ctx)
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
-		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: peakBytes(),
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(),
 	}
 }
 

@@ -28,11 +28,7 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	pairs, err := t.readPairs(ctx)
-	if err != nil {
-		return output{}, err
-	}
-	data, notes, err := t.pairData(ctx, k, esc.Role(params.Role), pairs)
+	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
 	if err != nil {
 		return output{}, err
 	}
@@ -74,13 +70,16 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 	return esc.ReadPairs(filePairs, f)
 }
 
-// pairData encodes every pair: chosen and rejected share their prompt. An
+// pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role, pairs []esc.Pair) (lm.Dataset, dataNotes, error) {
+func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes dataNotes, err error) {
+	if pairs, err = t.readPairs(ctx); err != nil {
+		return nil, data, notes, err
+	}
 	corpus, err := t.readCorpus(ctx, fileTrain)
 	if err != nil {
-		return lm.Dataset{}, dataNotes{}, err
+		return nil, data, notes, err
 	}
 	turns := map[[2]int]esc.Turn{}
 	for _, turn := range esc.AllTurns(corpus[fileTrain]) {
@@ -88,28 +87,28 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role, pairs 
 	}
 	e, err := newEncoder(k.tok, k.params, role)
 	if err != nil {
-		return lm.Dataset{}, dataNotes{}, err
+		return nil, data, notes, err
 	}
-	data := lm.Dataset{Examples: make([]lm.Example, len(pairs))}
+	data.Examples = make([]lm.Example, len(pairs))
 	for i, p := range pairs {
 		turn, ok := turns[[2]int{p.Dialogue, p.Turn}]
 		if !ok {
-			return lm.Dataset{}, dataNotes{}, badInput(fmt.Errorf("pair %d: the corpus has no turn %d in dialogue %d", i, p.Turn, p.Dialogue))
+			return nil, data, notes, badInput(fmt.Errorf("pair %d: the corpus has no turn %d in dialogue %d", i, p.Turn, p.Dialogue))
 		}
 		chosen, rejected, err := e.prompts.Examples(p, turn)
 		if err != nil {
-			return lm.Dataset{}, dataNotes{}, badInput(err)
+			return nil, data, notes, badInput(err)
 		}
 		sequences, ok, err := e.answers(turn, chosen.Answer, rejected.Answer)
 		if err != nil {
-			return lm.Dataset{}, dataNotes{}, badInput(err)
+			return nil, data, notes, badInput(err)
 		}
 		data.Examples[i] = lm.Example{Group: group(p.Dialogue)}
 		if ok {
 			data.Examples[i].Sequences = sequences
 		}
 	}
-	return data, dataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
+	return pairs, data, dataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.

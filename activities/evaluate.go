@@ -144,7 +144,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	}
 	j := judge.NewOffline(judge.FitUsage(corpus[fileTrain]))
 	sum := verdict{Judge: judge.OfflineName, Errors: map[esc.PsyError]int{}}
-	rows, err := t.rows(ctx, "judge", 1, drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, _ func(int) error) ([]any, error) {
+	rows, err := t.rows(ctx, "judge", 1, drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, _ func(int)) ([]any, error) {
 		rows := make([]any, len(turns))
 		for i, turn := range turns {
 			p := byPlace[[2]int{turn.Dialogue, turn.Index}]

@@ -64,7 +64,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
-	rows, err := t.rows(ctx, "generate", len(params.Paradigm.Roles()), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error) {
+	rows, err := t.rows(ctx, "generate", len(params.Paradigm.Roles()), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
 		replies, err := system.reply(ctx, turns, tokens)
 		if err != nil {
 			return nil, err
@@ -112,7 +112,7 @@ func predict(turn esc.Turn, reply esc.Parsed) prediction {
 
 // system replies to turns: one model, or a planner and a generator.
 type system interface {
-	reply(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]esc.Parsed, error)
+	reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error)
 	close()
 }
 
@@ -128,7 +128,7 @@ func (t *attempt) vanilla(ctx context.Context, k *kernel, p experiments.Generate
 	return &vanillaSystem{vm}, err
 }
 
-func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]esc.Parsed, error) {
+func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error) {
 	return replies(ctx, s.vm, esc.VM, turns, nil, tokens)
 }
 
@@ -163,7 +163,7 @@ func (t *attempt) decoupled(ctx context.Context, k *kernel, p experiments.Genera
 	return &decoupledSystem{sp, rg}, nil
 }
 
-func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]esc.Parsed, error) {
+func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error) {
 	plans, err := replies(ctx, s.sp, esc.SP, turns, nil, tokens)
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (s *decoupledSystem) close() {
 }
 
 // replies answers turns once each and takes the answers apart.
-func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int) error) ([]esc.Parsed, error) {
+func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]esc.Parsed, error) {
 	requests := make([]request, len(turns))
 	for i, turn := range turns {
 		requests[i] = request{turn: turn, strategy: esc.NoStrategy, samples: 1}

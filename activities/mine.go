@@ -80,7 +80,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	}
 
 	turns := drawDialogues(esc.AllTurns(corpus[fileTrain]), params.MaxTurns, params.Seed)
-	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error) {
+	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
 		requests := make([]request, len(turns))
 		for i, turn := range turns {
 			requests[i] = request{turn: turn, strategy: turn.Strategy, samples: params.Samples}

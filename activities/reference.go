@@ -33,11 +33,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 	if err != nil {
 		return output{}, err
 	}
-	pairs, err := t.readPairs(ctx)
-	if err != nil {
-		return output{}, err
-	}
-	data, notes, err := t.pairData(ctx, k, esc.Role(params.Role), pairs)
+	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
 	if err != nil {
 		return output{}, err
 	}

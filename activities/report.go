@@ -96,7 +96,8 @@ func (t *attempt) names(kind experiments.Kind) []string {
 func (t *attempt) reportTraining(ctx context.Context, data *report.Data) error {
 	for _, kind := range []experiments.Kind{experiments.KindBase, experiments.KindSFT, experiments.KindDPO} {
 		for _, name := range t.names(kind) {
-			dir, err := t.input(ctx, name)
+			// The weights beside them may be many gigabytes.
+			dir, err := t.input(ctx, name, fileSummary, fileMetrics)
 			if err != nil {
 				return err
 			}

@@ -66,8 +66,8 @@ type answerText struct {
 }
 
 // answer samples the requests' answers, [request][sample]. tokens is
-// told the number of new tokens as samples finish; an error stops the work.
-func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int) error) ([][]answerText, error) {
+// told the number of new tokens as samples finish.
+func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int)) ([][]answerText, error) {
 	batch := make([]lm.Request, len(requests))
 	for i, r := range requests {
 		prompt, err := s.enc.prompt(r.turn.Context, r.strategy, s.max+1)
@@ -76,16 +76,7 @@ func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n 
 		}
 		batch[i] = lm.Request{Prompt: prompt, Samples: r.samples, Group: group(r.turn.Dialogue)}
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	samples, err := s.gen.Generate(ctx, batch, func(_, _ int, one lm.Sample) {
-		if err := tokens(len(one.Tokens)); err != nil {
-			stop(err)
-		}
-	})
-	if cause := context.Cause(ctx); cause != nil {
-		return nil, cause
-	}
+	samples, err := s.gen.Generate(ctx, batch, func(_, _ int, one lm.Sample) { tokens(len(one.Tokens)) })
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +94,7 @@ func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n 
 // makes the rows of one chunk of turns and says after each of the perTurn
 // samples of a turn how many tokens it has; it is deterministic, so rows that
 // a checkpoint holds are taken from there.
-func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int) error) ([]any, error)) ([]byte, error) {
+func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error)) ([]byte, error) {
 	chunks := chunk(turns)
 	done, rows, err := t.resumeRows(ctx)
 	if err != nil {
@@ -126,13 +117,12 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 	}
 	for ; done < len(chunks); done++ {
 		samples := 0
-		made, err := fill(ctx, chunks[done], func(n int) error {
+		made, err := fill(ctx, chunks[done], func(n int) {
 			samples++
 			meter.step(ctx, turnsDone+samples/max(perTurn, 1), float64(n), 0, saved)
-			return t.interrupted(ctx)
 		})
 		if err != nil {
-			if why := t.interrupted(ctx); why != nil {
+			if why := context.Cause(ctx); why != nil {
 				return nil, t.leave(ctx, why, save)
 			}
 			return nil, err

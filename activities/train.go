@@ -98,12 +98,12 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 		return nil
 	}
 	for trainer.Step() < trainer.Steps() {
-		if why := t.interrupted(ctx); why != nil {
+		if why := context.Cause(ctx); why != nil {
 			return output{}, t.leave(ctx, why, save)
 		}
 		m, err := trainer.Next(ctx)
 		if err != nil {
-			if why := t.interrupted(ctx); why != nil {
+			if why := context.Cause(ctx); why != nil {
 				return output{}, t.leave(ctx, why, save)
 			}
 			return output{}, fmt.Errorf("step %d: %w", trainer.Step()+1, err)

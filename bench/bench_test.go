@@ -12,6 +12,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
 )
 
@@ -342,7 +343,7 @@ func TestPeak(t *testing.T) {
 	if peak < 1e6 {
 		t.Errorf("%v FLOP/s", peak)
 	}
-	if runningOnLinux := peakBytes() > 0; !runningOnLinux {
+	if runningOnLinux := memory.PeakBytes() > 0; !runningOnLinux {
 		t.Skip("this system does not tell the peak of memory")
 	}
 }

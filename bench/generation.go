@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
 )
 
@@ -46,7 +47,7 @@ type Generation struct {
 // same work.
 func Generate(ctx context.Context, engine *lm.Engine, model *lm.Model, requests []lm.Request, options GenerationOptions) (Generation, error) {
 	r := Generation{Workload: string(options.Role) + "-generate", Packing: options.Packing, Slots: options.Slots, Samples: len(requests)}
-	resetPeak()
+	memory.ResetPeak()
 	generator, err := lm.NewGenerator(engine, model, nil, lm.GenerateConfig{
 		MaxNewTokens: options.New, Temperature: 1, Slots: options.Slots, Seed: options.Seed, NoReuse: options.Packing == lm.PackNone,
 	})
@@ -77,6 +78,6 @@ func Generate(ctx context.Context, engine *lm.Engine, model *lm.Model, requests 
 	r.TokensPerSecond = float64(r.PrefillTokens+r.NewTokens) / r.Seconds
 	r.PlainTokensPerSecond = float64(r.PromptTokens+r.NewTokens) / r.Seconds
 	r.Compiled = after.Shapes
-	r.PeakBytes = peakBytes()
+	r.PeakBytes = memory.PeakBytes()
 	return r, nil
 }

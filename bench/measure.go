@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
 )
 
@@ -54,7 +55,7 @@ type Training struct {
 // the second time counts as its time, the difference as compiling.
 func Train(ctx context.Context, engine *lm.Engine, model *lm.Model, w Workload, options TrainingOptions) (Training, error) {
 	r := Training{Workload: w.Name, Packing: options.Packing, Batch: options.Batch, Steps: options.Steps}
-	resetPeak()
+	memory.ResetPeak()
 	trainer, err := newTrainer(engine, model, w, options)
 	if err != nil {
 		return r, fmt.Errorf("%s: %w", w.Name, err)
@@ -87,7 +88,7 @@ func Train(ctx context.Context, engine *lm.Engine, model *lm.Model, w Workload, 
 	r.FLOPS = r.FLOP / r.Seconds
 	r.MedianStep = median(times)
 	r.Compiled, r.Planned = trainer.CompiledShapes(), len(trainer.Shapes())
-	r.PeakBytes = peakBytes()
+	r.PeakBytes = memory.PeakBytes()
 	return r, nil
 }
 

@@ -67,14 +67,10 @@ func work(ctx context.Context, config, data string, queues []string, slots int) 
 			return err
 		}
 	}
-	var info *connect.Info
-	if s.EmbedTemporal() || s.EmbedS3() {
-		// No address in the settings: a stack may be up on this machine.
-		if info, err = connect.Discover(ctx, s.Embedded.DataDir); err != nil {
-			return errors.Join(err, errors.New("set temporal.address and s3.endpoint in temporal.yaml to work for another machine"))
-		}
+	target, err := connect.Find(ctx, s)
+	if errors.Is(err, connect.ErrNotRunning) {
+		return fmt.Errorf("%w; to work for another machine, set temporal.address and s3.endpoint in temporal.yaml", err)
 	}
-	target, err := connect.Resolve(s, info)
 	if err != nil {
 		return err
 	}

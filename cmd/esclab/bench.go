@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/bench"
@@ -365,60 +364,4 @@ func (b *benchRun) generate(ctx context.Context, name string, packings []lm.Pack
 		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
 	}
 	return nil
-}
-
-// print writes the report for people.
-func (r *benchReport) print(out io.Writer) {
-	fmt.Fprintf(out, "engine %s, %d cores; %.1f million parameters, vocabulary %d, LoRA rank %d\n",
-		r.Engine, r.Cores, float64(r.Parameters)/1e6, r.Vocabulary, r.Rank)
-	if r.PeakFLOPS == 0 {
-		t := newBenchTable(out, table.Row{"workload", "examples", "skipped", "tokens"})
-		for _, w := range r.Workloads {
-			t.AppendRow(table.Row{w.Name, w.Examples, w.Skipped, w.Tokens})
-		}
-		t.Render()
-		return
-	}
-	fmt.Fprintf(out, "peak of plain matrix products: %.1f GFLOP/s\nFLOP: %s\n", r.PeakFLOPS/1e9, r.Formula)
-	if len(r.Training) > 0 {
-		t := newBenchTable(out, table.Row{"training", "packing", "samples/s", "tokens/s", "plain/s", "saved", "step s", "GFLOP/s", "of peak", "compile s", "shapes", "peak MiB"})
-		for _, m := range r.Training {
-			t.AppendRow(table.Row{m.Workload, m.Packing, number(m.SamplesPerSecond), number(m.TokensPerSecond), number(m.PlainTokensPerSecond),
-				saved(m.TokensUnpacked, m.Tokens), fmt.Sprintf("%.2f", m.MedianStep), number(m.FLOPS / 1e9), fmt.Sprintf("%.0f %%", 100*m.ShareOfPeak),
-				fmt.Sprintf("%.2f", m.CompileSeconds), fmt.Sprintf("%d of %d", m.Compiled, m.Planned+1), m.PeakBytes >> 20})
-		}
-		t.Render()
-	}
-	if len(r.Generation) > 0 {
-		t := newBenchTable(out, table.Row{"generation", "packing", "slots", "samples/s", "new/s", "tokens/s", "plain/s", "saved", "compile s", "shapes", "peak MiB"})
-		for _, m := range r.Generation {
-			t.AppendRow(table.Row{m.Workload, m.Packing, m.Slots, number(m.SamplesPerSecond), number(m.NewTokensPerSecond), number(m.TokensPerSecond),
-				number(m.PlainTokensPerSecond), saved(m.PromptTokens+m.NewTokens, m.PrefillTokens+m.NewTokens),
-				fmt.Sprintf("%.2f", m.CompileSeconds), m.Compiled, m.PeakBytes >> 20})
-		}
-		t.Render()
-	}
-}
-
-func newBenchTable(out io.Writer, header table.Row) table.Writer {
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(header)
-	return t
-}
-
-// number prints three digits, or all before the point.
-func number(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.2f", v)
-}
-
-func saved(plain, computed int) string {
-	return fmt.Sprintf("%.1f ×", float64(plain)/float64(computed))
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/workflowservice/v1"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -58,7 +57,7 @@ func (a *app) up(ctx context.Context, slots int) error {
 		return unreachable(err)
 	}
 	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\nready; Ctrl-C stops\n",
-		se.target.Temporal.Address, se.target.UI, se.store.Location(), s.Embedded.DataDir)
+		se.target.Temporal.Address, se.target.UI, se.node.Store.Location(), s.Embedded.DataDir)
 	<-ctx.Done()
 	fmt.Fprintln(os.Stderr, "stopping")
 	return nil
@@ -164,7 +163,7 @@ func (se *session) status(ctx context.Context, name string, once, asJSON bool) e
 		return err
 	}
 	if once || asJSON {
-		state, running, err := readState(ctx, se.client, id)
+		state, running, err := readState(ctx, se.node.Client, id)
 		if err != nil {
 			return unreachable(err)
 		}
@@ -181,7 +180,7 @@ func (se *session) status(ctx context.Context, name string, once, asJSON bool) e
 		v.update(state, running)
 		return nil
 	}
-	_, err = follow(ctx, se.client, se.client.GetWorkflow(ctx, id, ""), os.Stdout)
+	_, err = follow(ctx, se.node.Client, se.node.Client.GetWorkflow(ctx, id, ""), os.Stdout)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -189,17 +188,15 @@ func (se *session) status(ctx context.Context, name string, once, asJSON bool) e
 }
 
 func (se *session) listRuns(ctx context.Context, out io.Writer) error {
-	list, err := se.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-		Query: fmt.Sprintf("WorkflowType = '%s'", workflows.RunName), PageSize: 200,
-	})
+	runs, err := se.runs(ctx, false)
 	if err != nil {
-		return unreachable(fmt.Errorf("list runs: %w", err))
+		return err
 	}
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
 	t.SetStyle(table.StyleLight)
 	t.AppendHeader(table.Row{"run", "status", "started"})
-	for _, w := range list.GetExecutions() {
+	for _, w := range runs {
 		t.AppendRow(table.Row{w.GetExecution().GetWorkflowId(), w.GetStatus(), w.GetStartTime().AsTime().Format("2006-01-02 15:04:05")})
 	}
 	t.Render()
@@ -221,7 +218,7 @@ func (a *app) cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := se.client.CancelWorkflow(c.Context(), id, ""); err != nil {
+			if err := se.node.Client.CancelWorkflow(c.Context(), id, ""); err != nil {
 				return failed(fmt.Errorf("cancel run %s: %w", id, err))
 			}
 			fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", id)

@@ -225,7 +225,7 @@ func TestCancel(t *testing.T) {
 	base := p.stages[1]
 	stage := workflows.StageWorkflowID(base.Kind, base.Fingerprint)
 	for { // until the base is being trained
-		progress, err := activities.ReadProgress(ctx, se.client, stage)
+		progress, err := activities.ReadProgress(ctx, se.node.Client, stage)
 		if err == nil && progress.Step > 2 {
 			break
 		}
@@ -242,7 +242,7 @@ func TestCancel(t *testing.T) {
 		t.Errorf("the cancelled run ended with %v\n%s", err, log)
 	}
 	for _, id := range []string{p.runID(), stage} {
-		d, err := se.client.DescribeWorkflowExecution(ctx, id, "")
+		d, err := se.node.Client.DescribeWorkflowExecution(ctx, id, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("workflow %s is %v", id, status)
 		}
 	}
-	if c, _, err := se.store.LatestCheckpoint(ctx, base.Fingerprint); err != nil || c.Step < 3 {
+	if c, _, err := se.node.Store.LatestCheckpoint(ctx, base.Fingerprint); err != nil || c.Step < 3 {
 		t.Errorf("checkpoint of the cancelled stage: step %d, %v", c.Step, err)
 	}
 }

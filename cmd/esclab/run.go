@@ -155,7 +155,7 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 			return unreachable(err)
 		}
 	}
-	run, err := se.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       p.runID(),
 		TaskQueue:                se.node.Queues().Control,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
@@ -179,7 +179,7 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 	}
 
 	began := time.Now()
-	result, err := follow(ctx, se.client, run, os.Stderr)
+	result, err := follow(ctx, se.node.Client, run, os.Stderr)
 	if ctx.Err() != nil {
 		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoint")
 		return ctx.Err()
@@ -221,7 +221,7 @@ func (se *session) stayForOthers(ctx context.Context) error {
 			return nil // nobody to stay for, or nobody who could tell
 		}
 		if !said {
-			fmt.Fprintf(os.Stderr, "staying up for %s, which uses this process's stack; Ctrl-C stops it at a checkpoint\n", running[0])
+			fmt.Fprintf(os.Stderr, "staying up for %s, which uses this process's stack; Ctrl-C stops it at a checkpoint\n", running[0].GetExecution().GetWorkflowId())
 			said = true
 		}
 		select {
@@ -248,13 +248,13 @@ func (se *session) printPlan(ctx context.Context, p planned, asJSON bool, out io
 		d := experiments.Decision{Action: experiments.ActionRun, Reason: "not in the store"}
 		if s.Fingerprint == "" {
 			d.Reason = "a source file is missing"
-		} else if _, err := se.store.Lookup(ctx, s.Fingerprint); err == nil {
+		} else if _, err := se.node.Store.Lookup(ctx, s.Fingerprint); err == nil {
 			d = experiments.Decision{Action: experiments.ActionReuse, Reason: "in the store, whole"}
 		} else if !errors.Is(err, artifacts.ErrNotFound) && !errors.Is(err, artifacts.ErrDamaged) {
 			return unreachable(err)
 		} else if errors.Is(err, artifacts.ErrDamaged) {
 			d.Reason = err.Error()
-		} else if c, _, err := se.store.LatestCheckpoint(ctx, s.Fingerprint); err == nil {
+		} else if c, _, err := se.node.Store.LatestCheckpoint(ctx, s.Fingerprint); err == nil {
 			d.Reason = fmt.Sprintf("unfinished: continues at step %d", c.Step)
 		}
 		decisions[s.Name] = d
@@ -300,7 +300,7 @@ func (se *session) printResults(ctx context.Context, fingerprint string, out io.
 }
 
 func (se *session) reportFile(ctx context.Context, fingerprint, name string) ([]byte, error) {
-	m, err := se.store.Lookup(ctx, fingerprint)
+	m, err := se.node.Store.Lookup(ctx, fingerprint)
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +308,7 @@ func (se *session) reportFile(ctx context.Context, fingerprint, name string) ([]
 	if !ok {
 		return nil, fmt.Errorf("the report of stage %.12s has no file %s", fingerprint, name)
 	}
-	r, err := se.store.Open(ctx, ref)
+	r, err := se.node.Store.Open(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +318,7 @@ func (se *session) reportFile(ctx context.Context, fingerprint, name string) ([]
 
 // writeReport copies a report's files into a directory.
 func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
-	m, err := se.store.Lookup(ctx, fingerprint)
+	m, err := se.node.Store.Lookup(ctx, fingerprint)
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
 
-	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack"
@@ -25,8 +24,6 @@ type session struct {
 	app      *app
 	settings *settings.Settings
 	target   connect.Target
-	client   client.Client
-	store    *artifacts.Store
 	stack    *stack.Stack // nil unless this process started it
 	node     *node.Node
 }
@@ -57,7 +54,7 @@ func (a *app) open(ctx context.Context, own bool) (*session, error) {
 		freePorts(&s.Embedded.Ports)
 		se.target, se.stack, err = stack.Ensure(ctx, s, a.log)
 	} else {
-		se.target, err = a.discover(ctx, s)
+		se.target, err = connect.Find(ctx, s)
 	}
 	if err != nil {
 		return nil, unreachable(err)
@@ -67,18 +64,6 @@ func (a *app) open(ctx context.Context, own bool) (*session, error) {
 		return nil, unreachable(err)
 	}
 	return se, nil
-}
-
-// discover finds a stack that is up, or the external services.
-func (a *app) discover(ctx context.Context, s *settings.Settings) (connect.Target, error) {
-	if !s.EmbedTemporal() && !s.EmbedS3() {
-		return connect.Resolve(s, nil)
-	}
-	info, err := connect.Discover(ctx, s.Embedded.DataDir)
-	if err != nil {
-		return connect.Target{}, err
-	}
-	return connect.Resolve(s, info)
 }
 
 // freePorts lets a stack that a command starts for itself live beside another
@@ -94,13 +79,9 @@ func freePorts(p *settings.Ports) {
 	}
 }
 
-func (se *session) connect(ctx context.Context) error {
-	n, err := node.Connect(ctx, se.settings, se.target, se.app.log)
-	if err != nil {
-		return err
-	}
-	se.node, se.client, se.store = n, n.Client, n.Store
-	return nil
+func (se *session) connect(ctx context.Context) (err error) {
+	se.node, err = node.Connect(ctx, se.settings, se.target, se.app.log)
+	return err
 }
 
 // close stops the workers, which save their checkpoints, then the stack.
@@ -124,32 +105,29 @@ func (se *session) heartbeat() int {
 	return 60
 }
 
-// runs lists the workflow IDs of runs, the newest first.
-func (se *session) runs(ctx context.Context, running bool) ([]string, error) {
+// runs lists runs, the newest first; with running, those that have not ended.
+func (se *session) runs(ctx context.Context, running bool) ([]*workflow.WorkflowExecutionInfo, error) {
 	query := fmt.Sprintf("WorkflowType = '%s'", workflows.RunName)
 	if running {
 		query += " AND ExecutionStatus = 'Running'"
 	}
-	list, err := se.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000})
+	list, err := se.node.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000})
 	if err != nil {
 		return nil, unreachable(fmt.Errorf("list runs: %w", err))
 	}
-	var ids []string
-	for _, w := range list.GetExecutions() {
-		ids = append(ids, w.GetExecution().GetWorkflowId())
-	}
-	return ids, nil
+	return list.GetExecutions(), nil
 }
 
 // findRun gives the workflow ID of a run: as it is named, or the newest run of
 // an experiment of that name; "" means the newest of all. With running, only
 // runs that have not ended count.
 func (se *session) findRun(ctx context.Context, name string, running bool) (string, error) {
-	ids, err := se.runs(ctx, running)
+	runs, err := se.runs(ctx, running)
 	if err != nil {
 		return "", err
 	}
-	for _, id := range ids {
+	for _, w := range runs {
+		id := w.GetExecution().GetWorkflowId()
 		if name == "" || id == name || runName(id) == name {
 			return id, nil
 		}

@@ -48,11 +48,11 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts"},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest"}},
 	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
 
-	{tree: "bench", ours: []string{"lm", "esc"}, light: true},
+	{tree: "bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
 
 	{tree: "lm"},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -65,6 +65,7 @@ var rules = []rule{
 	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
 
 	{tree: "internal"},
+	{tree: "internal/memory", light: true},
 }
 
 // reserved names the trees that alone may import a module (a prefix of import

@@ -96,6 +96,19 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 	return t, nil
 }
 
+// Find says where everything is without starting anything: at the settings'
+// addresses, or in the stack that runs on the data directory.
+func Find(ctx context.Context, s *settings.Settings) (Target, error) {
+	if !s.EmbedTemporal() && !s.EmbedS3() {
+		return Resolve(s, nil)
+	}
+	info, err := Discover(ctx, s.Embedded.DataDir)
+	if err != nil {
+		return Target{}, err
+	}
+	return Resolve(s, info)
+}
+
 // lacks says that the running stack was started with other settings.
 func lacks(info *Info, service, key string) error {
 	return problem(nil, fmt.Sprintf("restart it (kill %d; esclab up), or set %s", info.PID, key), "the stack of process %d runs without %s", info.PID, service)

@@ -1,4 +1,5 @@
-package bench
+// Package memory tells how much memory the process has held.
+package memory
 
 import (
 	"os"
@@ -7,16 +8,16 @@ import (
 	"strings"
 )
 
-// resetPeak gives free memory back and starts the process's peak anew, where
+// ResetPeak gives free memory back and starts the process's peak anew, where
 // the system lets it (Linux); elsewhere peaks are those since the start.
-func resetPeak() {
+func ResetPeak() {
 	debug.FreeOSMemory()
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // see proc(5); not everywhere
 }
 
-// peakBytes is the process's peak resident memory (VmHWM); 0 where the system
+// PeakBytes is the process's peak resident memory (VmHWM); 0 where the system
 // does not tell.
-func peakBytes() int64 {
+func PeakBytes() int64 {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
