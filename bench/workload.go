@@ -116,6 +116,33 @@ func Prepare(tok *lm.Tokenizer, dialogues []esc.Dialogue, name string, options O
 	return w, nil
 }
 
+// Equal is the name of the workload of equal lengths.
+const Equal = "equal"
+
+// PrepareEqual cuts the dialogues' chats, one after the other, into sequences
+// of length tokens, all but the first of which are labelled: no padding and no
+// shared prefix, so that trainers differ in their kernels alone.
+func PrepareEqual(tok *lm.Tokenizer, dialogues []esc.Dialogue, length int, options Options) (Workload, error) {
+	if length < 2 {
+		return Workload{}, fmt.Errorf("%s: sequences of %d tokens: they need two", Equal, length)
+	}
+	w := Workload{Name: Equal}
+	var ids []int32
+	for text := range texts(drawDialogues(dialogues, options.Dialogues, options.Seed)) {
+		ids = append(ids, tok.EncodeText(text)...)
+	}
+	for i := 0; i+length <= len(ids); i += length {
+		w.Examples = append(w.Examples, lm.Example{
+			Group:     strconv.Itoa(i / length),
+			Sequences: []lm.Sequence{{Tokens: ids[i : i+length : i+length], LossFrom: 1}},
+		})
+	}
+	if len(w.Examples) == 0 {
+		return Workload{}, fmt.Errorf("%s: the corpus has %d tokens, less than one sequence of %d", Equal, len(ids), length)
+	}
+	return w, nil
+}
+
 // Requests encodes the dialogues' supporter turns as prompts of a role, to be
 // answered once each. What does not leave room for answer tokens is left out.
 func Requests(tok *lm.Tokenizer, dialogues []esc.Dialogue, role esc.Role, answer int, options Options) ([]lm.Request, error) {

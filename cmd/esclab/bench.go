@@ -32,8 +32,9 @@ type benchFlags struct {
 	corpus, splitIndex, tokenizer, shape string
 	engine, prompts, packing, export     string
 	workloads                            []string
+	peer                                 string
 	batch, steps, rank, slots, new       int
-	dialogues, maxTokens                 int
+	dialogues, maxTokens, length, rounds int
 	prepareOnly, asJSON                  bool
 }
 
@@ -48,7 +49,6 @@ func (a *app) benchCommand() *cobra.Command {
 
 func (a *app) benchLMCommand() *cobra.Command {
 	f := benchFlags{}
-	all := append(bench.Names(), generateSP, generateVM)
 	c := &cobra.Command{
 		Use:   "lm",
 		Short: "Measure training and generation: samples/s, tokens/s, FLOP/s, memory",
@@ -71,11 +71,22 @@ workload.
 
 --export writes the token data unpacked, in the order of the steps, with
 config.json: one {"ids", "loss_from"} or {"prompt", "chosen", "rejected"} a
-line, for other implementations to take the same batches.`,
+line, for other implementations to take the same batches.
+
+--peer names such an implementation: it is run on the same batches, in turns
+with ours, --rounds times, and both sides are printed with median, spread and
+ratio. It is called as
+
+  PEER bench --config FILE --data FILE --kind sft|dpo --batch N --steps N --rank N --threads N
+
+and prints one JSON object with samples_per_second, tokens_per_second and
+peak_rss_mb. The workload "equal" is for kernels alone: the corpus's text in
+sequences of --length tokens, nothing shared and nothing padded.`,
 		Example: `  esclab bench lm
   esclab bench lm --corpus path/to/esconv --packing both --steps 5 --json
   esclab bench lm --corpus path/to/esconv --tokenizer path/to/Qwen2.5-0.5B --config path/to/Qwen2.5-0.5B
-  esclab bench lm --corpus path/to/esconv --export data --prepare-only`,
+  esclab bench lm --corpus path/to/esconv --export data --prepare-only
+  esclab bench lm --corpus path/to/esconv --workloads equal --batch 8 --peer "python3 torch_reference.py"`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.benchLM(c.Context(), f, c.OutOrStdout()) },
 	}
@@ -87,7 +98,7 @@ line, for other implementations to take the same batches.`,
 	flags.StringVar(&f.engine, "engine", "auto", "auto, go, onnx, xla:cuda or xla:cpu")
 	flags.StringVar(&f.prompts, "prompts", "tiny", "tiny: a few words; full: with the strategies' definitions")
 	flags.StringVar(&f.packing, "packing", "tree", "tree: shared prefixes once; none: each sequence on its own; both")
-	flags.StringSliceVar(&f.workloads, "workloads", all, "which")
+	flags.StringSliceVar(&f.workloads, "workloads", append(bench.Names(), generateSP, generateVM), "which; also equal")
 	flags.IntVar(&f.batch, "batch", 32, "turns or pairs a step")
 	flags.IntVar(&f.steps, "steps", 5, "measured steps a workload")
 	flags.IntVar(&f.rank, "rank", 16, "of LoRA; 0 trains every weight")
@@ -96,6 +107,9 @@ line, for other implementations to take the same batches.`,
 	flags.IntVar(&f.dialogues, "dialogues", 100, "train dialogues, drawn at random; a tenth of them for generation; 0: all")
 	flags.IntVar(&f.maxTokens, "max-tokens", 1024, "leave longer sequences out")
 	flags.StringVar(&f.export, "export", "", "directory to write the token data and config.json into")
+	flags.StringVar(&f.peer, "peer", "", "program to run beside ours, with its first arguments, in one string")
+	flags.IntVar(&f.rounds, "rounds", 1, "times to measure each workload; the median is printed")
+	flags.IntVar(&f.length, "length", 256, "tokens of a sequence of equal")
 	flags.BoolVar(&f.prepareOnly, "prepare-only", false, "measure nothing: count tokens, and export")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object")
 	return c
@@ -116,6 +130,7 @@ type benchReport struct {
 	Workloads  []benchWorkload    `json:"workloads"`
 	Training   []bench.Training   `json:"training"`
 	Generation []bench.Generation `json:"generation"`
+	Beside     []bench.Comparison `json:"beside,omitempty"` // the peer's side
 }
 
 // benchWorkload describes the data of a workload.
@@ -177,14 +192,14 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 // check refuses what cannot be measured, and reads the packings.
 func (f *benchFlags) check() ([]lm.Packing, error) {
 	for _, w := range f.workloads {
-		if all := append(bench.Names(), generateSP, generateVM); !slices.Contains(all, w) {
+		if all := append(bench.Names(), generateSP, generateVM, bench.Equal); !slices.Contains(all, w) {
 			return nil, fmt.Errorf("--workloads %s: there are %s", w, strings.Join(all, ", "))
 		}
 	}
 	for _, n := range []struct {
 		name  string
 		value int
-	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}} {
+	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}, {"rounds", f.rounds}} {
 		if n.value < 1 {
 			return nil, fmt.Errorf("--%s %d: give a positive number", n.name, n.value)
 		}
@@ -256,112 +271,4 @@ func benchConfig(f benchFlags, tok *lm.Tokenizer) (lm.Config, error) {
 		return config, fmt.Errorf("--max-tokens %d: the model has %d positions", f.maxTokens, config.MaxPositionEmbeddings)
 	}
 	return config, nil
-}
-
-// benchRun is one execution of bench lm.
-type benchRun struct {
-	app    *app
-	flags  benchFlags
-	corpus esc.Corpus
-	tok    *lm.Tokenizer
-	engine *lm.Engine
-	model  *lm.Model
-	report benchReport
-}
-
-func (b *benchRun) run(ctx context.Context, packings []lm.Packing) error {
-	if b.flags.export != "" {
-		if err := bench.ExportConfig(b.flags.export, b.model.Config); err != nil {
-			return err
-		}
-	}
-	if !b.flags.prepareOnly {
-		size, rounds := 1024, 10
-		if b.engine.Name == "xla:cuda" {
-			size = 8192 // a card is not busy with less
-		}
-		var err error
-		if b.report.PeakFLOPS, err = b.engine.PeakFLOPS(ctx, size, rounds); err != nil {
-			return fmt.Errorf("peak: %w", err)
-		}
-	}
-	for _, name := range b.flags.workloads {
-		var err error
-		if slices.Contains(bench.Names(), name) {
-			err = b.train(ctx, name, packings)
-		} else if !b.flags.prepareOnly {
-			err = b.generate(ctx, name, packings)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing) error {
-	w, err := bench.Prepare(b.tok, b.corpus.Train, name, bench.Options{
-		Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: b.flags.dialogues, Seed: 1,
-	})
-	if err != nil {
-		return err
-	}
-	described := benchWorkload{Name: name, Examples: len(w.Examples), Skipped: w.Skipped}
-	for _, e := range w.Examples {
-		for _, s := range e.Sequences {
-			described.Tokens += len(s.Tokens)
-		}
-	}
-	b.report.Workloads = append(b.report.Workloads, described)
-	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Beta: 0.2, Seed: 1}
-	if b.flags.export != "" {
-		order, err := bench.Order(b.engine, b.model, w, options)
-		if err != nil {
-			return err
-		}
-		if err := bench.Export(b.flags.export, w, order); err != nil {
-			return err
-		}
-	}
-	if b.flags.prepareOnly {
-		return nil
-	}
-	for _, packing := range packings {
-		options.Packing = packing
-		r, err := bench.Train(ctx, b.engine, b.model, w, options)
-		if err != nil {
-			return err
-		}
-		r.ShareOfPeak = r.FLOPS / b.report.PeakFLOPS
-		b.report.Training = append(b.report.Training, r)
-		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
-	}
-	return nil
-}
-
-func (b *benchRun) generate(ctx context.Context, name string, packings []lm.Packing) error {
-	options := bench.GenerationOptions{Role: esc.VM, New: b.flags.new, Slots: b.flags.slots, Seed: 1}
-	if name == generateSP {
-		options.Role, options.New = esc.SP, min(planTokens, b.flags.new)
-	}
-	dialogues := b.flags.dialogues
-	if dialogues > 0 {
-		dialogues = max(1, dialogues/10)
-	}
-	requests, err := bench.Requests(b.tok, b.corpus.Test, options.Role, options.New, bench.Options{
-		Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: dialogues, Seed: 1,
-	})
-	if err != nil {
-		return err
-	}
-	for _, packing := range packings {
-		options.Packing = packing
-		r, err := bench.Generate(ctx, b.engine, b.model, requests, options)
-		if err != nil {
-			return err
-		}
-		b.report.Generation = append(b.report.Generation, r)
-		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
-	}
-	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/esclab/esclab/bench"
 )
 
 // print writes the report for people.
@@ -38,6 +40,23 @@ func (r *benchReport) print(out io.Writer) {
 		}
 		t.Render()
 	}
+	if len(r.Beside) > 0 {
+		r.printBeside(out)
+	}
+}
+
+// printBeside writes the two sides for people.
+func (r *benchReport) printBeside(out io.Writer) {
+	t := newBenchTable(out, table.Row{"beside the peer", "packing", "unit", "rounds", "ours", "peer", "ratio", "peak MiB", "peer's"})
+	for _, c := range r.Beside {
+		t.AppendRow(table.Row{c.Workload, c.Packing, c.Unit, c.Rounds, spread(c.Ours), spread(c.Peer), spread(c.Ratio), c.PeakMiB, c.PeerPeakMiB})
+	}
+	t.Render()
+}
+
+// spread prints a median with the range of all rounds.
+func spread(s bench.Spread) string {
+	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Min), number(s.Max))
 }
 
 func newBenchTable(out io.Writer, header table.Row) table.Writer {

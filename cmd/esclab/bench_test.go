@@ -63,6 +63,49 @@ func TestBenchLM(t *testing.T) {
 	}
 }
 
+// A peer is any program that answers as the help says: this one counts the
+// batches that it was given.
+const peerProgram = `#!/bin/sh
+while [ $# -gt 0 ]; do
+	case $1 in --data) data=$2 ;; --batch) batch=$2 ;; --kind) kind=$2 ;; esac
+	shift
+done
+lines=$(wc -l < "$data")
+[ "$kind" = sft ] && [ "$lines" -ge "$batch" ] || { echo "no such data" >&2; exit 1; }
+echo "{\"samples_per_second\": 0.5, \"tokens_per_second\": 7, \"median_step\": 8, \"peak_rss_mb\": 9, \"loss\": 1}"
+`
+
+func TestBenchLMBesideAPeer(t *testing.T) {
+	dir := t.TempDir()
+	model, peer := filepath.Join(dir, "config.json"), filepath.Join(dir, "peer")
+	if err := os.WriteFile(model, []byte(benchModel), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(peer, []byte(peerProgram), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--config", model, "--workloads", "sp-sft,equal", "--length", "64", "--rounds", "3", "--peer", peer}
+	r, _, err := benchLM(t, append(args, "--json")...)
+	if err != nil || len(r.Beside) != 2 || len(r.Training) != 2 {
+		t.Fatalf("%v %+v", err, r)
+	}
+	for _, c := range r.Beside {
+		if c.Rounds != 3 || c.Peer != (bench.Spread{Median: 0.5, Min: 0.5, Max: 0.5}) || c.PeerPeakMiB != 9 ||
+			c.Ours.Min > c.Ours.Median || c.Ours.Median > c.Ours.Max || c.Ratio.Median != 2*c.Ours.Median {
+			t.Errorf("%+v", c)
+		}
+	}
+	if equal := r.Training[1]; equal.Packing != lm.PackNone || equal.TokensUnpacked != 4*64*equal.Steps || equal.Labels != 4*63*equal.Steps || equal.TokensPadded > equal.TokensUnpacked {
+		t.Errorf("equal lengths, yet %+v", equal)
+	}
+	if _, text, err := benchLM(t, args...); err != nil || !strings.Contains(text, "BESIDE THE PEER") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if _, _, err := benchLM(t, "--config", model, "--workloads", "sp-dpo", "--peer", peer); err == nil || !strings.Contains(err.Error(), "no such data") {
+		t.Errorf("a peer that fails: %v", err)
+	}
+}
+
 func TestBenchLMRefuses(t *testing.T) {
 	for _, args := range [][]string{
 		{"--packing", "some"}, {"--workloads", "sft"}, {"--batch", "0"}, {"--prompts", "long"},
