@@ -30,6 +30,7 @@ const (
 
 type benchFlags struct {
 	corpus, splitIndex, tokenizer, shape string
+	split                                string
 	engine, prompts, packing, export     string
 	workloads                            []string
 	peer                                 string
@@ -93,6 +94,7 @@ sequences of --length tokens, nothing shared and nothing padded.`,
 	flags := c.Flags()
 	flags.StringVar(&f.corpus, "corpus", "", "directory of train.json, valid.json and test.json, or a file in ESConv's layout (default: the demo corpus)")
 	flags.StringVar(&f.splitIndex, "split-index", "", "file with the positions of the parts of a corpus that is one file (default: 8:1:1)")
+	flags.StringVar(&f.split, "split", "train", "part of the corpus that trainings are prepared from: train, valid or test")
 	flags.StringVar(&f.tokenizer, "tokenizer", "", "directory of a tokenizer with a chat template (default: BPE of 4096 trained on the corpus)")
 	flags.StringVar(&f.shape, "config", "", "config.json of the model, or its directory (default: a Llama of about 5 million parameters)")
 	flags.StringVar(&f.engine, "engine", "auto", "auto, go, onnx, xla:cuda or xla:cpu")
@@ -139,6 +141,8 @@ type benchWorkload struct {
 	Examples int    `json:"examples"`
 	Skipped  int    `json:"skipped"` // longer than max_tokens
 	Tokens   int    `json:"tokens"`  // of the sequences as they are
+
+	Sharing lm.Sharing `json:"sharing"` // with each dialogue one prefix tree
 }
 
 func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
@@ -206,6 +210,9 @@ func (f *benchFlags) check() ([]lm.Packing, error) {
 	}
 	if !slices.Contains(esc.PromptSets(), f.prompts) {
 		return nil, fmt.Errorf("--prompts %q: use %s", f.prompts, strings.Join(esc.PromptSets(), " or "))
+	}
+	if !slices.Contains([]string{"train", "valid", "test"}, f.split) {
+		return nil, fmt.Errorf("--split %q: use train, valid or test", f.split)
 	}
 	switch f.packing {
 	case "tree", "none":

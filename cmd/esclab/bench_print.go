@@ -14,9 +14,9 @@ func (r *benchReport) print(out io.Writer) {
 	fmt.Fprintf(out, "engine %s, %d cores; %.1f million parameters, vocabulary %d, LoRA rank %d\n",
 		r.Engine, r.Cores, float64(r.Parameters)/1e6, r.Vocabulary, r.Rank)
 	if r.PeakFLOPS == 0 {
-		t := newBenchTable(out, table.Row{"workload", "examples", "skipped", "tokens"})
+		t := newBenchTable(out, table.Row{"workload", "examples", "skipped", "tokens", "in trees", "saved"})
 		for _, w := range r.Workloads {
-			t.AppendRow(table.Row{w.Name, w.Examples, w.Skipped, w.Tokens})
+			t.AppendRow(table.Row{w.Name, w.Examples, w.Skipped, w.Tokens, w.Sharing.Tokens, saved(w.Sharing.Unpacked, w.Sharing.Tokens)})
 		}
 		t.Render()
 		return

@@ -70,7 +70,7 @@ func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing
 	if err != nil {
 		return err
 	}
-	described := benchWorkload{Name: name, Examples: len(w.Examples), Skipped: w.Skipped}
+	described := benchWorkload{Name: name, Examples: len(w.Examples), Skipped: w.Skipped, Sharing: lm.SharingOf(w.Examples)}
 	for _, e := range w.Examples {
 		for _, s := range e.Sequences {
 			described.Tokens += len(s.Tokens)
@@ -99,10 +99,11 @@ func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing
 // prepare makes a workload's token data.
 func (b *benchRun) prepare(name string) (bench.Workload, error) {
 	options := bench.Options{Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: b.flags.dialogues, Seed: 1}
+	dialogues := map[string][]esc.Dialogue{"train": b.corpus.Train, "valid": b.corpus.Valid, "test": b.corpus.Test}[b.flags.split]
 	if name == bench.Equal {
-		return bench.PrepareEqual(b.tok, b.corpus.Train, b.flags.length, options)
+		return bench.PrepareEqual(b.tok, dialogues, b.flags.length, options)
 	}
-	return bench.Prepare(b.tok, b.corpus.Train, name, options)
+	return bench.Prepare(b.tok, dialogues, name, options)
 }
 
 // measure takes a workload's steps on our side and the peer's, in turns, so

@@ -52,6 +52,11 @@ func TestBenchLM(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
+	for _, w := range r.Workloads {
+		if least := 2.0; w.Sharing.Saved() < least || w.Sharing.Unpacked >= w.Tokens {
+			t.Errorf("%+v: whole dialogues save %.1f times", w, w.Sharing.Saved())
+		}
+	}
 	for _, name := range bench.Names() {
 		lines, err := os.ReadFile(filepath.Join(data, name+".jsonl"))
 		if err != nil || bytes.Count(lines, []byte("\n")) < 20 {
@@ -108,7 +113,7 @@ func TestBenchLMBesideAPeer(t *testing.T) {
 
 func TestBenchLMRefuses(t *testing.T) {
 	for _, args := range [][]string{
-		{"--packing", "some"}, {"--workloads", "sft"}, {"--batch", "0"}, {"--prompts", "long"},
+		{"--packing", "some"}, {"--split", "all"}, {"--workloads", "sft"}, {"--batch", "0"}, {"--prompts", "long"},
 		{"--config", "absent.json"}, {"--tokenizer", "absent"}, {"--corpus", "absent"}, {"--max-tokens", "100000"},
 	} {
 		if _, _, err := benchLM(t, args...); err == nil || !strings.Contains(err.Error(), args[1]) && !strings.Contains(err.Error(), args[0]) {
