@@ -50,17 +50,32 @@ type rewards struct {
 	Margin    float64 `json:"margin"`
 	LogProbs  float64 `json:"logps_chosen"`
 	LogProbsR float64 `json:"logps_rejected"`
+	// Loss kto alone.
+	KLChosen   *float64 `json:"kl_chosen,omitempty"`
+	KLRejected *float64 `json:"kl_rejected,omitempty"`
+}
+
+// rewardsOf is nil where the loss takes no pairs.
+func rewardsOf(p *lm.PreferenceMetrics) *rewards {
+	if p == nil {
+		return nil
+	}
+	r := &rewards{
+		Chosen: p.ChosenReward, Rejected: p.RejectedReward, Accuracy: p.Accuracy, Margin: p.Margin,
+		LogProbs: p.ChosenLogProb, LogProbsR: p.RejectedLogProb,
+	}
+	if p.KL != nil {
+		r.KLChosen, r.KLRejected = &p.KL.Chosen, &p.KL.Rejected
+	}
+	return r
 }
 
 func recordOf(m lm.StepMetrics) stepRecord {
-	r := stepRecord{
+	return stepRecord{
 		Step: m.Step, Epoch: m.Epoch, Loss: m.Loss, LearningRate: m.LearningRate, GradNorm: m.GradNorm,
 		Samples: m.Samples, Labels: m.Labels, Tokens: m.Tokens, TokensUnpacked: m.TokensUnpacked,
+		Rewards: rewardsOf(m.Preference),
 	}
-	if p := m.Preference; p != nil {
-		r.Rewards = &rewards{p.ChosenReward, p.RejectedReward, p.Accuracy, p.Margin, p.ChosenLogProb, p.RejectedLogProb}
-	}
-	return r
 }
 
 // summary is what a training stage says about itself in its artifact.

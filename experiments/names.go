@@ -93,13 +93,11 @@ const (
 	LossDPO   Loss = "dpo"   // equations 5 and 6
 	LossIPO   Loss = "ipo"   // Azar et al. 2023
 	LossSimPO Loss = "simpo" // Meng et al. 2024: no reference model
-
-	// Known, not yet runnable: Validate says so.
-	LossKTO Loss = "kto" // Ethayarajh et al. 2024
+	LossKTO   Loss = "kto"   // Ethayarajh et al. 2024, each pair one desirable and one undesirable answer
 )
 
-// Losses lists the preference losses that run.
-func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO} }
+// Losses lists the preference losses.
+func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO, LossKTO} }
 
 // NeedsReference says whether the loss compares with the SFT model's
 // log-probabilities; SimPO does not.

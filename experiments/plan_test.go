@@ -31,6 +31,9 @@ func TestPlanStages(t *testing.T) {
 				evaluate("vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "vanilla/dpo/nspr") + " report"},
 		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=simpo"},
 			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + " report"},
+		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=kto"},
+			"corpus base sft/sp mine/sp reference/sp dpo/sp sft/rg mine/rg reference/rg dpo/rg " +
+				evaluate("decoupled/sft", "decoupled/dpo") + " report"},
 	} {
 		if got := names(mustPlan(t, "demo", c.sets...)); got != c.want {
 			t.Errorf("%v:\ngot  %s\nwant %s", c.sets, got, c.want)

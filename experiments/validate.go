@@ -221,11 +221,7 @@ func (v *validator) sampling(path string, temperature, topP float64, maxNewToken
 func (v *validator) dpo(e Experiment) {
 	d := e.DPO
 	v.training("dpo", d.Training)
-	if d.Loss == LossKTO {
-		v.fail("dpo.loss", "kto does not run yet; it is one of dpo, ipo, simpo")
-	} else {
-		oneOf(v, "dpo.loss", d.Loss, Losses())
-	}
+	oneOf(v, "dpo.loss", d.Loss, Losses())
 	if !(d.LabelSmoothing >= 0 && d.LabelSmoothing < 0.5) {
 		v.fail("dpo.label_smoothing", "is %v; it lies between 0 and 0.5, 0.5 excluded", d.LabelSmoothing)
 	}

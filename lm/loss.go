@@ -18,6 +18,7 @@ const (
 	LossDPO   LossKind = "dpo"   // Rafailov et al. 2023, with label smoothing (Mitchell 2023)
 	LossIPO   LossKind = "ipo"   // Azar et al. 2023, on log-probabilities a token, as TRL
 	LossSimPO LossKind = "simpo" // Meng et al. 2024: length-normalised, without a reference
+	LossKTO   LossKind = "kto"   // Ethayarajh et al. 2024, on pairs: see ktoPairs
 )
 
 // Loss is an objective with its parameters.
@@ -32,13 +33,15 @@ type Loss struct {
 func (l *Loss) preference() bool { return l.Kind != LossSFT }
 
 // reference reports whether the loss needs reference log-probabilities.
-func (l *Loss) reference() bool { return l.Kind == LossDPO || l.Kind == LossIPO }
+func (l *Loss) reference() bool {
+	return l.Kind == LossDPO || l.Kind == LossIPO || l.Kind == LossKTO
+}
 
 func (l *Loss) check(examples []Example) error {
 	switch l.Kind {
-	case LossSFT, LossDPO, LossIPO, LossSimPO:
+	case LossSFT, LossDPO, LossIPO, LossSimPO, LossKTO:
 	default:
-		return fmt.Errorf("loss %q: it must be sft, dpo, ipo or simpo", l.Kind)
+		return fmt.Errorf("loss %q: it must be sft, dpo, ipo, simpo or kto", l.Kind)
 	}
 	if l.preference() && l.Beta <= 0 {
 		return fmt.Errorf("loss %s needs a positive beta, not %v", l.Kind, l.Beta)
@@ -116,8 +119,8 @@ func sftLoss(b packedNodes, logProbs, scale *Node) *Node {
 
 // preferenceLoss is the micro-batch's share of the mean over pairs, and the log-probability of each sequence [S].
 // Sequences 2p and 2p+1 are chosen and rejected of pair p. reference is [S]; present is [S/2], scale = 1 / the
-// batch's number of pairs where the pair is there and 0 where it is padding.
-func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present *Node) (loss, sums *Node) {
+// batch's number of pairs where the pair is there and 0 where it is padding. kl is kto's [2], nil for other losses.
+func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Node) (loss, sums *Node) {
 	s := reference.Shape().Dimensions[0]
 	sums = sequenceSums(b, Mul(logProbs, b.edgeWeight), s)
 	score := sums
@@ -133,6 +136,8 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present *Node) (
 	switch l.Kind {
 	case LossIPO:
 		each = Square(SubScalar(margin, 1/(2*l.Beta)))
+	case LossKTO:
+		each = ktoPairs(l.Beta, pairs, kl)
 	case LossSimPO:
 		each = softplus(Neg(SubScalar(MulScalar(margin, l.Beta), l.Gamma)))
 	default:
@@ -156,9 +161,10 @@ func softplus(x *Node) *Node {
 // PreferenceMetrics are means over a batch's pairs (rewards as in TRL: beta times the log-ratio to the reference).
 type PreferenceMetrics struct {
 	ChosenReward, RejectedReward   float64
-	Accuracy                       float64 // share of pairs whose chosen reward is the larger
-	Margin                         float64 // chosen minus rejected reward
-	ChosenLogProb, RejectedLogProb float64 // sums over answers' tokens
+	Accuracy                       float64  // share of pairs whose chosen reward is the larger
+	Margin                         float64  // chosen minus rejected reward
+	ChosenLogProb, RejectedLogProb float64  // sums over answers' tokens
+	KL                             *BatchKL // kto's reference point; nil for other losses
 }
 
 // add counts one pair in: its log-probabilities and its reference's.
@@ -176,6 +182,18 @@ func (m *PreferenceMetrics) add(l Loss, chosen, rejected float64, e *Example) {
 	if rc > rr {
 		m.Accuracy++
 	}
+}
+
+// addKL counts a batch's KL in, weighted by its share of the pairs.
+func (m *PreferenceMetrics) addKL(l Loss, kl BatchKL, share float64) {
+	if l.Kind != LossKTO {
+		return
+	}
+	if m.KL == nil {
+		m.KL = &BatchKL{}
+	}
+	m.KL.Chosen += share * kl.Chosen
+	m.KL.Rejected += share * kl.Rejected
 }
 
 // mean divides the sums by the number of pairs.

@@ -102,7 +102,7 @@ func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float
 func TestPackingExact(t *testing.T) {
 	engine := testEngine(t)
 	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1},
-		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}} {
+		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTO, Beta: 0.3}} {
 		for seed := range uint64(2) {
 			config := tinyConfig()
 			if seed == 1 {
@@ -110,6 +110,9 @@ func TestPackingExact(t *testing.T) {
 			}
 			model := tinyModel(t, config)
 			data := nestedExamples(seed, 3, 4, config.VocabSize, loss.preference())
+			if loss.Kind == LossKTO {
+				nearReference(t, engine, model, data)
+			}
 			none, gn := gradientOf(t, engine, model, nil, data, TrainConfig{Loss: loss, Packing: PackNone, MicroBatchTokens: 1 << 20})
 			for _, c := range []TrainConfig{{}, {RowTokens: 20}, {RowTokens: 20, MicroBatchTokens: 50}, {MaxShapes: 1}, {Checkpointing: true},
 				{Packing: PackNone, MicroBatchTokens: 64}} {

@@ -248,13 +248,19 @@ func (t *Trainer) next(ctx context.Context) (StepMetrics, error) {
 // accumulate sums the gradients of a batch's micro-batches and fills the metrics in.
 func (t *Trainer) accumulate(ctx context.Context, batch []int, m *StepMetrics) error {
 	scale := batchScale(t.config.Loss, t.data.Examples, batch)
+	micros := t.planner.split(batch)
+	kl, err := t.batchKL(ctx, &t.planner, t.data.Examples, micros)
+	if err != nil {
+		return err
+	}
 	var preference PreferenceMetrics
-	for i, micro := range t.planner.split(batch) {
+	preference.addKL(t.config.Loss, kl, 1)
+	for i, micro := range micros {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		p := micro.fill(t.planner.fit(&micro))
-		given := append(p.tensors(), t.extras(p, t.data.Examples, scale)...)
+		given := append(p.tensors(), t.extras(p, t.data.Examples, scale, kl)...)
 		if t.drops() {
 			given = append(given, dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config),
 				derive(t.config.Seed, purposeDropout, uint64(t.step), uint64(i))))

@@ -11,15 +11,18 @@ import (
 
 // lossInputs is the number of tensors that extras gives.
 func (t *Trainer) lossInputs() int {
-	if t.config.Loss.preference() {
+	switch {
+	case t.config.Loss.Kind == LossKTO:
+		return 3
+	case t.config.Loss.preference():
 		return 2
 	}
 	return 1
 }
 
 // extras are the loss's own inputs: for sft the scale; for pairs the reference log-probabilities [S] and each pair's
-// share of the mean [S/2].
-func (t *Trainer) extras(p *packed, examples []Example, scale float32) []*tensors.Tensor {
+// share of the mean [S/2]; for kto also the batch's KL [2].
+func (t *Trainer) extras(p *packed, examples []Example, scale float32, kl BatchKL) []*tensors.Tensor {
 	if !t.config.Loss.preference() {
 		return []*tensors.Tensor{tensors.FromScalar(scale)}
 	}
@@ -30,10 +33,14 @@ func (t *Trainer) extras(p *packed, examples []Example, scale float32) []*tensor
 		}
 		present[i/2] = scale
 	}
-	return []*tensors.Tensor{
+	list := []*tensors.Tensor{
 		tensors.FromFlatDataAndDimensions(reference, len(reference)),
 		tensors.FromFlatDataAndDimensions(present, len(present)),
 	}
+	if t.config.Loss.Kind == LossKTO {
+		list = append(list, kl.tensor())
+	}
+	return list
 }
 
 // buildLoss binds operands, a packed micro-batch and the loss's inputs, in the order of accumulate, and returns the
@@ -57,7 +64,11 @@ func (t *Trainer) buildLoss(nodes []*Node, training bool) (outputs, trained, res
 	if !t.config.Loss.preference() {
 		return []*Node{sftLoss(b, logProbs, extras[0])}, trained, rest
 	}
-	loss, sums := preferenceLoss(t.config.Loss, b, logProbs, extras[0], extras[1])
+	var kl *Node
+	if t.config.Loss.Kind == LossKTO {
+		kl = extras[2]
+	}
+	loss, sums := preferenceLoss(t.config.Loss, b, logProbs, extras[0], extras[1], kl)
 	return []*Node{loss, sums}, trained, rest
 }
 
@@ -99,7 +110,8 @@ type ValidationMetrics struct {
 	Preference *PreferenceMetrics
 }
 
-// Validate computes the loss over the validation examples with the current weights, without dropout.
+// Validate computes the loss over the validation examples with the current weights, without dropout. They are taken in
+// batches of the training's size, which only kto's KL depends on.
 func (t *Trainer) Validate(ctx context.Context) (ValidationMetrics, error) {
 	m := ValidationMetrics{Samples: len(t.data.Validation)}
 	if m.Samples == 0 {
@@ -112,12 +124,18 @@ func (t *Trainer) Validate(ctx context.Context) (ValidationMetrics, error) {
 	scale := batchScale(t.config.Loss, t.data.Validation, slices.Concat(batches...))
 	var preference PreferenceMetrics
 	for _, batch := range batches {
-		for _, micro := range t.validator.split(batch) {
+		micros := t.validator.split(batch)
+		kl, err := t.batchKL(ctx, &t.validator, t.data.Validation, micros)
+		if err != nil {
+			return m, fmt.Errorf("validation: %w", err)
+		}
+		preference.addKL(t.config.Loss, kl, float64(len(batch))/float64(m.Samples))
+		for _, micro := range micros {
 			if err := ctx.Err(); err != nil {
 				return m, err
 			}
 			p := micro.fill(t.validator.fit(&micro))
-			given := append(p.tensors(), t.extras(p, t.data.Validation, scale)...)
+			given := append(p.tensors(), t.extras(p, t.data.Validation, scale, kl)...)
 			out, err := t.forward.run(slices.Concat(t.inputs(), keep(given...)))
 			if err != nil {
 				return m, fmt.Errorf("validation: %w", err)

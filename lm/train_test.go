@@ -100,9 +100,12 @@ func TestResume(t *testing.T) {
 // TestAccumulation: many micro-batches give the large batch's loss, gradient norm and update.
 func TestAccumulation(t *testing.T) {
 	engine := testEngine(t)
-	for _, kind := range []LossKind{LossSFT, LossDPO} {
+	for _, kind := range []LossKind{LossSFT, LossDPO, LossKTO} {
 		model := tinyModel(t, tinyConfig())
-		data := Dataset{Examples: nestedExamples(3, 5, 4, 50, kind == LossDPO)}
+		data := Dataset{Examples: nestedExamples(3, 5, 4, 50, kind != LossSFT)}
+		if kind == LossKTO {
+			nearReference(t, engine, model, data.Examples)
+		}
 		var results [2]StepMetrics
 		var micro [2]int
 		for i, tokens := range []int{1, 1 << 20} {
@@ -228,8 +231,8 @@ func TestTrainerErrors(t *testing.T) {
 	bad := config
 	bad.Loss = Loss{Kind: LossDPO, Beta: 0.1}
 	check("takes pairs", good, bad)
-	bad.Loss = Loss{Kind: "kto"}
-	check("kto", good, bad)
+	bad.Loss = Loss{Kind: "orpo"}
+	check("orpo", good, bad)
 	bad = config
 	bad.Packing = "rows"
 	check("packing", good, bad)
