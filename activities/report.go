@@ -135,16 +135,22 @@ func (t *attempt) reportTraining(ctx context.Context, data *report.Data) error {
 const curvePoints = 200
 
 // addCurve gives a training its loss curve, each point the mean over the steps
-// it stands for, and DPO's accuracy and margin over the last tenth.
+// it stands for and their last validation, and DPO's accuracy and margin over
+// the last tenth.
 func addCurve(one *report.Training, steps []stepRecord, preference bool) {
 	stride := (len(steps) + curvePoints - 1) / curvePoints
 	for i := 0; i < len(steps); i += max(stride, 1) {
 		part := steps[i:min(i+stride, len(steps))]
 		loss := 0.0
+		point := report.Point{Step: part[len(part)-1].Step}
 		for _, s := range part {
 			loss += s.Loss / float64(len(part))
+			if s.Validation != nil {
+				point.Validation = report.Value(s.Validation.Loss)
+			}
 		}
-		one.Curve = append(one.Curve, report.Point{Step: part[len(part)-1].Step, Loss: report.Value(loss)})
+		point.Loss = report.Value(loss)
+		one.Curve = append(one.Curve, point)
 	}
 	if !preference || len(steps) == 0 {
 		return

@@ -1,13 +1,10 @@
 package activities
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"time"
 
@@ -27,57 +24,6 @@ const (
 // activity's own context is over.
 const saveLimit = 5 * time.Minute
 
-// stepRecord is one line of a training's record: what a step did, without
-// anything that differs between two executions.
-type stepRecord struct {
-	Step           int     `json:"step"`
-	Epoch          float64 `json:"epoch"`
-	Loss           float64 `json:"loss"`
-	LearningRate   float64 `json:"learning_rate"`
-	GradNorm       float64 `json:"grad_norm"`
-	Samples        int     `json:"samples"`
-	Labels         int     `json:"labels"`
-	Tokens         int     `json:"tokens"`
-	TokensUnpacked int     `json:"tokens_unpacked"`
-	// DPO alone, as TRL names them.
-	Rewards *rewards `json:"rewards,omitempty"`
-}
-
-type rewards struct {
-	Chosen    float64 `json:"chosen"`
-	Rejected  float64 `json:"rejected"`
-	Accuracy  float64 `json:"accuracy"`
-	Margin    float64 `json:"margin"`
-	LogProbs  float64 `json:"logps_chosen"`
-	LogProbsR float64 `json:"logps_rejected"`
-	// Loss kto alone.
-	KLChosen   *float64 `json:"kl_chosen,omitempty"`
-	KLRejected *float64 `json:"kl_rejected,omitempty"`
-}
-
-// rewardsOf is nil where the loss takes no pairs.
-func rewardsOf(p *lm.PreferenceMetrics) *rewards {
-	if p == nil {
-		return nil
-	}
-	r := &rewards{
-		Chosen: p.ChosenReward, Rejected: p.RejectedReward, Accuracy: p.Accuracy, Margin: p.Margin,
-		LogProbs: p.ChosenLogProb, LogProbsR: p.RejectedLogProb,
-	}
-	if p.KL != nil {
-		r.KLChosen, r.KLRejected = &p.KL.Chosen, &p.KL.Rejected
-	}
-	return r
-}
-
-func recordOf(m lm.StepMetrics) stepRecord {
-	return stepRecord{
-		Step: m.Step, Epoch: m.Epoch, Loss: m.Loss, LearningRate: m.LearningRate, GradNorm: m.GradNorm,
-		Samples: m.Samples, Labels: m.Labels, Tokens: m.Tokens, TokensUnpacked: m.TokensUnpacked,
-		Rewards: rewardsOf(m.Preference),
-	}
-}
-
 // summary is what a training stage says about itself in its artifact.
 type summary struct {
 	Steps          int       `json:"steps"`
@@ -92,8 +38,9 @@ type summary struct {
 }
 
 // train runs a trainer to its end: it resumes from the newest checkpoint,
-// saves one every so many steps or seconds and whenever it is interrupted, and
-// leaves the record of its steps in the output.
+// saves one every so many steps or seconds and whenever it is interrupted,
+// validates after each epoch and at the end, and leaves the record of its steps
+// in the output.
 func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool, notes dataNotes) (output, error) {
 	record, err := t.resume(ctx, trainer)
 	if err != nil {
@@ -106,26 +53,42 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 		if trainer.Step() == saved {
 			return nil
 		}
-		if err := t.saveTraining(ctx, trainer, record.Bytes()); err != nil {
+		if err := t.saveTraining(ctx, trainer, record); err != nil {
 			return err
 		}
 		saved, savedAt = trainer.Step(), time.Now()
 		return nil
 	}
-	for trainer.Step() < trainer.Steps() {
+	stopped := func(err error) error {
 		if why := context.Cause(ctx); why != nil {
-			return output{}, t.leave(ctx, why, save)
+			return t.leave(ctx, why, save)
+		}
+		return err
+	}
+	for {
+		if validate && record.lacksValidation(trainer.Steps()) {
+			// No step may be lost to a long validation.
+			if err := save(ctx); err != nil {
+				return output{}, err
+			}
+			t.beat(ctx, workflows.Progress{Phase: "validate", Step: trainer.Step(), Steps: trainer.Steps()})
+			v, err := trainer.Validate(ctx)
+			if err != nil {
+				return output{}, stopped(fmt.Errorf("after step %d: %w", trainer.Step(), err))
+			}
+			record.validated(v)
+		}
+		if trainer.Step() >= trainer.Steps() {
+			break
+		}
+		if ctx.Err() != nil {
+			return output{}, stopped(nil)
 		}
 		m, err := trainer.Next(ctx)
 		if err != nil {
-			if why := context.Cause(ctx); why != nil {
-				return output{}, t.leave(ctx, why, save)
-			}
-			return output{}, fmt.Errorf("step %d: %w", trainer.Step()+1, err)
+			return output{}, stopped(fmt.Errorf("step %d: %w", trainer.Step()+1, err))
 		}
-		if err := json.NewEncoder(record).Encode(recordOf(m)); err != nil {
-			return output{}, err
-		}
+		record.add(m)
 		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, saved)
 
 		due := cadence.EverySteps > 0 && trainer.Step()-saved >= cadence.EverySteps ||
@@ -137,30 +100,15 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 		}
 	}
 
-	s, err := summarize(record.Bytes(), notes)
-	if err != nil {
-		return output{}, err
-	}
+	s := record.summary(notes)
 	s.Shapes = len(trainer.Shapes())
-	if validate {
-		// Nothing after the last step may be lost to a long validation.
-		if err := save(ctx); err != nil {
-			return output{}, err
-		}
-		t.beat(ctx, workflows.Progress{Phase: "validate"})
-		v, err := trainer.Validate(ctx)
-		if err != nil {
-			return output{}, fmt.Errorf("validation: %w", err)
-		}
-		s.ValidationLoss = &v.Loss
-	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"steps": float64(s.Steps), "loss": s.Loss, "tokens": float64(s.Tokens), "tokens_unpacked": float64(s.TokensUnpacked),
 	}}
 	if s.ValidationLoss != nil {
 		out.metrics["validation_loss"] = *s.ValidationLoss
 	}
-	if out.files[fileMetrics], err = t.create(fileMetrics, func(f *os.File) error { _, err := f.Write(record.Bytes()); return err }); err != nil {
+	if out.files[fileMetrics], err = t.create(fileMetrics, func(f *os.File) error { return record.write(f) }); err != nil {
 		return output{}, err
 	}
 	if out.files[fileSummary], err = t.createJSON(fileSummary, s); err != nil {
@@ -171,8 +119,8 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 
 // resume restores the newest whole checkpoint, if there is one, and gives the
 // record of the steps before it.
-func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*bytes.Buffer, error) {
-	record := &bytes.Buffer{}
+func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*trainingRecord, error) {
+	record := &trainingRecord{}
 	state, err := t.checkpoint(ctx)
 	if err != nil || state == nil {
 		return record, err
@@ -195,7 +143,9 @@ func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*bytes.Buffe
 	if err != nil {
 		return nil, err
 	}
-	record.Write(lines)
+	if record.steps, err = decodeRows[stepRecord](lines); err != nil {
+		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
+	}
 	t.a.Log.Info().Str("stage", t.in.Stage.Name).Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
 	return record, nil
 }
@@ -229,10 +179,10 @@ func (t *attempt) readCheckpointFile(ctx context.Context, c *artifacts.Checkpoin
 }
 
 // saveTraining commits a checkpoint, fenced by the attempt's lease.
-func (t *attempt) saveTraining(ctx context.Context, trainer *lm.Trainer, record []byte) error {
+func (t *attempt) saveTraining(ctx context.Context, trainer *lm.Trainer, record *trainingRecord) error {
 	_, err := t.lease.SaveCheckpoint(ctx, int64(trainer.Step()), map[string]artifacts.WriteFunc{
 		stateFile:  func(w io.Writer) error { return trainer.Save(w) },
-		recordFile: artifacts.BytesFile(record),
+		recordFile: record.write,
 	})
 	return err
 }
@@ -247,34 +197,4 @@ func (t *attempt) leave(ctx context.Context, why error, save func(context.Contex
 		t.a.Log.Error().Err(err).Str("stage", t.in.Stage.Name).Msg("the checkpoint on the way out could not be saved")
 	}
 	return why
-}
-
-// summarize reads a training's record.
-func summarize(record []byte, notes dataNotes) (summary, error) {
-	s := summary{Data: notes}
-	var losses []float64
-	d := json.NewDecoder(bytes.NewReader(record))
-	for {
-		var m stepRecord
-		err := d.Decode(&m)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return s, fmt.Errorf("the record of the steps: %w", err)
-		}
-		s.Steps++
-		s.Tokens += m.Tokens
-		s.TokensUnpacked += m.TokensUnpacked
-		s.Samples += m.Samples
-		losses = append(losses, m.Loss)
-	}
-	if len(losses) > 0 {
-		s.FirstLoss = losses[0]
-		tail := losses[len(losses)-int(math.Ceil(float64(len(losses))/10)):]
-		for _, l := range tail {
-			s.Loss += l / float64(len(tail))
-		}
-	}
-	return s, nil
 }
