@@ -160,8 +160,8 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 	return row, nil
 }
 
-// faultyGold finds the turns whose gold response has, by the same judge, an
-// error that is routed to the generator.
+// faultyGold finds the turns whose gold response has, by the same judge, one
+// of the errors: those that are counted alone count here too.
 func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]int]bool, error) {
 	faulty := map[[2]int]bool{}
 	if label == nil {
@@ -172,14 +172,15 @@ func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]
 		if err != nil {
 			return nil, fmt.Errorf("judge: gold response of dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 		}
-		faulty[[2]int{turn.Dialogue, turn.Index}] = len(esc.RouteAll(v.Errors(), esc.ToGenerator)) > 0
+		faulty[[2]int{turn.Dialogue, turn.Index}] = len(v.Findings) > 0
 	}
 	return faulty, nil
 }
 
 // makePairs routes the samples into pairs and bounds them. The quality filter
-// (figure 15): a pair whose rejected response is rejected for an error needs a
-// chosen response without one.
+// (figure 15): the chosen side of a pair has none of the errors, the rejected
+// side at least one, which esc.MakePair sees to. The planner's chosen side is
+// the gold strategy itself.
 func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty map[[2]int]bool, params experiments.MineParams) ([]esc.Pair, mined) {
 	byPlace := make(map[[2]int]esc.Turn, len(turns))
 	for _, turn := range turns {
@@ -198,7 +199,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty ma
 		pair, ok := esc.MakePair(role, byPlace[[2]int{s.Dialogue, s.Turn}], esc.Sample{
 			Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
 		})
-		if ok && len(esc.RouteAll(pair.Errors, esc.ToGenerator)) > 0 && faulty[[2]int{s.Dialogue, s.Turn}] {
+		if ok && faulty[[2]int{s.Dialogue, s.Turn}] {
 			found.FaultyChosen++
 			continue
 		}

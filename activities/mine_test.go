@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"maps"
 	"testing"
 
 	"github.com/esclab/esclab/esc"
@@ -19,35 +20,54 @@ func labelOf(errors map[string]esc.PsyError) labelFunc {
 	}
 }
 
-// A pair whose rejected response is punished for an error needs a chosen one
-// without; a pair about the strategy alone does not.
+// A pair's chosen response has none of the errors, whatever the rejected side
+// is rejected for: not even one that is counted alone.
 func TestQualityFilter(t *testing.T) {
-	label := labelOf(map[string]esc.PsyError{"Cheer up.": esc.EarlyEmotionShift, "Stock phrase.": esc.TemplateResponse})
-	turns := []esc.Turn{
-		{Dialogue: 1, Strategy: esc.Reflection, Response: "That sounds hard.", Context: []esc.Message{{Role: "user", Content: "x"}}},
-		{Dialogue: 2, Strategy: esc.Reflection, Response: "Stock phrase.", Context: []esc.Message{{Role: "user", Content: "x"}}},
+	label := labelOf(map[string]esc.PsyError{"Cheer up.": esc.EarlyEmotionShift, "Stock phrase.": esc.TemplateResponse, "You are glad.": esc.EmotionMisread})
+	var turns []esc.Turn
+	for d, gold := range []string{"That sounds hard.", "Stock phrase.", "You are glad."} {
+		turns = append(turns, esc.Turn{Dialogue: d, Strategy: esc.Reflection, Response: gold, Context: []esc.Message{{Role: "user", Content: "x"}}})
 	}
-	faulty, err := faultyGold(t.Context(), turns, label)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var samples []minedSample
-	for _, turn := range turns {
-		for draw, text := range []string{"[Reflection of feelings] Cheer up.", "[Question] Cheer up.", "[Question] Why?"} {
-			row, err := readSample(t.Context(), esc.VM, turn, draw, answerText{text: text}, label)
-			if err != nil {
-				t.Fatal(err)
-			}
-			samples = append(samples, row)
+	for _, c := range []struct {
+		role    esc.Role
+		answers []string
+		kept    map[int]int // pairs by dialogue
+		dropped int
+		misread int
+	}{
+		{esc.VM, []string{"[Reflection of feelings] Cheer up.", "[Question] Cheer up.", "[Question] Why?", "[Reflection of feelings] Really?"}, map[int]int{0: 3}, 6, 0},
+		{esc.RG, []string{"Cheer up.", "You are glad.", "Really?"}, map[int]int{0: 1}, 2, 3},
+		{esc.SP, []string{"[Question]", "[Reflection of feelings]"}, map[int]int{0: 1, 1: 1, 2: 1}, 0, 0},
+	} {
+		label := label
+		if c.role == esc.SP {
+			label = nil
 		}
-	}
-	pairs, found := makePairs(esc.VM, turns, samples, faulty, experiments.MineParams{})
-	got := map[int][]esc.Kind{}
-	for _, p := range pairs {
-		got[p.Dialogue] = append(got[p.Dialogue], p.Kind)
-	}
-	if len(got[1]) != 3 || len(got[2]) != 1 || got[2][0] != esc.NsPr || found.FaultyChosen != 2 {
-		t.Errorf("pairs %v, dropped %d", got, found.FaultyChosen)
+		faulty, err := faultyGold(t.Context(), turns, label)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var samples []minedSample
+		for _, turn := range turns {
+			for draw, text := range c.answers {
+				row, err := readSample(t.Context(), c.role, turn, draw, answerText{text: text}, label)
+				if err != nil {
+					t.Fatal(err)
+				}
+				samples = append(samples, row)
+			}
+		}
+		pairs, found := makePairs(c.role, turns, samples, faulty, experiments.MineParams{})
+		got := map[int]int{}
+		for _, p := range pairs {
+			got[p.Dialogue]++
+			if len(p.Errors) == 0 || p.Reason == "" {
+				t.Errorf("%s: a pair without label or reason: %+v", c.role, p)
+			}
+		}
+		if !maps.Equal(got, c.kept) || found.FaultyChosen != c.dropped || found.Errors[esc.EmotionMisread] != c.misread {
+			t.Errorf("%s: pairs %v, dropped %d, misread %d; want %v, %d, %d", c.role, got, found.FaultyChosen, found.Errors[esc.EmotionMisread], c.kept, c.dropped, c.misread)
+		}
 	}
 }
 

@@ -123,6 +123,28 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// Every pair says in one line why its rejected side is rejected.
+func TestPairsSayWhy(t *testing.T) {
+	turn := Turn{Strategy: Reflection, Response: "That sounds hard.", Context: []Message{{UserRole, "x"}}}
+	const mismatch = "Question where the gold strategy is Reflection of feelings"
+	for _, c := range []struct {
+		role   Role
+		sample Sample
+		want   string
+	}{
+		{SP, Sample{Strategy: Question}, mismatch},
+		{RG, Sample{Strategy: Reflection, Response: "Ok.", Errors: []PsyError{TemplateResponse}, Reason: "stock phrase"}, "stock phrase"},
+		{VM, Sample{Strategy: Reflection, Response: "Ok.", Errors: []PsyError{TemplateResponse}, Reason: "stock phrase"}, "stock phrase"},
+		{VM, Sample{Strategy: Question, Response: "How so?"}, mismatch},
+		{VM, Sample{Strategy: Question, Response: "How so?", Errors: []PsyError{EmotionMisread}, Reason: "not routed"}, mismatch},
+		{VM, Sample{Strategy: Question, Response: "Ok.", Errors: []PsyError{TemplateResponse}, Reason: "stock phrase"}, mismatch + "; stock phrase"},
+	} {
+		if pair, ok := MakePair(c.role, turn, c.sample); !ok || pair.Reason != c.want {
+			t.Errorf("%s %+v: %v, reason %q, want %q", c.role, c.sample, ok, pair.Reason, c.want)
+		}
+	}
+}
+
 func TestPairsRoundTrip(t *testing.T) {
 	want, _ := Select(candidates(), Selection{Total: 5})
 	sp, _ := MakePair(SP, Turn{Strategy: Others}, Sample{Strategy: Question})

@@ -74,7 +74,7 @@ type Pair struct {
 	Role     Role       `json:"role"`
 	Kind     Kind       `json:"kind,omitempty"` // vm only
 	Errors   []PsyError `json:"errors"`         // routed; not empty
-	Reason   string     `json:"reason,omitempty"`
+	Reason   string     `json:"reason,omitempty"` // one line, for the errors in their order
 	// Gold and Strategy are the strategies of the two sides; for rg they
 	// are the same.
 	Gold     Strategy `json:"gold_strategy"`
@@ -104,7 +104,7 @@ func MakePair(role Role, turn Turn, s Sample) (pair Pair, ok bool) {
 	mismatch := s.Strategy != turn.Strategy
 	if role == SP {
 		pair.Errors = []PsyError{StrategyMismatch}
-		pair.Reason = fmt.Sprintf("%s where the gold strategy is %s", s.Strategy, turn.Strategy)
+		pair.Reason = mismatchReason(turn.Strategy, s.Strategy)
 		return pair, mismatch
 	}
 	pair.Chosen, pair.Rejected, pair.Reason = turn.Response, s.Response, s.Reason
@@ -127,9 +127,19 @@ func MakePair(role Role, turn Turn, s Sample) (pair Pair, ok bool) {
 		return pair, false
 	}
 	if mismatch {
-		pair.Errors = append([]PsyError{StrategyMismatch}, pair.Errors...)
+		// One line for both labels, in their order.
+		reason := mismatchReason(turn.Strategy, s.Strategy)
+		if faulty && pair.Reason != "" {
+			reason += "; " + pair.Reason
+		}
+		pair.Errors, pair.Reason = append([]PsyError{StrategyMismatch}, pair.Errors...), reason
 	}
 	return pair, role == VM
+}
+
+// mismatchReason says why a strategy is on the rejected side.
+func mismatchReason(gold, strategy Strategy) string {
+	return fmt.Sprintf("%s where the gold strategy is %s", strategy, gold)
 }
 
 // Examples returns the chosen and the rejected side of a pair as examples with
