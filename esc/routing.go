@@ -72,8 +72,8 @@ type Pair struct {
 	Turn     int        `json:"turn"`
 	Draw     int        `json:"draw"`
 	Role     Role       `json:"role"`
-	Kind     Kind       `json:"kind,omitempty"` // vm only
-	Errors   []PsyError `json:"errors"`         // routed; not empty
+	Kind     Kind       `json:"kind,omitempty"`   // vm only
+	Errors   []PsyError `json:"errors"`           // routed; not empty
 	Reason   string     `json:"reason,omitempty"` // one line, for the errors in their order
 	// Gold and Strategy are the strategies of the two sides; for rg they
 	// are the same.

@@ -132,6 +132,21 @@ func ParseStrategy(name string) (Strategy, error) {
 	return NoStrategy, fmt.Errorf("unknown strategy %s; the nearest known strategy is %q", quoteShort(name), NearestStrategy(name))
 }
 
+// TypedStrategy reads a strategy as a person types it: ESConv's
+// name, a word that answers are known to use for it ("reflection"), or the
+// paper's two letters, in any case.
+func TypedStrategy(name string) (Strategy, error) {
+	for i, short := range strategyAbbreviations {
+		if strings.EqualFold(strings.TrimSpace(name), short) {
+			return Strategy(i), nil
+		}
+	}
+	if s := lookupStrategy(name); s.Valid() {
+		return s, nil
+	}
+	return ParseStrategy(name)
+}
+
 // NearestStrategy returns the strategy whose name, or one long word of it, has
 // the smallest edit distance to name, relative to the longer of the two; ties
 // go to the whole name, then to the earlier strategy.

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/pairs"
+)
+
+// output runs a command line to its end and gives what it wrote, logs apart.
+func output(t *testing.T, ctx context.Context, stdin string, args ...string) string {
+	t.Helper()
+	c, log := esclab(t, ctx, args...)
+	var out strings.Builder
+	c.Stdout, c.Stdin = &out, strings.NewReader(stdin)
+	if err := c.Run(); err != nil {
+		t.Fatalf("esclab %s: %v\n%s", strings.Join(args, " "), err, log)
+	}
+	return out.String()
+}
+
+// testReaders runs the commands that read a finished run, on one.
+func testReaders(t *testing.T, ctx context.Context, data string) {
+	t.Run("pairs", func(t *testing.T) { testPairs(t, ctx, data) })
+}
+
+func testPairs(t *testing.T, ctx context.Context, data string) {
+	var stats struct {
+		pairs.Statistics
+		Mined map[esc.Role]struct{ Pairs, Samples int }
+	}
+	if err := json.Unmarshal([]byte(output(t, ctx, "", "pairs", "micro", "--data", data, "--stats", "--json")), &stats); err != nil {
+		t.Fatal(err)
+	}
+	if stats.Corpus.Dialogues != 10 || len(stats.Roles) != 3 {
+		t.Fatalf("statistics of %d dialogues and %d roles, want 10 and 3", stats.Corpus.Dialogues, len(stats.Roles))
+	}
+	for _, r := range stats.Roles {
+		if r.Pairs == 0 || r.Pairs != stats.Mined[r.Role].Pairs {
+			t.Errorf("%s: %d pairs counted, %d mined", r.Role, r.Pairs, stats.Mined[r.Role].Pairs)
+		}
+	}
+	shown := output(t, ctx, "", "pairs", "micro", "--data", data, "--role", "sp", "--limit", "1")
+	for _, want := range []string{"sp · dialogue", "+ chosen    [", "- rejected  [", "reason    ", "where the gold strategy is", "1 of "} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("the pair does not show %q:\n%s", want, shown)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	output(t, ctx, "", "pairs", "testdata/micro.yaml", "--data", data, "--export", dir)
+	for _, r := range stats.Roles {
+		lines, err := os.ReadFile(filepath.Join(dir, "micro_"+string(r.Role)+".jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(lines), "\n"); n != r.Pairs {
+			t.Errorf("%s: %d lines exported, %d pairs", r.Role, n, r.Pairs)
+		}
+	}
+}
+
+func TestPairsFlags(t *testing.T) {
+	for _, c := range []struct {
+		f    pairsFlags
+		says string // "" for flags that are right
+	}{
+		{pairsFlags{selection: "all"}, ""},
+		{pairsFlags{selection: "psnr"}, ""},
+		{pairsFlags{roles: []string{"SP"}, errors: []string{"Strategy_mismatch"}, strategies: []string{"rf", "question"}}, ""},
+		{pairsFlags{roles: []string{"planner"}}, "vm, sp or rg"},
+		{pairsFlags{errors: []string{"rudeness"}}, "unknown psychological error"},
+		{pairsFlags{errors: []string{"emotion_misread"}}, "counted and makes no pair"},
+		{pairsFlags{strategies: []string{"Qestion"}}, `nearest known strategy is "Question"`},
+		{pairsFlags{selection: "pspr"}, "psnr, nspr or nsnr"},
+		{pairsFlags{selection: "psnr", roles: []string{"sp"}}, "leave out --role sp"},
+		{pairsFlags{limit: -1}, "negative"},
+		{pairsFlags{formatSet: true}, "--export"},
+		{pairsFlags{exportSet: true, export: "x", stats: true}, "leave out"},
+	} {
+		_, err := c.f.filter()
+		if err == nil {
+			err = c.f.check()
+		}
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v, want %q", c.f, err, c.says)
+		}
+	}
+	f, err := pairsFlags{selection: "nsnr"}.filter()
+	if err != nil || len(f.Roles) != 1 || f.Roles[0] != esc.VM || f.Kinds[0] != esc.NsNr {
+		t.Errorf("--selection nsnr: %+v, %v", f, err)
+	}
+}
+
+// What a model wrote cannot steer the terminal.
+func TestPlain(t *testing.T) {
+	if got := plain("a\x1b[31mb\r\nc\u009bd"); got != "a [31mb \nc d" {
+		t.Errorf("%q", got)
+	}
+}
+
+// The commands that read a run find it by its name and say what is missing.
+func TestReadersOfRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the whole DAG")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer stop()
+	data := t.TempDir()
+	c, log := esclab(t, ctx, "pairs", "testdata/micro.yaml", "--data", data)
+	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "esclab run micro") {
+		t.Errorf("nothing was run: %v\n%s", err, log)
+	}
+	c, log = esclab(t, ctx, "pairs", "micro", "--data", data)
+	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(log.String(), `no run "micro"`) {
+		t.Errorf("no such run: %v\n%s", err, log)
+	}
+	runMicro(t, ctx, data)
+	testReaders(t, ctx, data)
+}
