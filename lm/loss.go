@@ -88,20 +88,6 @@ func packedOf(n []*Node) packedNodes {
 	return packedNodes{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]}
 }
 
-// edgeLogProbs is the log-probability of every labelled edge, [E]. Logits are computed once a source, and the
-// target's logit as a product of its own, so that nothing of size [U, V] is scattered into on the way back.
-func (d *decoder) edgeLogProbs(b packedNodes) *Node {
-	hidden := d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit), nil) // [T, D]
-	x := Gather(hidden, InsertAxes(b.sources, -1))                             // [U, D]
-	logits := d.logits(x)                                                      // [U, V]
-	top := StopGradient(ReduceAndKeep(logits, ReduceMax, -1))                  // [U, 1]
-	normaliser := Add(Log(ReduceAndKeep(Exp(Sub(logits, top)), ReduceSum, -1)), top)
-	edgeSource := InsertAxes(b.edgeSource, -1)                 // [E, 1]
-	target := Gather(d.head(), InsertAxes(b.edgeTarget, -1))   // [E, D]
-	logit := ReduceSum(Mul(Gather(x, edgeSource), target), -1) // [E]
-	return Sub(logit, Squeeze(Gather(normaliser, edgeSource), -1))
-}
-
 // sequenceSums adds values [E] up by sequence: [S]. As a product with a 0-1 matrix rather than a scatter, so that
 // the order of summation is fixed on every engine.
 func sequenceSums(b packedNodes, values *Node, sequences int) *Node {

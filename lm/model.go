@@ -18,8 +18,12 @@ type decoder struct {
 	rope    [2]*Node         // cos and sin tables, [positions, C/2]
 	lora    *LoRA            // nil without an adapter
 	dropout *dropout         // nil where nothing is dropped: always outside training
+	// training says that gradients of what is computed will be asked for: of the adapter, or without one of all weights.
+	training bool
 	// checkpointing recomputes each layer on the way back instead of keeping its activations.
 	checkpointing bool
+	// maxLogits bounds the logits that exist at once; 0: the package's bound.
+	maxLogits int
 }
 
 // attend stores a layer's new keys and values, [B, K, N, C], and returns those to attend to, [B, K, M, C].

@@ -58,6 +58,12 @@ func gradientOf(t *testing.T, engine *Engine, m *Model, a *Adapter, data []Examp
 	if err != nil {
 		t.Fatal(err)
 	}
+	return stepGradient(t, trainer)
+}
+
+// stepGradient sums the gradients of a trainer's first batch, and closes the trainer.
+func stepGradient(t *testing.T, trainer *Trainer) (StepMetrics, [][]float32) {
+	t.Helper()
 	defer trainer.Close()
 	var metrics StepMetrics
 	if err := trainer.accumulate(t.Context(), trainer.batch(0), &metrics); err != nil {

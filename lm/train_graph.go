@@ -48,7 +48,7 @@ func (t *Trainer) extras(p *packed, examples []Example, scale float32, kl BatchK
 func (t *Trainer) buildLoss(nodes []*Node, training bool) (outputs, trained, rest []*Node) {
 	count := len(t.operands.names)
 	d := t.operands.decoder(nodes[:count])
-	d.checkpointing = training && t.config.Checkpointing
+	d.training, d.checkpointing = training, training && t.config.Checkpointing
 	for _, o := range t.trainable {
 		trained = append(trained, nodes[o])
 	}

@@ -199,6 +199,8 @@ type operands struct {
 	lora    *LoRA
 	names   []string
 	tensors []*tensors.Tensor
+
+	maxLogits int // of its decoders
 }
 
 // operandsOf lists the rope tables, the model's weights and, with an adapter, its weights.
@@ -221,7 +223,7 @@ func operandsOf(model *Model, adapter *Adapter) operands {
 
 // decoder binds the operands' graph nodes, in the same order, to a decoder.
 func (o operands) decoder(nodes []*graph.Node) *decoder {
-	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}}
+	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits}
 	d.rope = [2]*graph.Node{nodes[0], nodes[1]}
 	for i, name := range o.names[2:] {
 		d.weights[name] = nodes[i+2]
