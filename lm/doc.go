@@ -29,6 +29,9 @@
 //
 // Examples of one Group (a dialogue) share prefixes and are packed into one prefix tree; BatchSize counts examples.
 //
+// adapter.MergeFiles adds an adapter into a model's files, for what loads no adapters; Diverge says what the rounding of
+// the sum has cost.
+//
 // # Log-probabilities
 //
 //	scores, err := lm.LogProbs(ctx, engine, model, adapter, examples, lm.LogProbsOptions{})

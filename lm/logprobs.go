@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
+	"github.com/gomlx/gomlx/core/tensors"
 )
 
 // SequenceLogProbs are the log-probabilities of a sequence's labelled tokens, in order, and their weights.
@@ -32,6 +33,17 @@ type LogProbsOptions struct {
 	Progress         func(done, total int) // examples scored, after each batch; may be nil
 }
 
+// complete fills zero values in and checks the others, as a training does.
+func (o *LogProbsOptions) complete() error {
+	check := TrainConfig{Loss: Loss{Kind: LossSFT}, Epochs: 1, BatchSize: 1, LearningRate: 1, Packing: o.Packing,
+		RowTokens: o.RowTokens, MicroBatchTokens: o.MicroBatchTokens, MaxShapes: o.MaxShapes}
+	if err := check.complete(); err != nil {
+		return err
+	}
+	o.Packing, o.RowTokens, o.MicroBatchTokens, o.MaxShapes = check.Packing, check.RowTokens, check.MicroBatchTokens, check.MaxShapes
+	return nil
+}
+
 // Scorer computes log-probabilities with one model, keeping its compiled graphs. Safe for concurrent use.
 type Scorer struct {
 	engine   *Engine
@@ -43,13 +55,9 @@ type Scorer struct {
 
 // NewScorer makes a scorer for a model with an adapter, which may be nil.
 func NewScorer(engine *Engine, model *Model, adapter *Adapter, options LogProbsOptions) (*Scorer, error) {
-	check := TrainConfig{Loss: Loss{Kind: LossSFT}, Epochs: 1, BatchSize: 1, LearningRate: 1, Packing: options.Packing,
-		RowTokens: options.RowTokens, MicroBatchTokens: options.MicroBatchTokens, MaxShapes: options.MaxShapes}
-	if err := check.complete(); err != nil {
+	if err := options.complete(); err != nil {
 		return nil, err
 	}
-	options.Packing, options.RowTokens = check.Packing, check.RowTokens
-	options.MicroBatchTokens, options.MaxShapes = check.MicroBatchTokens, check.MaxShapes
 	s := &Scorer{engine: engine, model: model, operands: operandsOf(model, adapter), options: options}
 	s.program = newProgram(engine, "log-probabilities", func(nodes []*Node) []*Node {
 		count := len(s.operands.names)
@@ -70,47 +78,72 @@ const scorerBatch = 64
 // LogProbs returns the log-probabilities of every example's sequences, in their order. Prefixes that sequences of one
 // group share are computed once: the eight strategies after one context cost little more than one.
 func (s *Scorer) LogProbs(ctx context.Context, examples []Example) ([][]SequenceLogProbs, error) {
-	if err := checkExamples(examples, &s.model.Config); err != nil {
-		return nil, err
-	}
-	share := s.options.Packing == PackTree
-	p := planner{
-		packer: packer{share: share, rowLimit: rowLimitOf(examples, s.options.RowTokens, share),
-			maxTokens: s.options.MicroBatchTokens, cost: newCostModel(&s.model.Config)},
-		examples: examples, batchSize: scorerBatch,
-	}
-	if err := p.plan(ctx, 1, s.options.MaxShapes); err != nil {
-		return nil, err
-	}
 	result := make([][]SequenceLogProbs, len(examples))
 	for i := range examples {
 		result[i] = make([]SequenceLogProbs, len(examples[i].Sequences))
+	}
+	err := s.options.each(ctx, &s.model.Config, examples, func(p *packed) error {
+		values, err := s.program.edgeValues(s.operands.tensors, p)
+		if err != nil {
+			return err
+		}
+		p.collect(values[0], result)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// each packs examples and hands their micro-batches to do, one after another. The options are complete.
+func (o *LogProbsOptions) each(ctx context.Context, config *Config, examples []Example, do func(*packed) error) error {
+	if err := checkExamples(examples, config); err != nil {
+		return err
+	}
+	share := o.Packing == PackTree
+	p := planner{
+		packer: packer{share: share, rowLimit: rowLimitOf(examples, o.RowTokens, share),
+			maxTokens: o.MicroBatchTokens, cost: newCostModel(config)},
+		examples: examples, batchSize: scorerBatch,
+	}
+	if err := p.plan(ctx, 1, o.MaxShapes); err != nil {
+		return err
 	}
 	done := 0
 	for _, batch := range p.batches(0) {
 		for _, micro := range p.split(batch) {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
-			filled := micro.fill(p.fit(&micro))
-			given := filled.tensors()
-			out, err := s.program.run(slices.Concat(keep(s.operands.tensors...), keep(given...)))
-			if err != nil {
-				return nil, err
+			if err := do(micro.fill(p.fit(&micro))); err != nil {
+				return err
 			}
-			values, err := floats(out[0])
-			if err != nil {
-				return nil, fmt.Errorf("log-probabilities: %w", err)
-			}
-			release(given...)
-			release(out...)
-			filled.collect(values, result)
 		}
-		if done += len(batch); s.options.Progress != nil {
-			s.options.Progress(done, len(examples))
+		if done += len(batch); o.Progress != nil {
+			o.Progress(done, len(examples))
 		}
 	}
-	return result, nil
+	return nil
+}
+
+// edgeValues runs a program that takes operands and a packed micro-batch and gives lists of float32, one number an
+// edge, padding included.
+func (p *program) edgeValues(operands []*tensors.Tensor, b *packed) ([][]float32, error) {
+	given := b.tensors()
+	out, err := p.run(slices.Concat(keep(operands...), keep(given...)))
+	if err != nil {
+		return nil, err
+	}
+	lists := make([][]float32, len(out))
+	for i, t := range out {
+		if lists[i], err = floats(t); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	release(given...)
+	release(out...)
+	return lists, nil
 }
 
 // collect hands edge values [E] to their sequences; a sequence's edges lie in the order of its tokens.

@@ -175,48 +175,6 @@ func LoadAdapter(dir string, config Config) (*Adapter, error) {
 	return a, nil
 }
 
-// Merge adds the adapter into the base weights: W + Scale · B A, as a new model.
-func (a *Adapter) Merge(model *Model) (*Model, error) {
-	weights := map[string]*tensors.Tensor{}
-	for name, t := range model.weights {
-		module := strings.TrimSuffix(name, ".weight")
-		down, up := a.weights[module+".lora_A.weight"], a.weights[module+".lora_B.weight"]
-		values, err := floats(t)
-		if err != nil {
-			return nil, fmt.Errorf("merge %s: %w", name, err)
-		}
-		if down != nil {
-			fa, err := floats(down)
-			if err != nil {
-				return nil, fmt.Errorf("merge %s: %w", name, err)
-			}
-			fb, err := floats(up)
-			if err != nil {
-				return nil, fmt.Errorf("merge %s: %w", name, err)
-			}
-			out, in := t.Shape().Dimensions[0], t.Shape().Dimensions[1]
-			if len(fa) != a.Config.Rank*in || len(fb) != out*a.Config.Rank {
-				return nil, fmt.Errorf("merge %s: the adapter is for another model", name)
-			}
-			delta := make([]float64, in)
-			for o := range out {
-				clear(delta)
-				for r := range a.Config.Rank {
-					f := float64(fb[o*a.Config.Rank+r]) * a.Config.Scale()
-					for i := range in {
-						delta[i] += f * float64(fa[r*in+i])
-					}
-				}
-				for i := range in {
-					values[o*in+i] = float32(float64(values[o*in+i]) + delta[i])
-				}
-			}
-		}
-		weights[name] = tensors.FromFlatDataAndDimensions(values, t.Shape().Dimensions...)
-	}
-	return newModel(model.Config, weights), nil
-}
-
 // dropout drops inputs of adapters. Its noise is drawn once a micro-batch from counters, on the host, one number
 // for each token and feature, and turned into an independent mask for each module by multiplying with an odd
 // number of the module's own (multiply-shift hashing), which is one pass over the data and the same on every engine.

@@ -1,8 +1,13 @@
 package lm
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -46,5 +51,63 @@ func TestAdapterRoundTrip(t *testing.T) {
 	}
 	if _, err := NewAdapter(model.Config, LoRA{Rank: 2, Alpha: 1, Targets: []string{"wq"}}, 1); err == nil {
 		t.Error("an unknown target was accepted")
+	}
+}
+
+// TestAdapterTargets: every subset of the seven modules is trained, saved and loaded as what it is, and each module of
+// it takes part.
+func TestAdapterTargets(t *testing.T) {
+	engine := testEngine(t)
+	model := tinyModel(t, tinyConfig())
+	data := Dataset{Examples: nestedExamples(3, 1, 2, 50, false)}
+	for subset := 1; subset < 1<<len(loraTargets); subset++ {
+		lora := LoRA{Rank: 2, Alpha: 3, RSLoRA: subset%2 == 0}
+		for i, target := range loraTargets {
+			if subset>>i&1 == 1 {
+				lora.Targets = append(lora.Targets, target)
+			}
+		}
+		a := trainedAdapter(t, model.Config, lora)
+		if want := 2 * len(lora.Targets) * model.Config.NumHiddenLayers; len(a.weights) != want {
+			t.Errorf("%v: %d tensors, want %d", lora.Targets, len(a.weights), want)
+		}
+		dir := t.TempDir()
+		if err := a.Save(dir, "base"); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, "adapter_config.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var saved map[string]any
+		if err := json.Unmarshal(raw, &saved); err != nil {
+			t.Fatal(err)
+		}
+		if saved["use_rslora"] != lora.RSLoRA || saved["r"] != 2.0 || saved["lora_alpha"] != 3.0 || len(saved["target_modules"].([]any)) != len(lora.Targets) {
+			t.Errorf("%+v is saved as %s", lora, raw)
+		}
+		loaded, err := LoadAdapter(dir, model.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(lora.Targets)
+		if !reflect.DeepEqual(loaded.Config, lora) {
+			t.Errorf("%+v is loaded as %+v", lora, loaded.Config)
+		}
+		if len(lora.Targets) > 1 && len(lora.Targets) < len(loraTargets) { // compiling every subset takes long
+			continue
+		}
+		_, gradients := gradientOf(t, engine, model, loaded, data.Examples, TrainConfig{Loss: Loss{Kind: LossSFT}})
+		if len(gradients) != len(a.weights) {
+			t.Errorf("%v: %d gradients", lora.Targets, len(gradients))
+		}
+		for i, g := range gradients {
+			if !slices.ContainsFunc(g, func(x float32) bool { return x != 0 }) {
+				t.Errorf("%v: parameter %d has no gradient", lora.Targets, i)
+			}
+		}
+	}
+	if got := (&LoRA{Rank: 4, Alpha: 6, RSLoRA: true}).Scale(); got != 3 {
+		t.Errorf("rank-stabilised scale %v, want alpha / sqrt(rank) = 3", got)
 	}
 }

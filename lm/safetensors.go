@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -205,23 +206,28 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 
 // writeSafetensors writes float32 tensors in the order of their names: same tensors, same bytes.
 func writeSafetensors(w io.Writer, byName map[string]*tensors.Tensor, metadata map[string]string) error {
-	names := make([]string, 0, len(byName))
-	for name := range byName {
-		names = append(names, name)
+	shapes := map[string][]int{}
+	for name, t := range byName {
+		if t.DType() != dtypes.Float32 {
+			return fmt.Errorf("write tensor %s: dtype %s: only float32 is written", name, t.DType())
+		}
+		shapes[name] = t.Shape().Dimensions
 	}
-	sort.Strings(names)
+	return encodeSafetensors(w, "F32", shapes, metadata, func(name string) ([]float32, error) { return floats(byName[name]) })
+}
+
+// encodeSafetensors writes the tensors of the given shapes as dtype F32 or BF16 (rounded to nearest, ties to even), in
+// the order of their names. Each one's values are asked for when it is written, so that one is in memory at a time.
+func encodeSafetensors(w io.Writer, dtype string, shapes map[string][]int, metadata map[string]string, values func(name string) ([]float32, error)) error {
 	header := map[string]any{}
 	if len(metadata) > 0 {
 		header["__metadata__"] = metadata
 	}
+	names := slices.Sorted(maps.Keys(shapes))
 	var offset int64
 	for _, name := range names {
-		t := byName[name]
-		if t.DType() != dtypes.Float32 {
-			return fmt.Errorf("write tensor %s: dtype %s: only float32 is written", name, t.DType())
-		}
-		size := int64(t.Size()) * 4
-		header[name] = tensorHeader{"F32", slices.Clone(t.Shape().Dimensions), [2]int64{offset, offset + size}}
+		size := int64(shapeSize(shapes[name])) * dtypeWidths[dtype]
+		header[name] = tensorHeader{dtype, slices.Clone(shapes[name]), [2]int64{offset, offset + size}}
 		offset += size
 	}
 	data, err := json.Marshal(header) // sorts the keys
@@ -238,13 +244,30 @@ func writeSafetensors(w io.Writer, byName map[string]*tensors.Tensor, metadata m
 		return fmt.Errorf("write safetensors: %w", err)
 	}
 	for _, name := range names {
-		values, err := floats(byName[name])
+		flat, err := values(name)
 		if err != nil {
 			return fmt.Errorf("write tensor %s: %w", name, err)
 		}
-		if err := binary.Write(w, binary.LittleEndian, values); err != nil {
+		var out any = flat
+		if dtype == "BF16" {
+			rounded := make([]uint16, len(flat))
+			for i, v := range flat {
+				rounded[i] = bfloat16(v)
+			}
+			out = rounded
+		}
+		if err := binary.Write(w, binary.LittleEndian, out); err != nil {
 			return fmt.Errorf("write tensor %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// bfloat16 rounds to the nearest bfloat16, ties to even.
+func bfloat16(v float32) uint16 {
+	bits := math.Float32bits(v)
+	if v != v {
+		return uint16(bits>>16) | 1<<6 // quiet: the mantissa's kept bits may all be 0
+	}
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }

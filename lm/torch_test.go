@@ -219,7 +219,14 @@ func TestTorch(t *testing.T) {
 			pairs := nestedExamples(seed, c.dialogues, c.turns, c.config.VocabSize, true)
 
 			t.Run("log-probabilities", func(t *testing.T) {
-				torchLogProbs(t, ask, engine, model, dir, pairs)
+				torchLogProbs(t, ask, engine, model, nil, dir, pairs)
+			})
+			t.Run("merged", func(t *testing.T) {
+				merged := filepath.Join(t.TempDir(), "merged")
+				if _, err := adapter.MergeFiles(t.Context(), dir, merged, MergeOptions{ShardBytes: 20_000}); err != nil {
+					t.Fatal(err)
+				}
+				torchLogProbs(t, ask, engine, model, adapter, merged, pairs)
 			})
 			t.Run("sft", func(t *testing.T) {
 				torchSFT(t, ask, engine, model, adapter, pairs, "--model", dir, "--adapter", adapterDir)
@@ -249,8 +256,8 @@ func torchAdapter(t *testing.T, config Config, lora LoRA, seed uint64) (*Adapter
 
 type torchAsk = func(t *testing.T, rows []any, arguments ...string) torchAnswer
 
-// torchLogProbs compares every token's log-probability, packed and one sequence at a time.
-func torchLogProbs(t *testing.T, ask torchAsk, engine *Engine, model *Model, dir string, pairs []Example) {
+// torchLogProbs compares every token's log-probability, packed and one sequence at a time, with those of the model in dir.
+func torchLogProbs(t *testing.T, ask torchAsk, engine *Engine, model *Model, adapter *Adapter, dir string, pairs []Example) {
 	var rows []any
 	whole := slices.Clone(pairs) // every token labelled
 	for i := range whole {
@@ -262,7 +269,7 @@ func torchLogProbs(t *testing.T, ask torchAsk, engine *Engine, model *Model, dir
 	}
 	want := slices.Concat(ask(t, rows, "logprobs", "--model", dir).LogProbs...)
 	for _, packing := range []Packing{PackTree, PackNone} {
-		scores, err := LogProbs(t.Context(), engine, model, nil, whole, LogProbsOptions{Packing: packing})
+		scores, err := LogProbs(t.Context(), engine, model, adapter, whole, LogProbsOptions{Packing: packing})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -212,6 +212,73 @@ func TestDropout(t *testing.T) {
 	}
 }
 
+// countdown is a context that is cancelled once it has been asked often enough.
+type countdown struct {
+	context.Context
+	left int
+}
+
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestCancelMidStep: wherever in a step a training is cancelled, it stands as it stood before the step, and goes on as
+// if nothing had been.
+func TestCancelMidStep(t *testing.T) {
+	engine := testEngine(t)
+	for _, kind := range []LossKind{LossSFT, LossKTO} {
+		model := tinyModel(t, tinyConfig())
+		data := Dataset{Examples: nestedExamples(3, 4, 4, 50, kind == LossKTO)}
+		start := func() *Trainer {
+			trainer, err := NewTrainer(engine, model, nil, data, TrainConfig{Loss: Loss{Kind: kind, Beta: 0.2}, Epochs: 2,
+				BatchSize: 16, LearningRate: 1e-2, RowTokens: 24, MicroBatchTokens: 30})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(trainer.Close)
+			return trainer
+		}
+		through, trainer := start(), start()
+		steps(t, through, 2)
+		steps(t, trainer, 1)
+		before, cancelled := state(t, trainer), 0
+		for ; ; cancelled++ {
+			_, err := trainer.Next(&countdown{t.Context(), cancelled})
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(before, state(t, trainer)) {
+				t.Fatalf("%s: cancelled at micro-batch %d, the step changed the state", kind, cancelled)
+			}
+		}
+		if cancelled < 3 {
+			t.Errorf("%s: %d places to cancel at", kind, cancelled)
+		}
+		if !bytes.Equal(state(t, through), state(t, trainer)) {
+			t.Errorf("%s: the cancelled training went on to another state", kind)
+		}
+	}
+}
+
+// TestCheckpointingDropout: recomputed activations are dropped where the first ones were.
+func TestCheckpointingDropout(t *testing.T) {
+	engine := testEngine(t)
+	model := tinyModel(t, tinyConfig())
+	adapter := trainedAdapter(t, model.Config, LoRA{Rank: 3, Alpha: 4, Dropout: 0.3})
+	data := nestedExamples(2, 3, 4, 50, false)
+	c := TrainConfig{Loss: Loss{Kind: LossSFT}, MicroBatchTokens: 64}
+	plain, gp := gradientOf(t, engine, model, adapter, data, c)
+	c.Checkpointing = true
+	again, ga := gradientOf(t, engine, model, adapter, data, c)
+	sameGradients(t, "checkpointing", plain, again, gp, ga)
+}
+
 func TestTrainerErrors(t *testing.T) {
 	engine := testEngine(t)
 	model := tinyModel(t, tinyConfig())
