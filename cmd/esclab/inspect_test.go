@@ -166,24 +166,18 @@ func TestLogprobsGolden(t *testing.T) {
 	}
 }
 
-// An adapter that a training step has changed changes the answers, and to what
-// the library says.
-func TestLogprobsAdapter(t *testing.T) {
-	dir := sharedPath(t, "weights", "stories260K")
-	engine, err := lm.OpenEngine("go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
+// trainedAdapter is an adapter for the model in dir that a training step has changed, the directory it is saved in, and
+// what it was trained on.
+func trainedAdapter(t *testing.T, engine *lm.Engine, dir string) (adapter *lm.Adapter, saved string, examples []lm.Example) {
+	t.Helper()
 	model, err := lm.LoadModel(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	adapter, err := lm.NewAdapter(model.Config, lm.LoRA{Rank: 2, Alpha: 4}, 1)
-	if err != nil {
+	if adapter, err = lm.NewAdapter(model.Config, lm.LoRA{Rank: 2, Alpha: 4}, 1); err != nil {
 		t.Fatal(err)
 	}
-	examples := []lm.Example{{Sequences: []lm.Sequence{{Tokens: []int32{1, 403, 407, 261, 378}, LossFrom: 1}}}}
+	examples = []lm.Example{{Sequences: []lm.Sequence{{Tokens: []int32{1, 403, 407, 261, 378}, LossFrom: 1}}}}
 	trainer, err := lm.NewTrainer(engine, model, adapter, lm.Dataset{Examples: examples},
 		lm.TrainConfig{Loss: lm.Loss{Kind: lm.LossSFT}, BatchSize: 1, Epochs: 1, LearningRate: 0.1})
 	if err != nil {
@@ -196,8 +190,32 @@ func TestLogprobsAdapter(t *testing.T) {
 	if adapter, err = trainer.Adapter(); err != nil {
 		t.Fatal(err)
 	}
-	saved := t.TempDir()
+	saved = t.TempDir()
 	if err := adapter.Save(saved, dir); err != nil {
+		t.Fatal(err)
+	}
+	return adapter, saved, examples
+}
+
+// goEngine opens the engine that is always there.
+func goEngine(t *testing.T) *lm.Engine {
+	t.Helper()
+	engine, err := lm.OpenEngine("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	return engine
+}
+
+// An adapter that a training step has changed changes the answers, and to what
+// the library says.
+func TestLogprobsAdapter(t *testing.T) {
+	dir := sharedPath(t, "weights", "stories260K")
+	engine := goEngine(t)
+	adapter, saved, examples := trainedAdapter(t, engine, dir)
+	model, err := lm.LoadModel(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
 	want, err := lm.LogProbs(t.Context(), engine, model, adapter, examples, lm.LogProbsOptions{})

@@ -114,7 +114,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.reportCommand(), a.pairsCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(),
-		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.benchCommand(),
+		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), a.benchCommand(),
 	)
 	return root
 }
