@@ -124,7 +124,7 @@ func TestLogitsBound(t *testing.T) {
 		if p.shape.sources*config.VocabSize < 2*maxLogits {
 			t.Fatalf("%d sources: too few to need chunks", p.shape.sources)
 		}
-		given := append(p.tensors(), trainer.extras(p, data, 1)...)
+		given := append(p.tensors(), trainer.extras(p, data, 1, BatchKL{})...)
 		for _, program := range []*program{trainer.gradient, trainer.forward} {
 			inputs := append(trainer.inputs(), keep(given...)...)
 			if program == trainer.gradient {
