@@ -98,7 +98,7 @@ func Split(dialogues []Dialogue, seed uint64) (Corpus, error) {
 	order := make([]int, n)
 	keys := make([]drawKey, n)
 	for i := range order {
-		order[i], keys[i] = i, draw(seed, "split", uint64(i))
+		order[i], keys[i] = i, Draw(seed, "split", uint64(i))
 	}
 	slices.SortFunc(order, func(a, b int) int {
 		if c := bytes.Compare(keys[a][:], keys[b][:]); c != 0 {
@@ -174,9 +174,9 @@ func pick(dialogues []Dialogue, positions []int) []Dialogue {
 
 type drawKey = [sha256.Size]byte
 
-// draw is the package's only source of chance: a hash of the seed, what it is
+// Draw is the only source of chance here: a hash of the seed, what it is
 // drawn for, and the item's own numbers.
-func draw(seed uint64, purpose string, counters ...uint64) drawKey {
+func Draw(seed uint64, purpose string, counters ...uint64) drawKey {
 	data := binary.LittleEndian.AppendUint64(nil, seed)
 	data = append(append(data, purpose...), 0)
 	for _, c := range counters {

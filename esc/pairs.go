@@ -62,7 +62,7 @@ func Select(candidates []Pair, selection Selection) ([]Pair, Mined) {
 	keys := make([]drawKey, len(pairs))
 	order := make([]int, len(pairs))
 	for i, p := range pairs {
-		order[i], keys[i] = i, draw(selection.Seed, "mine/"+string(p.Role), uint64(p.Dialogue), uint64(p.Turn), uint64(p.Draw))
+		order[i], keys[i] = i, Draw(selection.Seed, "mine/"+string(p.Role), uint64(p.Dialogue), uint64(p.Turn), uint64(p.Draw))
 	}
 	slices.SortFunc(order, func(a, b int) int {
 		return cmp.Or(bytes.Compare(keys[a][:], keys[b][:]), a-b)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/human"
 	"github.com/esclab/esclab/pairs"
 )
 
@@ -28,6 +30,59 @@ func output(t *testing.T, ctx context.Context, stdin string, args ...string) str
 // testReaders runs the commands that read a finished run, on one.
 func testReaders(t *testing.T, ctx context.Context, data string) {
 	t.Run("pairs", func(t *testing.T) { testPairs(t, ctx, data) })
+	t.Run("human", func(t *testing.T) { testHuman(t, ctx, data) })
+}
+
+// testHuman exports a sheet, has it filled by two raters and imports it.
+func testHuman(t *testing.T, ctx context.Context, data string) {
+	dir := filepath.Join(t.TempDir(), "human")
+	export := []string{"human", "export", "micro", "--data", data, "--samples", "6", "--systems", "decoupled/sft,vanilla/sft", "--out", dir}
+	output(t, ctx, "", export...)
+	raw, err := os.ReadFile(filepath.Join(dir, "raters", "sheet.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(raw), "vanilla") || strings.Contains(string(raw), "decoupled") {
+		t.Error("the sheet names a system")
+	}
+	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(raw), "\ufeff"))).ReadAll()
+	if err != nil || len(rows) != 7 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	args := []string{"human", "import", filepath.Join(dir, "key.json")}
+	for rater, answer := range map[string]string{"anna": "A", "ben": "tie"} {
+		var filled strings.Builder
+		w := csv.NewWriter(&filled)
+		w.Comma = ';'
+		for i, row := range rows {
+			if i > 0 {
+				row[4] = answer // fluency alone
+			}
+			_ = w.Write(row) // into memory
+		}
+		w.Flush()
+		args = append(args, writeFile(t, rater+".csv", filled.String()))
+	}
+	var results human.Results
+	if err := json.Unmarshal([]byte(output(t, ctx, "", append(args, "--json")...)), &results); err != nil {
+		t.Fatal(err)
+	}
+	fluency := results.Questions[0]
+	if results.Samples != 6 || fluency.Answers != 12 || fluency.Win.Estimate != 0.25 || fluency.Tie.Estimate != 0.5 || results.Questions[1].Answers != 0 {
+		t.Errorf("A won by one of two raters, each system half of the time A: %+v", fluency)
+	}
+	if table := output(t, ctx, "", args...); !strings.Contains(table, "decoupled/sft against vanilla/sft: 6 samples, 2 raters") || !strings.Contains(table, "25.0 [") {
+		t.Error(table)
+	}
+	// A key that may have sheets out with raters is not written over.
+	c, log := esclab(t, ctx, export...)
+	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(log.String(), "key.json is there already") {
+		t.Errorf("%v\n%s", err, log)
+	}
+	c, log = esclab(t, ctx, "human", "export", "micro", "--data", data, "--systems", "vanilla/dpo,vanilla/rlhf", "--out", t.TempDir())
+	if err := c.Run(); err == nil || !strings.Contains(log.String(), "it has vanilla/base, vanilla/sft") {
+		t.Errorf("%v\n%s", err, log)
+	}
 }
 
 func testPairs(t *testing.T, ctx context.Context, data string) {
