@@ -32,11 +32,21 @@
 // Exp, Log, Logistic and Tanh are within a few units in the last place; the
 // other elementwise operations are exact.
 //
+// # The decoder
+//
+// Decoder is a whole Llama or Qwen2 forward over a key-value cache as one call,
+// for generation and scoring, where a graph's operations are too small: a
+// decoding step of 16 tokens is a millisecond. Weights are packed once and
+// streamed once a forward; attention reads the nodes that a token sees and no
+// others; threads meet at a counter instead of in the scheduler, and one that
+// comes late only finds less to do.
+//
 // # Determinism
 //
 // Which kernel runs, how a sum is split and in what order its parts are added
 // depend on shapes and on the instruction set alone. Results are the same bits
-// run after run, for any number of threads. Another instruction set rounds
+// run after run, for any number of threads. The decoder's depend on a token and
+// what it attends to alone, not on shapes. Another instruction set rounds
 // otherwise: Status.Kernels belongs into whatever identifies a result.
 //
 // # Switching off

@@ -105,7 +105,12 @@ func Supported(l Level) bool { return C.supported(C.int(l)) != 0 }
 
 // Use chooses the level of all later calls; it must be supported, and no kernel
 // may be running.
-func Use(l Level) { C.choose_level(C.int(l)) }
+func Use(l Level) {
+	C.choose_level(C.int(l))
+	level = l
+}
+
+var level Level // that Use chose
 
 // Binary operations; those from Eq on give bytes 0 and 1, those IntCompare
 // further on take int32 operands.

@@ -1,0 +1,200 @@
+//go:build cgo
+
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"unsafe"
+
+	"github.com/esclab/esclab/lm/cpu/internal/kernels"
+)
+
+// Decoder is a Llama or Qwen2 model packed for forwards over a key-value cache,
+// all layers in one call. Weights are streamed once a forward, for all tokens.
+//
+// What it computes for a token depends on the token, on its position and on the
+// nodes that it sees: not on the tokens beside it, on which nodes of the cache
+// hold what it sees, or on the number of threads. Only the instruction set
+// changes a bit.
+//
+// It is not for concurrent use. It holds a copy of the weights.
+type Decoder struct {
+	shape   DecoderShape
+	threads int
+	model   *kernels.DecodeModel
+	layers  []kernels.DecodeLayer
+	held    [][]float32 // what the addresses above point to
+	job     *kernels.DecodeJob
+	work    struct{ y, h, qkv, inner, scores []float32 }
+	// The operands of the forward that runs: kept here, they are on the heap,
+	// where their addresses stay what they are.
+	tokens Tokens
+	from   []int64
+	cache  *DecoderCache
+}
+
+// NewDecoder packs a model, or returns ErrNoDecoder.
+func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
+	switch {
+	case !current.on.Load():
+		return nil, fmt.Errorf("%w: the kernels are off", ErrNoDecoder)
+	case shape.HeadDim%4 != 0 || shape.KVHeads == 0 || shape.Heads%shape.KVHeads != 0:
+		return nil, fmt.Errorf("%w for heads of %d, %d over %d", ErrNoDecoder, shape.HeadDim, shape.Heads, shape.KVHeads)
+	case len(weights.Layers) != shape.Layers:
+		return nil, fmt.Errorf("decoder: weights of %d layers for %d", len(weights.Layers), shape.Layers)
+	}
+	d := &Decoder{shape: shape, threads: current.threads, job: &kernels.DecodeJob{}}
+	hidden, heads, kv := shape.Hidden, shape.Heads*shape.HeadDim, shape.KVHeads*shape.HeadDim
+	for i, l := range weights.Layers {
+		for _, w := range []struct {
+			name   string
+			values []float32
+			size   int
+		}{
+			{"q_proj", l.Query, heads * hidden}, {"k_proj", l.Key, kv * hidden}, {"v_proj", l.Value, kv * hidden}, {"o_proj", l.Out, hidden * heads},
+			{"gate_proj", l.Gate, shape.Intermediate * hidden}, {"up_proj", l.Up, shape.Intermediate * hidden}, {"down_proj", l.Down, hidden * shape.Intermediate},
+			{"input_layernorm", l.InputNorm, hidden}, {"post_attention_layernorm", l.PostAttentionNorm, hidden},
+		} {
+			if len(w.values) != w.size {
+				return nil, fmt.Errorf("decoder: layer %d: %s has %d values, not %d", i, w.name, len(w.values), w.size)
+			}
+		}
+		packed := kernels.DecodeLayer{
+			QKV:   d.pack(hidden, row(l.Query, hidden), row(l.Key, hidden), row(l.Value, hidden)),
+			Out:   d.pack(heads, row(l.Out, heads)),
+			Up:    d.pack(hidden, interleave(row(l.Gate, hidden), row(l.Up, hidden))),
+			Down:  d.pack(shape.Intermediate, row(l.Down, shape.Intermediate)),
+			Norm1: d.hold(l.InputNorm), Norm2: d.hold(l.PostAttentionNorm),
+		}
+		if l.QueryBias != nil || l.KeyBias != nil || l.ValueBias != nil {
+			bias := make([]float32, heads+2*kv)
+			copy(bias[:heads], l.QueryBias)
+			copy(bias[heads:heads+kv], l.KeyBias)
+			copy(bias[heads+kv:], l.ValueBias)
+			packed.QKVBias = d.hold(bias)
+		}
+		d.layers = append(d.layers, packed)
+	}
+	half := shape.HeadDim / 2
+	if len(weights.Head) != shape.Vocab*hidden || len(weights.Norm) != hidden || len(weights.Cos) < shape.Positions*half || len(weights.Sin) < shape.Positions*half {
+		return nil, fmt.Errorf("decoder: %d values of the head, %d of the norm, %d and %d of the rotation do not fit the model",
+			len(weights.Head), len(weights.Norm), len(weights.Cos), len(weights.Sin))
+	}
+	d.model = &kernels.DecodeModel{
+		Layers: int64(shape.Layers), Hidden: int64(hidden), Heads: int64(shape.Heads), KVHeads: int64(shape.KVHeads),
+		HeadDim: int64(shape.HeadDim), Inner: int64(shape.Intermediate),
+		Eps: float32(shape.NormEps), Scale: float32(1 / math.Sqrt(float64(shape.HeadDim))),
+		Layer: uintptr(unsafe.Pointer(unsafe.SliceData(d.layers))), Norm: d.hold(weights.Norm),
+		Head: d.pack(hidden, row(weights.Head, hidden)), Cos: d.hold(weights.Cos), Sin: d.hold(weights.Sin),
+	}
+	d.job.Model, d.job.Threads = uintptr(unsafe.Pointer(d.model)), int64(d.threads)
+	return d, nil
+}
+
+// hold copies values to memory that the Decoder keeps, and returns its address.
+func (d *Decoder) hold(values []float32) uintptr {
+	values = slices.Clone(values)
+	d.held = append(d.held, values)
+	return uintptr(unsafe.Pointer(unsafe.SliceData(values)))
+}
+
+// row cuts a matrix into rows of k.
+func row(w []float32, k int) [][]float32 { return slices.Collect(slices.Chunk(w, k)) }
+
+// interleave lays half a panel of gate's rows before half a panel of up's, with
+// nil for rows that are missing.
+func interleave(gate, up [][]float32) [][]float32 {
+	const half = kernels.Panel / 2
+	var rows [][]float32
+	for from := 0; from < len(gate); from += half {
+		for _, w := range [][][]float32{gate, up} {
+			for i := from; i < from+half; i++ {
+				if i < len(w) {
+					rows = append(rows, w[i])
+				} else {
+					rows = append(rows, nil)
+				}
+			}
+		}
+	}
+	return rows
+}
+
+// pack writes matrices' rows of k, one after the other, as panels.
+func (d *Decoder) pack(k int, matrices ...[][]float32) kernels.Panels {
+	rows := slices.Concat(matrices...)
+	packed := make([]float32, (len(rows)+kernels.Panel-1)/kernels.Panel*kernels.Panel*k)
+	for i, r := range rows {
+		at := packed[i/kernels.Panel*kernels.Panel*k+i%kernels.Panel:]
+		for p, v := range r {
+			at[p*kernels.Panel] = v
+		}
+	}
+	d.held = append(d.held, packed)
+	return kernels.Panels{Data: uintptr(unsafe.Pointer(unsafe.SliceData(packed))), N: int64(len(rows)), K: int64(k)}
+}
+
+// DecoderCache holds the keys and values of nodes.
+type DecoderCache struct {
+	keys, values []float32
+	blocks       int
+}
+
+// NewCache makes room for at least the given number of nodes.
+func (d *Decoder) NewCache(nodes int) *DecoderCache {
+	blocks := (nodes + DecoderNodes - 1) / DecoderNodes
+	size := d.shape.Layers * d.shape.KVHeads * blocks * DecoderNodes * d.shape.HeadDim
+	return &DecoderCache{make([]float32, size), make([]float32, size), blocks}
+}
+
+// grow returns a slice of n values, the given one where it has room.
+func grow(s *[]float32, n int) uintptr {
+	if cap(*s) < n {
+		*s = make([]float32, n)
+	}
+	return uintptr(unsafe.Pointer(unsafe.SliceData(*s)))
+}
+
+// Forward computes the tokens' keys and values into the cache and what is asked
+// of the outputs.
+func (d *Decoder) Forward(cache *DecoderCache, t *Tokens) error {
+	if err := t.check(d.shape, cache.blocks*DecoderNodes); err != nil {
+		return err
+	}
+	n, longest, from := len(t.Positions), 0, make([]int64, len(t.SeenFrom))
+	d.tokens, d.from, d.cache = *t, from, cache
+	for i, at := range t.SeenFrom {
+		from[i] = int64(at)
+		if i > 0 {
+			longest = max(longest, at-t.SeenFrom[i-1])
+		}
+	}
+	heads, kv := d.shape.Heads*d.shape.HeadDim, d.shape.KVHeads*d.shape.HeadDim
+	j := d.job
+	j.Tokens, j.Outputs = int64(n), int64(len(t.Outputs))
+	j.Position, j.Node = uintptr(unsafe.Pointer(unsafe.SliceData(t.Positions))), uintptr(unsafe.Pointer(unsafe.SliceData(t.Nodes)))
+	j.Seen, j.SeenFrom = uintptr(unsafe.Pointer(unsafe.SliceData(t.Seen))), uintptr(unsafe.Pointer(unsafe.SliceData(from)))
+	j.Output = uintptr(unsafe.Pointer(unsafe.SliceData(t.Outputs)))
+	j.Keys, j.Values = uintptr(unsafe.Pointer(unsafe.SliceData(cache.keys))), uintptr(unsafe.Pointer(unsafe.SliceData(cache.values)))
+	j.Blocks = int64(cache.blocks)
+	j.X, j.Logits = uintptr(unsafe.Pointer(unsafe.SliceData(t.Embeddings))), uintptr(unsafe.Pointer(unsafe.SliceData(t.Logits)))
+	j.Y = grow(&d.work.y, len(t.Outputs)*d.shape.Hidden)
+	j.H = grow(&d.work.h, n*max(d.shape.Hidden, heads))
+	j.QKV = grow(&d.work.qkv, n*(heads+2*kv))
+	j.Inner = grow(&d.work.inner, n*d.shape.Intermediate)
+	j.ScoresSize = int64(2 * longest * DecoderNodes)
+	j.Scores = grow(&d.work.scores, d.threads*int(j.ScoresSize))
+	j.Pick, j.Best, j.LogSum = kernels.PickNothing, uintptr(unsafe.Pointer(unsafe.SliceData(t.Best))), uintptr(unsafe.Pointer(unsafe.SliceData(t.LogSum)))
+	if t.Best != nil {
+		j.Pick = kernels.PickBest
+	} else if t.LogSum != nil {
+		j.Pick = kernels.PickLogSum
+	}
+	kernels.Decode(j)
+	d.tokens, d.from, d.cache = Tokens{}, nil, nil
+	runtime.KeepAlive(d)
+	return nil
+}
