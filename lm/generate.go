@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Exported here, in short:
@@ -49,28 +50,37 @@ type GenerateStats struct {
 	Steps         int `json:"steps"`          // decoding steps of all slots together
 	SlotSteps     int `json:"slot_steps"`     // slots times steps: NewTokens/SlotSteps is the slots' occupation
 	Restarts      int `json:"restarts"`       // samples begun anew because a row's cache was full
-	Shapes        int `json:"shapes"`         // compiled graphs
+	Cut           int `json:"cut"`            // samples that ended by a limit
+	Shapes        int `json:"shapes"`         // compiled graphs; none on a native decoder
+
+	PrefillSeconds float64 `json:"prefill_seconds"` // computing prompts but for their last tokens
+	DecodeSeconds  float64 `json:"decode_seconds"`  // steps
 }
 
 // Generator samples continuations with a model.
 //
 // Prompts of a group form a prefix tree (the tree of package lm's packing), whose keys and values are computed
 // once, by the chunk. A cache row holds the nodes of a few trees and of the samples that continue them, wherever
-// there is room; a slot's token attends to the nodes that its mask names: its prompt's path and its own. So the
-// samples of a dialogue are rows of one matrix product with the same keys, no prefix is ever copied, and a slot
-// that ends is refilled at the next step.
+// there is room; a slot's token attends to its prompt's path and its own nodes. So no prefix is ever copied, and a
+// slot that ends is refilled at the next step.
 //
-// A sampled token depends on (seed, prompt, index of the sample, position) and on the logits alone. Those of the
-// same prefix can differ in their last bits when batch shapes do (other requests, Slots or NoReuse), never between
-// runs of the same call on the same engine.
+// On the engine go with its kernels, a native decoder computes them (package lm/cpu); elsewhere, and with an adapter
+// that is not merged, graphs do, one for loading and one for decoding a layout of the cache.
+//
+// A sampled token depends on (seed, prompt, index of the sample, position) and on the logits alone. A native decoder's
+// logits depend on the prefix alone, so that nothing that runs beside a sample changes it. Those of graphs can differ
+// in their last bits when batch shapes do (other requests, Slots or NoReuse), never between runs of the same calls on
+// the same engine.
 type Generator struct {
 	engine   *Engine
 	config   GenerateConfig
 	model    Config
 	operands operands
-	merged   bool // the operands are the Generator's own
+	merged   bool    // the operands are the Generator's own
+	native   *native // nil where graphs compute
 	prefill  *program
 	decode   *program
+	layouts  []*wave // of graphs, so far
 	stats    GenerateStats
 }
 
@@ -111,6 +121,12 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 		model, adapter = merged, nil
 	}
 	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: isMerged}
+	if adapter == nil {
+		var err error
+		if g.native, err = newNative(engine, model); err != nil {
+			return nil, fmt.Errorf("generate: %w", err)
+		}
+	}
 	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
 	g.decode = newProgram(engine, "decode", g.buildDecode)
 	return g, nil
@@ -173,35 +189,46 @@ func (g *Generator) check(r Request) error {
 	return nil
 }
 
+// newCache makes a wave's cache.
+func (g *Generator) newCache(w *wave) waveCache {
+	if g.native != nil {
+		return g.newNativeCache(w)
+	}
+	return g.newGraphCache(w)
+}
+
 // runWave generates the samples of a wave's trees in one cache.
 func (g *Generator) runWave(ctx context.Context, requests []Request, wave *wave, done func(request, sample int, s Sample)) error {
 	cache := g.newCache(wave)
 	defer cache.release()
-	s := newScheduler(g, requests, wave, done)
+	s := newScheduler(g, requests, wave, cache, done)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for {
-			row, prompts := s.nextTree()
-			if prompts == nil {
-				break
-			}
-			if err := g.load(ctx, cache, s.rows[row], row, prompts); err != nil {
+		start := time.Now()
+		var trees []loading
+		for row, tree := s.nextTree(); tree != nil; row, tree = s.nextTree() {
+			trees = append(trees, loading{row, tree})
+			g.stats.PrefillTokens += len(tree.tokens)
+		}
+		if len(trees) > 0 {
+			if err := cache.load(ctx, trees); err != nil {
 				return err
 			}
 		}
+		loaded := time.Now()
+		g.stats.PrefillSeconds += loaded.Sub(start).Seconds()
 		if !s.fillSlots() {
 			return nil
 		}
-		scores, err := g.step(cache, s)
+		chosen, err := cache.step(s)
 		if err != nil {
 			return err
 		}
-		err = s.advance(scores)
-		release(scores)
-		if err != nil {
-			return err
-		}
+		g.stats.Steps++
+		g.stats.SlotSteps += len(chosen)
+		s.advance(chosen)
+		g.stats.DecodeSeconds += time.Since(loaded).Seconds()
 	}
 }

@@ -13,35 +13,56 @@ import (
 // Shapes in this file: D cache rows, M nodes a row, S slots a row; a chunk is N tokens of a row being loaded.
 // K key-value heads, C head dimension, L layers.
 
-// kvCache holds keys and values of all layers on the device: keys of layer 0, values of layer 0, keys of layer 1…,
-// each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank 4 for each matrix product. What no mask names
-// is never read as more than a finite number.
-type kvCache struct {
+// graphCache computes a wave by graphs, on any engine. It holds keys and values of all layers on the device: keys of
+// layer 0, values of layer 0, keys of layer 1…, each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank 4
+// for each matrix product. What no mask names is never read as more than a finite number.
+type graphCache struct {
+	g       *Generator
 	wave    *wave
 	tensors []*tensors.Tensor
+	valid   []float32 // [D, S]: 1 where a slot is occupied
+	mask    []float32 // [D, 1, S, M]
 }
 
-func (g *Generator) newCache(w *wave) *kvCache {
-	c := &kvCache{wave: w, tensors: make([]*tensors.Tensor, 2*g.model.NumHiddenLayers)}
+func (g *Generator) newGraphCache(w *wave) *graphCache {
+	c := &graphCache{g: g, wave: w, tensors: make([]*tensors.Tensor, 2*g.model.NumHiddenLayers),
+		valid: make([]float32, w.rows*w.slots), mask: masked(w.rows * w.slots * w.nodes)}
 	for i := range c.tensors {
 		c.tensors[i] = zeros([]int{w.rows * g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim})
 	}
 	return c
 }
 
-func (c *kvCache) release() { release(c.tensors...) }
+func (c *graphCache) release() { release(c.tensors...) }
+
+// maskOf is a slot's row of the mask.
+func (c *graphCache) maskOf(at int) []float32 { return c.mask[at*c.wave.nodes : (at+1)*c.wave.nodes] }
+
+func (c *graphCache) begin(at int, tree *promptTree, leaf int32) {
+	c.valid[at] = 1
+	for node := range tree.path(leaf) {
+		c.extend(at, node)
+	}
+}
+
+func (c *graphCache) extend(at int, node int32) { c.maskOf(at)[node] = 0 }
+
+func (c *graphCache) end(at int) {
+	c.valid[at] = 0
+	copy(c.maskOf(at), masked(c.wave.nodes))
+}
 
 // run runs a program over the weights, the cache (which it replaces) and inputs; it returns the result that is not
 // the cache, nil where there is none.
-func (g *Generator) run(p *program, cache *kvCache, inputs ...*tensors.Tensor) (*tensors.Tensor, error) {
-	all := append(keep(g.operands.tensors...), donate(cache.tensors...)...)
+func (c *graphCache) run(p *program, inputs ...*tensors.Tensor) (*tensors.Tensor, error) {
+	all := append(keep(c.g.operands.tensors...), donate(c.tensors...)...)
 	results, err := p.run(append(all, donate(inputs...)...))
 	if err != nil {
 		return nil, err
 	}
-	cache.tensors = results[:len(cache.tensors)]
-	if len(results) > len(cache.tensors) {
-		return results[len(cache.tensors)], nil
+	c.tensors = results[:len(c.tensors)]
+	if len(results) > len(c.tensors) {
+		return results[len(c.tensors)], nil
 	}
 	return nil, nil
 }
@@ -142,9 +163,18 @@ func (g *Generator) buildPrefill(inputs []*Node) []*Node {
 	return c.cache
 }
 
-// load computes the keys and values of a tree that has been given nodes of a row.
-func (g *Generator) load(ctx context.Context, cache *kvCache, r *cacheRow, row int, p *promptTree) error {
-	chunk, m := cache.wave.chunk, cache.wave.nodes
+func (c *graphCache) load(ctx context.Context, trees []loading) error {
+	for _, l := range trees {
+		if err := c.loadTree(ctx, l.row, l.tree); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadTree computes the keys and values of a tree chunk by chunk.
+func (c *graphCache) loadTree(ctx context.Context, row int, p *promptTree) error {
+	chunk, m := c.wave.chunk, c.wave.nodes
 	for from := 0; from < len(p.tokens); from += chunk {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -158,29 +188,40 @@ func (g *Generator) load(ctx context.Context, cache *kvCache, r *cacheRow, row i
 		copy(nodes, p.nodes[from:from+n])
 		for i := range n {
 			valid[i] = 1
-			p.see(int32(from+i), mask[i*m:(i+1)*m])
+			for node := range p.path(int32(from + i)) {
+				mask[i*m+int(node)] = 0
+			}
 		}
-		_, err := g.run(g.prefill, cache, tensors.FromScalar(int32(row)),
+		_, err := c.run(c.g.prefill, tensors.FromScalar(int32(row)),
 			tensors.FromFlatDataAndDimensions(tokens, 1, chunk), tensors.FromFlatDataAndDimensions(positions, 1, chunk),
 			tensors.FromFlatDataAndDimensions(nodes, 1, chunk), tensors.FromFlatDataAndDimensions(valid, 1, chunk),
 			tensors.FromFlatDataAndDimensions(mask, 1, 1, chunk, m))
 		if err != nil {
 			return err
 		}
-		g.stats.PrefillTokens += n
 	}
 	return nil
 }
 
-// step computes one token for every slot and returns the logits or the most likely tokens.
-func (g *Generator) step(cache *kvCache, s *scheduler) (*tensors.Tensor, error) {
-	w := cache.wave
-	g.stats.Steps++
-	g.stats.SlotSteps += w.rows * w.slots
-	return g.run(g.decode, cache,
+func (c *graphCache) step(s *scheduler) (chosen []int32, err error) {
+	w := c.wave
+	scores, err := c.run(c.g.decode,
 		tensors.FromFlatDataAndDimensions(s.tokens, w.rows, w.slots), tensors.FromFlatDataAndDimensions(s.positions, w.rows, w.slots),
-		tensors.FromFlatDataAndDimensions(s.nodes, w.rows, w.slots), tensors.FromFlatDataAndDimensions(s.valid, w.rows, w.slots),
-		tensors.FromFlatDataAndDimensions(s.mask, w.rows, 1, w.slots, w.nodes))
+		tensors.FromFlatDataAndDimensions(s.nodes, w.rows, w.slots), tensors.FromFlatDataAndDimensions(c.valid, w.rows, w.slots),
+		tensors.FromFlatDataAndDimensions(c.mask, w.rows, 1, w.slots, w.nodes))
+	if err != nil {
+		return nil, err
+	}
+	defer release(scores)
+	if c.g.config.Temperature == 0 {
+		return tensors.CopyFlatData[int32](scores)
+	}
+	chosen = make([]int32, len(s.tokens))
+	vocab := c.g.model.VocabSize
+	err = tensors.ConstFlatData(scores, func(logits []float32) {
+		s.draw(s.occupied(), chosen, func(at int) []float32 { return logits[at*vocab : (at+1)*vocab] })
+	})
+	return chosen, err
 }
 
 // masked is a mask of n nodes that sees none.

@@ -2,8 +2,11 @@ package lm
 
 import (
 	"cmp"
+	"iter"
 	"math/bits"
 	"slices"
+
+	"github.com/esclab/esclab/lm/cpu"
 )
 
 // promptTree is the prefix tree of a group's prompts, each without its last token: that one is a slot's first.
@@ -12,6 +15,7 @@ type promptTree struct {
 	work []promptWork // its requests, in their order
 	// While it is loaded:
 	nodes []int32 // node of the cache row for each of the tree's
+	units []int32 // the first node of each unit that they are in
 	live  int     // samples that have not ended
 }
 
@@ -23,11 +27,14 @@ type promptWork struct {
 	samples int
 }
 
-// see makes a token at node i of the tree (or a sample that continues it) see the path to i in its mask, [M].
-func (p *promptTree) see(i int32, mask []float32) {
-	for j := int32(0); j <= i; j++ {
-		if i < p.exit[j] {
-			mask[p.nodes[j]] = 0
+// path yields the nodes of the cache row that a token at node i of the tree, or a sample that continues it, sees: from
+// the root to i.
+func (p *promptTree) path(i int32) iter.Seq[int32] {
+	return func(yield func(int32) bool) {
+		for j := int32(0); j <= i; j++ {
+			if i < p.exit[j] && !yield(p.nodes[j]) {
+				return
+			}
 		}
 	}
 }
@@ -35,9 +42,13 @@ func (p *promptTree) see(i int32, mask []float32) {
 // wave is a set of trees that share a cache: rows × nodes, with slots a row, loaded by chunks.
 type wave struct {
 	rows, slots, nodes, chunk int
+	unit                      int // nodes given to a tree or a sample at a time; nodes is a multiple of it
 	room                      int // nodes of a row kept free of trees, for samples
 	trees                     []*promptTree
 }
+
+// whole rounds up to units.
+func (w *wave) whole(n int) int { return (n + w.unit - 1) / w.unit * w.unit }
 
 const (
 	treeLimit  = 2048 // nodes of a tree, unless one prompt is longer
@@ -48,8 +59,8 @@ const (
 	typicalNew  = 48 // new tokens a slot is given room for in a row, where it may have more
 )
 
-// plan sorts requests into trees and trees into waves, the largest first: a row of a wave holds its largest tree,
-// so trees of very different size are kept apart.
+// plan sorts requests into trees and trees into waves, the largest first: of graphs, a row of a wave holds its largest
+// tree, so trees of very different size are kept apart.
 func (g *Generator) plan(requests []Request) []*wave {
 	trees := g.growPromptTrees(requests)
 	slices.SortStableFunc(trees, func(a, b *promptTree) int { return cmp.Compare(len(b.tokens), len(a.tokens)) })
@@ -57,7 +68,7 @@ func (g *Generator) plan(requests []Request) []*wave {
 	for len(trees) > 0 {
 		w := g.newWave(trees)
 		taken := len(trees)
-		if w.nodes > 512 { // below that, a wave of its own costs more than it saves
+		if g.native == nil && w.nodes > 512 { // below that, a wave of its own costs more than it saves
 			for i, t := range trees {
 				if i >= 4*w.rows && len(t.tokens) < w.nodes/6 {
 					taken = i
@@ -111,33 +122,89 @@ func (g *Generator) growPromptTrees(requests []Request) []*promptTree {
 	return trees
 }
 
-// newWave lays out the cache for trees, the largest of which comes first.
+// newWave lays out the cache of a native decoder or of graphs for trees, the largest of which comes first.
 func (g *Generator) newWave(trees []*promptTree) *wave {
-	samples, most := 0, 0
+	n := treeCounts{trees: len(trees), largest: len(trees[0].tokens)}
 	for _, t := range trees {
-		n := t.samples()
-		samples += n
-		most = max(most, n)
+		n.nodes += len(t.tokens)
+		n.samples += t.samples()
+		n.most = max(n.most, t.samples())
 	}
+	if g.native != nil {
+		return g.nativeWave(n)
+	}
+	return g.settle(g.graphWave(n), n.largest)
+}
+
+// treeCounts are the sizes of a wave's trees.
+type treeCounts struct {
+	trees, samples, most int // samples of all and of one
+	nodes, largest       int // tokens of all and of one
+}
+
+// nativeWave is one row: a token costs what it sees, whoever shares the cache, and shapes need not be few.
+func (g *Generator) nativeWave(n treeCounts) *wave {
+	w := &wave{rows: 1, slots: min(g.config.Slots, n.samples), unit: cpu.DecoderNodes, chunk: nativeChunk}
+	// As many trees of the usual size as the slots' samples come from, and those whose samples begin and end.
+	mean := w.whole((n.nodes+n.trees-1)/n.trees) + w.unit
+	live := w.slots*n.trees/n.samples + 3
+	held := max(w.whole(n.largest), min(live, n.trees)*mean)
+	own := w.whole(g.config.MaxNewTokens)
+	w.room = min(w.slots*own, max(own, w.slots*w.whole(typicalNew)))
+	w.nodes = held + w.room
+	return w
+}
+
+// graphWave is what trees want of graphs.
+func (g *Generator) graphWave(n treeCounts) *wave {
 	// At most half a tree's samples a row: the trees of a row then follow each other without a gap.
-	mean := (samples + len(trees) - 1) / len(trees)
+	mean := (n.samples + n.trees - 1) / n.trees
 	slots := min(powerOfTwo((mean+1)/2), slotsPerRow, g.config.Slots)
-	rows := min(max(g.config.Slots/slots, 1), len(trees))
+	rows := min(max(g.config.Slots/slots, 1), n.trees)
 	if rows*slots < g.config.Slots { // few trees
-		slots = max(1, min(g.config.Slots/rows, most))
-	}
-	largest, sum := len(trees[0].tokens), 0
-	for _, t := range trees {
-		sum += len(t.tokens)
+		slots = max(1, min(g.config.Slots/rows, n.most))
 	}
 	// Room for two trees of the usual size: the next one's samples begin while the last of the one before go on.
-	held := largest
-	if len(trees) > rows {
-		held = max(largest, 2*sum/len(trees))
+	held := n.largest
+	if n.trees > rows {
+		held = max(n.largest, 2*n.nodes/n.trees)
 	}
-	room := min(slots*g.config.MaxNewTokens, max(g.config.MaxNewTokens, slots*typicalNew))
-	return &wave{rows: rows, slots: slots, room: room, nodes: ladder(held+room, 64),
-		chunk: min(chunkLimit, max(16, powerOfTwo(largest)))}
+	w := &wave{rows: rows, slots: slots, unit: 1, room: g.graphRoom(slots), chunk: min(chunkLimit, max(16, powerOfTwo(n.largest)))}
+	w.nodes = ladder(held+w.room, 64)
+	return w
+}
+
+// graphRoom is the nodes of a row kept for its samples.
+func (g *Generator) graphRoom(slots int) int {
+	return min(slots*g.config.MaxNewTokens, max(g.config.MaxNewTokens, slots*typicalNew))
+}
+
+// mostLayouts bounds the caches' shapes, of two graphs each, over all calls of a Generator.
+const mostLayouts = 4
+
+// settle gives a wave a layout that the Generator has used before, unless none is nearly as good and there may still
+// be more. The last one takes every tree that there can be, largest nodes or not.
+func (g *Generator) settle(w *wave, largest int) *wave {
+	work := func(l *wave) int { return l.rows * l.slots * l.nodes }
+	var best *wave
+	for _, l := range g.layouts {
+		if l.nodes >= largest+l.room && (best == nil || work(l) < work(best)) {
+			best = l
+		}
+	}
+	room := len(g.layouts) < mostLayouts-1
+	if best == nil || room && (work(best) > 2*work(w) || 2*best.rows*best.slots < w.rows*w.slots) {
+		best = w
+		if !room {
+			slots := min(slotsPerRow, g.config.Slots)
+			best = &wave{rows: max(1, g.config.Slots/slots), slots: slots, unit: 1, room: g.graphRoom(slots), chunk: chunkLimit}
+			best.nodes = ladder(max(treeLimit, g.model.MaxPositionEmbeddings)+best.room, 64)
+		}
+		layout := *best
+		g.layouts = append(g.layouts, &layout)
+	}
+	settled := *best
+	return &settled
 }
 
 func (p *promptTree) samples() int {

@@ -1,11 +1,10 @@
 package lm
 
 import (
+	"context"
 	"runtime"
 	"slices"
 	"sync"
-
-	"github.com/gomlx/gomlx/core/tensors"
 )
 
 // scheduler decides what each slot of a wave computes. It is sequential and depends on nothing but its inputs and
@@ -14,19 +13,39 @@ type scheduler struct {
 	g        *Generator
 	requests []Request
 	wave     *wave
+	cache    waveCache
 	done     func(request, sample int, s Sample)
 	rows     []*cacheRow
 	next     int // first tree not loaded
 	admitted int // samples so far: a slot's age
 
-	// The next step's inputs, see buildDecode.
+	// The next step, by slot, [D·S]: its token, that token's position, and the node for its key. Only occupied slots
+	// have any.
 	tokens, positions, nodes []int32
-	valid, mask              []float32
+}
+
+// A waveCache holds the keys and values of a wave and computes with them.
+type waveCache interface {
+	// load computes the trees that rows were given.
+	load(ctx context.Context, trees []loading) error
+	// begin makes a slot see the path to a leaf of a tree (-1: nothing), extend one node more, end nothing any more.
+	begin(at int, tree *promptTree, leaf int32)
+	extend(at int, node int32)
+	end(at int)
+	// step computes the next token of every occupied slot, [D·S].
+	step(s *scheduler) ([]int32, error)
+	release()
+}
+
+// loading is a tree that has nodes of a row.
+type loading struct {
+	row  int
+	tree *promptTree
 }
 
 // cacheRow is a row of the cache: which of its nodes are free, the trees in it, and who decodes in its slots.
 type cacheRow struct {
-	free  []int32 // a stack
+	free  []int32 // a stack: the first node of each free unit
 	fixed int     // nodes held by trees
 	slots []*slot // nil where idle
 	queue []waiting
@@ -47,17 +66,17 @@ type slot struct {
 	seed   uint64
 	limit  int     // of new tokens
 	tokens []int32 // new ones
-	nodes  []int32 // of the last token of the prompt and of tokens
+	used   int     // nodes, of the last token of the prompt and of tokens
+	units  []int32 // that they are in
 }
 
-func newScheduler(g *Generator, requests []Request, w *wave, done func(request, sample int, s Sample)) *scheduler {
+func newScheduler(g *Generator, requests []Request, w *wave, cache waveCache, done func(request, sample int, s Sample)) *scheduler {
 	n := w.rows * w.slots
-	s := &scheduler{g: g, requests: requests, wave: w, done: done,
-		tokens: make([]int32, n), positions: make([]int32, n), nodes: make([]int32, n),
-		valid: make([]float32, n), mask: masked(n * w.nodes)}
+	s := &scheduler{g: g, requests: requests, wave: w, cache: cache, done: done,
+		tokens: make([]int32, n), positions: make([]int32, n), nodes: make([]int32, n)}
 	for range w.rows {
 		r := &cacheRow{slots: make([]*slot, w.slots)}
-		for node := w.nodes - 1; node >= 0; node-- {
+		for node := w.nodes - w.unit; node >= 0; node -= w.unit {
 			r.free = append(r.free, int32(node))
 		}
 		s.rows = append(s.rows, r)
@@ -65,7 +84,10 @@ func newScheduler(g *Generator, requests []Request, w *wave, done func(request, 
 	return s
 }
 
-// take takes a free node.
+// occupant is who decodes in a slot, nil where it is idle.
+func (s *scheduler) occupant(at int) *slot { return s.rows[at/s.wave.slots].slots[at%s.wave.slots] }
+
+// take takes a free unit.
 func (r *cacheRow) take() int32 {
 	node := r.free[len(r.free)-1]
 	r.free = r.free[:len(r.free)-1]
@@ -89,11 +111,12 @@ func (s *scheduler) nextTree() (row int, p *promptTree) {
 	if s.next == len(s.wave.trees) {
 		return 0, nil
 	}
-	size := len(s.wave.trees[s.next].tokens)
+	p = s.wave.trees[s.next]
+	size := s.wave.whole(len(p.tokens))
 	best, most := -1, 0
 	for i, r := range s.rows {
 		// The room, which is enough for one sample as long as can be, lets at least the oldest get on.
-		fits := len(r.free) >= size && s.wave.nodes-r.fixed-size >= s.wave.room
+		fits := len(r.free)*s.wave.unit >= size && s.wave.nodes-r.fixed-size >= s.wave.room
 		if n := r.idle(); fits && n > most {
 			best, most = i, n
 		}
@@ -101,12 +124,14 @@ func (s *scheduler) nextTree() (row int, p *promptTree) {
 	if best < 0 {
 		return 0, nil
 	}
-	p = s.wave.trees[s.next]
 	s.next++
 	r := s.rows[best]
-	p.nodes = make([]int32, size)
+	p.nodes, p.units = make([]int32, len(p.tokens)), nil
 	for i := range p.nodes {
-		p.nodes[i] = r.take()
+		if i%s.wave.unit == 0 {
+			p.units = append(p.units, r.take())
+		}
+		p.nodes[i] = p.units[len(p.units)-1] + int32(i%s.wave.unit)
 	}
 	r.fixed += size
 	p.live = p.samples()
@@ -125,7 +150,7 @@ func (s *scheduler) fillSlots() bool {
 	for row, r := range s.rows {
 		for i, sl := range r.slots {
 			// A sample that has nowhere to go on would only be begun to be restarted.
-			if sl == nil && len(r.queue) > 0 && (len(r.free) >= 2*s.wave.slots || s.youngest(r) < 0) {
+			if sl == nil && len(r.queue) > 0 && (len(r.free)*s.wave.unit >= 2*s.wave.slots || s.youngest(r) < 0) {
 				s.admit(row, i, r.queue[0])
 				r.queue = r.queue[1:]
 			}
@@ -135,17 +160,19 @@ func (s *scheduler) fillSlots() bool {
 			if sl == nil {
 				continue // restarted for an older one
 			}
-			for len(r.free) == 0 && r.slots[i] != nil {
-				s.restart(row, s.youngest(r))
+			if sl.used%s.wave.unit == 0 {
+				for len(r.free) == 0 && r.slots[i] != nil {
+					s.restart(row, s.youngest(r))
+				}
+				if r.slots[i] == nil {
+					continue // was the youngest itself
+				}
+				sl.units = append(sl.units, r.take())
 			}
-			if r.slots[i] == nil {
-				continue // was the youngest itself
-			}
-			node := r.take()
-			sl.nodes = append(sl.nodes, node)
 			at := row*s.wave.slots + i
-			s.nodes[at] = node
-			s.mask[at*s.wave.nodes+int(node)] = 0
+			s.nodes[at] = sl.units[len(sl.units)-1] + int32(sl.used%s.wave.unit)
+			sl.used++
+			s.cache.extend(at, s.nodes[at])
 			active = true
 		}
 	}
@@ -182,22 +209,18 @@ func (s *scheduler) admit(row, i int, w waiting) {
 		seed:  sampleSeed(s.g.config.Seed, prompt, w.sample),
 		limit: min(s.g.config.MaxNewTokens, s.g.model.MaxPositionEmbeddings-len(prompt))}
 	at := row*s.wave.slots + i
-	s.tokens[at], s.positions[at], s.valid[at] = prompt[len(prompt)-1], int32(len(prompt)-1), 1
-	if w.leaf >= 0 {
-		w.tree.see(w.leaf, s.maskOf(at))
-	}
+	s.tokens[at], s.positions[at] = prompt[len(prompt)-1], int32(len(prompt)-1)
+	s.cache.begin(at, w.tree, w.leaf)
 }
-
-func (s *scheduler) maskOf(at int) []float32 { return s.mask[at*s.wave.nodes : (at+1)*s.wave.nodes] }
 
 // vacate takes a sample out of its slot and frees its nodes.
 func (s *scheduler) vacate(row, i int) *slot {
 	r, at := s.rows[row], row*s.wave.slots+i
 	sl := r.slots[i]
-	r.free = append(r.free, sl.nodes...)
+	r.free = append(r.free, sl.units...)
 	r.slots[i] = nil
-	s.tokens[at], s.positions[at], s.nodes[at], s.valid[at] = 0, 0, 0, 0
-	copy(s.maskOf(at), masked(s.wave.nodes))
+	s.tokens[at], s.positions[at], s.nodes[at] = 0, 0, 0
+	s.cache.end(at)
 	return sl
 }
 
@@ -208,12 +231,8 @@ func (s *scheduler) restart(row, i int) {
 	s.g.stats.Restarts++
 }
 
-// advance takes each slot's next token from a step's result and ends the samples that end with it.
-func (s *scheduler) advance(scores *tensors.Tensor) error {
-	chosen, err := s.choose(scores)
-	if err != nil {
-		return err
-	}
+// advance hands each occupied slot its next token, chosen [D·S], and ends the samples that end with it.
+func (s *scheduler) advance(chosen []int32) {
 	for row, r := range s.rows {
 		for i, sl := range r.slots {
 			if sl == nil {
@@ -233,43 +252,48 @@ func (s *scheduler) advance(scores *tensors.Tensor) error {
 			s.positions[at]++
 		}
 	}
-	return nil
 }
 
 func (s *scheduler) finish(row, i int, stopped bool) {
 	sl := s.vacate(row, i)
 	r, p := s.rows[row], sl.tree
 	if p.live--; p.live == 0 {
-		r.free = append(r.free, p.nodes...)
-		r.fixed -= len(p.nodes)
-		p.nodes = nil
+		r.free = append(r.free, p.units...)
+		r.fixed -= len(p.units) * s.wave.unit
+		p.nodes, p.units = nil, nil
 	}
 	s.g.stats.Samples++
+	if !stopped {
+		s.g.stats.Cut++
+	}
 	s.g.stats.PromptTokens += len(s.requests[sl.request].Prompt)
 	s.done(sl.request, sl.sample, Sample{sl.tokens, stopped})
 }
 
-// choose returns a token for each occupied slot, from logits [D·S, V] or tokens [D·S].
-func (s *scheduler) choose(scores *tensors.Tensor) (chosen []int32, err error) {
-	if s.g.config.Temperature == 0 {
-		return tensors.CopyFlatData[int32](scores)
-	}
-	chosen = make([]int32, len(s.tokens))
-	vocab := s.g.model.VocabSize
-	err = tensors.ConstFlatData(scores, func(logits []float32) {
-		workers := runtime.GOMAXPROCS(0)
-		var wait sync.WaitGroup
-		for worker := range workers {
-			wait.Go(func() {
-				sampler := sampler{temperature: s.g.config.Temperature, topP: s.g.config.TopP}
-				for at := worker; at < len(chosen); at += workers {
-					if sl := s.rows[at/s.wave.slots].slots[at%s.wave.slots]; sl != nil {
-						chosen[at] = sampler.draw(logits[at*vocab:(at+1)*vocab], uniformAt(sl.seed, len(sl.tokens)))
-					}
-				}
-			})
+// occupied lists the occupied slots.
+func (s *scheduler) occupied() []int {
+	var slots []int
+	for at := range s.tokens {
+		if s.occupant(at) != nil {
+			slots = append(slots, at)
 		}
-		wait.Wait()
-	})
-	return chosen, err
+	}
+	return slots
+}
+
+// draw samples a token for each of the listed slots from its logits, [V], into chosen, [D·S].
+func (s *scheduler) draw(slots []int, chosen []int32, logits func(at int) []float32) {
+	workers := min(runtime.GOMAXPROCS(0), len(slots))
+	var wait sync.WaitGroup
+	for worker := range workers {
+		wait.Go(func() {
+			sampler := sampler{temperature: s.g.config.Temperature, topP: s.g.config.TopP}
+			for i := worker; i < len(slots); i += workers {
+				at := slots[i]
+				sl := s.occupant(at)
+				chosen[at] = sampler.draw(logits(at), uniformAt(sl.seed, len(sl.tokens)))
+			}
+		})
+	}
+	wait.Wait()
 }

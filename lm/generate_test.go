@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,12 +16,18 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// generatorModel is a random model whose logits differ enough between tokens that float rounding changes no choice.
+// generatorModel is a small distinct model.
 func generatorModel(t testing.TB, modelType string) *Model {
 	t.Helper()
-	model, err := NewModel(Config{ModelType: modelType, HiddenSize: 32, IntermediateSize: 48, NumHiddenLayers: 2,
+	return distinct(t, Config{ModelType: modelType, HiddenSize: 32, IntermediateSize: 48, NumHiddenLayers: 2,
 		NumAttentionHeads: 4, NumKeyValueHeads: 2, VocabSize: 97, MaxPositionEmbeddings: 160, RMSNormEps: 1e-6,
-		RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)
+		RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true})
+}
+
+// distinct is a random model whose logits differ enough between tokens that float rounding changes no choice.
+func distinct(t testing.TB, config Config) *Model {
+	t.Helper()
+	model, err := NewModel(config, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,12 +125,27 @@ func generate(t testing.TB, engine *Engine, model *Model, adapter *Adapter, conf
 	return results, g.Stats()
 }
 
-// Greedy decoding gives the same with prefix reuse, without, and by full forwards without any cache.
+// Greedy decoding gives the same with prefix reuse, without, by graphs, and by full forwards without any cache.
 func TestGenerateGreedy(t *testing.T) {
 	engine := generatorEngine(t)
-	for _, modelType := range []string{"llama", "qwen2"} {
-		t.Run(modelType, func(t *testing.T) {
-			model := generatorModel(t, modelType)
+	models := map[string]*Model{"llama": generatorModel(t, "llama"), "qwen2": generatorModel(t, "qwen2")}
+	odd := Config{ModelType: "qwen2", HiddenSize: 56, IntermediateSize: 70, NumHiddenLayers: 3, NumAttentionHeads: 7, NumKeyValueHeads: 1,
+		HeadDim: 16, VocabSize: 130, MaxPositionEmbeddings: 160, RMSNormEps: 1e-6, RopeTheta: 1e4, HiddenAct: "silu"}
+	scaled := Config{ModelType: "llama", HiddenSize: 40, IntermediateSize: 100, NumHiddenLayers: 1, NumAttentionHeads: 3, NumKeyValueHeads: 3,
+		HeadDim: 20, VocabSize: 100, MaxPositionEmbeddings: 160, RMSNormEps: 1e-5, RopeTheta: 5e5, HiddenAct: "silu",
+		RopeScaling: &RopeScaling{RopeType: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositionEmbeddings: 64}}
+	for name, config := range map[string]Config{"qwen2 of 7 heads, not tied": odd, "llama3 of odd sizes": scaled} {
+		models[name] = distinct(t, config)
+	}
+	if _, err := os.Stat("../../shared/weights/stories260K"); err == nil {
+		model, err := LoadModel(sharedPath(t, "weights", "stories260K"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		models["stories260K"] = model
+	}
+	for name, model := range models {
+		t.Run(name, func(t *testing.T) {
 			requests := append(chats(5, 4, 1), Request{Prompt: []int32{5}}, Request{Prompt: []int32{5}, Group: "0"})
 			config := GenerateConfig{MaxNewTokens: 12, Slots: 8}
 			shared, stats := generate(t, engine, model, nil, config, requests)
@@ -132,23 +154,117 @@ func TestGenerateGreedy(t *testing.T) {
 			if stats.PrefillTokens*2 > naiveStats.PrefillTokens {
 				t.Errorf("reuse computes %d prompt tokens, without it %d", stats.PrefillTokens, naiveStats.PrefillTokens)
 			}
+			config.NoReuse = false
+			graphs := graphGenerator(t, engine, model, config)
+			byGraphs, err := graphs.Generate(context.Background(), requests, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			continued := fullForward(t, engine, model)
 			distinct := map[string]bool{}
 			for i, r := range requests {
 				want := continued(r.Prompt, config.MaxNewTokens)
-				if !slices.Equal(shared[i][0].Tokens, want) {
-					t.Errorf("request %d with reuse: %v, full forward: %v", i, shared[i][0].Tokens, want)
-				}
-				if !slices.Equal(naive[i][0].Tokens, want) {
-					t.Errorf("request %d without reuse: %v, full forward: %v", i, naive[i][0].Tokens, want)
+				for how, got := range map[string][][]Sample{"with reuse": shared, "without reuse": naive, "by graphs": byGraphs} {
+					if !slices.Equal(got[i][0].Tokens, want) {
+						t.Errorf("request %d %s: %v, full forward: %v", i, how, got[i][0].Tokens, want)
+					}
 				}
 				distinct[fmt.Sprint(want)] = true
 			}
-			if len(distinct) < len(requests)/2 {
+			if len(distinct) < len(requests)/3 {
 				t.Errorf("only %d different continuations: the test shows little", len(distinct))
 			}
 		})
 	}
+}
+
+// graphGenerator generates by graphs, whatever the engine has.
+func graphGenerator(t testing.TB, engine *Engine, model *Model, config GenerateConfig) *Generator {
+	t.Helper()
+	g, err := NewGenerator(engine, model, nil, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	g.native = nil
+	return g
+}
+
+// However many calls of whatever requests a stage makes, graphs have at most eight shapes.
+func TestGenerateShapes(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	g := graphGenerator(t, engine, model, GenerateConfig{MaxNewTokens: 4, Slots: 16})
+	s := newStream(21)
+	for range 12 {
+		var requests []Request
+		for d := range 1 + s.next()%9 {
+			prompt := []int32{1}
+			for range 1 + s.next()%4 {
+				for range 1 + s.next()%35 {
+					prompt = append(prompt, int32(s.next()%97))
+				}
+				requests = append(requests, Request{Prompt: slices.Clone(prompt), Samples: 1 + int(s.next()%5), Group: fmt.Sprint(d)})
+			}
+		}
+		if _, err := g.Generate(context.Background(), requests, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.Stats().Shapes; n < 3 || n > 8 {
+		t.Errorf("%d compiled graphs", n)
+	}
+}
+
+// The same of the paper's dialogues, in the chunks of a stage: planned only.
+func TestGenerateShapesESConv(t *testing.T) {
+	corpus := dialogueTexts(t, "train.json")[:512]
+	tok := smallTokenizer(t, 1024, contents(corpus[:200])...)
+	model, err := NewModel(Config{ModelType: "llama", HiddenSize: 16, IntermediateSize: 16, NumHiddenLayers: 1, NumAttentionHeads: 1, NumKeyValueHeads: 1,
+		VocabSize: 1024, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-6, RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := generatorEngine(t)
+	for _, config := range []GenerateConfig{{MaxNewTokens: 16}, {MaxNewTokens: 128}, {MaxNewTokens: 128, Slots: 16, NoReuse: true}} {
+		g := graphGenerator(t, engine, model, config)
+		waves := 0
+		for chunk := range slices.Chunk(corpus, 64) {
+			for _, w := range g.plan(answered(t, tok, chunk)) {
+				waves++
+				largest := 0
+				for _, tree := range w.trees {
+					largest = max(largest, len(tree.tokens))
+				}
+				if w.nodes < largest+w.room || w.room < config.MaxNewTokens {
+					t.Errorf("a tree of %d in rows of %d nodes, %d of them for samples", largest, w.nodes, w.room)
+				}
+			}
+		}
+		if n := len(g.layouts); n > mostLayouts {
+			t.Errorf("%+v: %d layouts", config, n)
+		}
+		t.Logf("%+v: %d layouts in %d waves", config, len(g.layouts), waves)
+	}
+}
+
+// answered are requests for an answer to every turn of dialogues.
+func answered(t testing.TB, tok *Tokenizer, dialogues [][]Message) []Request {
+	t.Helper()
+	var requests []Request
+	for d, chat := range dialogues {
+		chat = append([]Message{longChat[0]}, chat...)
+		for i, m := range chat {
+			if m.Role != roleAssistant {
+				continue
+			}
+			prompt, err := tok.ChatPrompt(chat[:i], "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			requests = append(requests, Request{Prompt: prompt, Group: fmt.Sprint(d)})
+		}
+	}
+	return requests
 }
 
 // What is sampled depends on neither slots, grouping, order nor other requests.
@@ -260,7 +376,7 @@ func TestGenerateAdapter(t *testing.T) {
 	if reflect.DeepEqual(merged, plain) {
 		t.Error("the adapter changes nothing")
 	}
-	g.operands = operandsOf(model, adapter)
+	g.operands, g.native = operandsOf(model, adapter), nil
 	g.prefill.close() // graphs without adapter weights
 	g.decode.close()
 	apart, err := g.Generate(context.Background(), requests, nil)
@@ -351,20 +467,7 @@ func BenchmarkGenerate(b *testing.B) {
 	for id := range int32(4096 / 25) {
 		stop = append(stop, id*25)
 	}
-	var requests []Request
-	for d, chat := range corpus {
-		chat = append([]Message{longChat[0]}, chat...)
-		for i, m := range chat {
-			if m.Role != roleAssistant {
-				continue
-			}
-			prompt, err := tok.ChatPrompt(chat[:i], "")
-			if err != nil {
-				b.Fatal(err)
-			}
-			requests = append(requests, Request{Prompt: prompt, Group: fmt.Sprint(d)})
-		}
-	}
+	requests := answered(b, tok, corpus)
 	engine := generatorEngine(b)
 	for _, c := range []struct {
 		name        string
