@@ -13,6 +13,8 @@ import (
 //	NewGenerator(engine *Engine, model *Model, adapter *Adapter, config GenerateConfig) (*Generator, error)
 //	(*Generator).Generate(ctx, requests []Request, onDone func(request, sample int, s Sample)) ([][]Sample, error)
 //	(*Generator).Stats() GenerateStats
+//	(*Generator).Watch(onToken func(request, sample, position int, id int32))
+//	(*Generator).Reseed(seed uint64)
 //	(*Generator).Close()
 
 // GenerateConfig says how to generate.
@@ -82,6 +84,7 @@ type Generator struct {
 	decode   *program
 	layouts  []*wave // of graphs, so far
 	stats    GenerateStats
+	onToken  func(request, sample, position int, id int32) // see Watch; may be nil
 }
 
 const (

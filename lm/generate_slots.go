@@ -243,6 +243,9 @@ func (s *scheduler) advance(chosen []int32) {
 			stopped := slices.Contains(s.g.config.Stop, chosen[at])
 			if !stopped {
 				sl.tokens = append(sl.tokens, chosen[at])
+				if s.g.onToken != nil {
+					s.g.onToken(sl.request, sl.sample, len(sl.tokens)-1, chosen[at])
+				}
 			}
 			if stopped || len(sl.tokens) >= sl.limit {
 				s.finish(row, i, stopped)

@@ -489,3 +489,51 @@ func BenchmarkGenerate(b *testing.B) {
 		})
 	}
 }
+
+// Every token is told as it is drawn, with its position; a restart tells the same ones again.
+func TestGenerateWatch(t *testing.T) {
+	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	requests := []Request{{Prompt: []int32{1, 2, 3}, Samples: 20, Group: "a"}, {Prompt: []int32{1, 2, 4}, Samples: 4, Group: "a"}}
+	g, err := NewGenerator(engine, model, nil, GenerateConfig{MaxNewTokens: 100, Temperature: 1, Slots: 16, Stop: []int32{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	told := map[[2]int][]int32{}
+	again := 0
+	g.Watch(func(request, sample, position int, id int32) {
+		at := [2]int{request, sample}
+		switch tokens := told[at]; {
+		case position == len(tokens):
+			told[at] = append(tokens, id)
+		case position > len(tokens) || tokens[position] != id:
+			t.Fatalf("request %d, sample %d: token %d at position %d after %d tokens", request, sample, id, position, len(tokens))
+		default:
+			again++
+		}
+	})
+	samples, err := g.Generate(t.Context(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range samples {
+		for i, s := range samples[r] {
+			if !slices.Equal(told[[2]int{r, i}], s.Tokens) {
+				t.Errorf("request %d, sample %d: told %v, drawn %v", r, i, told[[2]int{r, i}], s.Tokens)
+			}
+		}
+	}
+	if restarts := g.Stats().Restarts; (restarts > 0) != (again > 0) {
+		t.Errorf("%d restarts, %d tokens told again", restarts, again)
+	}
+	g.Watch(nil)
+	g.Reseed(99)
+	other, err := g.Generate(t.Context(), requests, nil)
+	if err != nil || reflect.DeepEqual(samples, other) {
+		t.Errorf("another seed gives the same samples (%v)", err)
+	}
+	g.Reseed(0)
+	if same, err := g.Generate(t.Context(), requests, nil); err != nil || !reflect.DeepEqual(samples, same) {
+		t.Errorf("the first seed again gives other samples (%v)", err)
+	}
+}

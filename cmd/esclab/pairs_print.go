@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -47,7 +46,7 @@ func (s screen) paint(c text.Colors, what string) string {
 // labelled prints a text after a label, wrapped and indented below it.
 func (s screen) labelled(label string, c text.Colors, body string) {
 	const indent = 12
-	body = text.WrapSoft(plain(body), s.width-indent)
+	body = text.WrapSoft(esc.Printable(body), s.width-indent)
 	for i, line := range strings.Split(body, "\n") {
 		if i > 0 {
 			label = ""
@@ -55,17 +54,6 @@ func (s screen) labelled(label string, c text.Colors, body string) {
 		line = strings.TrimRight(line, " ")
 		fmt.Fprintln(s.out, strings.TrimRight(s.paint(c, fmt.Sprintf("%-*s", indent, label))+s.paint(c, line), " "))
 	}
-}
-
-// plain makes a model's text safe to print: control characters, which a
-// terminal would obey, become spaces.
-func plain(body string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
-			return ' '
-		}
-		return r
-	}, body)
 }
 
 // speaker names the side of a chat message.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/esclab/esclab/chat"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/human"
 	"github.com/esclab/esclab/pairs"
@@ -31,6 +32,50 @@ func output(t *testing.T, ctx context.Context, stdin string, args ...string) str
 func testReaders(t *testing.T, ctx context.Context, data string) {
 	t.Run("pairs", func(t *testing.T) { testPairs(t, ctx, data) })
 	t.Run("human", func(t *testing.T) { testHuman(t, ctx, data) })
+	t.Run("chat", func(t *testing.T) { testChat(t, ctx, data) })
+}
+
+// testChat talks with two systems of a run through a pipe.
+func testChat(t *testing.T, ctx context.Context, data string) {
+	saved := filepath.Join(t.TempDir(), "talk.json")
+	lines := "I lost my job.\n/regenerate\n/strategy Question\nIt hurts.\n/undo\nStill here.\n/save " + saved + "\n"
+	for system, args := range map[string][]string{
+		"decoupled/dpo": {"--engine", "go"},
+		"vanilla/sft":   {"--system", "vanilla/sft", "--temperature", "1.5", "--max-new-tokens", "8"},
+	} {
+		os.Remove(saved)
+		said := output(t, ctx, lines, append([]string{"chat", "micro", "--data", data}, args...)...)
+		for _, want := range []string{chat.Note, "micro, " + system + ", on go", "planned ", "; forced Question\n[Question] ", "Taken back", "Saved 2 exchanges"} {
+			if !strings.Contains(said, want) {
+				t.Errorf("%s: %q is not in\n%s", system, want, said)
+			}
+		}
+		if n := strings.Count(said, "planned "); n != 4 {
+			t.Errorf("%s: %d replies, want 4\n%s", system, n, said)
+		}
+		raw, err := os.ReadFile(saved)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var talk struct {
+			Exchanges []struct {
+				Seeker        string
+				Probabilities map[esc.Strategy]float64
+			}
+		}
+		if err := json.Unmarshal(raw, &talk); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{"I lost my job.", "Still here."} {
+			if e := talk.Exchanges[i]; e.Seeker != want || len(e.Probabilities) != esc.NumStrategies {
+				t.Errorf("%s: exchange %d is %+v", system, i, e)
+			}
+		}
+	}
+	c, log := esclab(t, ctx, "chat", "micro", "--data", data, "--system", "vanilla/rlhf")
+	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(log.String(), "it has vanilla/base") {
+		t.Errorf("%v\n%s", err, log)
+	}
 }
 
 // testHuman exports a sheet, has it filled by two raters and imports it.
@@ -149,13 +194,6 @@ func TestPairsFlags(t *testing.T) {
 	f, err := pairsFlags{selection: "nsnr"}.filter()
 	if err != nil || len(f.Roles) != 1 || f.Roles[0] != esc.VM || f.Kinds[0] != esc.NsNr {
 		t.Errorf("--selection nsnr: %+v, %v", f, err)
-	}
-}
-
-// What a model wrote cannot steer the terminal.
-func TestPlain(t *testing.T) {
-	if got := plain("a\x1b[31mb\r\nc\u009bd"); got != "a [31mb \nc d" {
-		t.Errorf("%q", got)
 	}
 }
 

@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "metrics", "judge", "report", "pairs", "human", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+		"bench", "lm", "metrics", "judge", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -48,7 +48,7 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "chat", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest"}},
 	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
 
@@ -59,6 +59,7 @@ var rules = []rule{
 	{tree: "judge", ours: []string{"esc"}, light: true},
 	{tree: "report", ours: []string{"esc", "experiments"}},
 	{tree: "pairs", ours: []string{"esc"}, light: true},
+	{tree: "chat", ours: []string{"esc"}, light: true},
 	{tree: "human", ours: []string{"esc", "metrics"}, light: true},
 
 	{tree: "esc", light: true},

@@ -1,0 +1,202 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/chat"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Speaker is a system of Table 3 to talk with: what a generate stage replies to
+// the test split with, as a chat.Model.
+type Speaker struct {
+	// Engine says what computes; Greedy that each token is the likeliest one.
+	Engine string
+	Greedy bool
+
+	k       *kernel
+	planner *encoder
+	scorer  *lm.Scorer
+	writer  *sampler
+	role    esc.Role // of the writer
+	seed    uint64
+	dir     string
+}
+
+var _ chat.Model = (*Speaker)(nil)
+
+// SpeakerOptions changes how a system replies; zero values are as the run does.
+type SpeakerOptions struct {
+	Engine       experiments.Engine
+	Temperature  *float64 // of the reply; 0: the likeliest token, always
+	MaxNewTokens int
+	Seed         uint64
+}
+
+// NewSpeaker loads the models of a generate stage from the store. inputs maps
+// the stage's inputs to the fingerprints of the stages that made them. An error
+// that wraps artifacts.ErrNotFound means that one of those is not done. Close
+// the speaker when done.
+func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.Stage, inputs map[string]string, o SpeakerOptions) (_ *Speaker, err error) {
+	params, err := experiments.ParamsOf[experiments.GenerateParams](stage)
+	if err != nil {
+		return nil, err
+	}
+	if o.Engine != "" {
+		params.Engine = o.Engine
+	}
+	params.DecodeBatch = 1
+	if o.MaxNewTokens > 0 {
+		params.MaxNewTokens = o.MaxNewTokens
+	}
+	if o.Temperature != nil {
+		params.Temperature, params.Greedy = *o.Temperature, *o.Temperature == 0
+		if params.TopP == 0 {
+			params.TopP = 1
+		}
+	}
+	s := &Speaker{Greedy: params.Greedy, seed: o.Seed}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.dir, err = os.MkdirTemp("", "esclab-chat-"); err != nil {
+		return nil, err
+	}
+	// A stage's attempt, without what commits one: it loads the same inputs.
+	t := &attempt{
+		a: &Activities{Store: store}, dir: s.dir, inputs: map[string]string{},
+		in: workflows.StageInput{Stage: stage, Inputs: inputs},
+	}
+	if s.k, err = t.loadKernel(ctx, params.Kernel); err != nil {
+		return nil, err
+	}
+	s.Engine = t.engine
+	plans := esc.SP
+	if s.role = esc.RG; params.Paradigm == experiments.Vanilla {
+		plans, s.role = esc.VM, esc.VM
+	}
+	adapter, err := t.adapter(ctx, s.k, string(plans))
+	if err != nil {
+		return nil, err
+	}
+	if s.scorer, err = lm.NewScorer(s.k.engine, s.k.model, adapter, lm.LogProbsOptions{Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens}); err != nil {
+		return nil, err
+	}
+	if s.planner, err = newEncoder(s.k.tok, s.k.params, plans); err != nil {
+		return nil, err
+	}
+	if s.role != plans {
+		if adapter, err = t.adapter(ctx, s.k, string(s.role)); err != nil {
+			return nil, err
+		}
+	}
+	s.writer, err = s.k.sampler(s.role, adapter, params.Sampling, o.Seed)
+	return s, err
+}
+
+// Close releases the models.
+func (s *Speaker) Close() {
+	if s.writer != nil {
+		s.writer.gen.Close()
+	}
+	if s.scorer != nil {
+		s.scorer.Close()
+	}
+	if s.k != nil {
+		s.k.engine.Close()
+	}
+	if s.dir != "" {
+		os.RemoveAll(s.dir) // links into the cache; what stays is swept with the system's temporary files
+	}
+}
+
+// Plan scores the eight strategies as continuations of one prompt, which is
+// computed once. The planner's answer is the bracketed name and the end of its
+// turn; the vanilla model goes on after it.
+func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, error) {
+	var plan chat.Plan
+	answers := make([][]int32, esc.NumStrategies)
+	longest := 0
+	for i, strategy := range esc.Strategies() {
+		ids, err := s.k.tok.AnswerTokens("", strategy.Bracketed())
+		if err != nil {
+			return plan, err
+		}
+		if s.role == esc.VM {
+			ids = ids[:len(ids)-1] // without the end of the turn
+		}
+		answers[i], longest = ids, max(longest, len(ids))
+	}
+	prompt, err := s.planner.prompt(context, esc.NoStrategy, longest)
+	if err != nil {
+		return plan, err
+	}
+	example := lm.Example{}
+	for _, answer := range answers {
+		example.Sequences = append(example.Sequences, lm.Sequence{Tokens: slices.Concat(prompt, answer), LossFrom: len(prompt)})
+	}
+	scores, err := s.scorer.LogProbs(ctx, []lm.Example{example})
+	if err != nil {
+		return plan, err
+	}
+	best := math.Inf(-1)
+	sums := make([]float64, esc.NumStrategies)
+	for i := range sums {
+		sums[i] = scores[0][i].Sum()
+		best = max(best, sums[i])
+	}
+	if math.IsNaN(best) || math.IsInf(best, 0) {
+		return plan, errors.New("the planner's probabilities are not numbers: are the weights damaged?")
+	}
+	total := 0.0
+	for i, sum := range sums {
+		plan.Probabilities[i] = math.Exp(sum - best)
+		total += plan.Probabilities[i]
+	}
+	for i := range plan.Probabilities {
+		plan.Probabilities[i] /= total
+	}
+	plan.Mass = min(1, total*math.Exp(best))
+	return plan, nil
+}
+
+// Respond writes the reply under a strategy: the generator's after it was
+// given, the vanilla model's as the continuation of the strategy's name.
+func (s *Speaker) Respond(ctx context.Context, context []esc.Message, strategy esc.Strategy, sample int, emit func(string)) (string, bool, error) {
+	var given []int32
+	if s.role == esc.VM {
+		given = s.k.tok.EncodeText(strategy.Bracketed())
+	}
+	prompt, err := s.writer.enc.prompt(context, strategy, s.writer.max+1+len(given))
+	if err != nil {
+		return "", false, err
+	}
+	decoder := s.k.tok.NewDecoder()
+	told := 0
+	s.writer.gen.Watch(func(_, _, position int, id int32) {
+		if position == told { // not one that was told before a restart
+			told++
+			emit(decoder.Write(id))
+		}
+	})
+	defer s.writer.gen.Watch(nil)
+	s.writer.gen.Reseed(s.seed + uint64(sample))
+	samples, err := s.writer.gen.Generate(ctx, []lm.Request{{Prompt: slices.Concat(prompt, given)}}, nil)
+	if err != nil {
+		return "", false, fmt.Errorf("reply: %w", err)
+	}
+	emit(decoder.Flush())
+	one := samples[0][0]
+	return esc.ParseAnswer(esc.RG, s.k.tok.DecodeText(one.Tokens)).Response, !one.Stopped, nil
+}

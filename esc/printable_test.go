@@ -1,0 +1,9 @@
+package esc
+
+import "testing"
+
+func TestPrintable(t *testing.T) {
+	if got := Printable("a\x1b[31mb\r\nc\u009bd\x00é😀"); got != "a [31mb \nc d é😀" {
+		t.Errorf("%q", got)
+	}
+}
