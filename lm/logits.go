@@ -14,7 +14,7 @@ func (d *decoder) edgeLogProbs(b packedNodes) *Node {
 	x := Gather(hidden, InsertAxes(b.sources, -1))                             // [U, D]
 	normaliser := d.normaliser(x)                                              // [U, 1]
 	edgeSource := InsertAxes(b.edgeSource, -1)                                 // [E, 1]
-	target := Gather(d.head(), InsertAxes(b.edgeTarget, -1))                   // [E, D]
+	target := lookUp(d.head(), InsertAxes(b.edgeTarget, -1))                   // [E, D]
 	logit := ReduceSum(Mul(Gather(x, edgeSource), target), -1)                 // [E]
 	return Sub(logit, Squeeze(Gather(normaliser, edgeSource), -1))
 }
@@ -60,11 +60,11 @@ func logSumExp(logits *Node) *Node {
 // x, softmax(logits) · head, is computed with it, where the logits are at hand: nothing of size [u, V] is kept for the
 // way back, or passed over there.
 func (d *decoder) normaliserByHand(x *Node) *Node {
-	logits := d.logits(StopGradient(x))                                       // [u, V]
+	logits := halfProduct(StopGradient(x), d.head(), 1)                       // [u, V]
 	top := ReduceAndKeep(logits, ReduceMax, -1)                               // [u, 1]
 	e := Exp(Sub(logits, top))                                                // [u, V]
 	sum := ReduceAndKeep(e, ReduceSum, -1)                                    // [u, 1]
-	slope := DotGeneral(e, []int{1}, nil, d.head(), []int{0}, nil)            // [u, D]
+	slope := halfProduct(e, d.head(), 0)                                      // [u, D]
 	slope = StopGradient(Mul(slope, Reciprocal(sum)))                         // scaled once a feature rather than once a word
 	value := StopGradient(Add(Log(sum), top))                                 // [u, 1]
 	zero := ReduceAndKeep(Mul(slope, Sub(x, StopGradient(x))), ReduceSum, -1) // 0, with slope as its gradient

@@ -18,12 +18,12 @@ func TestBFloat16(t *testing.T) {
 		0x3f800000: 0x3f80, 0x3f808000: 0x3f80, 0x3f808001: 0x3f81, 0x3f818000: 0x3f82, 0x3f817fff: 0x3f81, // ties to even
 		0xbf818000: 0xbf82, 0x80000000: 0x8000, 0x7f7fffff: 0x7f80, 0xff800000: 0xff80, 0x00008001: 0x0001,
 	} {
-		if got := bfloat16(math.Float32frombits(bits)); got != want {
+		if got := roundBFloat16(math.Float32frombits(bits)); got != want {
 			t.Errorf("%#08x is rounded to %#04x, want %#04x", bits, got, want)
 		}
 	}
 	for _, nan := range []uint32{0x7f800001, 0xffc00000} {
-		if got := math.Float32frombits(uint32(bfloat16(math.Float32frombits(nan))) << 16); !math.IsNaN(float64(got)) {
+		if got := math.Float32frombits(uint32(roundBFloat16(math.Float32frombits(nan))) << 16); !math.IsNaN(float64(got)) {
 			t.Errorf("NaN %#08x is rounded to %v", nan, got)
 		}
 	}
@@ -151,7 +151,7 @@ func TestMergeFiles(t *testing.T) {
 			for i := range a {
 				x := a[i]
 				if o.DType == "bfloat16" {
-					x = math.Float32frombits(uint32(bfloat16(x)) << 16)
+					x = math.Float32frombits(uint32(roundBFloat16(x)) << 16)
 				}
 				if x != b[i] {
 					t.Fatalf("%+v: tensor %s, element %d: %v, want %v", o, name, i, b[i], x)

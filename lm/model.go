@@ -14,7 +14,7 @@ import (
 // Reference: transformers' modeling_llama.py and modeling_qwen2.py.
 type decoder struct {
 	config  *Config
-	weights map[string]*Node // base weights by Hugging Face name; adapter weights as "<module>.lora_A.weight", "...lora_B.weight"
+	weights map[string]*Node // base weights by Hugging Face name, matrices in float32 or bfloat16; adapter weights as "<module>.lora_A.weight", "...lora_B.weight"
 	rope    [2]*Node         // cos and sin tables, [positions, C/2]
 	lora    *LoRA            // nil without an adapter
 	dropout *dropout         // nil where nothing is dropped: always outside training
@@ -54,7 +54,7 @@ func (d *decoder) forward(tokens, positions, mask *Node, cache attend) *Node {
 
 // embed looks tokens [B, N] up: [T, D].
 func (d *decoder) embed(tokens *Node) *Node {
-	return Gather(d.weights["model.embed_tokens.weight"], Reshape(tokens, tokens.Shape().Size(), 1))
+	return lookUp(d.weights["model.embed_tokens.weight"], Reshape(tokens, tokens.Shape().Size(), 1))
 }
 
 // rotation looks cos and sin of positions [B, N] up: [B, 1, N, C/2] each.
@@ -169,11 +169,11 @@ func (d *decoder) head() *Node {
 }
 
 // logits of hidden states x [T, D]: [T, V].
-func (d *decoder) logits(x *Node) *Node { return product(x, d.head()) }
+func (d *decoder) logits(x *Node) *Node { return d.baseProduct(x, d.head()) }
 
 // linear maps x [T, in] by the named module's weight [out, in], bias and adapter, where it has them.
 func (d *decoder) linear(x *Node, module string) *Node {
-	y := product(x, d.weights[module+".weight"])
+	y := d.baseProduct(x, d.weights[module+".weight"])
 	if bias := d.weights[module+".bias"]; bias != nil {
 		y = Add(y, InsertAxes(bias, 0))
 	}

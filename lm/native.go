@@ -113,12 +113,8 @@ func (b *nativeBatch) clear() {
 func (n *native) forward(cache *cpu.DecoderCache, b *nativeBatch) error {
 	d := n.config.HiddenSize
 	b.Embeddings = slices.Grow(b.Embeddings[:0], len(b.ids)*d)
-	err := tensors.ConstFlatData(n.embed, func(embed []float32) {
-		for _, id := range b.ids {
-			b.Embeddings = append(b.Embeddings, embed[int(id)*d:(int(id)+1)*d]...)
-		}
-	})
-	if err != nil {
+	var err error
+	if b.Embeddings, err = appendRows(b.Embeddings, n.embed, d, b.ids); err != nil {
 		return fmt.Errorf("read embeddings: %w", err)
 	}
 	if size := len(b.Outputs) * n.config.VocabSize; len(n.logits) < size {

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -125,8 +127,39 @@ func scalar(t *tensors.Tensor) (value float64, err error) {
 	return value, err
 }
 
-// floats copies a float32 tensor to the host.
-func floats(t *tensors.Tensor) ([]float32, error) { return tensors.CopyFlatData[float32](t) }
+// floats copies a tensor of float32 or bfloat16 to the host, as float32.
+func floats(t *tensors.Tensor) ([]float32, error) {
+	if t.DType() != dtypes.BFloat16 {
+		return tensors.CopyFlatData[float32](t)
+	}
+	values := make([]float32, t.Size())
+	err := tensors.ConstFlatData(t, func(flat []bfloat16.BFloat16) {
+		for i, v := range flat {
+			values[i] = v.Float32()
+		}
+	})
+	return values, err
+}
+
+// appendRows appends rows of d numbers of a tensor of float32 or bfloat16.
+func appendRows(list []float32, t *tensors.Tensor, d int, rows []int32) ([]float32, error) {
+	if t.DType() != dtypes.BFloat16 {
+		err := tensors.ConstFlatData(t, func(flat []float32) {
+			for _, r := range rows {
+				list = append(list, flat[int(r)*d:(int(r)+1)*d]...)
+			}
+		})
+		return list, err
+	}
+	err := tensors.ConstFlatData(t, func(flat []bfloat16.BFloat16) {
+		for _, r := range rows {
+			for _, v := range flat[int(r)*d : (int(r)+1)*d] {
+				list = append(list, v.Float32())
+			}
+		}
+	})
+	return list, err
+}
 
 // release frees tensors on every device at once rather than at the garbage collector's leisure.
 func release(list ...*tensors.Tensor) {

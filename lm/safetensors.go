@@ -31,31 +31,27 @@ type tensorHeader struct {
 // tensorFile is an opened safetensors file.
 type tensorFile struct {
 	path     string
-	reader   io.ReaderAt
-	base     int64 // where the data begins
+	data     []byte // what follows the header
 	tensors  map[string]tensorHeader
 	metadata map[string]string
 }
 
-// parseTensorFile reads and checks the header of a safetensors file of the given size.
-func parseTensorFile(path string, r io.ReaderAt, size int64) (*tensorFile, error) {
-	var length [8]byte
-	if _, err := r.ReadAt(length[:], 0); err != nil {
-		return nil, fmt.Errorf("%s: read header length: %w", path, err)
+// parseTensorFile reads and checks the header of a safetensors file with the given content. The content is not copied.
+func parseTensorFile(path string, content []byte) (*tensorFile, error) {
+	size := int64(len(content))
+	if size < 8 {
+		return nil, fmt.Errorf("%s: %d bytes: truncated or no safetensors file", path, size)
 	}
-	n := binary.LittleEndian.Uint64(length[:])
+	n := binary.LittleEndian.Uint64(content)
 	if n > maxHeader || int64(n)+8 > size {
 		return nil, fmt.Errorf("%s: header of %d bytes does not fit a file of %d: truncated or no safetensors file", path, n, size)
 	}
-	header := make([]byte, n)
-	if _, err := r.ReadAt(header, 8); err != nil {
-		return nil, fmt.Errorf("%s: read header: %w", path, err)
-	}
+	header, content := content[8:8+n], content[8+n:]
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(header, &raw); err != nil {
 		return nil, fmt.Errorf("%s: parse header: %w", path, err)
 	}
-	f := &tensorFile{path: path, reader: r, base: int64(n) + 8, tensors: map[string]tensorHeader{}}
+	f := &tensorFile{path: path, data: content, tensors: make(map[string]tensorHeader, len(raw))}
 	for name, data := range raw {
 		if name == "__metadata__" {
 			if err := json.Unmarshal(data, &f.metadata); err != nil {
@@ -71,11 +67,12 @@ func parseTensorFile(path string, r io.ReaderAt, size int64) (*tensorFile, error
 		if width == 0 {
 			return nil, fmt.Errorf("%s: tensor %s: dtype %s is not supported: F32, F16, BF16 and I64 are", path, name, h.DType)
 		}
-		bytes := width
+		bytes, fits := width, true
 		for _, d := range h.Shape {
+			fits = fits && d >= 0 && (d == 0 || bytes <= math.MaxInt64/int64(d))
 			bytes *= int64(d)
 		}
-		if h.Offsets[0] < 0 || h.Offsets[1]-h.Offsets[0] != bytes || f.base+h.Offsets[1] > size {
+		if !fits || h.Offsets[0] < 0 || h.Offsets[0] > h.Offsets[1] || h.Offsets[1]-h.Offsets[0] != bytes || h.Offsets[1] > int64(len(content)) {
 			return nil, fmt.Errorf("%s: tensor %s %v: offsets %v do not fit its shape or the file's %d bytes: truncated?", path, name, h.Shape, h.Offsets, size)
 		}
 		f.tensors[name] = h
@@ -95,51 +92,37 @@ func (f *tensorFile) names() []string {
 	return names
 }
 
+// floatData finds a tensor of floats: its header and bytes.
+func (f *tensorFile) floatData(name string) (tensorHeader, []byte, error) {
+	h, ok := f.tensors[name]
+	switch {
+	case !ok:
+		return h, nil, fmt.Errorf("%s: no tensor %s", f.path, name)
+	case h.DType == "I64":
+		return h, nil, fmt.Errorf("%s: tensor %s: dtype %s is no float", f.path, name, h.DType)
+	}
+	return h, f.data[h.Offsets[0]:h.Offsets[1]], nil
+}
+
 // float32s reads a tensor, converted to float32.
 func (f *tensorFile) float32s(name string) ([]float32, error) {
-	h, ok := f.tensors[name]
-	if !ok {
-		return nil, fmt.Errorf("%s: no tensor %s", f.path, name)
-	}
-	data := make([]byte, h.Offsets[1]-h.Offsets[0])
-	if _, err := f.reader.ReadAt(data, f.base+h.Offsets[0]); err != nil && len(data) > 0 {
-		return nil, fmt.Errorf("%s: tensor %s: %w", f.path, name, err)
+	h, data, err := f.floatData(name)
+	if err != nil {
+		return nil, err
 	}
 	values := make([]float32, int64(len(data))/dtypeWidths[h.DType])
-	switch h.DType {
-	case "F32":
-		for i := range values {
-			values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-		}
-	case "BF16":
-		for i := range values {
-			values[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(data[2*i:])) << 16)
-		}
-	case "F16":
-		for i := range values {
-			values[i] = float16(binary.LittleEndian.Uint16(data[2*i:]))
-		}
-	default:
-		return nil, fmt.Errorf("%s: tensor %s: dtype %s is no float", f.path, name, h.DType)
-	}
+	decodeFloat32(values, h.DType, data)
 	return values, nil
 }
 
-// float16 converts an IEEE half.
-func float16(h uint16) float32 {
-	sign, exponent, mantissa := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&1023
-	switch exponent {
-	case 0: // zero or subnormal: mantissa · 2^-24
-		v := float32(mantissa) * (1.0 / (1 << 24))
-		return math.Float32frombits(math.Float32bits(v) | sign)
-	case 31:
-		return math.Float32frombits(sign | 0x7f800000 | mantissa<<13)
-	}
-	return math.Float32frombits(sign | (exponent+112)<<23 | mantissa<<13)
+// readFile reads a file whole, in place of a mapping.
+func readFile(path string) (data []byte, unmap func(), err error) {
+	data, err = os.ReadFile(path)
+	return data, func() {}, err
 }
 
-// tensorFiles opens stem.safetensors of a directory, or the shards that stem.safetensors.index.json names, and
-// returns the file of each tensor and a function that closes them.
+// tensorFiles maps stem.safetensors of a directory, or the shards that stem.safetensors.index.json names, and
+// returns the file of each tensor and a function that closes them: what was read from them must have been copied.
 func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func(), err error) {
 	paths := []string{stem + ".safetensors"}
 	indexPath := filepath.Join(dir, stem+".safetensors.index.json")
@@ -163,10 +146,10 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 		}
 		sort.Strings(paths)
 	}
-	var opened []*os.File
+	var unmaps []func()
 	shut := func() {
-		for _, f := range opened {
-			_ = f.Close() // read only
+		for _, unmap := range unmaps {
+			unmap()
 		}
 	}
 	defer func() {
@@ -176,16 +159,13 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 	}()
 	byName = map[string]*tensorFile{}
 	for _, p := range paths {
-		file, err := os.Open(filepath.Join(dir, p))
+		path := filepath.Join(dir, p)
+		content, unmap, err := mapFile(path)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open weights: %w", err)
 		}
-		opened = append(opened, file)
-		info, err := file.Stat()
-		if err != nil {
-			return nil, nil, err
-		}
-		f, err := parseTensorFile(file.Name(), file, info.Size())
+		unmaps = append(unmaps, unmap)
+		f, err := parseTensorFile(path, content)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -204,12 +184,12 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 	return byName, shut, nil
 }
 
-// writeSafetensors writes float32 tensors in the order of their names: same tensors, same bytes.
+// writeSafetensors writes tensors as float32, in the order of their names: same tensors, same bytes.
 func writeSafetensors(w io.Writer, byName map[string]*tensors.Tensor, metadata map[string]string) error {
 	shapes := map[string][]int{}
 	for name, t := range byName {
-		if t.DType() != dtypes.Float32 {
-			return fmt.Errorf("write tensor %s: dtype %s: only float32 is written", name, t.DType())
+		if t.DType() != dtypes.Float32 && t.DType() != dtypes.BFloat16 {
+			return fmt.Errorf("write tensor %s: dtype %s is no float32 or bfloat16", name, t.DType())
 		}
 		shapes[name] = t.Shape().Dimensions
 	}
@@ -252,7 +232,7 @@ func encodeSafetensors(w io.Writer, dtype string, shapes map[string][]int, metad
 		if dtype == "BF16" {
 			rounded := make([]uint16, len(flat))
 			for i, v := range flat {
-				rounded[i] = bfloat16(v)
+				rounded[i] = roundBFloat16(v)
 			}
 			out = rounded
 		}
@@ -263,8 +243,8 @@ func encodeSafetensors(w io.Writer, dtype string, shapes map[string][]int, metad
 	return nil
 }
 
-// bfloat16 rounds to the nearest bfloat16, ties to even.
-func bfloat16(v float32) uint16 {
+// roundBFloat16 rounds to the nearest bfloat16, ties to even.
+func roundBFloat16(v float32) uint16 {
 	bits := math.Float32bits(v)
 	if v != v {
 		return uint16(bits>>16) | 1<<6 // quiet: the mantissa's kept bits may all be 0

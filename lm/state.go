@@ -1,7 +1,6 @@
 package lm
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -41,7 +40,7 @@ func (t *Trainer) Restore(r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("restore training state: %w", err)
 	}
-	f, err := parseTensorFile("training state", bytes.NewReader(data), int64(len(data)))
+	f, err := parseTensorFile("training state", data)
 	if err != nil {
 		return fmt.Errorf("restore training state: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -15,9 +16,10 @@ import (
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"golang.org/x/sync/errgroup"
 )
 
-// Model is a configuration with its weights, in float32. The weights are never changed by this package; once used
+// Model is a configuration with its weights, in float32 or, where they are not trained, in bfloat16 (LoadOptions). The weights are never changed by this package; once used
 // on an engine they stay with it (load a second Model for a second engine).
 type Model struct {
 	Config  Config
@@ -63,9 +65,51 @@ func newModel(config Config, weights map[string]*tensors.Tensor) *Model {
 	}}
 }
 
-// LoadModel reads a directory in Hugging Face's layout: config.json and model.safetensors or its shards, converted
-// to float32. Every tensor the architecture has must be there with its shape, and every tensor there must be used.
-func LoadModel(dir string) (*Model, error) {
+// BaseType is how the matrices of a model that is not trained itself are kept.
+type BaseType string
+
+const (
+	// Float32 keeps everything in float32.
+	Float32 BaseType = "float32"
+	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, activations and all
+	// sums stay in float32. Engines that multiply bfloat16 (xla) round a product's other operand to it; the rest
+	// converts a matrix just before its product, which gives what float32 does with the rounded weights.
+	BFloat16 BaseType = "bfloat16"
+)
+
+// check refuses unknown types.
+func (b BaseType) check() error {
+	switch b {
+	case "", Float32, BFloat16:
+		return nil
+	}
+	return fmt.Errorf("base type %q: it must be %s or %s", b, Float32, BFloat16)
+}
+
+// dtype is how a parameter is kept.
+func (b BaseType) dtype(p parameter) dtypes.DType {
+	if b == BFloat16 && len(p.shape) > 1 {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
+}
+
+// LoadOptions tune how a model is read; the zero value is a good default.
+type LoadOptions struct {
+	BaseType BaseType // "": float32
+}
+
+// LoadModel reads a directory in Hugging Face's layout: config.json and model.safetensors or its shards in f32, f16 or
+// bf16, converted to float32. Every tensor the architecture has must be there with its shape, and every tensor there
+// must be used.
+func LoadModel(dir string) (*Model, error) { return LoadModelWith(dir, LoadOptions{}) }
+
+// LoadModelWith is LoadModel with options. Files are mapped and tensors converted straight into their place, on all
+// processors: nothing is read twice, and besides the model itself nothing stays in memory.
+func LoadModelWith(dir string, options LoadOptions) (*Model, error) {
+	if err := options.BaseType.check(); err != nil {
+		return nil, err
+	}
 	config, err := ReadConfig(dir)
 	if err != nil {
 		return nil, err
@@ -75,33 +119,56 @@ func LoadModel(dir string) (*Model, error) {
 		return nil, err
 	}
 	defer closeAll()
-	weights := map[string]*tensors.Tensor{}
-	for _, p := range config.parameters() {
-		t, err := readTensor(files, p)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+	parameters := config.parameters()
+	if err := checkTensors(dir, &config, files, parameters); err != nil {
+		return nil, err
+	}
+	read := make([]*tensors.Tensor, len(parameters))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, p := range parameters {
+		group.Go(func() (err error) {
+			read[i], err = readTensorAs(files, p, options.BaseType.dtype(p))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	weights := make(map[string]*tensors.Tensor, len(parameters))
+	for i, p := range parameters {
+		weights[p.name] = read[i]
+	}
+	return newModel(config, weights), nil
+}
+
+// checkTensors says whether a directory has exactly the tensors of the architecture, in their shapes.
+func checkTensors(dir string, config *Config, files map[string]*tensorFile, parameters []parameter) error {
+	known := make(map[string]bool, len(parameters))
+	for _, p := range parameters {
+		if _, err := findTensor(files, p); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
 		}
-		weights[p.name] = t
-		delete(files, p.name)
+		known[p.name] = true
 	}
 	var unused []string
 	for name := range files {
 		// Old checkpoints carry the rotary frequencies, and tied ones sometimes the head again: both are derived.
-		if strings.HasSuffix(name, "rotary_emb.inv_freq") || config.TieWordEmbeddings && name == "lm_head.weight" {
+		if known[name] || strings.HasSuffix(name, "rotary_emb.inv_freq") || config.TieWordEmbeddings && name == "lm_head.weight" {
 			continue
 		}
 		unused = append(unused, name)
 	}
 	if len(unused) > 0 {
 		sort.Strings(unused)
-		return nil, fmt.Errorf("%s: %d tensors have no place in a %s model, the first is %s: is config.json another model's?",
+		return fmt.Errorf("%s: %d tensors have no place in a %s model, the first is %s: is config.json another model's?",
 			dir, len(unused), config.ModelType, unused[0])
 	}
-	return newModel(config, weights), nil
+	return nil
 }
 
-// readTensor reads one parameter from the file that has it.
-func readTensor(files map[string]*tensorFile, p parameter) (*tensors.Tensor, error) {
+// findTensor is the file that has a parameter, in the right shape.
+func findTensor(files map[string]*tensorFile, p parameter) (*tensorFile, error) {
 	f := files[p.name]
 	if f == nil {
 		return nil, fmt.Errorf("tensor %s %v is missing", p.name, p.shape)
@@ -109,11 +176,25 @@ func readTensor(files map[string]*tensorFile, p parameter) (*tensors.Tensor, err
 	if shape := f.tensors[p.name].Shape; !slices.Equal(shape, p.shape) {
 		return nil, fmt.Errorf("%s: tensor %s has shape %v, the configuration says %v", f.path, p.name, shape, p.shape)
 	}
-	values, err := f.float32s(p.name)
+	return f, nil
+}
+
+// readTensor reads one parameter from the file that has it, as float32.
+func readTensor(files map[string]*tensorFile, p parameter) (*tensors.Tensor, error) {
+	return readTensorAs(files, p, dtypes.Float32)
+}
+
+// readTensorAs reads one parameter from the file that has it, as float32 or bfloat16.
+func readTensorAs(files map[string]*tensorFile, p parameter, dtype dtypes.DType) (*tensors.Tensor, error) {
+	f, err := findTensor(files, p)
 	if err != nil {
 		return nil, err
 	}
-	return tensors.FromFlatDataAndDimensions(values, p.shape...), nil
+	h, data, err := f.floatData(p.name)
+	if err != nil {
+		return nil, err
+	}
+	return newTensor(h.DType, data, dtype, p.shape), nil
 }
 
 // Save writes config.json and model.safetensors (float32) into dir, which is created if need be.

@@ -1,0 +1,136 @@
+package lm
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+// roundedModel saves a model whose matrices bfloat16 represents exactly, and reads it in both types.
+func roundedModel(t *testing.T, config Config) (wide, half *Model) {
+	t.Helper()
+	m := tinyModel(t, config)
+	for _, p := range config.parameters() {
+		if len(p.shape) > 1 {
+			tensors.MustMutableFlatData(m.weights[p.name], func(flat []float32) {
+				for i := range flat {
+					flat[i] = math.Float32frombits(math.Float32bits(flat[i]) &^ 0xffff)
+				}
+			})
+		}
+	}
+	dir := t.TempDir()
+	if err := m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	wide, err := LoadModel(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, err = LoadModelWith(dir, LoadOptions{BaseType: BFloat16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wide, half
+}
+
+// TestBFloat16Base: with weights that bfloat16 represents exactly, a base kept in bfloat16 gives the logits, losses,
+// gradients and answers of one in float32.
+func TestBFloat16Base(t *testing.T) {
+	engine := testEngine(t)
+	for _, tied := range []bool{true, false} {
+		config := tinyConfig()
+		config.ModelType, config.TieWordEmbeddings = "qwen2", tied
+		if err := config.complete(); err != nil {
+			t.Fatal(err)
+		}
+		wide, half := roundedModel(t, config)
+		for _, p := range config.parameters() {
+			if want := BFloat16.dtype(p); half.weights[p.name].DType() != want || (want == dtypes.BFloat16) != (len(p.shape) == 2) {
+				t.Errorf("%s %v is kept as %s", p.name, p.shape, half.weights[p.name].DType())
+			}
+		}
+		ids := []int32{1, 7, 30, 4, 4, 49, 12}
+		a, b := logitsOf(t, engine, wide, ids), logitsOf(t, engine, half, ids)
+		for i := range a {
+			for j := range a[i] {
+				if math.Abs(float64(a[i][j]-b[i][j])) > 1e-6*max(1, math.Abs(float64(a[i][j]))) {
+					t.Fatalf("tied %v: logit %d of token %d is %v, in float32 %v", tied, j, i, b[i][j], a[i][j])
+				}
+			}
+		}
+		adapter := trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6})
+		for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}} {
+			data := nestedExamples(6, 3, 4, config.VocabSize, loss.preference())
+			for _, checkpointing := range []bool{false, true} {
+				c := TrainConfig{Loss: loss, Checkpointing: checkpointing}
+				ma, ga := gradientOf(t, engine, wide, adapter, data, c)
+				mb, gb := gradientOf(t, engine, half, adapter, data, c)
+				sameGradients(t, fmt.Sprintf("tied %v, %v, checkpointing %v", tied, loss.Kind, checkpointing), ma, mb, ga, gb)
+			}
+		}
+		// Training every weight starts from float32 copies.
+		data := nestedExamples(7, 2, 3, config.VocabSize, false)
+		ma, ga := gradientOf(t, engine, wide, nil, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+		mb, gb := gradientOf(t, engine, half, nil, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+		sameGradients(t, fmt.Sprintf("tied %v, all weights", tied), ma, mb, ga, gb)
+
+		requests := chats(1, 2, 2)
+		for i := range requests { // of this vocabulary
+			for j := range requests[i].Prompt {
+				requests[i].Prompt[j] %= int32(config.VocabSize)
+			}
+		}
+		greedy := GenerateConfig{MaxNewTokens: 6}
+		answers, _ := generate(t, engine, wide, adapter, greedy, requests)
+		same, _ := generate(t, engine, half, adapter, greedy, requests)
+		if fmt.Sprint(answers) != fmt.Sprint(same) {
+			t.Errorf("tied %v: answers %v, in float32 %v", tied, same, answers)
+		}
+	}
+}
+
+// TestBFloat16Rounds: weights that bfloat16 does not represent are rounded to the nearest; merging and saving write
+// what is computed with.
+func TestBFloat16Rounds(t *testing.T) {
+	config := tinyConfig()
+	dir, again := t.TempDir(), t.TempDir()
+	m := tinyModel(t, config)
+	if err := m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	half, err := LoadModelWith(dir, LoadOptions{BaseType: BFloat16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := half.Save(again); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := LoadModel(again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differ := 0
+	for name, w := range m.weights {
+		want, _ := floats(w)
+		kept, _ := floats(half.weights[name])
+		got, _ := floats(saved.weights[name])
+		for i := range want {
+			if math.Abs(float64(kept[i]-want[i])) > math.Abs(float64(want[i]))/256 || got[i] != kept[i] {
+				t.Fatalf("%s: element %d is %v, kept as %v, saved as %v", name, i, want[i], kept[i], got[i])
+			}
+			if kept[i] != want[i] {
+				differ++
+			}
+		}
+	}
+	if differ == 0 {
+		t.Error("nothing was rounded")
+	}
+	if _, err := LoadModelWith(dir, LoadOptions{BaseType: "int4"}); err == nil {
+		t.Error("an unknown type is taken")
+	}
+}
