@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Host is what SourceDigests may see of the machine.
@@ -21,8 +22,12 @@ type Host struct {
 	Stat func(path string) (fs.FileInfo, error)
 	// ReadDir lists a directory, sorted by name.
 	ReadDir func(path string) ([]fs.DirEntry, error)
-	// Getenv reads $ESCLAB_ESCONV and $ESCLAB_MODELS.
+	// Getenv reads $ESCLAB_ESCONV, $ESCLAB_MODELS and what names the hub's cache.
 	Getenv func(name string) string
+	// Readlink says where a link points; nil: there are no links.
+	Readlink func(path string) (string, error)
+	// Digests remembers the digests of large files; nil: nothing does.
+	Digests *DigestCache
 	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
 	Demo []byte
 }
@@ -30,11 +35,12 @@ type Host struct {
 // OS is the real machine with the given sample corpus.
 func OS(demo []byte) Host {
 	return Host{
-		Open:    func(path string) (io.ReadCloser, error) { return os.Open(path) },
-		Stat:    os.Stat,
-		ReadDir: os.ReadDir,
-		Getenv:  os.Getenv,
-		Demo:    demo,
+		Open:     func(path string) (io.ReadCloser, error) { return os.Open(path) },
+		Stat:     os.Stat,
+		ReadDir:  os.ReadDir,
+		Getenv:   os.Getenv,
+		Readlink: os.Readlink,
+		Demo:     demo,
 	}
 }
 
@@ -139,11 +145,10 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 // checkpointSource hashes what decides a checkpoint's behaviour: configuration,
 // tokenizer and weights; not its README or its other formats.
 func checkpointSource(b Backbone, host Host) (Source, error) {
-	path := b.Path
-	if _, err := host.Stat(path); err != nil && !filepath.IsAbs(path) {
-		if models := host.Getenv("ESCLAB_MODELS"); models != "" {
-			path = filepath.Join(models, b.Path)
-		}
+	path, err := FindCheckpoint(b.Path, host)
+	if err != nil {
+		return Source{Path: b.Path, Directory: true, Files: []FileDigest{{Name: "config.json"}}},
+			&MissingSourceError{Key: "backbone.path", Path: b.Path, Remedy: checkpointRemedy, Err: err}
 	}
 	entries, err := host.ReadDir(path)
 	if err != nil {
@@ -183,14 +188,34 @@ func missing(key, path, remedy string, err error) error {
 	return &MissingSourceError{Key: key, Path: path, Remedy: remedy, Err: err}
 }
 
-// digestFile hashes a file; where it fails the digest has the name alone.
+// digestFile hashes a file, unless its digest is known; where it fails the
+// digest has the name alone.
 func digestFile(host Host, path string) (FileDigest, error) {
+	if d, ok := hubDigest(host, path); ok {
+		return d, nil
+	}
+	name := filepath.Base(path)
+	before, err := host.Stat(path)
+	if err != nil {
+		return FileDigest{Name: name}, err
+	}
+	if sum := host.Digests.lookup(path, before); sum != "" {
+		return FileDigest{Name: name, SHA256: sum, Bytes: before.Size()}, nil
+	}
+	began := time.Now()
 	f, err := host.Open(path)
 	if err != nil {
-		return FileDigest{Name: filepath.Base(path)}, err
+		return FileDigest{Name: name}, err
 	}
-	d, err := digest(filepath.Base(path), f)
-	return d, errors.Join(err, f.Close())
+	d, err := digest(name, f)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return d, err
+	}
+	if after, err := host.Stat(path); err == nil {
+		// A cache that cannot be written costs time the next time, no more.
+		_ = host.Digests.store(path, d.SHA256, before, after, began)
+	}
+	return d, nil
 }
 
 func digest(name string, r io.Reader) (FileDigest, error) {

@@ -100,7 +100,7 @@ func TestMissingSources(t *testing.T) {
 		{"tiny-esconv", fakeHost(map[string]string{"d/train.json": ""}, map[string]string{"ESCLAB_ESCONV": "d"}), nil, []string{"corpus.source: d/test.json: file does not exist"}, false},
 		{"demo", fakeHost(nil, nil), []string{"corpus.source=gone.json"}, []string{"corpus.source: gone.json: file does not exist; corpus.source is"}, false},
 		{"demo", fakeHost(map[string]string{}, nil), []string{"corpus.split.index=gone.json"}, []string{"corpus.split.index: gone.json: file does not exist"}, false},
-		{"qwen2.5-7b", fakeHost(nil, nil), nil, []string{"corpus.source: esconv", "backbone.path: Qwen/Qwen2.5-7B-Instruct: file does not exist; download the model"}, false},
+		{"qwen2.5-7b", fakeHost(nil, nil), nil, []string{"corpus.source: esconv", "backbone.path: Qwen/Qwen2.5-7B-Instruct: file does not exist: looked for Qwen/Qwen2.5-7B-Instruct; download the model"}, false},
 		{"qwen2.5-7b", fakeHost(map[string]string{"Qwen/Qwen2.5-7B-Instruct/config.json": "{}", "Qwen/Qwen2.5-7B-Instruct/tokenizer.json": "{}"}, nil), nil,
 			[]string{"backbone.path: Qwen/Qwen2.5-7B-Instruct/model.safetensors: file does not exist"}, false},
 	} {
