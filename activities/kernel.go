@@ -45,7 +45,11 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 	if err != nil {
 		return nil, err
 	}
-	model, err := lm.LoadModel(dir)
+	base := lm.BaseType(params.BaseType)
+	if err := engine.Keeps(base); err != nil {
+		return nil, badInput(fmt.Errorf("backbone.dtype: %w", err))
+	}
+	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base})
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}

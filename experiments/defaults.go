@@ -15,6 +15,7 @@ func Defaults() Experiment {
 		Engine: EngineAuto,
 		Corpus: Corpus{Split: Split{Seed: 42, Ratio: [3]int{8, 1, 1}}},
 		Backbone: Backbone{
+			DType:   DTypeFloat32,
 			Prompts: PromptsFull,
 		},
 		LoRA: LoRA{Rank: 16, Alpha: 16, Dropout: 0.05, Targets: LoRATargets()},

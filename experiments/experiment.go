@@ -61,10 +61,12 @@ type Split struct {
 type Backbone struct {
 	// Name of the backbone in reports; the paper's names find the paper's figures.
 	Name string `yaml:"name" json:"name"`
-	// Path of a directory with config.json, tokenizer.json and safetensors;
-	// a relative one is looked up in the working directory, then under
-	// $ESCLAB_MODELS.
+	// Path of a directory with config.json, tokenizer.json and safetensors, or
+	// the model's name on the Hugging Face hub, found in the hub's cache: see
+	// FindCheckpoint.
 	Path string `yaml:"path" json:"path"`
+	// DType is how the base model's matrices are kept: float32 or bfloat16.
+	DType DType `yaml:"dtype" json:"dtype"`
 	// Tiny describes a Llama to train from nothing on the train split.
 	Tiny *Tiny `yaml:"tiny" json:"tiny"`
 	// Prompts is the wording of the system prompts.

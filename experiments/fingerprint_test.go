@@ -55,6 +55,7 @@ func at(lines []string, i int) string {
 // that ends in "/") and what follows from them. Nothing else may change.
 func TestWhatChangesWhat(t *testing.T) {
 	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
+	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
 	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "judge/", "report"}
 	adapter := []string{"sft/", "dpo/"}
 	labelled := []string{"mine/vm", "mine/rg", "judge/"}
@@ -72,6 +73,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"corpus.max_dialogues":            {"5", []string{"corpus"}},
 		"backbone.name":                   {"my-llama", []string{"report"}},
 		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
+		"backbone.dtype":                  {"bfloat16", loaded},
 		"backbone.prompts":                {"full", kernel},
 		"lora.rank":                       {"8", adapter},
 		"lora.alpha":                      {"32", adapter},

@@ -117,6 +117,17 @@ func Schedules() []Schedule {
 	return []Schedule{ScheduleCosine, ScheduleLinear, ScheduleConstant}
 }
 
+// DType is a type of numbers.
+type DType string
+
+const (
+	DTypeFloat32  DType = "float32"
+	DTypeBFloat16 DType = "bfloat16" // half the memory; 8 bits of precision
+)
+
+// DTypes lists the types a base model may be kept in.
+func DTypes() []DType { return []DType{DTypeFloat32, DTypeBFloat16} }
+
 // Prompts selects the wording of the system prompts.
 type Prompts string
 

@@ -43,6 +43,9 @@ type Kernel struct {
 	MaxTokens  int     `json:"max_tokens"`
 	Longer     Longer  `json:"longer"`
 	PackTokens int     `json:"pack_tokens"`
+	// BaseType is how the base model is kept; "" is float32, so that stages
+	// from before there was a choice keep their fingerprints.
+	BaseType DType `json:"base_type,omitempty"`
 }
 
 // BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).

@@ -84,6 +84,7 @@ func (p *planner) base() {
 		return
 	}
 	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
+	params.BaseType = "" // pretraining is in float32
 	p.add("base", params, p.queue(), map[string]string{"corpus": "corpus"})
 }
 
@@ -210,10 +211,14 @@ func (p *planner) report() {
 
 func (p *planner) kernel() Kernel {
 	e := p.exp
-	return Kernel{
+	k := Kernel{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
 		MaxTokens: e.Limits.MaxTokens, Longer: e.Limits.Longer, PackTokens: e.Limits.PackTokens,
 	}
+	if e.Backbone.DType != DTypeFloat32 {
+		k.BaseType = e.Backbone.DType
+	}
+	return k
 }
 
 // queue of the stages that run a model. With engine auto the worker's best

@@ -124,6 +124,10 @@ func (v *validator) backbone(e Experiment) {
 	if strings.TrimSpace(b.Name) == "" {
 		v.fail("backbone.name", "is missing; it names the backbone in reports")
 	}
+	oneOf(v, "backbone.dtype", b.DType, DTypes())
+	if b.DType == DTypeBFloat16 && e.Engine == EngineONNX {
+		v.fail("backbone.dtype", "is bfloat16, which engine onnx does not have: use float32 or another engine")
+	}
 	oneOf(v, "backbone.prompts", b.Prompts, PromptSets())
 	switch {
 	case b.Tiny == nil && b.Path == "":

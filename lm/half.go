@@ -8,6 +8,35 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
 )
 
+// BaseType is how the matrices of a model that is not trained itself are kept.
+type BaseType string
+
+const (
+	// Float32 keeps everything in float32.
+	Float32 BaseType = "float32"
+	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, activations and all
+	// sums stay in float32. Engines that multiply bfloat16 (xla) round a product's other operand to it; the rest
+	// converts a matrix just before its product, which gives what float32 does with the rounded weights.
+	BFloat16 BaseType = "bfloat16"
+)
+
+// check refuses unknown types.
+func (b BaseType) check() error {
+	switch b {
+	case "", Float32, BFloat16:
+		return nil
+	}
+	return fmt.Errorf("base type %q: it must be %s or %s", b, Float32, BFloat16)
+}
+
+// dtype is how a parameter is kept.
+func (b BaseType) dtype(p parameter) dtypes.DType {
+	if b == BFloat16 && len(p.shape) > 1 {
+		return dtypes.BFloat16
+	}
+	return dtypes.Float32
+}
+
 // Keeps says whether an engine can work with base weights of a type: onnx has no bfloat16 on the CPU.
 func (e *Engine) Keeps(b BaseType) error {
 	if err := b.check(); err != nil {

@@ -1,11 +1,8 @@
 package lm
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -13,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -33,11 +31,18 @@ const initialDeviation = 0.02
 // NewModel makes a model with random weights: matrices and embeddings normal with deviation 0.02, biases 0, norms
 // 1, each drawn from (seed, its name).
 func NewModel(config Config, seed uint64) (*Model, error) {
+	return NewModelWith(config, seed, LoadOptions{})
+}
+
+// NewModelWith is NewModel with the weights kept as the options say, drawn on all processors.
+func NewModelWith(config Config, seed uint64, options LoadOptions) (*Model, error) {
+	if err := options.BaseType.check(); err != nil {
+		return nil, err
+	}
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
-	weights := map[string]*tensors.Tensor{}
-	for _, p := range config.parameters() {
+	return gatherModel(config, options, func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error) {
 		values := make([]float32, shapeSize(p.shape))
 		switch {
 		case strings.HasSuffix(p.name, ".bias"):
@@ -51,7 +56,31 @@ func NewModel(config Config, seed uint64) (*Model, error) {
 				values[i] = float32(s.normal() * initialDeviation)
 			}
 		}
-		weights[p.name] = tensors.FromFlatDataAndDimensions(values, p.shape...)
+		if dtype == dtypes.BFloat16 {
+			return tensors.FromFlatDataAndDimensions(bfloat16.FromFloat32s(values...), p.shape...), nil
+		}
+		return tensors.FromFlatDataAndDimensions(values, p.shape...), nil
+	})
+}
+
+// gatherModel makes a model of tensors that are made one by one, on all processors.
+func gatherModel(config Config, options LoadOptions, one func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error)) (*Model, error) {
+	parameters := config.parameters()
+	made := make([]*tensors.Tensor, len(parameters))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, p := range parameters {
+		group.Go(func() (err error) {
+			made[i], err = one(p, options.BaseType.dtype(p))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	weights := make(map[string]*tensors.Tensor, len(parameters))
+	for i, p := range parameters {
+		weights[p.name] = made[i]
 	}
 	return newModel(config, weights), nil
 }
@@ -65,36 +94,7 @@ func newModel(config Config, weights map[string]*tensors.Tensor) *Model {
 	}}
 }
 
-// BaseType is how the matrices of a model that is not trained itself are kept.
-type BaseType string
-
-const (
-	// Float32 keeps everything in float32.
-	Float32 BaseType = "float32"
-	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, activations and all
-	// sums stay in float32. Engines that multiply bfloat16 (xla) round a product's other operand to it; the rest
-	// converts a matrix just before its product, which gives what float32 does with the rounded weights.
-	BFloat16 BaseType = "bfloat16"
-)
-
-// check refuses unknown types.
-func (b BaseType) check() error {
-	switch b {
-	case "", Float32, BFloat16:
-		return nil
-	}
-	return fmt.Errorf("base type %q: it must be %s or %s", b, Float32, BFloat16)
-}
-
-// dtype is how a parameter is kept.
-func (b BaseType) dtype(p parameter) dtypes.DType {
-	if b == BFloat16 && len(p.shape) > 1 {
-		return dtypes.BFloat16
-	}
-	return dtypes.Float32
-}
-
-// LoadOptions tune how a model is read; the zero value is a good default.
+// LoadOptions tune how a model is read or made; the zero value is a good default.
 type LoadOptions struct {
 	BaseType BaseType // "": float32
 }
@@ -119,33 +119,22 @@ func LoadModelWith(dir string, options LoadOptions) (*Model, error) {
 		return nil, err
 	}
 	defer closeAll()
-	parameters := config.parameters()
-	if err := checkTensors(dir, &config, files, parameters); err != nil {
+	if err := checkTensors(dir, &config, files); err != nil {
 		return nil, err
 	}
-	read := make([]*tensors.Tensor, len(parameters))
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, p := range parameters {
-		group.Go(func() (err error) {
-			read[i], err = readTensorAs(files, p, options.BaseType.dtype(p))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+	model, err := gatherModel(config, options, func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error) {
+		return readTensorAs(files, p, dtype)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	weights := make(map[string]*tensors.Tensor, len(parameters))
-	for i, p := range parameters {
-		weights[p.name] = read[i]
-	}
-	return newModel(config, weights), nil
+	return model, nil
 }
 
 // checkTensors says whether a directory has exactly the tensors of the architecture, in their shapes.
-func checkTensors(dir string, config *Config, files map[string]*tensorFile, parameters []parameter) error {
-	known := make(map[string]bool, len(parameters))
-	for _, p := range parameters {
+func checkTensors(dir string, config *Config, files map[string]*tensorFile) error {
+	known := map[string]bool{}
+	for _, p := range config.parameters() {
 		if _, err := findTensor(files, p); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
@@ -219,50 +208,6 @@ func (m *Model) Parameters() int {
 		n += t.Size()
 	}
 	return n
-}
-
-// writeJSON writes a value indented, with a final newline.
-func writeJSON(path string, value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	return writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(append(data, '\n'))
-		return err
-	})
-}
-
-// writeFile writes a file whole or not at all: into a temporary file beside it, then renamed.
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = file.Close()
-			_ = os.Remove(file.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	buffered := bufio.NewWriterSize(file, 1<<20)
-	if err := write(buffered); err != nil {
-		return err
-	}
-	if err := buffered.Flush(); err != nil {
-		return err
-	}
-	if err := file.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }
 
 // shapeSize is the number of elements of a shape.

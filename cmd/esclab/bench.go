@@ -32,6 +32,7 @@ type benchFlags struct {
 	corpus, splitIndex, tokenizer, shape string
 	split                                string
 	engine, prompts, packing, export     string
+	dtype                                string
 	workloads                            []string
 	peer                                 string
 	batch, steps, rank, slots, new       int
@@ -98,6 +99,7 @@ sequences of --length tokens, nothing shared and nothing padded.`,
 	flags.StringVar(&f.tokenizer, "tokenizer", "", "directory of a tokenizer with a chat template (default: BPE of 4096 trained on the corpus)")
 	flags.StringVar(&f.shape, "config", "", "config.json of the model, or its directory (default: a Llama of about 5 million parameters)")
 	flags.StringVar(&f.engine, "engine", "auto", "auto, go, onnx, xla:cuda or xla:cpu")
+	flags.StringVar(&f.dtype, "dtype", string(lm.Float32), "how the base model's matrices are kept: float32 or bfloat16")
 	flags.StringVar(&f.prompts, "prompts", "tiny", "tiny: a few words; full: with the strategies' definitions")
 	flags.StringVar(&f.packing, "packing", "tree", "tree: shared prefixes once; none: each sequence on its own; both")
 	flags.StringSliceVar(&f.workloads, "workloads", append(bench.Names(), generateSP, generateVM), "which; also equal")
@@ -123,6 +125,7 @@ type benchReport struct {
 	Cores      int     `json:"cores"`
 	Parameters int     `json:"parameters"`
 	Vocabulary int     `json:"vocabulary"`
+	DType      string  `json:"dtype"` // of the base model
 	Rank       int     `json:"rank"`
 	Prompts    string  `json:"prompts"`
 	MaxTokens  int     `json:"max_tokens"`
@@ -168,14 +171,18 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 		return err
 	}
 	defer engine.Close()
-	model, err := lm.NewModel(config, 1)
+	base := lm.BaseType(f.dtype)
+	if err := engine.Keeps(base); err != nil {
+		return fmt.Errorf("--dtype: %w", err)
+	}
+	model, err := lm.NewModelWith(config, 1, lm.LoadOptions{BaseType: base})
 	if err != nil {
 		return err
 	}
 	b := &benchRun{
 		app: a, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
 		report: benchReport{
-			Engine: engine.Name + " " + engine.Version, Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize,
+			Engine: engine.Name + " " + engine.Version, Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize, DType: string(base),
 			Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
 			Workloads: []benchWorkload{}, Training: []bench.Training{}, Generation: []bench.Generation{},
 		},

@@ -238,7 +238,11 @@ self-contained HTML file with its figures, Markdown, Table 3 as CSV, and JSON.
 Give the same --set flags as the run had.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, missing, err := plan(args[0], set)
+			host, err := a.host()
+			if err != nil {
+				return err
+			}
+			p, missing, err := plan(host, args[0], set)
 			if err = errors.Join(err, missing); err != nil {
 				return err
 			}

@@ -42,7 +42,11 @@ func (se *session) layoutOf(ctx context.Context, run string, set []string) (layo
 			return layout{}, err
 		}
 	}
-	p, missing, err := plan(run, set)
+	host, err := se.app.host()
+	if err != nil {
+		return layout{}, err
+	}
+	p, missing, err := plan(host, run, set)
 	if err = errors.Join(err, missing); err != nil {
 		return layout{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 )
 
@@ -97,8 +98,8 @@ func tokenize(ctx context.Context, f tokenizeFlags, in io.Reader, name string, o
 }
 
 type logprobsFlags struct {
-	model, adapter, engine string
-	batch                  int
+	model, adapter, engine, dtype string
+	batch                         int
 }
 
 func (a *app) logprobsCommand() *cobra.Command {
@@ -116,7 +117,10 @@ writes them; other keys and empty lines are ignored. Out: one line
 token has nothing before it. The numbers are float32, each with all its digits.
 
 DIR is a Llama or Qwen2 model in Hugging Face's layout (config.json and
-model.safetensors or its shards), --adapter a LoRA adapter for it in PEFT's.
+model.safetensors or its shards), or a model's name on the Hugging Face hub
+(org/name or org/name@revision), found in the hub's cache; --adapter is a LoRA
+adapter for it in PEFT's layout. With --dtype bfloat16 the model's matrices take
+half the memory, and answers have the precision of bfloat16.
 
 Lines are answered one by one, as soon as they are read; a line's numbers depend
 on no other line. With --batch N they are answered N at a time, and what lines
@@ -135,7 +139,8 @@ the model's max_position_embeddings ids.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&f.model, "model", "", "directory with config.json and model.safetensors (required)")
+	c.Flags().StringVar(&f.model, "model", "", "directory with config.json and model.safetensors, or a name in the hub's cache (required)")
+	c.Flags().StringVar(&f.dtype, "dtype", string(lm.Float32), "how the model's matrices are kept: float32 or bfloat16")
 	c.Flags().StringVar(&f.adapter, "adapter", "", "directory with adapter_config.json and adapter_model.safetensors")
 	c.Flags().StringVar(&f.engine, "engine", "auto", "engine that computes: auto, go, onnx, xla:cuda, xla:cpu; auto takes a GPU where there is one (--log debug says which)")
 	c.Flags().IntVar(&f.batch, "batch", 1, "lines computed together, 1 to 4096")
@@ -157,7 +162,14 @@ func (a *app) logprobs(ctx context.Context, f logprobsFlags, in io.Reader, name 
 		return fmt.Errorf("--engine: %w", err)
 	}
 	defer engine.Close()
-	config, err := lm.ReadConfig(f.model)
+	if err := engine.Keeps(lm.BaseType(f.dtype)); err != nil {
+		return fmt.Errorf("--dtype: %w", err)
+	}
+	dir, err := experiments.FindCheckpoint(f.model, experiments.OS(nil))
+	if err != nil {
+		return fmt.Errorf("--model %s: %w", f.model, err)
+	}
+	config, err := lm.ReadConfig(dir)
 	if err != nil {
 		return fmt.Errorf("--model: %w", err)
 	}
@@ -167,7 +179,7 @@ func (a *app) logprobs(ctx context.Context, f logprobsFlags, in io.Reader, name 
 			return fmt.Errorf("--adapter: %w", err)
 		}
 	}
-	model, err := lm.LoadModel(f.model)
+	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: lm.BaseType(f.dtype)})
 	if err != nil {
 		return fmt.Errorf("--model: %w", err)
 	}

@@ -166,6 +166,56 @@ func TestLogprobsGolden(t *testing.T) {
 	}
 }
 
+// A model that the hub's cache has is found by its name, and in bfloat16 it
+// answers a little differently.
+func TestLogprobsHub(t *testing.T) {
+	const commit = "0123456789012345678901234567890123456789"
+	cache := t.TempDir()
+	t.Setenv("HF_HUB_CACHE", cache)
+	repository := filepath.Join(cache, "models--karpathy--stories260K")
+	for _, dir := range []string{"refs", "snapshots"} {
+		if err := os.MkdirAll(filepath.Join(repository, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(repository, "refs", "main"), []byte(commit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	model, err := filepath.Abs(sharedPath(t, "weights", "stories260K"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(model, filepath.Join(repository, "snapshots", commit)); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(f logprobsFlags) []float64 {
+		t.Helper()
+		var out bytes.Buffer
+		f.engine, f.batch = "go", 1
+		if err := new(app).logprobs(t.Context(), f, strings.NewReader(`{"ids": [1, 403, 407, 261]}`), "in", &out); err != nil {
+			t.Fatal(err)
+		}
+		return answers[[]float64](t, &out, "logprobs")[0]
+	}
+	want := ask(logprobsFlags{model: model})
+	if got := ask(logprobsFlags{model: "karpathy/stories260K", dtype: "float32"}); !slices.Equal(got, want) {
+		t.Errorf("by name %v, by directory %v", got, want)
+	}
+	half := ask(logprobsFlags{model: "karpathy/stories260K@" + commit, dtype: "bfloat16"})
+	for i := range want {
+		if d := math.Abs(half[i] - want[i]); d > 0.05*max(1, math.Abs(want[i])) {
+			t.Errorf("token %d: %v in bfloat16, %v in float32", i+1, half[i], want[i])
+		}
+	}
+	if slices.Equal(half, want) {
+		t.Error("bfloat16 changes nothing")
+	}
+	err = new(app).logprobs(t.Context(), logprobsFlags{model: "karpathy/none", engine: "go", batch: 1}, strings.NewReader(""), "in", io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "huggingface-cli download karpathy/none") {
+		t.Errorf("a model that is not there: %v", err)
+	}
+}
+
 // trainedAdapter is an adapter for the model in dir that a training step has changed, the directory it is saved in, and
 // what it was trained on.
 func trainedAdapter(t *testing.T, engine *lm.Engine, dir string) (adapter *lm.Adapter, saved string, examples []lm.Example) {
@@ -299,6 +349,7 @@ func TestInspectErrors(t *testing.T) {
 	for _, f := range []logprobsFlags{
 		{model: missing, engine: "go", batch: 1}, {model: model, engine: "go", batch: 1, adapter: missing},
 		{model: model, engine: "none", batch: 1}, {model: model, engine: "go", batch: 0},
+		{model: model, engine: "go", batch: 1, dtype: "int8"},
 	} {
 		if err := new(app).logprobs(t.Context(), f, strings.NewReader(goodIDs), "in", io.Discard); err == nil {
 			t.Errorf("%+v was accepted", f)

@@ -19,6 +19,8 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
@@ -218,7 +220,7 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer se.close()
-	p, _, err := plan("testdata/micro.yaml", []string{"backbone.tiny.pretrain.epochs=500"})
+	p, _, err := plan(experiments.OS(democorpus.JSON()), "testdata/micro.yaml", []string{"backbone.tiny.pretrain.epochs=500"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +323,7 @@ func writeFile(t *testing.T, name, text string) string {
 // dpoStage is the directory, in the embedded store, of the stage to be killed.
 func dpoStage(t *testing.T) string {
 	t.Helper()
-	p, missing, err := plan("testdata/micro.yaml", nil)
+	p, missing, err := plan(experiments.OS(democorpus.JSON()), "testdata/micro.yaml", nil)
 	if err := errors.Join(err, missing); err != nil {
 		t.Fatal(err)
 	}

@@ -66,14 +66,26 @@ type planned struct {
 	stages []experiments.Stage
 }
 
+// host is this machine as plans see it: with the sample corpus, and with the
+// digests of the checkpoints that were planned with before.
+func (a *app) host() (experiments.Host, error) {
+	s, err := a.loadSettings()
+	if err != nil {
+		return experiments.Host{}, err
+	}
+	host := experiments.OS(democorpus.JSON())
+	host.Digests = experiments.OpenDigestCache(filepath.Join(s.Embedded.DataDir, "digests.json"))
+	return host, nil
+}
+
 // plan loads an experiment and lays out its stages. The second error says
 // which sources are missing; a plan without them can be shown but not run.
-func plan(nameOrPath string, set []string) (p planned, missing error, err error) {
+func plan(host experiments.Host, nameOrPath string, set []string) (p planned, missing error, err error) {
 	p.exp, err = experiments.Load(nameOrPath, set...)
 	if err != nil {
 		return p, nil, err
 	}
-	sources, missing := experiments.SourceDigests(p.exp, experiments.OS(democorpus.JSON()))
+	sources, missing := experiments.SourceDigests(p.exp, host)
 	p.stages, err = experiments.Plan(p.exp, sources)
 	for i := range p.stages {
 		// The worker that reads them may have another working directory.
@@ -108,7 +120,11 @@ func runName(id string) string {
 }
 
 func (a *app) run(ctx context.Context, name string, f runFlags) error {
-	p, missing, err := plan(name, f.set)
+	host, err := a.host()
+	if err != nil {
+		return err
+	}
+	p, missing, err := plan(host, name, f.set)
 	if err != nil {
 		return err
 	}
