@@ -32,6 +32,9 @@ type Activities struct {
 	Identity string
 	// DemoCorpus is the sample corpus in the binary.
 	DemoCorpus []byte
+	// Remote opens what an s3://bucket/prefix names, for backbones that lie in
+	// a bucket; nil: none do.
+	Remote func(ctx context.Context, uri string) (artifacts.Backend, error)
 
 	engines engines
 }

@@ -3,11 +3,14 @@ package activities
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
 
+	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
@@ -33,8 +36,14 @@ func (a *Activities) base(ctx context.Context, t *attempt) (output, error) {
 
 // importBase takes a checkpoint's files over as they are, after checking that
 // model and tokenizer can be read and fit each other.
-func (t *attempt) importBase(_ context.Context, params experiments.BaseParams) (output, error) {
+func (t *attempt) importBase(ctx context.Context, params experiments.BaseParams) (output, error) {
 	source := t.in.Stage.Source
+	if experiments.Remote(source) {
+		var err error
+		if source, err = t.fetch(ctx, source, params.Files); err != nil {
+			return output{}, fmt.Errorf("backbone: %w", err)
+		}
+	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{}}
 	bytes := 0.0
 	for _, f := range params.Files {
@@ -49,6 +58,9 @@ func (t *attempt) importBase(_ context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
+	if err := lm.CheckModel(source); err != nil {
+		return output{}, badInput(fmt.Errorf("backbone: %w", err))
+	}
 	tok, err := lm.LoadTokenizer(source)
 	if err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
@@ -58,6 +70,40 @@ func (t *attempt) importBase(_ context.Context, params experiments.BaseParams) (
 	}
 	out.metrics["bytes"] = bytes
 	return out, nil
+}
+
+// fetch copies a checkpoint's files from a bucket into the scratch directory.
+// What arrives is compared with the plan like any other file.
+func (t *attempt) fetch(ctx context.Context, uri string, files []experiments.FileDigest) (string, error) {
+	if t.a.Remote == nil {
+		return "", badInput(fmt.Errorf("%s: this worker reads no buckets", uri))
+	}
+	bucket, err := t.a.Remote(ctx, uri)
+	if err != nil {
+		return "", badInput(err)
+	}
+	dir := filepath.Join(t.dir, "source")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	for i, f := range files {
+		t.beat(ctx, workflows.Progress{Phase: "download", Step: i, Steps: len(files)})
+		name := filepath.Base(f.Name)
+		r, err := bucket.Get(ctx, name)
+		if errors.Is(err, artifacts.ErrNotFound) {
+			return "", badInput(err)
+		} else if err != nil {
+			return "", err
+		}
+		_, err = t.create(filepath.Join("source", name), func(out *os.File) error {
+			_, err := io.Copy(out, r)
+			return err
+		})
+		if err = errors.Join(err, r.Close()); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
 
 // pretrain trains a tokenizer and every weight of a tiny Llama on the train

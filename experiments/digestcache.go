@@ -58,15 +58,14 @@ func identity(info fs.FileInfo) cachedDigest {
 	return cachedDigest{Bytes: info.Size(), MTime: info.ModTime().UnixNano(), Inode: inode(info)}
 }
 
-// lookup finds the digest of an unchanged file; "" where there is none.
-func (c *DigestCache) lookup(path string, info fs.FileInfo) string {
-	path, err := filepath.Abs(path)
-	if c == nil || err != nil {
+// lookup finds the digest of an unchanged file, by its absolute path or URI; "" where there is none.
+func (c *DigestCache) lookup(key string, info fs.FileInfo) string {
+	if c == nil {
 		return ""
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, want := c.entries[path], identity(info)
+	e, want := c.entries[key], identity(info)
 	want.SHA256 = e.SHA256
 	if e != want {
 		return ""
@@ -77,11 +76,9 @@ func (c *DigestCache) lookup(path string, info fs.FileInfo) string {
 // store remembers a digest. before and after are what the file was when reading
 // began and ended, began is when: what changed in between or just before is not
 // remembered.
-func (c *DigestCache) store(path, sha256 string, before, after fs.FileInfo, began time.Time) error {
-	path, err := filepath.Abs(path)
-	if c == nil || err != nil || after.Size() < cachedFrom || identity(before) != identity(after) ||
-		began.Sub(after.ModTime()) < settled {
-		return err
+func (c *DigestCache) store(key, sha256 string, before, after fs.FileInfo, began time.Time) error {
+	if c == nil || after.Size() < cachedFrom || identity(before) != identity(after) || began.Sub(after.ModTime()) < settled {
+		return nil
 	}
 	entry := identity(after)
 	entry.SHA256 = sha256
@@ -89,7 +86,7 @@ func (c *DigestCache) store(path, sha256 string, before, after fs.FileInfo, bega
 	defer c.mu.Unlock()
 	merged := readDigests(c.path) // what other processes added
 	maps.Copy(merged, c.entries)
-	merged[path] = entry
+	merged[key] = entry
 	c.entries = merged
 	return c.save()
 }

@@ -63,7 +63,7 @@ type Backbone struct {
 	Name string `yaml:"name" json:"name"`
 	// Path of a directory with config.json, tokenizer.json and safetensors, or
 	// the model's name on the Hugging Face hub, found in the hub's cache: see
-	// FindCheckpoint.
+	// FindCheckpoint. s3://bucket/prefix names objects in a bucket.
 	Path string `yaml:"path" json:"path"`
 	// DType is how the base model's matrices are kept: float32 or bfloat16.
 	DType DType `yaml:"dtype" json:"dtype"`

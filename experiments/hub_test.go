@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -197,4 +198,42 @@ func TestDigestCache(t *testing.T) {
 	}
 	write(big, hour)
 	digest(big) // an unreadable cache is an empty one
+}
+
+// TestRemoteCheckpoint: objects under a URI plan like a copy of them.
+func TestRemoteCheckpoint(t *testing.T) {
+	weights := strings.Repeat("w", cachedFrom)
+	bucket := fstest.MapFS{}
+	for name, content := range map[string]string{"config.json": "{}", "tokenizer.json": "{}", "model.safetensors": weights, "README.md": "#"} {
+		bucket[name] = &fstest.MapFile{Data: []byte(content), ModTime: time.Now().Add(-time.Hour)}
+	}
+	host := hostWith(nil)
+	host.Digests = OpenDigestCache(filepath.Join(t.TempDir(), "digests.json"))
+	var opened []string
+	host.Remote = func(uri string) (fs.FS, error) {
+		opened = append(opened, uri)
+		return bucket, nil
+	}
+	const uri = "s3://models/qwen/"
+	src, err := checkpointSource(Backbone{Path: uri}, host)
+	if err != nil || src.Path != uri || len(src.Files) != 3 || src.Files[1].SHA256 != sha(weights) {
+		t.Fatalf("%+v, %v", src, err)
+	}
+	bucket["model.safetensors"].Data[0] = 'x' // behind its back: the digest is remembered
+	again, err := checkpointSource(Backbone{Path: uri}, host)
+	if err != nil || again.Files[1] != src.Files[1] {
+		t.Errorf("%+v, %v", again, err)
+	}
+	bucket["model.safetensors"].ModTime = time.Now().Add(-time.Minute)
+	if again, err = checkpointSource(Backbone{Path: uri}, host); err != nil || again.Files[1] == src.Files[1] {
+		t.Errorf("%+v, %v", again, err)
+	}
+	delete(bucket, "model.safetensors")
+	if _, err := checkpointSource(Backbone{Path: uri}, host); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "s3://models/qwen/") {
+		t.Errorf("%v", err)
+	}
+	host.Remote = nil
+	if _, err := checkpointSource(Backbone{Path: uri}, host); err == nil {
+		t.Error("a bucket without a way to it")
+	}
 }

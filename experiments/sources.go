@@ -28,8 +28,12 @@ type Host struct {
 	Readlink func(path string) (string, error)
 	// Digests remembers the digests of large files; nil: nothing does.
 	Digests *DigestCache
+	// Remote opens what an s3://bucket/prefix names; nil: nothing is remote.
+	Remote func(uri string) (fs.FS, error)
 	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
 	Demo []byte
+
+	uri string // of the remote files that Open, Stat and ReadDir see; "": local ones
 }
 
 // OS is the real machine with the given sample corpus.
@@ -145,14 +149,27 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 // checkpointSource hashes what decides a checkpoint's behaviour: configuration,
 // tokenizer and weights; not its README or its other formats.
 func checkpointSource(b Backbone, host Host) (Source, error) {
-	path, err := FindCheckpoint(b.Path, host)
+	src := Source{Path: b.Path, Directory: true}
+	fail := func(err error) (Source, error) {
+		src.Files = []FileDigest{{Name: "config.json"}}
+		return src, &MissingSourceError{Key: "backbone.path", Path: src.Path, Remedy: checkpointRemedy, Err: err}
+	}
+	path, err := b.Path, error(nil)
+	if Remote(path) {
+		path = "."
+		host, err = host.remote(b.Path)
+	} else if path, err = FindCheckpoint(path, host); err == nil {
+		src.Path = path
+	}
 	if err != nil {
-		return Source{Path: b.Path, Directory: true, Files: []FileDigest{{Name: "config.json"}}},
-			&MissingSourceError{Key: "backbone.path", Path: b.Path, Remedy: checkpointRemedy, Err: err}
+		return fail(err)
 	}
 	entries, err := host.ReadDir(path)
 	if err != nil {
-		return Source{Path: path, Directory: true, Files: []FileDigest{{Name: "config.json"}}}, missing("backbone.path", path, checkpointRemedy, err)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fs.ErrNotExist // without the system call and the path again
+		}
+		return fail(err)
 	}
 	names := []string{"config.json", "tokenizer.json"}
 	weights := false
@@ -166,7 +183,6 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 		}
 	}
 	slices.Sort(names)
-	src := Source{Path: path, Directory: true}
 	var first error
 	if !weights {
 		names = append(names, "model.safetensors")
@@ -174,7 +190,7 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 	for _, name := range names {
 		d, err := digestFile(host, filepath.Join(path, name))
 		if err != nil && first == nil {
-			first = missing("backbone.path", filepath.Join(path, name), checkpointRemedy, err)
+			first = missing("backbone.path", strings.TrimSuffix(src.Path, "/")+"/"+name, checkpointRemedy, err)
 		}
 		src.Files = append(src.Files, d)
 	}
@@ -199,7 +215,13 @@ func digestFile(host Host, path string) (FileDigest, error) {
 	if err != nil {
 		return FileDigest{Name: name}, err
 	}
-	if sum := host.Digests.lookup(path, before); sum != "" {
+	key := path
+	if host.uri != "" {
+		key = host.uri + "/" + path
+	} else if key, err = filepath.Abs(path); err != nil {
+		return FileDigest{Name: name}, err
+	}
+	if sum := host.Digests.lookup(key, before); sum != "" {
 		return FileDigest{Name: name, SHA256: sum, Bytes: before.Size()}, nil
 	}
 	began := time.Now()
@@ -213,7 +235,7 @@ func digestFile(host Host, path string) (FileDigest, error) {
 	}
 	if after, err := host.Stat(path); err == nil {
 		// A cache that cannot be written costs time the next time, no more.
-		_ = host.Digests.store(path, d.SHA256, before, after, began)
+		_ = host.Digests.store(key, d.SHA256, before, after, began)
 	}
 	return d, nil
 }

@@ -229,6 +229,9 @@ func TestLoadModelErrors(t *testing.T) {
 		}
 		f(other, dir)
 		_, err := LoadModel(dir)
+		if check := CheckModel(dir); err == nil || check == nil || check.Error() != err.Error() {
+			t.Errorf("LoadModel says %v, CheckModel %v", err, check)
+		}
 		return err
 	}
 	write := func(m *Model, dir string) {

@@ -131,6 +131,20 @@ func LoadModelWith(dir string, options LoadOptions) (*Model, error) {
 	return model, nil
 }
 
+// CheckModel says whether LoadModel would find what it needs in a directory, from the files' headers alone.
+func CheckModel(dir string) error {
+	config, err := ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	files, closeAll, err := tensorFiles(dir, "model")
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	return checkTensors(dir, &config, files)
+}
+
 // checkTensors says whether a directory has exactly the tensors of the architecture, in their shapes.
 func checkTensors(dir string, config *Config, files map[string]*tensorFile) error {
 	known := map[string]bool{}

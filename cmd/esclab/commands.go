@@ -238,7 +238,7 @@ self-contained HTML file with its figures, Markdown, Table 3 as CSV, and JSON.
 Give the same --set flags as the run had.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			host, err := a.host()
+			host, err := a.host(c.Context())
 			if err != nil {
 				return err
 			}

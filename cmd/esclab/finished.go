@@ -42,7 +42,7 @@ func (se *session) layoutOf(ctx context.Context, run string, set []string) (layo
 			return layout{}, err
 		}
 	}
-	host, err := se.app.host()
+	host, err := se.app.host(ctx)
 	if err != nil {
 		return layout{}, err
 	}

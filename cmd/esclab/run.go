@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -67,14 +69,22 @@ type planned struct {
 }
 
 // host is this machine as plans see it: with the sample corpus, and with the
-// digests of the checkpoints that were planned with before.
-func (a *app) host() (experiments.Host, error) {
+// digests of the checkpoints that were planned with before, and with the
+// buckets that checkpoints may lie in.
+func (a *app) host(ctx context.Context) (experiments.Host, error) {
 	s, err := a.loadSettings()
 	if err != nil {
 		return experiments.Host{}, err
 	}
 	host := experiments.OS(democorpus.JSON())
 	host.Digests = experiments.OpenDigestCache(filepath.Join(s.Embedded.DataDir, "digests.json"))
+	host.Remote = func(uri string) (fs.FS, error) {
+		bucket, err := node.OpenBucket(ctx, s, uri)
+		if err != nil {
+			return nil, err
+		}
+		return artifacts.Files(ctx, bucket), nil
+	}
 	return host, nil
 }
 
@@ -90,7 +100,7 @@ func plan(host experiments.Host, nameOrPath string, set []string) (p planned, mi
 	for i := range p.stages {
 		// The worker that reads them may have another working directory.
 		for _, path := range []*string{&p.stages[i].Source, &p.stages[i].SplitIndexSource} {
-			if *path == "" || *path == experiments.SourceDemo {
+			if *path == "" || *path == experiments.SourceDemo || experiments.Remote(*path) {
 				continue
 			}
 			abs, absErr := filepath.Abs(*path)
@@ -120,7 +130,7 @@ func runName(id string) string {
 }
 
 func (a *app) run(ctx context.Context, name string, f runFlags) error {
-	host, err := a.host()
+	host, err := a.host(ctx)
 	if err != nil {
 		return err
 	}

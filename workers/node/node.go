@@ -111,6 +111,9 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		Client: n.Client,
 		Activities: &activities.Activities{
 			Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
+			Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
+				return OpenBucket(ctx, n.settings, uri)
+			},
 		},
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity,
 	})

@@ -1,0 +1,115 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows"
+)
+
+// TestImportFromBucket imports a backbone from an S3 service: what the plan
+// named arrives, what has changed since is refused.
+func TestImportFromBucket(t *testing.T) {
+	model, err := filepath.Abs("../../shared/weights/stories260K")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skipf("no reference model: %v", err)
+	}
+	g := storetest.StartGateway(t)
+	c := g.Config()
+	c.Prefix = "models/tiny"
+	bucket := g.Open(t, c)
+	for _, name := range []string{"config.json", "model.safetensors"} {
+		f, err := os.Open(filepath.Join(model, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(bucket.Put(t.Context(), name, f), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uri := "s3://" + c.Bucket + "/" + c.Prefix
+	asked := ""
+	a := &Activities{Remote: func(_ context.Context, uri string) (artifacts.Backend, error) {
+		asked = uri
+		return bucket, nil
+	}}
+	host := experiments.OS(nil)
+	exp := experiments.Defaults()
+	exp.Corpus.Source, exp.Backbone.Path = "demo", model
+	sources, err := experiments.SourceDigests(exp, host)
+	var missing *experiments.MissingSourceError
+	if err != nil && !errors.As(err, &missing) { // the model has no tokenizer.json
+		t.Fatal(err)
+	}
+	var files []experiments.FileDigest
+	for _, f := range sources.Checkpoint.Files {
+		if f.SHA256 != "" && f.Name != "tokenizer.json" {
+			files = append(files, f)
+		}
+	}
+	if len(files) != 2 {
+		t.Fatalf("the model has %+v", sources.Checkpoint.Files)
+	}
+	dir := t.TempDir()
+	// run runs a function as an activity: heartbeats need one.
+	run := func(f func(ctx context.Context, t *attempt) error) (result error) {
+		env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+		body := func(ctx context.Context) error {
+			s := &attempt{a: a, dir: dir, in: workflows.StageInput{Stage: experiments.Stage{Source: uri}}, pulse: startPulse(ctx)}
+			defer s.pulse.end()
+			result = f(ctx, s)
+			return nil
+		}
+		env.RegisterActivity(body)
+		if _, err := env.ExecuteActivity(body); err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	imported := func() error {
+		return run(func(ctx context.Context, s *attempt) error {
+			_, err := s.importBase(ctx, experiments.BaseParams{Files: files})
+			return err
+		})
+	}
+	err = run(func(ctx context.Context, s *attempt) (err error) {
+		dir, err = s.fetch(ctx, uri, files)
+		return err
+	})
+	if err != nil || asked != uri {
+		t.Fatalf("%v, asked for %q", err, asked)
+	}
+	for _, f := range files {
+		if err := checkDigest(filepath.Join(dir, f.Name), f.SHA256); err != nil {
+			t.Error(err)
+		}
+	}
+	// The tokenizer is what this checkpoint lacks: everything before that is fine.
+	if err = imported(); err == nil || !strings.Contains(err.Error(), "tokenizer.json") {
+		t.Errorf("import without a tokenizer: %v", err)
+	}
+	if err := bucket.Put(t.Context(), "config.json", strings.NewReader("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if err = imported(); err == nil || !strings.Contains(err.Error(), "config.json has changed since the run was planned") {
+		t.Errorf("a changed file: %v", err)
+	}
+	if err := bucket.Delete(t.Context(), "model.safetensors"); err != nil {
+		t.Fatal(err)
+	}
+	if err = imported(); !errors.Is(err, artifacts.ErrNotFound) {
+		t.Errorf("a file that is gone: %v", err)
+	}
+}

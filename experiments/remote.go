@@ -1,0 +1,28 @@
+package experiments
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+// Remote says whether a backbone.path names objects in a bucket.
+func Remote(path string) bool { return strings.HasPrefix(path, "s3://") }
+
+// remote is the host as it sees the files under a URI, by their names.
+func (h Host) remote(uri string) (Host, error) {
+	if h.Remote == nil {
+		return h, errors.New("buckets cannot be read here")
+	}
+	files, err := h.Remote(uri)
+	if err != nil {
+		return h, err
+	}
+	h.Open = func(path string) (io.ReadCloser, error) { return files.Open(path) }
+	h.Stat = func(path string) (fs.FileInfo, error) { return fs.Stat(files, path) }
+	h.ReadDir = func(path string) ([]fs.DirEntry, error) { return fs.ReadDir(files, path) }
+	h.Readlink = nil
+	h.uri = strings.TrimSuffix(uri, "/")
+	return h, nil
+}
