@@ -17,6 +17,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workflows"
 )
@@ -35,8 +36,13 @@ type Activities struct {
 	// Remote opens what an s3://bucket/prefix names, for backbones that lie in
 	// a bucket; nil: none do.
 	Remote func(ctx context.Context, uri string) (artifacts.Backend, error)
+	// JudgeKey gives the API key for a judge's endpoint, "" for none; variable
+	// is the environment variable that the experiment names. It refuses
+	// endpoints that this worker may not ask. nil: there are no keys.
+	JudgeKey func(baseURL, variable string) (string, error)
 
 	engines engines
+	judges  judges
 }
 
 var _ workflows.Activities = (*Activities)(nil)
@@ -120,6 +126,10 @@ func classify(err error) error {
 		return temporal.NewNonRetryableApplicationError(err.Error(), permanent.kind, nil)
 	case errors.As(err, &data):
 		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, nil)
+	case errors.Is(err, openai.ErrBudget):
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBudget, nil)
+	case errors.Is(err, openai.ErrRefused):
+		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeJudge, nil)
 	case errors.Is(err, lm.ErrNonFinite):
 		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, nil)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/internal/memory"
+	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -31,6 +32,9 @@ type attempt struct {
 	engine  string
 	inputs  map[string]string // artifact digests by input name
 	pulse   *pulse
+	// What the attempts before this one paid a judge, and this one's ledger.
+	paid   workflows.Spent
+	ledger *openai.Ledger
 }
 
 // output is what a stage's body made: local files by their names in the
@@ -101,6 +105,9 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 		a: a, in: in, lease: lease, dir: dir, started: time.Now(),
 		inputs: map[string]string{},
 	}
+	if last := (workflows.Progress{}); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &last) == nil && last.Spent != nil {
+		t.paid = *last.Spent
+	}
 	t.pulse = startPulse(ctx)
 	t.beat(ctx, workflows.Progress{Phase: "load"})
 	return t, nil
@@ -116,6 +123,7 @@ func (t *attempt) end() {
 // beat reports that something has advanced.
 func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
 	p.Stage = t.in.Stage.Name
+	p.Spent = t.spent()
 	t.pulse.advance(ctx, p)
 }
 

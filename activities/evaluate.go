@@ -2,9 +2,11 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -102,6 +104,8 @@ type judged struct {
 	Turn     int             `json:"turn"`
 	Findings []judge.Finding `json:"findings"`
 	Scores   judge.Scores    `json:"scores"`
+	// Problem says why the judge gave no verdict; such a reply counts nowhere.
+	Problem string `json:"problem,omitempty"`
 }
 
 // verdict sums the judged replies up.
@@ -110,6 +114,8 @@ type verdict struct {
 	Samples int                  `json:"samples"`
 	Scores  judge.Scores         `json:"scores"` // means
 	Errors  map[esc.PsyError]int `json:"errors"`
+	// Unjudged counts the replies without a verdict, which Samples leaves out.
+	Unjudged int `json:"unjudged,omitempty"`
 }
 
 // Judge scores one system's replies and labels their psychological errors. The
@@ -128,7 +134,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain, fileTest)
+	corpus, err := t.readCorpus(ctx, fileTest)
 	if err != nil {
 		return output{}, err
 	}
@@ -142,25 +148,25 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 			turns = append(turns, turn)
 		}
 	}
-	j := judge.NewOffline(judge.FitUsage(corpus[fileTrain]))
-	sum := verdict{Judge: judge.OfflineName, Errors: map[esc.PsyError]int{}}
-	rows, err := t.rows(ctx, "judge", 1, drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, _ func(int)) ([]any, error) {
+	j, err := t.judge(ctx, params.JudgeModel)
+	if err != nil {
+		return output{}, err
+	}
+	rows, err := t.rows(ctx, "judge", 1, drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, done func(int)) ([]any, error) {
 		rows := make([]any, len(turns))
-		for i, turn := range turns {
-			p := byPlace[[2]int{turn.Dialogue, turn.Index}]
-			strategy := esc.NoStrategy
-			if p.Strategy != "" {
-				if strategy, err = esc.ParseStrategy(p.Strategy); err != nil {
-					return nil, badInput(err)
-				}
-			}
-			v, err := j.Label(ctx, judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: strategy, Response: p.Response})
+		var counting sync.Mutex
+		err := each(ctx, len(turns), func(i int) error {
+			row, err := judgeReply(ctx, j, turns[i], byPlace[[2]int{turns[i].Dialogue, turns[i].Index}])
 			if err != nil {
-				return nil, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
+				return fmt.Errorf("dialogue %d, turn %d: %w", turns[i].Dialogue, turns[i].Index, err)
 			}
-			rows[i] = judged{Dialogue: turn.Dialogue, Turn: turn.Index, Findings: v.Findings, Scores: v.Scores}
-		}
-		return rows, nil
+			rows[i] = row
+			counting.Lock()
+			defer counting.Unlock()
+			done(0)
+			return nil
+		})
+		return rows, err
 	})
 	if err != nil {
 		return output{}, err
@@ -169,22 +175,74 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
+	sum, example := summed(j.Name(), all)
+	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "replies", example); err != nil {
+		// Another attempt asks about these replies again; the others' verdicts
+		// are in the cache.
+		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
+	}
+	return t.judgedOutput(rows, sum)
+}
+
+// judgeReply judges one reply. One that the judge has no verdict on gives a row
+// that says so.
+func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p prediction) (judged, error) {
+	row := judged{Dialogue: turn.Dialogue, Turn: turn.Index}
+	strategy := esc.NoStrategy
+	if p.Strategy != "" {
+		var err error
+		if strategy, err = esc.ParseStrategy(p.Strategy); err != nil {
+			return row, badInput(err)
+		}
+	}
+	r := judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: strategy, Response: p.Response}
+	v, err := j.Label(ctx, r)
+	if err == nil {
+		row.Scores, err = j.Score(ctx, r)
+		row.Findings = v.Findings
+	}
+	if errors.Is(err, judge.ErrUnusable) {
+		return judged{Dialogue: turn.Dialogue, Turn: turn.Index, Problem: err.Error()}, nil
+	}
+	return row, err
+}
+
+// summed sums the verdicts up; example is the first reply without one.
+func summed(name string, all []judged) (sum verdict, example string) {
+	sum = verdict{Judge: name, Errors: map[esc.PsyError]int{}}
 	for _, one := range all {
+		if one.Problem != "" {
+			if sum.Unjudged++; sum.Unjudged == 1 {
+				example = fmt.Sprintf("dialogue %d, turn %d: %s", one.Dialogue, one.Turn, one.Problem)
+			}
+		}
+	}
+	n := float64(len(all) - sum.Unjudged)
+	for _, one := range all {
+		if one.Problem != "" {
+			continue
+		}
 		sum.Samples++
 		for _, f := range one.Findings {
 			sum.Errors[f.Error]++
 		}
-		n := float64(len(all))
 		sum.Scores.Fluency += one.Scores.Fluency / n
 		sum.Scores.Professionalism += one.Scores.Professionalism / n
 		sum.Scores.Empathy += one.Scores.Empathy / n
 		sum.Scores.Helpfulness += one.Scores.Helpfulness / n
 	}
+	return sum, example
+}
 
+func (t *attempt) judgedOutput(rows []byte, sum verdict) (output, error) {
+	var err error
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"fluency": sum.Scores.Fluency, "professionalism": sum.Scores.Professionalism,
 		"empathy": sum.Scores.Empathy, "helpfulness": sum.Scores.Helpfulness, "judged": float64(sum.Samples),
 	}}
+	if sum.Unjudged > 0 {
+		out.metrics["unjudged"] = float64(sum.Unjudged)
+	}
 	if out.files[fileJudged], err = t.create(fileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
 		return output{}, err
 	}

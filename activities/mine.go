@@ -2,8 +2,11 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -30,6 +33,8 @@ type minedSample struct {
 	Problem string         `json:"problem,omitempty"`
 	Errors  []esc.PsyError `json:"errors,omitempty"`
 	Reason  string         `json:"reason,omitempty"`
+	// Unjudged says why the judge gave no verdict; such a sample makes no pair.
+	Unjudged string `json:"unjudged,omitempty"`
 }
 
 // mined is what mining found, for the report and for people.
@@ -38,6 +43,8 @@ type mined struct {
 	Turns    int `json:"turns"`
 	Samples  int `json:"samples"`
 	Unparsed int `json:"unparsed"`
+	// Unjudged counts the samples that the judge had no verdict on.
+	Unjudged int `json:"unjudged,omitempty"`
 	// FaultyChosen counts the pairs that the quality filter dropped.
 	FaultyChosen int `json:"faulty_chosen"`
 	// Errors counts the labels of all samples, routed or not.
@@ -74,7 +81,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 		return output{}, err
 	}
 	defer s.gen.Close()
-	label, judgeName, err := a.labeller(role, corpus[fileTrain])
+	label, judgeName, err := t.labeller(ctx, role, params.Judge)
 	if err != nil {
 		return output{}, err
 	}
@@ -89,17 +96,13 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 		if err != nil {
 			return nil, err
 		}
-		var rows []any
-		for i, turn := range turns {
-			for draw, answer := range texts[i] {
-				row, err := readSample(ctx, role, turn, draw, answer, label)
-				if err != nil {
-					return nil, err
-				}
-				rows = append(rows, row)
-			}
-		}
-		return rows, nil
+		rows := make([]any, len(turns)*params.Samples)
+		err = each(ctx, len(rows), func(n int) (err error) {
+			i, draw := n/params.Samples, n%params.Samples
+			rows[n], err = readSample(ctx, role, turns[i], draw, texts[i][draw], label)
+			return err
+		})
+		return rows, err
 	})
 	if err != nil {
 		return output{}, err
@@ -108,12 +111,18 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	faulty, err := faultyGold(ctx, turns, label)
+	faulty, err := faultyGold(ctx, turnsOfPairs(role, turns, samples), label)
 	if err != nil {
 		return output{}, err
 	}
 	pairs, found := makePairs(role, turns, samples, faulty, params)
 	found.Judge = judgeName
+	if i := slices.IndexFunc(samples, func(s minedSample) bool { return s.Unjudged != "" }); i >= 0 {
+		example := fmt.Sprintf("dialogue %d, turn %d: %s", samples[i].Dialogue, samples[i].Turn, samples[i].Unjudged)
+		if err := t.tooFewVerdicts(found.Unjudged, found.Samples, "samples", example); err != nil {
+			return output{}, err
+		}
+	}
 	return t.minedOutput(rows, pairs, found)
 }
 
@@ -122,14 +131,47 @@ type labelFunc func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, r
 
 // labeller gives the judge of a role's samples; the planner's need none, its
 // error is the strategy itself.
-func (a *Activities) labeller(role esc.Role, train []esc.Dialogue) (labelFunc, string, error) {
+func (t *attempt) labeller(ctx context.Context, role esc.Role, model experiments.JudgeModel) (labelFunc, string, error) {
 	if role == esc.SP {
 		return nil, "", nil
 	}
-	j := judge.NewOffline(judge.FitUsage(train))
+	j, err := t.judge(ctx, model)
+	if err != nil {
+		return nil, "", err
+	}
 	return func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
 		return j.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
-	}, judge.OfflineName, nil
+	}, j.Name(), nil
+}
+
+// turnsOfPairs are the turns of which a sample can make a pair: only their gold
+// responses have to be judged.
+func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []minedSample) []esc.Turn {
+	byPlace := make(map[[2]int][]minedSample, len(turns))
+	for _, s := range samples {
+		at := [2]int{s.Dialogue, s.Turn}
+		byPlace[at] = append(byPlace[at], s)
+	}
+	var of []esc.Turn
+	for _, turn := range turns {
+		if slices.ContainsFunc(byPlace[[2]int{turn.Dialogue, turn.Index}], func(s minedSample) bool {
+			_, ok := s.pair(role, turn)
+			return ok
+		}) {
+			of = append(of, turn)
+		}
+	}
+	return of
+}
+
+// pair makes the sample's pair, if it makes one.
+func (s minedSample) pair(role esc.Role, turn esc.Turn) (esc.Pair, bool) {
+	if s.Problem != "" || s.Unjudged != "" {
+		return esc.Pair{}, false
+	}
+	return esc.MakePair(role, turn, esc.Sample{
+		Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
+	})
 }
 
 // readSample takes an answer apart and has it labelled.
@@ -153,6 +195,10 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 		return row, nil
 	}
 	v, err := label(ctx, turn, row.Strategy, row.Response)
+	if errors.Is(err, judge.ErrUnusable) {
+		row.Unjudged = err.Error()
+		return row, nil
+	}
 	if err != nil {
 		return row, fmt.Errorf("judge: dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 	}
@@ -167,14 +213,20 @@ func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]
 	if label == nil {
 		return faulty, nil
 	}
-	for _, turn := range turns {
+	var mu sync.Mutex
+	err := each(ctx, len(turns), func(i int) error {
+		turn := turns[i]
 		v, err := label(ctx, turn, turn.Strategy, turn.Response)
-		if err != nil {
-			return nil, fmt.Errorf("judge: gold response of dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
+		unjudged := errors.Is(err, judge.ErrUnusable) // nobody vouches for it
+		if err != nil && !unjudged {
+			return fmt.Errorf("judge: gold response of dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 		}
-		faulty[[2]int{turn.Dialogue, turn.Index}] = len(v.Findings) > 0
-	}
-	return faulty, nil
+		mu.Lock()
+		defer mu.Unlock()
+		faulty[[2]int{turn.Dialogue, turn.Index}] = unjudged || len(v.Findings) > 0
+		return nil
+	})
+	return faulty, err
 }
 
 // makePairs routes the samples into pairs and bounds them. The quality filter
@@ -193,12 +245,14 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty ma
 			found.Unparsed++
 			continue
 		}
+		if s.Unjudged != "" {
+			found.Unjudged++
+			continue
+		}
 		for _, e := range s.Errors {
 			found.Errors[e]++
 		}
-		pair, ok := esc.MakePair(role, byPlace[[2]int{s.Dialogue, s.Turn}], esc.Sample{
-			Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
-		})
+		pair, ok := s.pair(role, byPlace[[2]int{s.Dialogue, s.Turn}])
 		if ok && faulty[[2]int{s.Dialogue, s.Turn}] {
 			found.FaultyChosen++
 			continue
@@ -222,6 +276,9 @@ func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found mined) (outpu
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
+	if found.Unjudged > 0 {
+		out.metrics["unjudged"] = float64(found.Unjudged)
+	}
 	for kind, n := range found.PerKind {
 		out.metrics["pairs_"+string(kind)] = float64(n)
 	}

@@ -68,6 +68,16 @@ func (p *pulse) advance(ctx context.Context, now workflows.Progress) {
 	activity.RecordHeartbeat(ctx, now)
 }
 
+// touch reports that something has advanced that is no step.
+func (p *pulse) touch(ctx context.Context, change func(*workflows.Progress)) {
+	p.mu.Lock()
+	change(&p.last)
+	p.advanced = time.Now()
+	now := p.last
+	p.mu.Unlock()
+	activity.RecordHeartbeat(ctx, now)
+}
+
 func (p *pulse) end() {
 	p.stop()
 	<-p.ended

@@ -280,8 +280,12 @@ func (t *attempt) reportErrors(dir string, row *report.Row, v verdict, replies m
 	if err != nil {
 		return err
 	}
-	counts := &report.Errors{Judged: len(all)}
+	counts := &report.Errors{}
 	for _, one := range all {
+		if one.Problem != "" {
+			continue
+		}
+		counts.Judged++
 		if len(one.Findings) == 0 {
 			counts.Clean++
 		}

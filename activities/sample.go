@@ -123,9 +123,9 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 		})
 		if err != nil {
 			if why := context.Cause(ctx); why != nil {
-				return nil, t.leave(ctx, why, save)
+				err = why
 			}
-			return nil, err
+			return nil, t.leave(ctx, err, save)
 		}
 		encode := json.NewEncoder(rows)
 		encode.SetEscapeHTML(false)

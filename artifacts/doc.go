@@ -11,6 +11,7 @@
 //	stages/<fingerprint>/leases/<token>.json             who may write; the highest token wins
 //	stages/<fingerprint>/checkpoints/<step>-<token>/…    resumable state, marker.json written last
 //	runs/<workflow id>/…                                 files of one run, each with a .sha256 beside it
+//	cache/<space>/ab/<key>.json                          what an expensive question was answered with
 //
 // # What holds
 //

@@ -35,7 +35,9 @@ func Defaults() Experiment {
 			PairSets: []PairSet{PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128},
-		Judge:      Judge{Kind: JudgeOffline, Samples: 0, Concurrency: 4},
+		Judge: Judge{Kind: JudgeOffline, JudgeAccess: JudgeAccess{
+			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
+		}},
 		Paradigms:  Paradigms(),
 		Methods:    Methods(),
 		Packing:    PackTree,

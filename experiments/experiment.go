@@ -268,12 +268,44 @@ type Judge struct {
 	Kind JudgeKind `yaml:"kind" json:"kind"`
 	// Samples judged per generation, drawn by the seed; 0: all.
 	Samples int `yaml:"samples" json:"samples"`
-	// Model, BaseURL, APIKeyEnv and Temperature belong to kind openai.
+	// All that follows belongs to kind openai.
 	Model       string  `yaml:"model" json:"model"`
 	BaseURL     string  `yaml:"base_url" json:"base_url"`
-	APIKeyEnv   string  `yaml:"api_key_env" json:"api_key_env"` // name of the environment variable, never the key
 	Temperature float64 `yaml:"temperature" json:"temperature"`
-	Concurrency int     `yaml:"concurrency" json:"concurrency"` // requests in flight; no part of the fingerprint
+	// Prompts is a directory with prompts of one's own; empty: those of the
+	// program. A relative path is relative to the working directory.
+	Prompts string `yaml:"prompts" json:"prompts"`
+
+	JudgeAccess `yaml:",inline"`
+}
+
+// JudgeAccess says how the judge's endpoint is asked. It changes no result and
+// is no part of any fingerprint.
+type JudgeAccess struct {
+	APIKeyEnv         string `yaml:"api_key_env" json:"api_key_env"`                 // name of the worker's environment variable, never the key
+	Concurrency       int    `yaml:"concurrency" json:"concurrency"`                 // requests in flight
+	RequestsPerMinute int    `yaml:"requests_per_minute" json:"requests_per_minute"` // 0: no limit
+	TokensPerMinute   int    `yaml:"tokens_per_minute" json:"tokens_per_minute"`     // 0: no limit
+	TimeoutSeconds    int    `yaml:"timeout_seconds" json:"timeout_seconds"`         // of one request
+	Repairs           int    `yaml:"repairs" json:"repairs"`                         // how often a reply out of form is asked for again
+	// MaxUnjudged is the share of a stage's texts that may stay without a
+	// verdict, because the model declines or keeps to no form; more fail it.
+	MaxUnjudged float64     `yaml:"max_unjudged" json:"max_unjudged"`
+	Budget      JudgeBudget `yaml:"budget" json:"budget"`
+	Price       JudgePrice  `yaml:"price" json:"price"`
+}
+
+// JudgeBudget bounds what one stage spends; 0 is no bound.
+type JudgeBudget struct {
+	Calls  int     `yaml:"calls" json:"calls"`   // requests, those that failed included
+	Tokens int     `yaml:"tokens" json:"tokens"` // of prompts and replies
+	Money  float64 `yaml:"money" json:"money"`   // in the prices' currency
+}
+
+// JudgePrice is what a million tokens cost.
+type JudgePrice struct {
+	Input  float64 `yaml:"input" json:"input"`
+	Output float64 `yaml:"output" json:"output"`
 }
 
 // Limits bound sequences and batches.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Fingerprints fills Stage.Fingerprint for stages in topological order.
@@ -62,24 +63,35 @@ func fingerprint(s Stage, inputs map[string]string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// sourcesKnown says whether every source file of the stage has a digest.
+// sourcesKnown says whether every source file of the stage was there.
 func sourcesKnown(s Stage) bool {
-	var p struct {
-		Files      []FileDigest `json:"files"`
-		SplitIndex *FileDigest  `json:"split_index"`
+	switch s.Kind {
+	case KindCorpus, KindBase:
+		var p struct {
+			Files      []FileDigest `json:"files"`
+			SplitIndex *FileDigest  `json:"split_index"`
+		}
+		if err := json.Unmarshal(s.Params, &p); err != nil {
+			return false
+		}
+		files := p.Files
+		if p.SplitIndex != nil && p.SplitIndex.Name != "" {
+			files = append(files, *p.SplitIndex)
+		}
+		return !slices.ContainsFunc(files, func(f FileDigest) bool { return f.SHA256 == "" })
+	case KindMine:
+		p, err := ParamsOf[MineParams](s)
+		return err == nil && p.Judge.promptsKnown()
+	case KindJudge:
+		p, err := ParamsOf[JudgeParams](s)
+		return err == nil && p.promptsKnown()
 	}
-	if s.Kind != KindCorpus && s.Kind != KindBase {
-		return true
-	}
-	if err := json.Unmarshal(s.Params, &p); err != nil {
-		return false
-	}
-	files := p.Files
-	if p.SplitIndex != nil && p.SplitIndex.Name != "" {
-		files = append(files, *p.SplitIndex)
-	}
-	for _, f := range files {
-		if f.SHA256 == "" {
+	return true
+}
+
+func (m JudgeModel) promptsKnown() bool {
+	for _, text := range m.Prompts {
+		if text == "" {
 			return false
 		}
 	}

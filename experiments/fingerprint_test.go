@@ -113,7 +113,18 @@ func TestWhatChangesWhat(t *testing.T) {
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},
 		"judge.api_key_env":               {"OTHER", nil},
+		"judge.prompts":                   {"prompts", labelled},
 		"judge.concurrency":               {"9", nil},
+		"judge.requests_per_minute":       {"9", nil},
+		"judge.tokens_per_minute":         {"9", nil},
+		"judge.timeout_seconds":           {"9", nil},
+		"judge.repairs":                   {"9", nil},
+		"judge.max_unjudged":              {"0.5", nil},
+		"judge.budget.calls":              {"9", nil},
+		"judge.budget.tokens":             {"9", nil},
+		"judge.budget.money":              {"9", nil},
+		"judge.price.input":               {"9", nil},
+		"judge.price.output":              {"9", nil},
 		"paradigms":                       {"", nil}, // other stages: TestPlanStages
 		"methods":                         {"", nil},
 		"packing":                         {"none", kernel},
@@ -132,10 +143,10 @@ func TestWhatChangesWhat(t *testing.T) {
 	training := map[string]string{"epochs": "11", "max_steps": "11", "batch_size": "11", "schedule": "linear",
 		"warmup_ratio": "0.33", "weight_decay": "0.33", "max_grad_norm": "0.33", "learning_rate": "0.33"}
 
-	judged := []string{"judge.kind=openai", "judge.model=m", "judge.base_url=https://a.example/v1", "judge.samples=50"}
+	judged := []string{"judge.kind=openai", "judge.model=m", "judge.base_url=https://a.example/v1", "judge.samples=50", "judge.price.input=1"}
 	host := paperHost()
-	extra := fakeHost(map[string]string{"other.json": "other", "index.json": "{}"}, nil)
-	host.Open, host.Stat = extra.Open, extra.Stat
+	extra := fakeHost(map[string]string{"other.json": "other", "index.json": "{}", "prompts/scores.txt": "x"}, nil)
+	host.Open, host.Stat, host.ReadDir = extra.Open, extra.Stat, extra.ReadDir
 	plan := func(sets ...string) map[string]Stage {
 		exp := mustLoad(t, "demo", append(slices.Clone(judged), sets...)...)
 		sources, err := SourceDigests(exp, host)

@@ -82,6 +82,10 @@ type JudgeModel struct {
 	Model       string    `json:"model"`
 	BaseURL     string    `json:"base_url"`
 	Temperature float64   `json:"temperature"`
+	// Prompts are the texts of judge.prompts by their files' names; absent for
+	// the program's own, for which the kind's version stands. An empty text is
+	// one that was not there when planned.
+	Prompts map[string]string `json:"prompts,omitempty"`
 }
 
 // MineParams draws samples from one role's SFT model on the train split and

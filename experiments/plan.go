@@ -236,7 +236,14 @@ func (p *planner) judgeModel() JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
-	return JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	if j.Prompts != "" {
+		m.Prompts = p.sources.JudgePrompts
+		if len(m.Prompts) == 0 {
+			m.Prompts = map[string]string{"": ""}
+		}
+	}
+	return m
 }
 
 func (p *planner) has(m Method) bool { return slices.Contains(p.exp.Methods, m) }

@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -102,7 +103,7 @@ func TestParams(t *testing.T) {
 		t.Errorf("greedy generation still has what it does not use: %+v, %v", gen, err)
 	}
 	mine, err := ParamsOf[MineParams](find(t, stages, "mine/sp"))
-	if err != nil || mine.Judge != (JudgeModel{}) || mine.Temperature != 0.7 || mine.Samples != 2 {
+	if err != nil || !reflect.DeepEqual(mine.Judge, JudgeModel{}) || mine.Temperature != 0.7 || mine.Samples != 2 {
 		t.Errorf("%+v, %v", mine, err)
 	}
 	if _, err := ParamsOf[DPOParams](find(t, stages, "sft/sp")); err == nil {

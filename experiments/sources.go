@@ -53,6 +53,9 @@ type Sources struct {
 	Corpus     Source     `json:"corpus"`
 	SplitIndex FileDigest `json:"split_index"` // zero without corpus.split.index
 	Checkpoint Source     `json:"checkpoint"`  // zero with backbone.tiny
+	// JudgePrompts are the texts of judge.prompts by their files' names; nil
+	// without. Nothing has checked them.
+	JudgePrompts map[string]string `json:"judge_prompts,omitempty"`
 }
 
 // Source is a file or a directory with the digests of the files that count.
@@ -92,7 +95,7 @@ const (
 // with it.
 func SourceDigests(exp Experiment, host Host) (Sources, error) {
 	var s Sources
-	var errs [3]error
+	var errs [4]error
 	s.Corpus, errs[0] = corpusSource(exp.Corpus, host)
 	switch index := exp.Corpus.Split.Index; {
 	case index != "" && s.Corpus.Directory:
@@ -107,7 +110,45 @@ func SourceDigests(exp Experiment, host Host) (Sources, error) {
 	if exp.Backbone.Tiny == nil {
 		s.Checkpoint, errs[2] = checkpointSource(exp.Backbone, host)
 	}
+	if exp.Judge.Kind == JudgeOpenAI && exp.Judge.Prompts != "" {
+		s.JudgePrompts, errs[3] = judgePrompts(exp.Judge.Prompts, host)
+	}
 	return s, errors.Join(errs[:]...)
+}
+
+// maxPrompts bounds the prompts that are read: they travel in the parameters.
+const maxPrompts = 64 << 10
+
+// judgePrompts reads a directory's text files.
+func judgePrompts(path string, host Host) (map[string]string, error) {
+	const key, remedy = "judge.prompts", "name a directory with errors.txt, preference.txt and scores.txt, or leave the key empty for the program's own prompts"
+	entries, err := host.ReadDir(path)
+	if err != nil {
+		return nil, missing(key, path, remedy, err)
+	}
+	texts := map[string]string{}
+	size := 0
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".txt") {
+			continue
+		}
+		f, err := host.Open(filepath.Join(path, e.Name()))
+		if err != nil {
+			return nil, missing(key, filepath.Join(path, e.Name()), remedy, err)
+		}
+		data, err := io.ReadAll(io.LimitReader(f, maxPrompts+1))
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, missing(key, filepath.Join(path, e.Name()), remedy, err)
+		}
+		if size += len(data); size > maxPrompts {
+			return nil, missing(key, path, remedy, fmt.Errorf("more than %d bytes of prompts", maxPrompts))
+		}
+		texts[e.Name()] = string(data)
+	}
+	if len(texts) == 0 {
+		return nil, missing(key, path, remedy, fs.ErrNotExist)
+	}
+	return texts, nil
 }
 
 func corpusSource(c Corpus, host Host) (Source, error) {

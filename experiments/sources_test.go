@@ -210,3 +210,49 @@ func TestRealESConv(t *testing.T) {
 		t.Errorf("fingerprints changed on the way through JSON (%v)", err)
 	}
 }
+
+// TestJudgePrompts: prompts of one's own count by their content; without the
+// directory the stages that ask with them have no fingerprint, and the others
+// keep theirs.
+func TestJudgePrompts(t *testing.T) {
+	host := fakeHost(map[string]string{"a/errors.txt": "one", "b/errors.txt": "one", "c/errors.txt": "two", "c/notes.md": "x", "empty/notes.md": "x"}, nil)
+	plan := func(dir string) ([]Stage, error) {
+		t.Helper()
+		exp := mustLoad(t, "demo", "judge.kind=openai", "judge.model=m", "judge.base_url=https://a.example/v1", "judge.prompts="+dir)
+		sources, missing := SourceDigests(exp, host)
+		stages, err := Plan(exp, sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stages, missing
+	}
+	of := func(dir, stage string) string {
+		t.Helper()
+		stages, missing := plan(dir)
+		if missing != nil {
+			t.Fatal(missing)
+		}
+		return find(t, stages, stage).Fingerprint
+	}
+	for _, stage := range []string{"mine/vm", "mine/rg", "judge/vanilla/sft"} {
+		if of("a", stage) != of("b", stage) || of("a", stage) == of("c", stage) || of("a", stage) == of("", stage) {
+			t.Errorf("%s: the prompts do not count by their content", stage)
+		}
+	}
+	if of("a", "mine/sp") != of("c", "mine/sp") {
+		t.Error("mine/sp asks nobody, but its fingerprint changed")
+	}
+	for _, dir := range []string{"absent", "empty"} {
+		stages, err := plan(dir)
+		var gone *MissingSourceError
+		if !errors.As(err, &gone) || gone.Key != "judge.prompts" {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if f := find(t, stages, "judge/vanilla/base").Fingerprint; f != "" {
+			t.Errorf("%s: judge/vanilla/base has fingerprint %s", dir, f)
+		}
+		if find(t, stages, "mine/vm").Fingerprint != "" || find(t, stages, "sft/vm").Fingerprint == "" {
+			t.Errorf("%s: other stages' fingerprints are wrong", dir)
+		}
+	}
+}

@@ -249,6 +249,19 @@ func (v *validator) judge(j Judge) {
 	v.atLeast("judge.samples", j.Samples, 0)
 	v.within("judge.temperature", j.Temperature, 0, 2)
 	v.between("judge.concurrency", j.Concurrency, 1, 1024)
+	v.atLeast("judge.requests_per_minute", j.RequestsPerMinute, 0)
+	v.atLeast("judge.tokens_per_minute", j.TokensPerMinute, 0)
+	v.between("judge.timeout_seconds", j.TimeoutSeconds, 1, 480) // a stage is silent for that long
+	v.between("judge.repairs", j.Repairs, 0, 10)
+	v.within("judge.max_unjudged", j.MaxUnjudged, 0, 1)
+	v.atLeast("judge.budget.calls", j.Budget.Calls, 0)
+	v.atLeast("judge.budget.tokens", j.Budget.Tokens, 0)
+	v.within("judge.budget.money", j.Budget.Money, 0, 1e9)
+	v.within("judge.price.input", j.Price.Input, 0, 1e6)
+	v.within("judge.price.output", j.Price.Output, 0, 1e6)
+	if j.Budget.Money > 0 && j.Price == (JudgePrice{}) {
+		v.fail("judge.budget.money", "is %v without judge.price: give the prices of a million tokens, input and output", j.Budget.Money)
+	}
 	if j.Kind != JudgeOpenAI {
 		return
 	}

@@ -26,7 +26,7 @@ func strategyMismatch(s signs) (t tally) {
 	strategy, gold := s.request.Strategy, s.request.Gold
 	if gold.Valid() {
 		if strategy.Valid() && strategy != gold {
-			t.add(3, true, fmt.Sprintf("%s where %s belongs", strategy, gold))
+			t.add(3, true, WrongStrategy(s.request))
 		}
 		return t
 	}
@@ -69,6 +69,12 @@ func strategyMismatch(s signs) (t tally) {
 		t.add(1, len(s.distress) > 0 && s.n > 8, "small talk beside a feeling")
 	}
 	return t
+}
+
+// WrongStrategy is the reason of a strategy mismatch where the gold strategy
+// is known.
+func WrongStrategy(r Request) string {
+	return fmt.Sprintf("%s where %s belongs", r.Strategy, r.Gold)
 }
 
 // lackOfEmpathy: a short or distant answer that takes nothing up.

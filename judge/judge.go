@@ -1,9 +1,11 @@
-// Package judge labels the psychological errors of supporters' answers and
-// scores the answers' quality.
+// Package judge labels the psychological errors of supporters' answers, scores
+// the answers' quality and compares answers. It holds the offline judge;
+// judge/openai has the one that asks a language model.
 package judge
 
 import (
 	"context"
+	"errors"
 
 	"github.com/esclab/esclab/esc"
 )
@@ -41,7 +43,6 @@ type Scores struct {
 // clearest first; it is empty for an answer without an error.
 type Verdict struct {
 	Findings []Finding `json:"findings"`
-	Scores   Scores    `json:"scores"`
 }
 
 // Errors returns the classes found, the clearest first.
@@ -64,11 +65,51 @@ func (v Verdict) Reason(to esc.Destination) string {
 	return ""
 }
 
-// Judge labels and scores answers. Implementations are safe for concurrent
-// use. Name changes whenever verdicts may change: it is part of fingerprints.
+// Comparison is two answers to the same context.
+type Comparison struct {
+	Context       []esc.Message // as in Request
+	First, Second string        // texts without strategies
+}
+
+// Preference is which of two answers a judge prefers, asked in both orders so
+// that a liking for the first or the second place cancels out.
+type Preference struct {
+	// First is the share of the two orders in which the first answer of the
+	// Comparison is preferred; a tie counts half: 0, 0.25, … 1.
+	First float64 `json:"first"`
+	// Reasons are those given in the Comparison's order and in the other.
+	Reasons [2]string `json:"reasons"`
+}
+
+// Judge labels, scores and compares answers. Implementations are safe for
+// concurrent use, and their results depend on the arguments alone. Name changes
+// whenever results may change.
+//
+// An error that wraps ErrUnusable concerns the one answer; any other, all.
 type Judge interface {
 	Name() string
+	// Label finds an answer's psychological errors.
 	Label(ctx context.Context, request Request) (Verdict, error)
+	// Score grades an answer; the gold strategy does not count.
+	Score(ctx context.Context, request Request) (Scores, error)
+	// Prefer compares two answers.
+	Prefer(ctx context.Context, pair Comparison) (Preference, error)
+}
+
+// ErrUnusable: the judge was asked, and again, and gave no answer that can be
+// used: it declines to judge this text, or does not keep to the format.
+var ErrUnusable = errors.New("the judge gave no usable answer")
+
+// Cache keeps the replies of a judge that is paid for, so that no question is
+// asked twice. Keys are lower-case hexadecimal SHA-256. Implementations are
+// safe for concurrent use.
+type Cache interface {
+	// Get returns the value under a key; found is false where there is none
+	// that is whole.
+	Get(ctx context.Context, key string) (value []byte, found bool, err error)
+	// Put stores a JSON value under a key unless there is one, and returns
+	// the one that is stored: the first stays.
+	Put(ctx context.Context, key string, value []byte) ([]byte, error)
 }
 
 var _ Judge = (*Offline)(nil)

@@ -37,7 +37,43 @@ func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return Verdict{}, fmt.Errorf("offline judge: %w", err)
 	}
+	return label(observe(request, o.usage)), nil
+}
+
+// Score implements Judge; it fails only when ctx is done.
+func (o *Offline) Score(ctx context.Context, request Request) (Scores, error) {
+	if err := ctx.Err(); err != nil {
+		return Scores{}, fmt.Errorf("offline judge: %w", err)
+	}
+	request.Gold = esc.NoStrategy
 	s := observe(request, o.usage)
+	return score(s, label(s).Errors()), nil
+}
+
+// Prefer implements Judge by the sums of the scores. It has no order to be
+// misled by; a difference below a point of the twenty is a tie.
+func (o *Offline) Prefer(ctx context.Context, pair Comparison) (Preference, error) {
+	var sums [2]float64
+	for i, response := range []string{pair.First, pair.Second} {
+		s, err := o.Score(ctx, Request{Context: pair.Context, Gold: esc.NoStrategy, Strategy: esc.NoStrategy, Response: response})
+		if err != nil {
+			return Preference{}, err
+		}
+		sums[i] = s.Fluency + s.Professionalism + s.Empathy + s.Helpfulness
+	}
+	reason := fmt.Sprintf("scores sum to %.2f and %.2f", sums[0], sums[1])
+	p := Preference{First: 0.5, Reasons: [2]string{reason, reason}}
+	switch d := sums[0] - sums[1]; {
+	case d >= 1:
+		p.First = 1
+	case d <= -1:
+		p.First = 0
+	}
+	return p, nil
+}
+
+// label reports the classes whose evidence reaches their threshold.
+func label(s signs) Verdict {
 	type scored struct {
 		Finding
 		margin int
@@ -54,8 +90,7 @@ func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {
 	for _, f := range found {
 		v.Findings = append(v.Findings, f.Finding)
 	}
-	v.Scores = score(s, v.Errors())
-	return v, nil
+	return v
 }
 
 // signs is what the judge observes about an answer.

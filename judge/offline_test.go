@@ -23,13 +23,22 @@ func chat(messages ...string) []esc.Message {
 	return list
 }
 
-func label(t testing.TB, judge Judge, r Request) Verdict {
+func labelOf(t testing.TB, judge Judge, r Request) Verdict {
 	t.Helper()
 	v, err := judge.Label(context.Background(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
+}
+
+func scoresOf(t testing.TB, judge Judge, r Request) Scores {
+	t.Helper()
+	scores, err := judge.Score(context.Background(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return scores
 }
 
 func TestFindings(t *testing.T) {
@@ -73,7 +82,7 @@ func TestFindings(t *testing.T) {
 		{"no context", Request{nil, esc.NoStrategy, esc.NoStrategy, "I am listening to you, tell me more about your week."}, nil, esc.PsyErrors()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := label(t, NewOffline(nil), c.request)
+			v := labelOf(t, NewOffline(nil), c.request)
 			found := v.Errors()
 			for _, e := range c.want {
 				if !slices.Contains(found, e) {
@@ -97,7 +106,7 @@ func TestFindings(t *testing.T) {
 func TestScores(t *testing.T) {
 	context := chat("Hi", "[Question] What is on your mind?", "My girlfriend left me and I feel so lonely in the evenings.")
 	scores := func(response string) Scores {
-		return label(t, NewOffline(nil), Request{context, esc.NoStrategy, esc.Reflection, response}).Scores
+		return scoresOf(t, NewOffline(nil), Request{context, esc.NoStrategy, esc.Reflection, response})
 	}
 	good := scores("I am so sorry. It sounds terribly lonely to spend the evenings without your girlfriend.")
 	for name, worse := range map[string]Scores{
@@ -132,9 +141,31 @@ func TestLabelIsDeterministicAndHeedsItsContext(t *testing.T) {
 	one, two := NewOffline(FitUsage(dialogues)), NewOffline(FitUsage(dialogues))
 	for _, turn := range esc.AllTurns(dialogues) {
 		r := Request{turn.Context, turn.Strategy, turn.Strategy, turn.Response}
-		if a, b := label(t, one, r), label(t, two, r); !reflect.DeepEqual(a, b) {
+		if a, b := labelOf(t, one, r), labelOf(t, two, r); !reflect.DeepEqual(a, b) {
 			t.Fatalf("%v and %v", a, b)
 		}
+	}
+}
+
+// The offline judge's preference does not depend on the order.
+func TestPrefer(t *testing.T) {
+	pair := Comparison{chat("I lost my job and I am scared."), "I am so sorry, losing your job must be scary. What worries you most?", "ok"}
+	forth, err := NewOffline(nil).Prefer(t.Context(), pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair.First, pair.Second = pair.Second, pair.First
+	back, err := NewOffline(nil).Prefer(t.Context(), pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair.First = pair.Second
+	same, err := NewOffline(nil).Prefer(t.Context(), pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if forth.First != 1 || back.First != 0 || same.First != 0.5 || forth.Reasons[0] == "" {
+		t.Errorf("%+v, %+v, %+v", forth, back, same)
 	}
 }
 
@@ -152,10 +183,12 @@ func FuzzLabel(f *testing.F) {
 	f.Add("", "\xff\xfe 🙂 ' ' don't", -1)
 	f.Fuzz(func(t *testing.T, last, response string, strategy int) {
 		s := esc.Strategy(strategy)
-		v := label(t, NewOffline(nil), Request{chat(last), esc.NoStrategy, s, response})
-		for _, x := range []float64{v.Scores.Fluency, v.Scores.Professionalism, v.Scores.Empathy, v.Scores.Helpfulness} {
+		r := Request{chat(last), esc.NoStrategy, s, response}
+		labelOf(t, NewOffline(nil), r)
+		scores := scoresOf(t, NewOffline(nil), r)
+		for _, x := range []float64{scores.Fluency, scores.Professionalism, scores.Empathy, scores.Helpfulness} {
 			if !(x >= 0 && x <= 5) {
-				t.Fatalf("%+v", v.Scores)
+				t.Fatalf("%+v", scores)
 			}
 		}
 	})
@@ -166,17 +199,18 @@ func FuzzLabel(f *testing.F) {
 func mean(t testing.TB, judge Judge, requests []Request) (routed float64, rates [esc.NumPsyErrors]float64, scores Scores) {
 	n := float64(len(requests))
 	for _, r := range requests {
-		v := label(t, judge, r)
+		v := labelOf(t, judge, r)
 		for _, e := range v.Errors() {
 			rates[e] += 1 / n
 		}
 		if len(esc.RouteAll(v.Errors(), esc.ToGenerator)) > 0 {
 			routed += 1 / n
 		}
-		scores.Fluency += v.Scores.Fluency / n
-		scores.Professionalism += v.Scores.Professionalism / n
-		scores.Empathy += v.Scores.Empathy / n
-		scores.Helpfulness += v.Scores.Helpfulness / n
+		one := scoresOf(t, judge, r)
+		scores.Fluency += one.Fluency / n
+		scores.Professionalism += one.Professionalism / n
+		scores.Empathy += one.Empathy / n
+		scores.Helpfulness += one.Helpfulness / n
 	}
 	return routed, rates, scores
 }

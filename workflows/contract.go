@@ -58,6 +58,8 @@ type StageInput struct {
 	Queues Queues `json:"queues"`
 	// Checkpoint says how often an unfinished stage saves its state.
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	// Judge says how the judge's endpoint is asked; it names no secret.
+	Judge experiments.JudgeAccess `json:"judge"`
 	// HeartbeatSeconds is how long a silent worker counts as alive.
 	HeartbeatSeconds int `json:"heartbeat_seconds"`
 }
@@ -113,10 +115,20 @@ type Progress struct {
 	ETASeconds float64 `json:"eta_seconds,omitempty"`
 	// Checkpoint is the step of the last committed checkpoint.
 	Checkpoint int `json:"checkpoint,omitempty"`
+	// Spent is what the judge's endpoint was paid in all attempts so far; nil
+	// where none is asked.
+	Spent *Spent `json:"spent,omitempty"`
 	// Attempt counts the attempts of the stage from 1, Failure says what the
 	// one before failed of. Whoever reads the progress fills them in.
 	Attempt int    `json:"attempt,omitempty"`
 	Failure string `json:"failure,omitempty"`
+}
+
+// Spent counts what asking a language model to judge has cost.
+type Spent struct {
+	Calls  int     `json:"calls"`
+	Tokens int     `json:"tokens"`
+	Money  float64 `json:"money,omitempty"`
 }
 
 // Queues are the task queues by what their workers have.
@@ -144,11 +156,13 @@ const (
 	ErrTypeNonFinite  = "NonFinite"  // NaN or Inf in a loss
 	ErrTypeNoPairs    = "NoPairs"    // mining found nothing to train on
 	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone or damaged
+	ErrTypeBudget     = "Budget"     // the judge's budget is spent
+	ErrTypeJudge      = "Judge"      // the judge's endpoint refuses, or its model gives too few usable answers
 )
 
 // NonRetryable lists the error types after which a stage is not tried again.
 func NonRetryable() []string {
-	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs, ErrTypeNotPresent}
+	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge}
 }
 
 // activityFor names the activity that executes a kind of stage.

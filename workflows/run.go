@@ -15,11 +15,13 @@ import (
 
 // RunInput is one execution of an experiment.
 type RunInput struct {
-	Experiment       string                 `json:"experiment"`
-	Stages           []experiments.Stage    `json:"stages"` // in topological order
-	Queues           Queues                 `json:"queues"`
-	Checkpoint       experiments.Checkpoint `json:"checkpoint"`
-	HeartbeatSeconds int                    `json:"heartbeat_seconds"`
+	Experiment string                 `json:"experiment"`
+	Stages     []experiments.Stage    `json:"stages"` // in topological order
+	Queues     Queues                 `json:"queues"`
+	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	// Judge says how the judge's endpoint is asked.
+	Judge            experiments.JudgeAccess `json:"judge"`
+	HeartbeatSeconds int                     `json:"heartbeat_seconds"`
 }
 
 // RunResult says what a run made: one result per stage, in the plan's order.

@@ -95,6 +95,7 @@ func stageInput(run RunInput, s experiments.Stage, fingerprints map[string]strin
 		Inputs:           inputs,
 		Queues:           run.Queues,
 		Checkpoint:       run.Checkpoint,
+		Judge:            run.Judge,
 		HeartbeatSeconds: run.HeartbeatSeconds,
 	}
 }

@@ -213,6 +213,12 @@ func detail(p workflows.Progress) string {
 	if p.TokensPerSecond > 0 {
 		s += fmt.Sprintf("  %.0f tok/s", p.TokensPerSecond)
 	}
+	if p.Spent != nil {
+		s += fmt.Sprintf("  judge %d calls, %d tokens", p.Spent.Calls, p.Spent.Tokens)
+		if p.Spent.Money > 0 {
+			s += fmt.Sprintf(", %.2f", p.Spent.Money)
+		}
+	}
 	if p.ETASeconds > 0 {
 		s += fmt.Sprintf("  ETA %s", (time.Duration(p.ETASeconds) * time.Second).String())
 	}

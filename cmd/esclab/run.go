@@ -21,6 +21,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workflows"
@@ -96,6 +97,11 @@ func plan(host experiments.Host, nameOrPath string, set []string) (p planned, mi
 		return p, nil, err
 	}
 	sources, missing := experiments.SourceDigests(p.exp, host)
+	if len(sources.JudgePrompts) > 0 {
+		if _, err := prompts.New(sources.JudgePrompts); err != nil {
+			return p, missing, fmt.Errorf("judge.prompts: %s: %w", p.exp.Judge.Prompts, err)
+		}
+	}
 	p.stages, err = experiments.Plan(p.exp, sources)
 	for i := range p.stages {
 		// The worker that reads them may have another working directory.
@@ -149,9 +155,6 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	if missing != nil && !f.plan {
 		return missing
 	}
-	if p.exp.Judge.Kind != experiments.JudgeOffline && !f.plan {
-		return fmt.Errorf("judge.kind: %s can be planned but not run yet: add --set judge.kind=offline", p.exp.Judge.Kind)
-	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
@@ -190,7 +193,7 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 		TypedSearchAttributes:    se.searchAttributes(p),
 	}, workflows.RunName, workflows.RunInput{
 		Experiment: p.exp.Name, Stages: p.stages, Queues: se.node.Queues(),
-		Checkpoint: p.exp.Checkpoint, HeartbeatSeconds: se.heartbeat(),
+		Checkpoint: p.exp.Checkpoint, Judge: p.exp.Judge.JudgeAccess, HeartbeatSeconds: se.heartbeat(),
 	})
 	if err != nil {
 		return unreachable(fmt.Errorf("start run %s: %w", p.runID(), err))

@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "metrics", "judge", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+		"bench", "lm", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -48,8 +48,8 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "report", "chat", "esc", "experiments", "artifacts", "internal/memory"},
-		testOurs: []string{"artifacts/storetest"}},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "chat", "esc", "experiments", "artifacts", "internal/memory"},
+		testOurs: []string{"artifacts/storetest", "judge/chattest"}},
 	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
 
 	{tree: "bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
@@ -57,6 +57,9 @@ var rules = []rule{
 	{tree: "lm"},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, light: true},
+	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"judge/chattest"}, light: true,
+		theirs: []string{"github.com/openai/openai-go/v3", "golang.org/x/sync", "golang.org/x/time"}},
+	{tree: "judge/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments"}},
 	{tree: "pairs", ours: []string{"esc"}, light: true},
 	{tree: "chat", ours: []string{"esc"}, light: true},
@@ -87,6 +90,8 @@ var reserved = []struct {
 	{"github.com/gomlx", []string{"lm"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
+	// The client of the judge's endpoint.
+	{"github.com/openai", []string{"judge/openai"}},
 	// Output for people.
 	{"github.com/spf13/cobra", []string{"cmd"}},
 	{"github.com/jedib0t/go-pretty", []string{"cmd"}},
@@ -216,6 +221,11 @@ func TestCheck(t *testing.T) {
 		{dir: "cmd/esclab", what: module + "/workers/stack", may: true},
 		{dir: "artifacts", what: "github.com/versity/versitygw/embedgw", test: true},
 		{dir: "artifacts/storetest", what: "github.com/versity/versitygw/embedgw", may: true},
+		{dir: "activities", what: "github.com/openai/openai-go/v3"},
+		{dir: "judge", what: "golang.org/x/time/rate"},
+		{dir: "judge/openai", what: "github.com/openai/openai-go/v3/option", may: true},
+		{dir: "judge/openai", what: module + "/judge/chattest"},
+		{dir: "judge/openai", what: module + "/judge/chattest", test: true, may: true},
 		{dir: "elsewhere", what: "fmt"},
 		{dir: "esc", what: "encoding/json", may: true},
 	} {

@@ -114,6 +114,10 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 			Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
 				return OpenBucket(ctx, n.settings, uri)
 			},
+			JudgeKey: func(baseURL, variable string) (string, error) {
+				key, err := n.settings.Judge.Key(baseURL, variable)
+				return string(key), err
+			},
 		},
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity,
 	})

@@ -109,7 +109,7 @@ func Parse(name string, data []byte) (*Settings, error) {
 
 // resolvePaths makes every path absolute, relative to the settings file.
 func (s *Settings) resolvePaths(dir string) {
-	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile}
+	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile, &s.Judge.APIKeyFile}
 	if s.Temporal.TLS != nil {
 		paths = append(paths, &s.Temporal.TLS.CA, &s.Temporal.TLS.Cert, &s.Temporal.TLS.Key)
 	}

@@ -27,6 +27,7 @@ type Settings struct {
 	Temporal         Temporal          `yaml:"temporal"`
 	S3               S3                `yaml:"s3"`
 	Embedded         Embedded          `yaml:"embedded"`
+	Judge            Judge             `yaml:"judge"`
 	TaskQueues       TaskQueues        `yaml:"task_queues"`
 	SearchAttributes map[string]string `yaml:"search_attributes"` // name → type, see AttributeTypes
 	Schedules        []Schedule        `yaml:"schedules"`
@@ -59,6 +60,13 @@ type S3 struct {
 	SecretKeyEnv    string   `yaml:"secret_key_env"`   // name of the variable that holds the secret key
 	CredentialsFile string   `yaml:"credentials_file"` // AWS shared credentials file, mode 0600; wins over the variables
 	Checksum        Checksum `yaml:"checksum"`         // when_required | when_supported
+}
+
+// Judge says which endpoints of language models this worker may ask to judge,
+// and with which key.
+type Judge struct {
+	BaseURLs   []string `yaml:"base_urls"`    // empty: any that an experiment names
+	APIKeyFile string   `yaml:"api_key_file"` // mode 0600; wins over the variable that an experiment names
 }
 
 // Checksum says when the S3 client sends its own checksum headers.

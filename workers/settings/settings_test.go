@@ -27,7 +27,7 @@ func TestRootFileIsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Path, want.Schedules = path, []Schedule{}
+	want.Path, want.Schedules, want.Judge.BaseURLs = path, []Schedule{}, []string{}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s differs from Default (-want +got):\n%s", FileName, diff)
 	}
@@ -42,7 +42,7 @@ func TestRootFileExplainsEveryKey(t *testing.T) {
 	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
 		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum",
 		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
-		"catchup_window", "pause_on_failure", "paused", "note"} {
+		"base_urls", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note"} {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in %s", key, FileName)
 		}
@@ -66,6 +66,7 @@ embedded:
   data_dir: data
   ports: {temporal: auto, ui: 0, s3: 9000}
   retention: 48h
+judge: {base_urls: ["https://a.example/v1"], api_key_file: judge.key}
 task_queues: {control: c, cpu: p, gpu: p}
 search_attributes: {Stage: Keyword}
 schedules:
@@ -81,6 +82,7 @@ schedules:
 		TLS: &TLS{CA: "/etc/esclab/ca.pem", Cert: "/abs/client.pem", Key: "/etc/esclab/client.key", ServerName: "temporal"}}
 	want.S3.Endpoint, want.S3.Bucket, want.S3.PathStyle, want.S3.Checksum = "https://s3.example.org", "esc-artifacts", false, ChecksumWhenSupported
 	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour}
+	want.Judge = Judge{BaseURLs: []string{"https://a.example/v1"}, APIKeyFile: "/etc/esclab/judge.key"}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
 	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
 	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour}}
@@ -116,6 +118,7 @@ func TestParseErrors(t *testing.T) {
 		{"checksum", "s3:\n  checksum: never\n", `t.yaml:2: s3.checksum: "never"`},
 		{"secret instead of name", "temporal:\n  api_key_env: sk-1234\n", "t.yaml:2: temporal.api_key_env: not the name"},
 		{"half a client certificate", "temporal:\n  tls:\n    cert: a.pem\n", "temporal.tls: cert and key go together"},
+		{"judge address", "judge:\n  base_urls: [api.openai.com]\n", "judge.base_urls[0]: not an address"},
 		{"attribute type", "search_attributes:\n  Stage: keyword\n", `t.yaml:2: search_attributes.Stage: type "keyword"`},
 		{"too many", "search_attributes: {A: Int, B: Int, C: Int, D: Int}\n", "search_attributes.D: more than 3 attributes of type Int"},
 		{"cron", "schedules:\n- {id: a, experiment: demo, cron: often}\n", `t.yaml:2: schedules[0].cron: "often"`},
@@ -238,6 +241,39 @@ func TestAPIKey(t *testing.T) {
 	t.Setenv("TEST_API_KEY", "k")
 	if key, err := c.APIKey(); err != nil || key != "k" {
 		t.Errorf("%v, %v", key, err)
+	}
+}
+
+func TestJudgeKey(t *testing.T) {
+	const here = "https://a.example/v1"
+	var j Judge
+	if key, err := j.Key(here, ""); err != nil || key != "" {
+		t.Errorf("no key: %v, %v", key, err)
+	}
+	if _, err := j.Key(here, "TEST_JUDGE_KEY"); err == nil || !strings.Contains(err.Error(), "TEST_JUDGE_KEY is not set") {
+		t.Errorf("unset: %v", err)
+	}
+	t.Setenv("TEST_JUDGE_KEY", "k")
+	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "k" {
+		t.Errorf("%v, %v", key, err)
+	}
+	j.APIKeyFile = filepath.Join(t.TempDir(), "key")
+	write(t, j.APIKeyFile, "from-file\n", 0o600)
+	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "from-file" {
+		t.Errorf("%v, %v", key, err)
+	}
+	if err := os.Chmod(j.APIKeyFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Key(here, ""); err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "from-file") {
+		t.Errorf("mode 0644: %v", err)
+	}
+	j = Judge{BaseURLs: []string{here + "/"}}
+	if _, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil {
+		t.Error(err)
+	}
+	if _, err := j.Key("https://b.example/v1", "TEST_JUDGE_KEY"); err == nil || !strings.Contains(err.Error(), "may not ask https://b.example/v1") {
+		t.Errorf("another endpoint: %v", err)
 	}
 }
 

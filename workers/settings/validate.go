@@ -28,7 +28,7 @@ type problem struct{ key, message string }
 // validate checks the values; the first broken rule is the error, with the
 // line of its key where the file has it.
 func (s *Settings) validate(file *ast.File) error {
-	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.queueProblems(),
+	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.judgeProblems(), s.queueProblems(),
 		s.attributeProblems(), s.scheduleProblems())
 	if len(problems) == 0 {
 		return nil
@@ -131,6 +131,17 @@ func (s *Settings) embeddedProblems() (out []problem) {
 		out = append(out, problem{"embedded.retention", fmt.Sprintf("%s: at least 24h", e.Retention)})
 	}
 	return out
+}
+
+func (s *Settings) judgeProblems() []problem {
+	var all []problem
+	for i, base := range s.Judge.BaseURLs {
+		u, err := url.Parse(base)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			all = append(all, problem{fmt.Sprintf("judge.base_urls[%d]", i), "not an address like https://api.openai.com/v1"})
+		}
+	}
+	return all
 }
 
 func (s *Settings) queueProblems() (out []problem) {

@@ -1,0 +1,202 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/judge/openai"
+	"github.com/esclab/esclab/judge/prompts"
+	"github.com/esclab/esclab/workflows"
+)
+
+// replySpace is where the store keeps the replies of judges.
+const replySpace = "judge"
+
+// judges is what the judges of a process have in common: the word counts of
+// the last corpus, and a gate for each endpoint, whose limits are an account's.
+type judges struct {
+	mu     sync.Mutex
+	corpus string // digest of the artifact that usage was counted on
+	usage  *judge.Usage
+	gates  map[gateKey]*openai.Gate
+}
+
+type gateKey struct {
+	baseURL string
+	limits  openai.Limits
+}
+
+// usageOf counts a corpus' wording once. Runs side by side on several corpora
+// count again when they take turns.
+func (j *judges) usageOf(digest string, train func() ([]esc.Dialogue, error)) (*judge.Usage, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.corpus == digest && j.usage != nil {
+		return j.usage, nil
+	}
+	dialogues, err := train()
+	if err != nil {
+		return nil, err
+	}
+	j.corpus, j.usage = digest, judge.FitUsage(dialogues)
+	return j.usage, nil
+}
+
+func (j *judges) gate(baseURL string, limits openai.Limits) *openai.Gate {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	key := gateKey{baseURL, limits}
+	if j.gates == nil {
+		j.gates = map[gateKey]*openai.Gate{}
+	}
+	if j.gates[key] == nil {
+		j.gates[key] = openai.NewGate(limits)
+	}
+	return j.gates[key]
+}
+
+// judge opens the judge that a stage's parameters name.
+func (t *attempt) judge(ctx context.Context, model experiments.JudgeModel) (judge.Judge, error) {
+	if model.Judge != experiments.JudgeOpenAI {
+		if _, err := t.input(ctx, "corpus"); err != nil {
+			return nil, err
+		}
+		usage, err := t.a.judges.usageOf(t.inputs["corpus"], func() ([]esc.Dialogue, error) {
+			corpus, err := t.readCorpus(ctx, fileTrain)
+			return corpus[fileTrain], err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return judge.NewOffline(usage), nil
+	}
+	set, err := promptsOf(model)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	access := t.in.Judge
+	key := ""
+	if t.a.JudgeKey != nil {
+		if key, err = t.a.JudgeKey(model.BaseURL, access.APIKeyEnv); err != nil {
+			return nil, &permanentError{workflows.ErrTypeJudge, err}
+		}
+	}
+	t.ledger = openai.NewLedger(openai.Budget(access.Budget), openai.Prices{Prompt: access.Price.Input, Completion: access.Price.Output}, openai.Spent(t.paid))
+	client, err := openai.New(openai.Options{
+		BaseURL: model.BaseURL, Model: model.Model, Key: openai.Key(key), Temperature: model.Temperature, Prompts: set,
+		Cache: replyCache{t.a.Store, t.a.Log},
+		Gate: t.a.judges.gate(model.BaseURL, openai.Limits{
+			Concurrency: access.Concurrency, RequestsPerMinute: access.RequestsPerMinute, TokensPerMinute: access.TokensPerMinute,
+		}),
+		Ledger:  t.ledger,
+		Timeout: time.Duration(access.TimeoutSeconds) * time.Second,
+		Repairs: access.Repairs,
+		Replied: func() { t.pulse.touch(ctx, func(p *workflows.Progress) { p.Spent = t.spent() }) },
+	})
+	if err != nil {
+		return nil, badInput(err)
+	}
+	return client, nil
+}
+
+func promptsOf(model experiments.JudgeModel) (prompts.Set, error) {
+	if len(model.Prompts) == 0 {
+		return prompts.Builtin()
+	}
+	return prompts.New(model.Prompts)
+}
+
+// spent is what the judge has cost in all attempts; nil where nothing was paid.
+func (t *attempt) spent() *workflows.Spent {
+	s := t.paid
+	if t.ledger != nil {
+		s = workflows.Spent(t.ledger.Spent())
+	}
+	if s == (workflows.Spent{}) {
+		return nil
+	}
+	return &s
+}
+
+// replyCache keeps the judge's replies in the store, shared by all runs.
+type replyCache struct {
+	store *artifacts.Store
+	log   zerolog.Logger
+}
+
+func (c replyCache) Get(ctx context.Context, key string) ([]byte, bool, error) {
+	value, err := c.store.Reply(ctx, replySpace, key)
+	switch {
+	case err == nil:
+		return value, true, nil
+	case errors.Is(err, artifacts.ErrNotFound):
+		return nil, false, nil
+	case errors.Is(err, artifacts.ErrCorrupt):
+		c.log.Warn().Err(err).Msg("a judge's reply is damaged and is asked for again")
+		return nil, false, nil
+	}
+	return nil, false, err
+}
+
+func (c replyCache) Put(ctx context.Context, key string, value []byte) ([]byte, error) {
+	return c.store.PutReply(ctx, replySpace, key, value)
+}
+
+// sideBySide bounds the texts of a stage that are judged at the same time; how
+// many of them are asked about is up to the endpoint's gate.
+const sideBySide = 64
+
+// each calls f for 0 to n-1, some at a time. After an error it begins nothing
+// new, but lets what is under way finish: it is paid for. The error is that of
+// the smallest index.
+func each(ctx context.Context, n int, f func(i int) error) error {
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	next, failedAt := 0, n
+	var failure error
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next >= n || failure != nil || ctx.Err() != nil {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	for range min(sideBySide, n) {
+		group.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if err := f(i); err != nil {
+					mu.Lock()
+					if i < failedAt {
+						failedAt, failure = i, err
+					}
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	group.Wait()
+	if failure == nil {
+		return context.Cause(ctx)
+	}
+	return failure
+}
+
+// tooFewVerdicts refuses a stage of whose n texts too many have no verdict.
+func (t *attempt) tooFewVerdicts(unjudged, n int, what, example string) error {
+	if unjudged == 0 || float64(unjudged) <= t.in.Judge.MaxUnjudged*float64(n) {
+		return nil
+	}
+	return &permanentError{workflows.ErrTypeJudge, fmt.Errorf("%d of %d %s have no verdict, more than judge.max_unjudged %g allows (%s): take another model or other prompts, or raise it",
+		unjudged, n, what, t.in.Judge.MaxUnjudged, example)}
+}
