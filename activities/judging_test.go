@@ -1,12 +1,9 @@
 package activities
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,13 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/rs/zerolog"
-	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
-
-	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/judge/chattest"
@@ -28,205 +19,6 @@ import (
 	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/workflows"
 )
-
-// canary is the API key of these tests: it may turn up nowhere.
-const canary = "sk-canary-77aa01"
-
-// lab is a store with a corpus and a generation, and what works on it.
-type lab struct {
-	a      *Activities
-	dir    string
-	log    bytes.Buffer
-	stages map[string]experiments.Stage
-	access experiments.JudgeAccess
-	paid   *workflows.Spent // by attempts before
-	stop   chan struct{}
-}
-
-// judgedReplies is how many replies the tests' stages judge; each is asked
-// about twice.
-const judgedReplies = 10
-
-func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
-	t.Helper()
-	l := &lab{dir: t.TempDir(), stages: map[string]experiments.Stage{}}
-	exp, err := experiments.Load("demo", append([]string{
-		"judge.kind=openai", "judge.model=test", "judge.base_url=" + s.URL, "judge.api_key_env=TEST_KEY", fmt.Sprintf("judge.samples=%d", judgedReplies),
-		"judge.concurrency=32", "judge.timeout_seconds=1", "judge.repairs=3",
-	}, sets...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.access = exp.Judge.JudgeAccess
-	sources, err := experiments.SourceDigests(exp, experiments.OS(democorpus.JSON()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	planned, err := experiments.Plan(exp, sources)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stage := range planned {
-		l.stages[stage.Name] = stage
-	}
-	backend, err := artifacts.OpenDirectory(filepath.Join(l.dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(l.dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.a = &Activities{Store: store, Log: zerolog.New(&l.log), Scratch: filepath.Join(l.dir, "scratch"), DemoCorpus: democorpus.JSON(),
-		JudgeKey: func(_, variable string) (string, error) {
-			if variable != "TEST_KEY" {
-				return "", errors.New("another variable")
-			}
-			return canary, nil
-		}}
-	if _, err := l.run(l.a.Corpus, "corpus"); err != nil {
-		t.Fatal(err)
-	}
-	l.generate(t, "generate/vanilla/base")
-	l.generate(t, "generate/vanilla/sft")
-	return l
-}
-
-// run executes a stage's activity as Temporal would.
-func (l *lab) run(activity any, name string) (workflows.StageResult, error) {
-	var suite testsuite.WorkflowTestSuite
-	suite.SetDisableRegistrationAliasing(true)
-	env := suite.NewTestActivityEnvironment()
-	env.RegisterActivity(activity)
-	if l.paid != nil {
-		env.SetHeartbeatDetails(workflows.Progress{Spent: l.paid})
-	}
-	if l.stop != nil {
-		env.SetWorkerStopChannel(l.stop)
-	}
-	in := workflows.StageInput{Stage: l.stages[name], Inputs: map[string]string{}, Judge: l.access, Checkpoint: experiments.Checkpoint{EverySeconds: 1, Keep: 2}}
-	for input, stage := range l.stages[name].Inputs {
-		in.Inputs[input] = l.stages[stage].Fingerprint
-	}
-	var result workflows.StageResult
-	value, err := env.ExecuteActivity(activity, in)
-	if err == nil {
-		err = value.Get(&result)
-	}
-	return result, err
-}
-
-// generate commits replies that a model could have written: the gold ones,
-// each a place further on.
-func (l *lab) generate(t *testing.T, name string) {
-	t.Helper()
-	ctx := t.Context()
-	m, err := l.a.Store.Lookup(ctx, l.stages["corpus"].Fingerprint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := l.a.Store.LocalFile(ctx, m.Files[fileTest])
-	if err != nil {
-		t.Fatal(err)
-	}
-	dialogues, err := esc.ReadFile(path, esc.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	turns := esc.AllTurns(dialogues)
-	var rows bytes.Buffer
-	for i, turn := range turns {
-		other := turns[(i+1)%len(turns)]
-		if err := json.NewEncoder(&rows).Encode(prediction{Dialogue: turn.Dialogue, Turn: turn.Index,
-			GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response, Strategy: other.Strategy.String(), Response: other.Response}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ref, err := l.a.Store.PutBytes(ctx, rows.Bytes())
-	if err != nil {
-		t.Fatal(err)
-	}
-	lease, err := l.a.Store.Acquire(ctx, l.stages[name].Fingerprint, artifacts.Claim{Owner: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lease.Commit(ctx, artifacts.Manifest{Kind: "generate", Stage: name, Files: map[string]artifacts.Ref{filePredictions: ref}}, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
-const judgeStage = "judge/vanilla/base"
-
-func (l *lab) judge(t *testing.T) workflows.StageResult {
-	t.Helper()
-	result, err := l.run(l.a.Judge, judgeStage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
-// read decodes a file of the judge stage's artifact.
-func (l *lab) rows(t *testing.T) []judged {
-	t.Helper()
-	m, err := l.a.Store.Lookup(t.Context(), l.stages[judgeStage].Fingerprint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := l.a.Store.ReadAll(t.Context(), m.Files[fileJudged], 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, err := decodeRows[judged](data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
-// forget removes the stage's artifact, as if it had been made elsewhere.
-func (l *lab) forget(t *testing.T) {
-	t.Helper()
-	if err := os.RemoveAll(filepath.Join(l.dir, "store", "stages", l.stages[judgeStage].Fingerprint)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// noCanary looks for the key in every file of the lab and in its log.
-func (l *lab) noCanary(t *testing.T, errs ...error) {
-	t.Helper()
-	files := 0
-	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		files++
-		data, err := os.ReadFile(path)
-		if bytes.Contains(data, []byte(canary)) {
-			t.Errorf("the key stands in %s", path)
-		}
-		return err
-	})
-	if err != nil || files < 10 {
-		t.Errorf("looked at %d files, %v", files, err)
-	}
-	if strings.Contains(l.log.String(), canary) {
-		t.Error("the key stands in the log")
-	}
-	for _, err := range errs {
-		if strings.Contains(fmt.Sprintf("%v %+v", err, err), canary) {
-			t.Errorf("the key stands in an error: %v", err)
-		}
-	}
-}
-
-func errorType(err error) string {
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) && app.NonRetryable() {
-		return app.Type()
-	}
-	return ""
-}
 
 // The artifact of a judge stage is the same to the byte whatever the endpoint
 // did on the way, and making it again asks nothing.

@@ -155,7 +155,8 @@ func (c table) kappa() float64 {
 // TestAgreementWithLabels measures Cohen's kappa per class: whether we report
 // the class against whether it is the label. An LLM gave one label an answer,
 // and an error to nine of ten; we report none, one or several. The points were
-// set with these labels' overall rates in view, so this is not unseen data.
+// set with these labels' overall rates in view and the weights are fitted to
+// them, so this is not unseen data; TestCrossValidation has that.
 func TestAgreementWithLabels(t *testing.T) {
 	samples := failedESConv(t)
 	judge := NewOffline(nil)
@@ -200,13 +201,13 @@ func TestAgreementWithLabels(t *testing.T) {
 	}
 }
 
-// What the judge reaches, rounded down. Template responses and misread emotions
-// are rare in the labels, and word lists do not tell them from a lack of
-// empathy: there the agreement is barely above chance.
+// What the judge reaches on dialogues that it has not been fitted to (see
+// TestCrossValidation), rounded down. Template responses and misread emotions
+// are rare in the labels, and surfaces hardly tell them from a lack of empathy.
 var agreementFloors = [esc.NumPsyErrors]float64{
-	esc.StrategyMismatch:  0.20,
-	esc.LackOfEmpathy:     0.36,
-	esc.EarlyEmotionShift: 0.27,
-	esc.TemplateResponse:  0.07,
-	esc.EmotionMisread:    0.04,
+	esc.StrategyMismatch:  0.25,
+	esc.LackOfEmpathy:     0.44,
+	esc.EarlyEmotionShift: 0.31,
+	esc.TemplateResponse:  0.13,
+	esc.EmotionMisread:    0.07,
 }

@@ -7,17 +7,19 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
-// classes holds, by PsyError, how evidence is weighed. The points are set by
-// hand from the definitions of the paper's Appendix A.2.
+// classes holds, by PsyError, how evidence is weighed: the least points without
+// which the class is not reported, whatever else speaks for it, and those beyond
+// doubt. The points are set by hand from the definitions of the paper's
+// Appendix A.2.
 var classes = [esc.NumPsyErrors]struct {
-	threshold int
-	evidence  func(signs) tally
+	least, certain int
+	evidence       func(signs) tally
 }{
-	esc.StrategyMismatch:  {3, strategyMismatch},
-	esc.LackOfEmpathy:     {4, lackOfEmpathy},
-	esc.EarlyEmotionShift: {4, earlyEmotionShift},
-	esc.TemplateResponse:  {4, templateResponse},
-	esc.EmotionMisread:    {3, emotionMisread},
+	esc.StrategyMismatch:  {1, 7, strategyMismatch},
+	esc.LackOfEmpathy:     {2, 6, lackOfEmpathy},
+	esc.EarlyEmotionShift: {3, 7, earlyEmotionShift},
+	esc.TemplateResponse:  {2, 5, templateResponse},
+	esc.EmotionMisread:    {1, 3, emotionMisread},
 }
 
 // strategyMismatch: another strategy than the gold one; or a text that does
@@ -108,7 +110,7 @@ func earlyEmotionShift(s signs) (t tally) {
 	t.add(2, s.request.Strategy == esc.Suggestions, "suggests at once")
 	t.add(1, s.request.Strategy == esc.Information, "informs at once")
 	t.add(1, s.cheers != "", "brightens the tone ("+quoted(s.cheers)+")")
-	t.add(-3, s.acknowledges != "", "")
+	t.add(-4, s.acknowledges != "", "")
 	t.add(-1, s.asked, "")
 	t.add(-3, s.n <= 3, "")
 	t.add(-1, len(s.distressRecent) == 0, "")

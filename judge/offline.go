@@ -11,13 +11,15 @@ import (
 )
 
 // OfflineName names the offline judge and its version.
-const OfflineName = "offline-lexical-v1"
+const OfflineName = "offline-lexical-v2"
 
 // Offline is a deterministic judge without a model: word lists, the overlap of
 // words with what the seeker said, and, where fitted, n-gram counts of a corpus.
 //
 // For each of the five classes it collects evidence, each piece with points
-// for or against, and reports the class when the sum reaches its threshold.
+// for or against. A logistic regression over these points and other signs,
+// fitted to an LLM's labels of FailedESConv, decides; evidence beyond doubt
+// decides by itself.
 // It sees surfaces, not meanings: irony, indirect empathy and facts escape it.
 // How far it agrees with an LLM's labels is measured in this package's tests.
 type Offline struct {
@@ -72,17 +74,47 @@ func (o *Offline) Prefer(ctx context.Context, pair Comparison) (Preference, erro
 	return p, nil
 }
 
-// label reports the classes whose evidence reaches their threshold.
+// pointsOf sums each class' evidence.
+func pointsOf(s signs) (points [esc.NumPsyErrors]int) {
+	// The classifier knows the strategy's evidence without a gold strategy.
+	s.request.Gold = esc.NoStrategy
+	for class := range points {
+		points[class] = classes[class].evidence(s).total
+	}
+	return points
+}
+
+// decided says whether a class is reported, by its points and the classifier's
+// margin.
+func decided(class esc.PsyError, points int, margin float64) bool {
+	c := classes[class]
+	return points >= c.certain || points >= c.least && margin >= 0
+}
+
+// label reports the classes that the classifier finds, and those whose evidence
+// is beyond doubt. With a gold strategy in the request the strategies alone
+// decide about a mismatch.
 func label(s signs) Verdict {
 	type scored struct {
 		Finding
-		margin int
+		margin float64
 	}
+	points := pointsOf(s)
+	x := features(s, points)
 	var found []scored
 	for _, class := range esc.PsyErrors() {
 		sum := classes[class].evidence(s)
-		if margin := sum.total - classes[class].threshold; margin >= 0 {
-			found = append(found, scored{Finding{class, sum.reason()}, margin})
+		margin := dot(weights[class], x)
+		holds := decided(class, points[class], margin)
+		if class == esc.StrategyMismatch && s.request.Gold.Valid() {
+			holds = sum.total > 0
+		}
+		if holds {
+			reason := sum.reason()
+			if reason == "" {
+				reason = class.Definition()
+			}
+			found = append(found, scored{Finding{class, reason}, max(margin, 0)})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b scored) int { return cmp.Compare(b.margin, a.margin) })
