@@ -31,6 +31,8 @@ type Activities struct {
 	Scratch string
 	// Identity names this process in leases.
 	Identity string
+	// DataDir is esclab's data directory, below which engines' libraries are installed.
+	DataDir string
 	// DemoCorpus is the sample corpus in the binary.
 	DemoCorpus []byte
 	// Remote opens what an s3://bucket/prefix names, for backbones that lie in
@@ -58,13 +60,13 @@ type engines struct {
 	open map[experiments.Engine]*lm.Engine
 }
 
-func (e *engines) get(spec experiments.Engine) (*lm.Engine, error) {
+func (e *engines) get(dataDir string, spec experiments.Engine) (*lm.Engine, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if engine, ok := e.open[spec]; ok {
 		return engine, nil
 	}
-	engine, err := lm.OpenEngine(string(spec))
+	engine, err := lm.EngineOptions{DataDir: dataDir}.Open(string(spec))
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 
 // openEngine opens the engine and records which one it turned out to be.
 func (t *attempt) openEngine(spec experiments.Engine) (*lm.Engine, error) {
-	engine, err := t.a.engines.get(spec)
+	engine, err := t.a.engines.get(t.a.DataDir, spec)
 	if err != nil {
 		return nil, badInput(err)
 	}

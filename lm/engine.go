@@ -3,37 +3,75 @@ package lm
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/esclab/esclab/lm/cpu"
+	"github.com/esclab/esclab/lm/engines"
 )
 
 // Engine runs graphs: one opened GoMLX backend. Safe for concurrent use; close it when done.
 type Engine struct {
-	Name    string          // go, onnx, xla:cuda or xla:cpu
-	Version string          // of the engine's modules and library: results are bit-identical only within one
-	Backend compute.Backend // what graphs are compiled for
+	Name      string             // go, onnx, xla:cuda, xla:cpu or xla:/path/to/plugin.so
+	Version   string             // of the engine's modules and library: results are bit-identical only within one
+	Library   string             // path of the library it loaded; "" where it is part of this program
+	Variables []engines.Variable // of the environment that it read
+	Backend   compute.Backend    // what graphs are compiled for
 
 	shapes atomic.Int64 // graphs compiled so far
 }
 
-// Engines lists what OpenEngine takes, but for auto.
+// engineNames is what Open takes, but for auto.
 var engineNames = []string{"go", "onnx", "xla:cuda", "xla:cpu"}
 
 // EngineNames lists the engines by name, the one that always works first.
 func EngineNames() []string { return append([]string(nil), engineNames...) }
 
-// ErrEngineMissing says that an engine's library is not on this machine.
+// ErrEngineMissing says that an engine's library is not on this machine, or does not work here.
 var ErrEngineMissing = errors.New("engine is not available")
 
-// OpenEngine opens an engine by name: go (always there), onnx, xla:cuda, xla:cpu, xla:/path/to/plugin.so, or auto,
-// which takes xla:cuda where a plugin is installed and go elsewhere. Nothing is ever downloaded: a missing
-// library is ErrEngineMissing with the variable to set.
-func OpenEngine(spec string) (*Engine, error) {
+// EngineError is an ErrEngineMissing in full.
+type EngineError struct {
+	Engine    string
+	Cause     error
+	Remedy    string             // what it would take
+	Variables []engines.Variable // of the environment that was read
+}
+
+func (e *EngineError) Error() string {
+	text := fmt.Sprintf("engine %s: %v: %v", e.Engine, ErrEngineMissing, e.Cause)
+	if e.Remedy != "" {
+		text += ": " + e.Remedy
+	}
+	return text
+}
+
+// Unwrap makes it an ErrEngineMissing.
+func (e *EngineError) Unwrap() []error { return []error{ErrEngineMissing, e.Cause} }
+
+// EngineOptions say where engines' libraries are. The zero value finds those that the environment names and those in
+// the usual places of the system.
+type EngineOptions struct {
+	// DataDir is esclab's data directory, below which `esclab engine install` keeps libraries; "": none.
+	DataDir string
+}
+
+// OpenEngine is Open with the zero options.
+func OpenEngine(spec string) (*Engine, error) { return EngineOptions{}.Open(spec) }
+
+// Open opens an engine by name: go (always there), onnx, xla:cuda, xla:cpu, xla:/path/to/plugin.so, or auto, which
+// takes xla:cuda where a GPU and a plugin for it are installed and go elsewhere. Nothing is ever downloaded: what is
+// missing is an EngineError, ErrEngineMissing, that says what it would take.
+func (o EngineOptions) Open(spec string) (*Engine, error) {
 	switch {
 	case spec == "" || spec == "auto":
 		if engine, err := openXLA("cuda"); err == nil {
@@ -43,7 +81,7 @@ func OpenEngine(spec string) (*Engine, error) {
 	case spec == "go":
 		return openGo()
 	case spec == "onnx":
-		return openONNX()
+		return openONNX(o.DataDir)
 	case strings.HasPrefix(spec, "xla:"):
 		return openXLA(strings.TrimPrefix(spec, "xla:"))
 	}
@@ -73,7 +111,34 @@ func openGo() (*Engine, error) {
 	if kernels != "" {
 		version += " " + kernels
 	}
-	return &Engine{Name: "go", Version: version, Backend: backend}, nil
+	kernelChoice := engines.Variable{Name: cpu.EnvKernels, Value: os.Getenv(cpu.EnvKernels)}
+	return &Engine{Name: "go", Version: version, Backend: backend, Variables: []engines.Variable{kernelChoice}}, nil
+}
+
+// tryGraph computes a small graph, so that an engine that opens but does not work is found out before anything of
+// value depends on it: a PJRT plugin is not asked for its version, and a device may be unusable.
+func (e *Engine) tryGraph() error {
+	const n = 4
+	p := newProgram(e, "small graph", func(nodes []*graph.Node) []*graph.Node {
+		return []*graph.Node{graph.ReduceAllSum(graph.MatMul(nodes[0], nodes[0]))}
+	})
+	defer p.close()
+	x := tensors.FromFlatDataAndDimensions(slices.Repeat([]float32{2}, n*n), n, n)
+	defer release(x)
+	out, err := p.run(keep(x))
+	if err != nil {
+		return err
+	}
+	defer release(out...)
+	got, err := scalar(out[0])
+	if err != nil {
+		return err
+	}
+	if got != 4*n*n*n {
+		return fmt.Errorf("a small graph gives %v, not %v", got, 4*n*n*n)
+	}
+	e.shapes.Store(0) // graphs of the caller are counted
+	return nil
 }
 
 // moduleVersion is the version of a module in this binary, or "unknown".

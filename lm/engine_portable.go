@@ -2,12 +2,14 @@
 
 package lm
 
-import "fmt"
+import "errors"
 
-func openONNX() (*Engine, error) {
-	return nil, fmt.Errorf("engine onnx: %w: this program was built without cgo", ErrEngineMissing)
+var errPortable = errors.New("this program was built without cgo, or not for Linux")
+
+func openONNX(string) (*Engine, error) {
+	return nil, &EngineError{Engine: "onnx", Cause: errPortable}
 }
 
 func openXLA(plugin string) (*Engine, error) {
-	return nil, fmt.Errorf("engine xla:%s: %w: this program was built without cgo", plugin, ErrEngineMissing)
+	return nil, &EngineError{Engine: "xla:" + plugin, Cause: errPortable}
 }

@@ -45,16 +45,6 @@ func distinct(t testing.TB, config Config) *Model {
 	return model
 }
 
-func generatorEngine(t testing.TB) *Engine {
-	t.Helper()
-	engine, err := OpenEngine("go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(engine.Close)
-	return engine
-}
-
 // chats makes requests as the turns of dialogues do: prompts that continue each other.
 func chats(dialogues, turns int, samples int) []Request {
 	var requests []Request
@@ -127,7 +117,7 @@ func generate(t testing.TB, engine *Engine, model *Model, adapter *Adapter, conf
 
 // Greedy decoding gives the same with prefix reuse, without, by graphs, and by full forwards without any cache.
 func TestGenerateGreedy(t *testing.T) {
-	engine := generatorEngine(t)
+	engine := testEngine(t)
 	models := map[string]*Model{"llama": generatorModel(t, "llama"), "qwen2": generatorModel(t, "qwen2")}
 	odd := Config{ModelType: "qwen2", HiddenSize: 56, IntermediateSize: 70, NumHiddenLayers: 3, NumAttentionHeads: 7, NumKeyValueHeads: 1,
 		HeadDim: 16, VocabSize: 130, MaxPositionEmbeddings: 160, RMSNormEps: 1e-6, RopeTheta: 1e4, HiddenAct: "silu"}
@@ -192,7 +182,7 @@ func graphGenerator(t testing.TB, engine *Engine, model *Model, config GenerateC
 
 // However many calls of whatever requests a stage makes, graphs have at most eight shapes.
 func TestGenerateShapes(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	g := graphGenerator(t, engine, model, GenerateConfig{MaxNewTokens: 4, Slots: 16})
 	s := newStream(21)
 	for range 12 {
@@ -224,7 +214,7 @@ func TestGenerateShapesESConv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := generatorEngine(t)
+	engine := testEngine(t)
 	for _, config := range []GenerateConfig{{MaxNewTokens: 16}, {MaxNewTokens: 128}, {MaxNewTokens: 128, Slots: 16, NoReuse: true}} {
 		g := graphGenerator(t, engine, model, config)
 		waves := 0
@@ -269,7 +259,7 @@ func answered(t testing.TB, tok *Tokenizer, dialogues [][]Message) []Request {
 
 // What is sampled depends on neither slots, grouping, order nor other requests.
 func TestGenerateSampled(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	requests := chats(4, 3, 3)
 	config := GenerateConfig{MaxNewTokens: 10, Temperature: 0.7, TopP: 0.95, Slots: 16, Seed: 5, Stop: []int32{40, 41, 42}}
 	want, stats := generate(t, engine, model, nil, config, requests)
@@ -319,7 +309,7 @@ func TestGenerateSampled(t *testing.T) {
 
 // Where a row is full, the youngest samples begin anew, and nothing changes.
 func TestGenerateRestarts(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	requests := []Request{{Prompt: []int32{1, 2, 3}, Samples: 20, Group: "a"}, {Prompt: []int32{1, 2, 4}, Samples: 4, Group: "a"}}
 	config := GenerateConfig{MaxNewTokens: 100, Temperature: 1, Slots: 16}
 	got, stats := generate(t, engine, model, nil, config, requests)
@@ -334,7 +324,7 @@ func TestGenerateRestarts(t *testing.T) {
 
 // Prompts of very different length run in waves, and end at the model's context.
 func TestGenerateContextEnd(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	long := make([]int32, 155)
 	requests := []Request{{Prompt: long}, {Prompt: []int32{1}}, {Prompt: []int32{2, 3}}}
 	results, _ := generate(t, engine, model, nil, GenerateConfig{MaxNewTokens: 20}, requests)
@@ -348,7 +338,7 @@ func TestGenerateContextEnd(t *testing.T) {
 
 // An adapter that is merged and one that is not give the same, and not what the model alone gives.
 func TestGenerateAdapter(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	adapter, err := NewAdapter(model.Config, LoRA{Rank: 4, Alpha: 8}, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -389,7 +379,7 @@ func TestGenerateAdapter(t *testing.T) {
 }
 
 func TestGenerateErrors(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	for name, config := range map[string]GenerateConfig{
 		"no new tokens": {}, "temperature": {MaxNewTokens: 1, Temperature: -1}, "top-p": {MaxNewTokens: 1, TopP: 2},
 		"stop": {MaxNewTokens: 1, Stop: []int32{97}},
@@ -433,7 +423,7 @@ func TestGenerateStories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := generatorEngine(t)
+	engine := testEngine(t)
 	results, _ := generate(t, engine, model, nil, GenerateConfig{MaxNewTokens: 200}, []Request{{Prompt: []int32{1}}})
 	var text strings.Builder
 	for _, id := range results[0][0].Tokens {
@@ -468,7 +458,7 @@ func BenchmarkGenerate(b *testing.B) {
 		stop = append(stop, id*25)
 	}
 	requests := answered(b, tok, corpus)
-	engine := generatorEngine(b)
+	engine := testEngine(b)
 	for _, c := range []struct {
 		name        string
 		noReuse     bool
@@ -492,7 +482,7 @@ func BenchmarkGenerate(b *testing.B) {
 
 // Every token is told as it is drawn, with its position; a restart tells the same ones again.
 func TestGenerateWatch(t *testing.T) {
-	engine, model := generatorEngine(t), generatorModel(t, "llama")
+	engine, model := testEngine(t), generatorModel(t, "llama")
 	requests := []Request{{Prompt: []int32{1, 2, 3}, Samples: 20, Group: "a"}, {Prompt: []int32{1, 2, 4}, Samples: 4, Group: "a"}}
 	g, err := NewGenerator(engine, model, nil, GenerateConfig{MaxNewTokens: 100, Temperature: 1, Slots: 16, Stop: []int32{5}})
 	if err != nil {

@@ -16,17 +16,6 @@ import (
 
 const storiesDir = "../../shared/weights/stories260K"
 
-// testEngine opens the Go engine for one test.
-func testEngine(t testing.TB) *Engine {
-	t.Helper()
-	engine, err := OpenEngine("go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(engine.Close)
-	return engine
-}
-
 // tinyConfig is a model small enough for exact comparisons.
 func tinyConfig() Config {
 	c := Config{ModelType: "llama", HiddenSize: 16, IntermediateSize: 24, NumHiddenLayers: 2, NumAttentionHeads: 4,
@@ -312,18 +301,5 @@ func TestShardedHalfPrecision(t *testing.T) {
 	}
 	if !math.IsInf(float64(float16(0x7c00)), 1) || !math.IsNaN(float64(float16(0x7e00))) {
 		t.Error("half infinity or NaN is wrong")
-	}
-}
-
-func TestOpenEngine(t *testing.T) {
-	if _, err := OpenEngine("cuda"); err == nil || !strings.Contains(err.Error(), "xla:cuda") {
-		t.Errorf("unknown engine: error %v does not list the known ones", err)
-	}
-	if _, err := OpenEngine("xla:/nowhere/plugin.so"); err == nil {
-		t.Error("a missing plugin opened")
-	}
-	engine := testEngine(t)
-	if engine.Name != "go" || engine.Version == "" {
-		t.Errorf("engine %q, version %q", engine.Name, engine.Version)
 	}
 }

@@ -166,7 +166,7 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	engine, err := lm.OpenEngine(f.engine)
+	engine, err := a.openEngine(f.engine)
 	if err != nil {
 		return err
 	}

@@ -32,20 +32,24 @@ func (a *app) doctor(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "esclab %s, %s, %s/%s, %d cores\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	bad := 0
 	say := func(c connect.Check) {
-		fmt.Fprintf(out, "%-5s %-14s %s\n", c.Status, c.Name, c.Detail)
+		fmt.Fprintf(out, "%-5s %-15s %s\n", c.Status, c.Name, c.Detail)
 		if c.Remedy != "" {
-			fmt.Fprintf(out, "%-5s %-14s → %s\n", "", "", c.Remedy)
+			fmt.Fprintf(out, "%-5s %-15s → %s\n", "", "", c.Remedy)
 		}
 		if c.Status == connect.Fail {
 			bad++
 		}
 	}
-	for _, name := range lm.EngineNames() {
-		say(checkEngine(name))
-	}
 	s, err := a.loadSettings()
 	if err != nil {
 		return err
+	}
+	for _, name := range lm.EngineNames() {
+		c, more := checkEngine(name, s.Embedded.DataDir)
+		say(c)
+		for _, line := range more {
+			fmt.Fprintf(out, "%-5s %-15s %s\n", "", "", line)
+		}
 	}
 	freePorts(&s.Embedded.Ports)
 	target, own, err := stack.Ensure(ctx, s, a.log)
@@ -67,19 +71,30 @@ func (a *app) doctor(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// checkEngine opens an engine. One that is absent is no fault: the Go engine
-// always works.
-func checkEngine(name string) connect.Check {
-	c := connect.Check{Name: "engine " + name, Status: connect.OK}
-	engine, err := lm.OpenEngine(name)
-	if err != nil {
-		c.Status, c.Detail = connect.Warn, err.Error()
-		if name == "go" || name == "auto" {
-			c.Status = connect.Fail
+// checkEngine opens an engine and says which library and which variables it
+// read. One that is absent is no fault: the Go engine always works.
+func checkEngine(name, dataDir string) (c connect.Check, more []string) {
+	c = connect.Check{Name: "engine " + name, Status: connect.OK}
+	engine, err := lm.EngineOptions{DataDir: dataDir}.Open(name)
+	var missing *lm.EngineError
+	switch {
+	case errors.As(err, &missing):
+		c.Status, c.Detail, c.Remedy = connect.Warn, missing.Cause.Error(), missing.Remedy
+		for _, v := range missing.Variables {
+			more = append(more, "reads "+v.String())
 		}
-		return c
+		return c, more
+	case err != nil:
+		c.Status, c.Detail = connect.Fail, err.Error()
+		return c, nil
 	}
 	defer engine.Close()
 	c.Detail = engine.Name + " " + engine.Version
-	return c
+	if engine.Library != "" {
+		more = append(more, "library "+engine.Library)
+	}
+	for _, v := range engine.Variables {
+		more = append(more, "reads "+v.String())
+	}
+	return c, more
 }

@@ -157,7 +157,7 @@ func (a *app) logprobs(ctx context.Context, f logprobsFlags, in io.Reader, name 
 		return fmt.Errorf("--batch %d: use 1 to %d", f.batch, maxInspectBatch)
 	}
 	// What is quick to refuse comes before the weights, which may take minutes to read.
-	engine, err := lm.OpenEngine(f.engine)
+	engine, err := a.openEngine(f.engine)
 	if err != nil {
 		return fmt.Errorf("--engine: %w", err)
 	}

@@ -108,7 +108,7 @@ func (a *app) merge(ctx context.Context, f mergeFlags, stdin io.Reader, out io.W
 		if err != nil {
 			return fmt.Errorf("--compare: %w", err)
 		}
-		if engine, err = lm.OpenEngine(f.engine); err != nil {
+		if engine, err = a.openEngine(f.engine); err != nil {
 			return fmt.Errorf("--engine: %w", err)
 		}
 		defer engine.Close()

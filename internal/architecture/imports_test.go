@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -54,7 +54,9 @@ var rules = []rule{
 
 	{tree: "bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm"},
+	{tree: "lm", ours: []string{"lm/engines"}},
+	// What is downloaded and from where stays apart from what computes.
+	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"judge/chattest"}, light: true,
@@ -86,7 +88,8 @@ var reserved = []struct {
 	{"github.com/versity/versitygw", []string{"workers/stack", "artifacts/storetest"}},
 	// Temporal's SDK.
 	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows"}},
-	// The kernels.
+	// The kernels, and the installer of an engine's library.
+	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
@@ -198,6 +201,11 @@ func TestCheck(t *testing.T) {
 		{dir: "bench", what: "github.com/gomlx/gomlx/core/graph"},
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
+		{dir: "lm", what: module + "/lm/engines", may: true},
+		{dir: "lm/engines", what: module + "/lm"},
+		{dir: "lm/engines", what: "github.com/gomlx/compute"},
+		{dir: "lm/engines", what: "github.com/gomlx/compute-onnx/support/onnxruntime", may: true},
+		{dir: "activities", what: module + "/lm/engines"},
 		{dir: "lm", what: "github.com/gomlx/gomlx/core/graph", may: true},
 		{dir: "activities", what: "github.com/gomlx/gomlx/core/graph"},
 		{dir: "activities", what: module + "/workers"},

@@ -118,6 +118,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 				key, err := n.settings.Judge.Key(baseURL, variable)
 				return string(key), err
 			},
+			DataDir: n.settings.Embedded.DataDir,
 		},
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity,
 	})
