@@ -25,9 +25,10 @@ type Engine struct {
 	Version   string             // of the engine's modules and library: results are bit-identical only within one
 	Library   string             // path of the library it loaded; "" where it is part of this program
 	Variables []engines.Variable // of the environment that it read
-	Backend   compute.Backend    // what graphs are compiled for
+	Backend   compute.Backend    // what runs graphs
 
-	shapes atomic.Int64 // graphs compiled so far
+	builder compute.Backend // what graphs are built with, where that is not Backend itself; buffers are Backend's
+	shapes  atomic.Int64    // graphs compiled so far
 }
 
 // engineNames is what Open takes, but for auto.
@@ -90,6 +91,14 @@ func (o EngineOptions) Open(spec string) (*Engine, error) {
 
 // Close releases the backend.
 func (e *Engine) Close() { e.Backend.Finalize() }
+
+// newGraph begins a graph.
+func (e *Engine) newGraph(name string) *graph.Graph {
+	if e.builder != nil {
+		return graph.NewGraph(e.builder, name)
+	}
+	return graph.NewGraph(e.Backend, name)
+}
 
 // CompiledShapes is the number of graphs this engine has compiled.
 func (e *Engine) CompiledShapes() int { return int(e.shapes.Load()) }

@@ -46,7 +46,8 @@ func openONNX(dataDir string) (*Engine, error) {
 		version += " onnxruntime " + b.Version()
 	}
 	// Builds of one version differ: the bytes say which it was.
-	e := &Engine{Name: "onnx", Version: version + " sha256:" + digest[:12], Library: path, Backend: backend, Variables: variables}
+	e := &Engine{Name: "onnx", Version: version + " sha256:" + digest[:12], Library: path, Backend: backend, Variables: variables,
+		builder: uniqueScatter{backend}}
 	if err := e.tryGraph(); err != nil {
 		e.Close()
 		return nil, missing(err)

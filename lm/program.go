@@ -87,7 +87,7 @@ func (p *program) graph(inputs []input) (*graph.Graph, error) {
 	if g := p.graphs[key.String()]; g != nil {
 		return g, nil
 	}
-	g := graph.NewGraph(p.engine.Backend, p.name)
+	g := p.engine.newGraph(p.name)
 	nodes := make([]*graph.Node, len(inputs))
 	for i, in := range inputs {
 		nodes[i] = graph.Parameter(g, fmt.Sprintf("p%d", i), in.tensor.Shape())
