@@ -28,35 +28,107 @@ type Interval struct {
 // Draw k of resample r depends on (seed, r, k) alone: the same input gives the
 // same interval.
 func Bootstrap[T any](ctx context.Context, groups [][]T, statistic func([]T) float64, resamples int, seed uint64) (Interval, error) {
+	all, err := Bootstraps(ctx, groups, func(items []T) []float64 { return []float64{statistic(items)} }, resamples, seed)
+	if err != nil {
+		return Interval{}, err
+	}
+	if all[0].Undefined == resamples {
+		return Interval{}, errors.New("metrics: bootstrap: the statistic is undefined on every resample")
+	}
+	return all[0], nil
+}
+
+// Bootstraps is Bootstrap of several statistics at once, on the same
+// resamples: the intervals stand in the statistics' order. The bounds of one
+// that is undefined on every resample are NaN.
+func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) []float64, resamples int, seed uint64) ([]Interval, error) {
 	if len(groups) == 0 {
-		return Interval{}, ErrNoSamples
+		return nil, ErrNoSamples
 	}
 	if resamples < 1 {
-		return Interval{}, fmt.Errorf("metrics: %d bootstrap resamples: at least one is needed", resamples)
+		return nil, fmt.Errorf("metrics: %d bootstrap resamples: at least one is needed", resamples)
 	}
 	items := slices.Concat(groups...)
-	result := Interval{Estimate: statistic(items), Resamples: resamples}
-	values := make([]float64, 0, resamples)
+	estimates := slices.Clone(statistics(items))
+	result := make([]Interval, len(estimates))
+	values := make([][]float64, len(estimates))
 	for r := range resamples {
 		if err := ctx.Err(); err != nil {
-			return Interval{}, fmt.Errorf("metrics: bootstrap: %w", err)
+			return nil, fmt.Errorf("metrics: bootstrap: %w", err)
 		}
 		items = items[:0]
 		for k := range groups {
 			items = append(items, groups[draw(seed, uint64(r), uint64(k), len(groups))]...)
 		}
-		if v := statistic(items); math.IsNaN(v) {
-			result.Undefined++
-		} else {
-			values = append(values, v)
+		for i, v := range statistics(items) {
+			if math.IsNaN(v) {
+				result[i].Undefined++
+			} else {
+				values[i] = append(values[i], v)
+			}
 		}
 	}
-	if len(values) == 0 {
-		return Interval{}, errors.New("metrics: bootstrap: the statistic is undefined on every resample")
+	for i := range result {
+		one := &result[i]
+		one.Estimate, one.Resamples = estimates[i], resamples
+		one.Low, one.High = math.NaN(), math.NaN()
+		if len(values[i]) > 0 {
+			slices.Sort(values[i])
+			one.Low, one.High = quantile(values[i], 0.025), quantile(values[i], 0.975)
+		}
 	}
-	slices.Sort(values)
-	result.Low, result.High = quantile(values, 0.025), quantile(values, 0.975)
 	return result, nil
+}
+
+// Permutation tests whether two systems differ, by statistics of items that
+// hold both systems' results on the same turn; each statistic is a difference
+// that changes its sign when the systems change places. If they did not differ
+// they could change places in any group (dialogue) and nothing would show:
+// every round has each group's systems swapped with probability 1/2. The
+// two-sided p-value of a statistic is (1 + n) / (1 + rounds) with n the rounds
+// whose difference is at least as far from 0 as the one observed (Phipson and
+// Smyth 2010: never 0). It is NaN where the observed one is; a round that is
+// NaN counts as at least as far.
+//
+// Whether round r swaps group k depends on (seed, r, k) alone.
+func Permutation[T any](ctx context.Context, groups [][]T, swap func(T) T, statistics func([]T) []float64, rounds int, seed uint64) ([]float64, error) {
+	if len(groups) == 0 {
+		return nil, ErrNoSamples
+	}
+	if rounds < 1 {
+		return nil, fmt.Errorf("metrics: %d rounds of a permutation test: at least one is needed", rounds)
+	}
+	items := slices.Concat(groups...)
+	observed := slices.Clone(statistics(items))
+	p := make([]float64, len(observed))
+	for r := range rounds {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("metrics: permutation test: %w", err)
+		}
+		items = items[:0]
+		for k, group := range groups {
+			swapped := draw(seed, uint64(r), uint64(k), 2) == 1
+			for _, item := range group {
+				if swapped {
+					item = swap(item)
+				}
+				items = append(items, item)
+			}
+		}
+		for i, v := range statistics(items) {
+			// The same sum in another order may differ in its last bits.
+			if far := math.Abs(observed[i]); !(math.Abs(v) < far-1e-12*max(1, far)) {
+				p[i]++
+			}
+		}
+	}
+	for i := range p {
+		p[i] = (1 + p[i]) / float64(1+rounds)
+		if math.IsNaN(observed[i]) {
+			p[i] = math.NaN()
+		}
+	}
+	return p, nil
 }
 
 // Dialogues groups predictions for Bootstrap by their dialogue, in the order
