@@ -1,5 +1,5 @@
 // Package report renders a run's results: one self-contained HTML file with
-// SVG figures, Markdown, CSV and JSON, with the paper's Table 3 in its own
+// SVG figures, Markdown, LaTeX, CSV and JSON, with the paper's Table 3 in its own
 // layout beside the paper's figures. It is pure: typed data in, bytes out, the
 // same bytes for the same data.
 package report
@@ -20,6 +20,8 @@ type Data struct {
 	Run     Run     `json:"run"`
 	Systems []Row   `json:"systems"` // Table 3's rows, in its order
 	Corpus  []Split `json:"corpus"`  // Tables 1 and 6
+
+	Questions []Question `json:"questions"` // RQ1-RQ4
 
 	GoldStrategies [esc.NumStrategies]int `json:"gold_strategies"` // of the test turns
 
@@ -245,6 +247,10 @@ func (d Data) prepared() (Data, error) {
 		r.Intervals = slices.DeleteFunc(slices.Clone(r.Intervals), func(i Interval) bool {
 			return notFinite(i.Low) || notFinite(i.High)
 		})
+	}
+	d.Questions = slices.Clone(d.Questions)
+	for i := range d.Questions {
+		d.Questions[i] = d.Questions[i].prepared()
 	}
 	d.Training = slices.Clone(d.Training)
 	for i := range d.Training {

@@ -65,7 +65,7 @@ func newDocument(d Data) (document, error) {
 			offlineMark, d.Run.Judge.Name)
 	}
 	for _, build := range []func(Data, paper) (section, error){
-		resultsSection, variantsSection, strategySection, errorSection, pairsSection,
+		resultsSection, questionSection, variantsSection, strategySection, errorSection, pairsSection,
 		corpusSection, trainingSection, sampleSection, paperSection, provenanceSection,
 	} {
 		s, err := build(d, p)
@@ -74,7 +74,7 @@ func newDocument(d Data) (document, error) {
 		}
 		if d.Run.Judge.Offline {
 			switch s.ID {
-			case "errors", "pairs", "samples":
+			case "questions", "errors", "pairs", "samples":
 				s.Mark = offlineMark
 			}
 		}

@@ -10,8 +10,9 @@ import (
 )
 
 // CSV writes Table 3 in long form: one line per system, this run's ("run")
-// first, then the paper's ("paper") with Table 5's pair sets. Absent values
-// are empty.
+// first, then the paper's ("paper") with Table 5's pair sets; after the columns
+// the bounds of their 95 % intervals, as COLUMN_low and COLUMN_high. Absent
+// values are empty.
 func CSV(w io.Writer, d Data) error {
 	d, err := d.prepared()
 	if err != nil {
@@ -26,6 +27,9 @@ func CSV(w io.Writer, d Data) error {
 	for _, c := range columns() {
 		header = append(header, c.name)
 	}
+	for _, c := range columns() {
+		header = append(header, c.name+"_low", c.name+"_high")
+	}
 	lines := [][]string{header}
 	for _, r := range d.Systems {
 		line := []string{"run", r.Backbone, string(r.Paradigm), string(r.Method), string(r.Pairs)}
@@ -36,6 +40,13 @@ func CSV(w io.Writer, d Data) error {
 			}
 			line = append(line, field)
 		}
+		for _, c := range columns() {
+			low, high := "", ""
+			if i := r.interval(c.name); i != nil {
+				low, high = strconv.FormatFloat(i.Low, 'g', -1, 64), strconv.FormatFloat(i.High, 'g', -1, 64)
+			}
+			line = append(line, low, high)
+		}
 		lines = append(lines, line)
 	}
 	for _, b := range p.Backbones {
@@ -44,6 +55,7 @@ func CSV(w io.Writer, d Data) error {
 			for _, v := range r.Values {
 				line = append(line, strconv.FormatFloat(v, 'g', -1, 64))
 			}
+			line = append(line, make([]string, 2*len(columns()))...) // the paper has no intervals
 			lines = append(lines, line)
 		}
 	}
@@ -84,14 +96,14 @@ type File struct {
 	Data []byte
 }
 
-// Files renders the report in every form: report.html, report.md, table3.csv
-// and report.json.
+// Files renders the report in every form: report.html, report.md,
+// tables.tex, table3.csv and report.json.
 func Files(d Data) ([]File, error) {
 	var files []File
 	for _, f := range []struct {
 		name  string
 		write func(io.Writer, Data) error
-	}{{"report.html", HTML}, {"report.md", Markdown}, {"table3.csv", CSV}, {"report.json", JSON}} {
+	}{{"report.html", HTML}, {"report.md", Markdown}, {"tables.tex", LaTeX}, {"table3.csv", CSV}, {"report.json", JSON}} {
 		var b bytes.Buffer
 		if err := f.write(&b, d); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)

@@ -65,6 +65,12 @@ func example() Data {
 				Columns: columns(89, 10.001, 13, 12.5, 3.5, 2.5, 1.5, 0.5, 0.3, 22, 17), Turns: 50,
 			},
 		},
+		Questions: []Question{{Name: "RQ1", Text: "Better? " + hostile, Effects: []Effect{
+			{Contrast: Contrast{"vanilla/dpo", "vanilla/sft", MeasureBias},
+				Difference: Value(-0.1), Low: Value(-0.15), High: Value(-0.05), P: Value(0.001), Dialogues: 9, Turns: 50},
+			{Contrast: Contrast{"vanilla/dpo", "vanilla/sft", MeasureQuality},
+				Difference: Value(0.025), Low: Value(-0.1), High: Value(0.15), P: Value(0.4), Dialogues: 8, Turns: 40},
+		}}},
 		GoldStrategies: [8]int{8, 8, 8, 8, 8, 8, 1, 1},
 		Corpus:         []Split{{"train", esc.Statistics{Dialogues: 16, Utterances: 320, Strategies: [8]int{1, 2, 3, 4, 5, 6, 7, 8}}}},
 		Pairs: []Pairs{{experiments.VM, esc.Mined{Candidates: 90, Pairs: 60,
@@ -299,10 +305,10 @@ func TestCSV(t *testing.T) {
 	if len(lines) != 1+5+2*(9+4) {
 		t.Fatalf("%d lines", len(lines))
 	}
-	if want := strings.Fields("source backbone paradigm method pairs distinct_1 bleu_1 f1 rouge_l fluency professionalism empathy helpfulness preference_bias weighted_f1 macro_f1"); !reflect.DeepEqual(lines[0], want) {
+	if want := strings.Fields("source backbone paradigm method pairs distinct_1 bleu_1 f1 rouge_l fluency professionalism empathy helpfulness preference_bias weighted_f1 macro_f1"); !reflect.DeepEqual(lines[0][:16], want) || len(lines[0]) != 38 || lines[0][18] != "bleu_1_low" || lines[0][19] != "bleu_1_high" {
 		t.Errorf("header %q", lines[0])
 	}
-	if want := []string{"run", `tiny, "llama"`, "vanilla", "sft", "", "91.234", "10", "11", "12", "3.5", "2.5", "1.5", "0.5", "0.5", "20", "16"}; !reflect.DeepEqual(lines[2], want) {
+	if want := []string{"run", `tiny, "llama"`, "vanilla", "sft", "", "91.234", "10", "11", "12", "3.5", "2.5", "1.5", "0.5", "0.5", "20", "16", "", "", "9.5", "10.5"}; !reflect.DeepEqual(lines[2][:20], want) {
 		t.Errorf("line %q, want %q", lines[2], want)
 	}
 	if lines[1][9] != "" || lines[1][13] != "2.25" {

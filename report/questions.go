@@ -1,0 +1,222 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// Measure is what a research question compares two systems by.
+type Measure string
+
+// The measures of the research questions.
+const (
+	MeasureBias    Measure = "preference_bias" // B of equation 8; smaller is better
+	MeasureQuality Measure = "quality"         // mean of the judge's four scores, 0-5
+	MeasureClean   Measure = "no_error"        // % of judged replies without a psychological error
+)
+
+// smaller says whether the smaller value is the better one.
+func (m Measure) smaller() bool { return m == MeasureBias }
+
+func (m Measure) String() string {
+	switch m {
+	case MeasureBias:
+		return "preference bias B"
+	case MeasureQuality:
+		return "response quality (mean of the judge's four scores)"
+	case MeasureClean:
+		return "replies without a psychological error (%)"
+	}
+	return string(m)
+}
+
+// Contrast is a measure of one system against that of another, each named as
+// Row.System names it.
+type Contrast struct {
+	System  string  `json:"system"`
+	Against string  `json:"against"`
+	Measure Measure `json:"measure"`
+}
+
+// Question is a research question of the paper's section 6 with what a run has
+// to say to it.
+type Question struct {
+	Name    string   `json:"name"` // RQ1
+	Text    string   `json:"text"`
+	Effects []Effect `json:"effects"`
+	// Verdict follows from the effects; whoever makes a Question may leave it
+	// empty.
+	Verdict Verdict `json:"verdict"`
+}
+
+// Effect is a contrast as measured: the system's value minus that of the one
+// it stands against.
+type Effect struct {
+	Contrast
+	// Difference, its 95 % interval by paired bootstrap over dialogues and the
+	// two-sided p-value of a paired permutation test over dialogues; nil where
+	// they could not be computed.
+	Difference *float64 `json:"difference"`
+	Low        *float64 `json:"low"`
+	High       *float64 `json:"high"`
+	P          *float64 `json:"p"`
+	Dialogues  int      `json:"dialogues"` // with turns that both systems are measured on
+	Turns      int      `json:"turns"`
+}
+
+// Verdict is the answer to a research question.
+type Verdict string
+
+// The verdicts.
+const (
+	Holds      Verdict = "holds"
+	HoldsNot   Verdict = "does not hold"
+	CannotTell Verdict = "cannot tell"
+)
+
+// significance is the level of the tests; the intervals cover 1 minus it.
+const significance = 0.05
+
+const verdictRule = "The rule, the same for every run: an effect is an improvement where its 95 % interval lies wholly on the better side of 0 and p < 0.05. " +
+	"A question holds where every one of its effects is an improvement (so no correction for several tests is needed). " +
+	"It does not hold where an effect's interval lies wholly on the worse side of 0 with p < 0.05 divided by the question's number of effects (one suffices, hence Bonferroni's correction). " +
+	"Else nobody can tell from this run. Intervals and tests take the dialogues as the sample, not the turns, and one trained model of each system as given: they do not cover how training varies by its seed."
+
+// ResearchQuestions are the paper's four questions with no effect measured
+// yet: each effect has its contrast.
+func ResearchQuestions() []Question {
+	system := func(p experiments.Paradigm, m experiments.Method) string {
+		return Row{Paradigm: p, Method: m}.System()
+	}
+	vanillaSFT, vanillaDPO := system(experiments.Vanilla, experiments.MethodSFT), system(experiments.Vanilla, experiments.MethodDPO)
+	decoupledSFT, decoupledDPO := system(experiments.Decoupled, experiments.MethodSFT), system(experiments.Decoupled, experiments.MethodDPO)
+	effect := func(system, against string, m Measure) Effect {
+		return Effect{Contrast: Contrast{system, against, m}}
+	}
+	return []Question{
+		{Name: "RQ1", Text: "Can Vanilla-DPO better mitigate preference bias and improve response quality compared to Vanilla-SFT?",
+			Effects: []Effect{effect(vanillaDPO, vanillaSFT, MeasureBias), effect(vanillaDPO, vanillaSFT, MeasureQuality)}},
+		{Name: "RQ2", Text: "Does the decoupled ESC framework lead to better bias reduction and response quality?",
+			Effects: []Effect{effect(decoupledSFT, vanillaSFT, MeasureBias), effect(decoupledSFT, vanillaSFT, MeasureQuality),
+				effect(decoupledDPO, vanillaDPO, MeasureBias), effect(decoupledDPO, vanillaDPO, MeasureQuality)}},
+		{Name: "RQ3", Text: "In the decoupled setting, is DPO more effective than SFT?",
+			Effects: []Effect{effect(decoupledDPO, decoupledSFT, MeasureBias), effect(decoupledDPO, decoupledSFT, MeasureQuality)}},
+		{Name: "RQ4", Text: "Can Decoupled-DPO more effectively reduce common psychological errors by separately optimizing strategy and response?",
+			Effects: []Effect{effect(decoupledDPO, vanillaSFT, MeasureClean), effect(decoupledDPO, vanillaDPO, MeasureClean)}},
+	}
+}
+
+// direction is 1 for an improvement at the level of the test, -1 for its
+// opposite, 0 where neither is shown.
+func (e Effect) direction(level float64) int {
+	if e.Difference == nil || e.Low == nil || e.High == nil || e.P == nil || *e.P >= level {
+		return 0
+	}
+	sign := 0
+	switch {
+	case *e.Low > 0:
+		sign = 1
+	case *e.High < 0:
+		sign = -1
+	}
+	if e.Measure.smaller() {
+		sign = -sign
+	}
+	return sign
+}
+
+// verdict applies verdictRule.
+func (q Question) verdict() Verdict {
+	better := 0
+	for _, e := range q.Effects {
+		if e.direction(significance/float64(len(q.Effects))) < 0 {
+			return HoldsNot
+		}
+		if e.direction(significance) > 0 {
+			better++
+		}
+	}
+	if better > 0 && better == len(q.Effects) {
+		return Holds
+	}
+	return CannotTell
+}
+
+// prepared drops numbers that are not finite and fills in the verdict.
+func (q Question) prepared() Question {
+	q.Effects = slices.Clone(q.Effects)
+	for i := range q.Effects {
+		e := &q.Effects[i]
+		e.Difference, e.Low, e.High, e.P = finite(e.Difference), finite(e.Low), finite(e.High), finite(e.P)
+	}
+	q.Verdict = q.verdict()
+	return q
+}
+
+// sentence puts an effect in words.
+func (e Effect) sentence() string {
+	if e.Difference == nil {
+		return fmt.Sprintf("%s, %s against %s: not measured in this run.", e.Measure, e.System, e.Against)
+	}
+	finding := "no difference is shown"
+	switch e.direction(significance) {
+	case 1:
+		finding = "an improvement"
+	case -1:
+		finding = "a deterioration"
+	}
+	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s, %d turns of %d dialogues): %s.", e.Measure, e.System, e.Against,
+		signed(e.Difference), signed(e.Low), signed(e.High), fixed(e.P, 4), e.Turns, e.Dialogues, finding)
+}
+
+// paragraph is the answer to the question in words.
+func (q Question) paragraph() string {
+	parts := []string{fmt.Sprintf("%s. %s Verdict: %s.", q.Name, q.Text, q.Verdict)}
+	for _, e := range q.Effects {
+		s := e.sentence()
+		parts = append(parts, strings.ToUpper(s[:1])+s[1:])
+	}
+	return strings.Join(parts, " ")
+}
+
+// signed is fixed with three digits and a sign.
+func signed(v *float64) string {
+	s := fixed(v, 3)
+	if v != nil && *v > 0 && s != "0.000" {
+		s = "+" + s
+	}
+	return s
+}
+
+// questionSection answers the research questions.
+func questionSection(d Data, _ paper) (section, error) {
+	s := section{ID: "questions", Title: "Research questions"}
+	if len(d.Questions) == 0 {
+		return s, nil
+	}
+	t := table{
+		Caption: "Effects: a system's value minus that of the one it stands against",
+		Heads: []head{{Text: "Question"}, {Text: "Verdict"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"},
+			{"Difference", true}, {"95 % interval", true}, {"p", true}, {"Dialogues", true}},
+	}
+	for _, q := range d.Questions {
+		s.Text = append(s.Text, q.paragraph())
+		for i, e := range q.Effects {
+			name, verdict := text(q.Name), text(string(q.Verdict))
+			name.Rows, verdict.Rows = len(q.Effects), len(q.Effects)
+			name.Covered, verdict.Covered = i > 0, i > 0
+			interval := absent
+			if e.Low != nil && e.High != nil {
+				interval = signed(e.Low) + " … " + signed(e.High)
+			}
+			t.Rows = append(t.Rows, []cell{name, verdict, text(e.Measure.String()), text(e.System), text(e.Against),
+				number(signed(e.Difference)), number(interval), decimal(e.P, 4), count(e.Dialogues)})
+		}
+	}
+	s.Text = append(s.Text, verdictRule)
+	s.Tables = nonEmpty(t)
+	return s, nil
+}

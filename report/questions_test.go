@@ -1,0 +1,71 @@
+package report
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestVerdicts(t *testing.T) {
+	effect := func(m Measure, low, high, p float64) Effect {
+		return Effect{Contrast: Contrast{"a", "b", m}, Difference: Value((low + high) / 2), Low: Value(low), High: Value(high), P: Value(p)}
+	}
+	missing := Effect{Contrast: Contrast{"a", "b", MeasureClean}}
+	undefined := effect(MeasureQuality, 1, 2, math.NaN())
+	for _, c := range []struct {
+		name    string
+		effects []Effect
+		want    Verdict
+	}{
+		{"less bias, more quality", []Effect{effect(MeasureBias, -2, -1, 0.01), effect(MeasureQuality, 1, 2, 0.04)}, Holds},
+		{"more bias", []Effect{effect(MeasureBias, 1, 2, 0.01), effect(MeasureQuality, 1, 2, 0.01)}, HoldsNot},
+		{"less quality, not after correction", []Effect{effect(MeasureBias, -2, -1, 0.01), effect(MeasureQuality, -2, -1, 0.03)}, CannotTell},
+		{"the interval has 0", []Effect{effect(MeasureClean, -1, 20, 0.01)}, CannotTell},
+		{"the test sees nothing", []Effect{effect(MeasureClean, 1, 20, 0.05)}, CannotTell},
+		{"one effect is missing", []Effect{effect(MeasureClean, 1, 20, 0.01), missing}, CannotTell},
+		{"one effect has no p", []Effect{effect(MeasureClean, 1, 20, 0.01), undefined}, CannotTell},
+		{"nothing", nil, CannotTell},
+	} {
+		q := Question{Effects: c.effects, Verdict: "as the caller likes"}.prepared()
+		if q.Verdict != c.want {
+			t.Errorf("%s: %s, want %s", c.name, q.Verdict, c.want)
+		}
+	}
+}
+
+func TestResearchQuestionsAreFour(t *testing.T) {
+	var names []string
+	for _, q := range ResearchQuestions() {
+		names = append(names, q.Name)
+		for _, e := range q.Effects {
+			if e.System == e.Against || e.Measure == "" {
+				t.Errorf("%s: contrast %+v", q.Name, e.Contrast)
+			}
+		}
+	}
+	if got := strings.Join(names, " "); got != "RQ1 RQ2 RQ3 RQ4" {
+		t.Errorf("questions %s", got)
+	}
+}
+
+func TestQuestionsAreAnswered(t *testing.T) {
+	md := rendered(t, Markdown, example())
+	for _, want := range []string{
+		"RQ1. Better? &lt;script&gt;",
+		"Verdict: cannot tell. Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010, 50 turns of 9 dialogues): an improvement. " +
+			"Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000, 40 turns of 8 dialogues): no difference is shown.",
+		"The rule, the same for every run",
+		"| RQ1 | cannot tell | preference bias B | vanilla/dpo | vanilla/sft | -0.100 | -0.150 … -0.050 | 0.0010 | 9 |",
+	} {
+		if !strings.Contains(md, want) {
+			t.Errorf("no %q in\n%s", want, md)
+		}
+	}
+	page := rendered(t, HTML, example())
+	if strings.Contains(page, "<script") || !strings.Contains(page, "Better? &lt;script&gt;") {
+		t.Error("a question's text is markup")
+	}
+	if got := (Effect{Contrast: Contrast{"a", "b", MeasureClean}}).sentence(); !strings.Contains(got, "not measured in this run") {
+		t.Errorf("a missing effect: %s", got)
+	}
+}
