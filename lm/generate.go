@@ -115,17 +115,15 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
 		}
 	}
-	isMerged := adapter != nil && model.Parameters() <= mergeLimit
-	if isMerged {
-		merged, err := adapter.Merge(model)
-		if err != nil {
-			return nil, fmt.Errorf("generate: %w", err)
-		}
-		model, adapter = merged, nil
+	whole, isMerged, err := mergedFor(model, adapter)
+	if err != nil {
+		return nil, fmt.Errorf("generate: %w", err)
+	}
+	if whole != nil {
+		model, adapter = whole, nil
 	}
 	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: isMerged}
 	if adapter == nil {
-		var err error
 		if g.native, err = newNative(engine, model); err != nil {
 			return nil, fmt.Errorf("generate: %w", err)
 		}
@@ -133,6 +131,19 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
 	g.decode = newProgram(engine, "decode", g.buildDecode)
 	return g, nil
+}
+
+// mergedFor gives a model that computes what model and adapter do: the model itself where there is no adapter, nil where
+// merging takes too much memory. isMerged says that it is the caller's own.
+func mergedFor(model *Model, adapter *Adapter) (whole *Model, isMerged bool, err error) {
+	switch {
+	case adapter == nil:
+		return model, false, nil
+	case model.Parameters() > mergeLimit:
+		return nil, false, nil
+	}
+	whole, err = adapter.Merge(model)
+	return whole, true, err
 }
 
 // Close releases the compiled graphs and the merged weights.

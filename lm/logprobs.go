@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
 	"github.com/gomlx/gomlx/core/tensors"
@@ -31,6 +32,10 @@ type LogProbsOptions struct {
 	MicroBatchTokens int                   // 0: 2048
 	MaxShapes        int                   // 0: 8
 	Progress         func(done, total int) // examples scored, after each batch; may be nil
+	// Native scores on the decoder that generation runs on, where there is one (GenerateConfig), with an adapter
+	// merged: several times faster, in no shapes, and a sequence's score does not depend on what is scored beside it.
+	// It rounds otherwise than training does, so what a loss is compared with is better left to the graph.
+	Native bool
 }
 
 // complete fills zero values in and checks the others, as a training does.
@@ -44,8 +49,12 @@ func (o *LogProbsOptions) complete() error {
 	return nil
 }
 
-// Scorer computes log-probabilities with one model, keeping its compiled graphs. Safe for concurrent use.
+// Scorer computes log-probabilities with one model, keeping its compiled graphs or its native decoder. Safe for
+// concurrent use.
 type Scorer struct {
+	mu     sync.Mutex    // of native
+	native *nativeScorer // nil where graphs compute
+
 	engine   *Engine
 	model    *Model
 	operands operands
@@ -63,6 +72,20 @@ func NewScorer(engine *Engine, model *Model, adapter *Adapter, options LogProbsO
 		count := len(s.operands.names)
 		return []*Node{s.operands.decoder(nodes[:count]).edgeLogProbs(packedOf(nodes[count:]))}
 	})
+	if !options.Native {
+		return s, nil
+	}
+	whole, _, err := mergedFor(model, adapter)
+	if err != nil || whole == nil {
+		return s, err
+	}
+	n, err := newNative(engine, whole)
+	if err != nil {
+		return nil, fmt.Errorf("log-probabilities: %w", err)
+	}
+	if n != nil {
+		s.native = &nativeScorer{n, options.Packing == PackTree}
+	}
 	return s, nil
 }
 
@@ -78,6 +101,11 @@ const scorerBatch = 64
 // LogProbs returns the log-probabilities of every example's sequences, in their order. Prefixes that sequences of one
 // group share are computed once: the eight strategies after one context cost little more than one.
 func (s *Scorer) LogProbs(ctx context.Context, examples []Example) ([][]SequenceLogProbs, error) {
+	if s.native != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.native.logProbs(ctx, examples, s.options.Progress)
+	}
 	result := make([][]SequenceLogProbs, len(examples))
 	for i := range examples {
 		result[i] = make([]SequenceLogProbs, len(examples[i].Sequences))
