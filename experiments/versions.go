@@ -8,16 +8,16 @@ package experiments
 // logging, checkpoint cadence, refactoring.
 const (
 	versionCorpus    = 1 // reading, cleaning or splitting dialogues
-	versionBase      = 1 // tokenizer training, initial weights, pretraining, import
-	versionSFT       = 1 // prompts, labels, optimizer, order of the data, adapter layout
-	versionMine      = 2 // sampling, routing, the offline judge's labels, pair layout
-	versionReference = 1 // log-probabilities and their layout
-	versionDPO       = 1 // losses, optimizer, order of the pairs, adapter layout
-	versionGenerate  = 1 // decoding, parsing of strategies, prediction layout
+	versionBase      = 2 // tokenizer training, initial weights, pretraining, import
+	versionSFT       = 2 // prompts, labels, optimizer, order of the data, adapter layout
+	versionMine      = 3 // sampling, routing, the offline judge's labels, pair layout
+	versionReference = 2 // log-probabilities and their layout
+	versionDPO       = 2 // losses, optimizer, order of the pairs, adapter layout
+	versionGenerate  = 2 // decoding, parsing of strategies, prediction layout
 	versionScore     = 1 // automatic metrics
-	versionJudge     = 2 // the judge's rules or prompts
+	versionJudge     = 3 // the judge's rules or prompts
 	versionBias      = 1 // preference bias and strategy F1
-	versionReport    = 2 // anything a reader of the report would see
+	versionReport    = 3 // anything a reader of the report would see
 )
 
 // Version is the current code version of a kind; 0 for an unknown kind.
