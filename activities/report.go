@@ -194,6 +194,7 @@ func (t *attempt) reportSystems(ctx context.Context, params experiments.ReportPa
 			Dialogue: turn.Dialogue, Turn: turn.Index, Context: turn.Context, Strategy: turn.Strategy, Response: turn.Response,
 		})
 	}
+	turns := map[string][]scoredTurn{}
 	for _, paradigm := range params.Paradigms {
 		for _, method := range params.Methods {
 			sets := []experiments.PairSet{experiments.PairsAll}
@@ -205,24 +206,31 @@ func (t *attempt) reportSystems(ctx context.Context, params experiments.ReportPa
 				if set != experiments.PairsAll {
 					row.Pairs = set
 				}
-				if err := t.reportRow(ctx, &row, data); err != nil {
+				scored, err := t.reportRow(ctx, &row, data)
+				if err != nil {
 					return fmt.Errorf("system %s: %w", row.System(), err)
 				}
+				if row.Intervals, err = intervals(ctx, scored, params.Seed); err != nil {
+					return fmt.Errorf("system %s: %w", row.System(), err)
+				}
+				turns[row.System()] = scored
 				data.Systems = append(data.Systems, row)
 			}
 		}
 	}
-	return nil
+	var err error
+	data.Questions, err = answers(ctx, turns, params.Seed)
+	return err
 }
 
-// reportRow reads one system's evaluation.
-func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.Data) error {
+// reportRow reads one system's evaluation, and gives what each turn got.
+func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.Data) ([]scoredTurn, error) {
 	system := row.System()
 	dirs := map[string]string{}
 	for _, kind := range []string{"generate", "score", "judge", "bias"} {
 		dir, err := t.input(ctx, kind+"/"+system)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		dirs[kind] = dir
 	}
@@ -234,7 +242,7 @@ func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.D
 		readJSON(filepath.Join(dirs["bias"], fileBias), &bias),
 		readJSON(filepath.Join(dirs["judge"], fileVerdict), &v),
 	); err != nil {
-		return err
+		return nil, err
 	}
 	row.Columns = report.Columns{
 		Distinct1: report.Value(scores.Average.Distinct1), Bleu1: report.Value(scores.Average.Bleu1),
@@ -247,11 +255,11 @@ func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.D
 
 	raw, err := os.ReadFile(filepath.Join(dirs["generate"], filePredictions))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	predictions, err := decodeRows[prediction](raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	row.Turns = len(predictions)
 	replies := map[[2]int]report.Reply{}
@@ -267,18 +275,23 @@ func (t *attempt) reportRow(ctx context.Context, row *report.Row, data *report.D
 	}
 	row.Preference = bias.Preference
 	row.BiasNote = esc.NameStrategies(bias.Note)
-	return t.reportErrors(dirs["judge"], row, v, replies, data)
+	verdicts, err := reportErrors(dirs["judge"], row, replies, data)
+	if err != nil {
+		return nil, err
+	}
+	return scoreTurns(predictions, scores.PerSample, verdicts)
 }
 
-// reportErrors counts a system's psychological errors and shows its replies.
-func (t *attempt) reportErrors(dir string, row *report.Row, v verdict, replies map[[2]int]report.Reply, data *report.Data) error {
+// reportErrors counts a system's psychological errors and shows its replies. It
+// gives what the judge says of each.
+func reportErrors(dir string, row *report.Row, replies map[[2]int]report.Reply, data *report.Data) ([]judged, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, fileJudged))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all, err := decodeRows[judged](raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	counts := &report.Errors{}
 	for _, one := range all {
@@ -305,7 +318,7 @@ func (t *attempt) reportErrors(dir string, row *report.Row, v verdict, replies m
 			data.Samples[i].Replies = append(data.Samples[i].Replies, reply)
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // reportProvenance names every stage the report rests on.

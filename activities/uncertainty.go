@@ -1,0 +1,244 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/report"
+)
+
+// reportResamples is the number of bootstrap resamples and of permutations
+// that the report's intervals and tests take.
+const reportResamples = 1000
+
+// scoredTurn is a test turn with everything that one system got on it.
+type scoredTurn struct {
+	dialogue, turn  int
+	gold, predicted int // strategies; predicted may be metrics.Unparsed
+	automatic       metrics.Scores
+	judged          bool // scores and clean are set
+	scores          judge.Scores
+	clean           bool
+}
+
+// scoreTurns joins a system's predictions with their automatic scores, which
+// are in the same order, and with what the judge says of some of them.
+func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts []judged) ([]scoredTurn, error) {
+	if len(predictions) != len(automatic) {
+		return nil, fmt.Errorf("%d predictions but %d scores in %s: run the score stage again", len(predictions), len(automatic), fileScores)
+	}
+	byPlace := make(map[[2]int]judged, len(verdicts))
+	for _, v := range verdicts {
+		byPlace[[2]int{v.Dialogue, v.Turn}] = v
+	}
+	turns := make([]scoredTurn, len(predictions))
+	for i, p := range predictions {
+		one := scoredTurn{dialogue: p.Dialogue, turn: p.Turn, automatic: automatic[i]}
+		var err error
+		if one.gold, err = strategyIndex(p.GoldStrategy); err != nil {
+			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
+		}
+		if one.predicted, err = strategyIndex(p.Strategy); err != nil {
+			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
+		}
+		if v, ok := byPlace[[2]int{p.Dialogue, p.Turn}]; ok {
+			one.judged, one.scores, one.clean = true, v.Scores, len(v.Findings) == 0
+		}
+		turns[i] = one
+	}
+	return turns, nil
+}
+
+// byDialogue groups items by their dialogue, in the order of appearance.
+func byDialogue[T any](items []T, dialogue func(T) int) [][]T {
+	var groups [][]T
+	index := map[int]int{}
+	for _, item := range items {
+		d := dialogue(item)
+		if _, ok := index[d]; !ok {
+			index[d] = len(groups)
+			groups = append(groups, nil)
+		}
+		groups[index[d]] = append(groups[index[d]], item)
+	}
+	return groups
+}
+
+// mean averages what value gives for the turns that it is defined on; NaN
+// where it is on none.
+func mean(turns []scoredTurn, value func(scoredTurn) (v float64, ok bool)) float64 {
+	sum, n := 0.0, 0
+	for _, t := range turns {
+		if v, ok := value(t); ok {
+			sum += v
+			n++
+		}
+	}
+	if n == 0 {
+		return math.NaN()
+	}
+	return sum / float64(n)
+}
+
+// strategyScores are B, weighted and macro F1 of turns; NaN where no turn has
+// a readable strategy.
+func strategyScores(turns []scoredTurn) (bias, weighted, macro float64) {
+	gold, predicted := make([]int, len(turns)), make([]int, len(turns))
+	for i, t := range turns {
+		gold[i], predicted[i] = t.gold, t.predicted
+	}
+	r, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
+	if err != nil || r.Pairs == 0 {
+		return math.NaN(), math.NaN(), math.NaN()
+	}
+	return r.PreferenceBias, r.WeightedF1, r.MacroF1
+}
+
+// intervals are the 95 % intervals of a system's columns, by bootstrap over
+// dialogues.
+func intervals(ctx context.Context, turns []scoredTurn, seed uint64) ([]report.Interval, error) {
+	type column struct {
+		name  string
+		value func(scoredTurn) (float64, bool)
+	}
+	all := func(f func(metrics.Scores) float64) func(scoredTurn) (float64, bool) {
+		return func(t scoredTurn) (float64, bool) { return f(t.automatic), true }
+	}
+	ofJudge := func(f func(judge.Scores) float64) func(scoredTurn) (float64, bool) {
+		return func(t scoredTurn) (float64, bool) { return f(t.scores), t.judged }
+	}
+	means := []column{
+		{"distinct_1", all(func(s metrics.Scores) float64 { return s.Distinct1 })},
+		{"bleu_1", all(func(s metrics.Scores) float64 { return s.Bleu1 })},
+		{"f1", all(func(s metrics.Scores) float64 { return s.F1 })},
+		{"rouge_l", all(func(s metrics.Scores) float64 { return s.RougeL })},
+		{"fluency", ofJudge(func(s judge.Scores) float64 { return s.Fluency })},
+		{"professionalism", ofJudge(func(s judge.Scores) float64 { return s.Professionalism })},
+		{"empathy", ofJudge(func(s judge.Scores) float64 { return s.Empathy })},
+		{"helpfulness", ofJudge(func(s judge.Scores) float64 { return s.Helpfulness })},
+	}
+	names := make([]string, 0, len(means)+3)
+	for _, c := range means {
+		names = append(names, c.name)
+	}
+	names = append(names, "preference_bias", "weighted_f1", "macro_f1")
+	found, err := metrics.Bootstraps(ctx, byDialogue(turns, func(t scoredTurn) int { return t.dialogue }), func(turns []scoredTurn) []float64 {
+		values := make([]float64, 0, len(names))
+		for _, c := range means {
+			values = append(values, mean(turns, c.value))
+		}
+		bias, weighted, macro := strategyScores(turns)
+		return append(values, bias, weighted, macro)
+	}, reportResamples, seed)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]report.Interval, len(found))
+	for i, f := range found {
+		out[i] = report.Interval{Column: names[i], Low: f.Low, High: f.High}
+	}
+	return out, nil
+}
+
+// turnPair is one turn as two systems replied to it.
+type turnPair struct{ system, against scoredTurn }
+
+// pairTurns keeps the turns that both systems have; for a measure of the
+// judge's, those that it saw of both.
+func pairTurns(system, against []scoredTurn, ofJudge bool) []turnPair {
+	byPlace := make(map[[2]int]scoredTurn, len(against))
+	for _, t := range against {
+		byPlace[[2]int{t.dialogue, t.turn}] = t
+	}
+	var pairs []turnPair
+	for _, t := range system {
+		other, ok := byPlace[[2]int{t.dialogue, t.turn}]
+		if ok && (!ofJudge || t.judged && other.judged) {
+			pairs = append(pairs, turnPair{t, other})
+		}
+	}
+	return pairs
+}
+
+// measured is the value of a measure on turns.
+func measured(m report.Measure, turns []scoredTurn) float64 {
+	switch m {
+	case report.MeasureBias:
+		bias, _, _ := strategyScores(turns)
+		return bias
+	case report.MeasureQuality:
+		return mean(turns, func(t scoredTurn) (float64, bool) {
+			s := t.scores
+			return (s.Fluency + s.Professionalism + s.Empathy + s.Helpfulness) / 4, t.judged
+		})
+	case report.MeasureClean:
+		return mean(turns, func(t scoredTurn) (float64, bool) {
+			if t.clean {
+				return 100, t.judged
+			}
+			return 0, t.judged
+		})
+	}
+	return math.NaN()
+}
+
+// answers measures the effects of the research questions between the systems
+// of a run, by name. A question none of whose systems' pairs ran is left out.
+func answers(ctx context.Context, systems map[string][]scoredTurn, seed uint64) ([]report.Question, error) {
+	done := map[report.Contrast]report.Effect{}
+	var out []report.Question
+	for _, q := range report.ResearchQuestions() {
+		any := false
+		for i, e := range q.Effects {
+			if _, ok := done[e.Contrast]; !ok {
+				var err error
+				if done[e.Contrast], err = effect(ctx, e.Contrast, systems, seed); err != nil {
+					return nil, fmt.Errorf("%s: %w", q.Name, err)
+				}
+			}
+			q.Effects[i] = done[e.Contrast]
+			any = any || q.Effects[i].Difference != nil
+		}
+		if any {
+			out = append(out, q)
+		}
+	}
+	return out, nil
+}
+
+// effect measures one contrast; its numbers stay nil where a system is not in
+// the run.
+func effect(ctx context.Context, c report.Contrast, systems map[string][]scoredTurn, seed uint64) (report.Effect, error) {
+	e := report.Effect{Contrast: c}
+	pairs := pairTurns(systems[c.System], systems[c.Against], c.Measure != report.MeasureBias)
+	groups := byDialogue(pairs, func(p turnPair) int { return p.system.dialogue })
+	if len(groups) == 0 {
+		return e, nil
+	}
+	difference := func(pairs []turnPair) []float64 {
+		a, b := make([]scoredTurn, len(pairs)), make([]scoredTurn, len(pairs))
+		for i, p := range pairs {
+			a[i], b[i] = p.system, p.against
+		}
+		return []float64{measured(c.Measure, a) - measured(c.Measure, b)}
+	}
+	interval, err := metrics.Bootstraps(ctx, groups, difference, reportResamples, seed)
+	if err != nil {
+		return e, err
+	}
+	swap := func(p turnPair) turnPair { return turnPair{p.against, p.system} }
+	p, err := metrics.Permutation(ctx, groups, swap, difference, reportResamples, seed)
+	if err != nil {
+		return e, err
+	}
+	e.Dialogues, e.Turns = len(groups), len(pairs)
+	e.Low, e.High, e.P = report.Value(interval[0].Low), report.Value(interval[0].High), report.Value(p[0])
+	if d := interval[0].Estimate; !math.IsNaN(d) {
+		e.Difference = report.Value(d)
+	}
+	return e, nil
+}

@@ -1,0 +1,147 @@
+package activities
+
+import (
+	"math"
+	"testing"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/report"
+)
+
+// scoredSystem makes ten dialogues of two turns. The first turn of each is judged
+// with the given score on all four dimensions, and clean in the first `clean`
+// dialogues.
+func scoredSystem(score float64, clean int, predicted func(gold int) int) []scoredTurn {
+	var turns []scoredTurn
+	for d := range 10 {
+		for k := range 2 {
+			gold := (2*d + k) % esc.NumStrategies
+			turn := scoredTurn{dialogue: d, turn: k, gold: gold, predicted: predicted(gold),
+				automatic: metrics.Scores{Bleu1: float64(10 * d), F1: 7}}
+			if k == 0 {
+				turn.judged, turn.clean = true, d < clean
+				turn.scores = judge.Scores{Fluency: score, Professionalism: score, Empathy: score, Helpfulness: score}
+			}
+			turns = append(turns, turn)
+		}
+	}
+	return turns
+}
+
+func always(int) int     { return 0 }
+func right(gold int) int { return gold }
+
+func TestIntervalsStandAroundTheColumns(t *testing.T) {
+	got, err := intervals(t.Context(), scoredSystem(3, 10, right), 17)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := map[string]report.Interval{}
+	for _, i := range got {
+		by[i.Column] = i
+	}
+	if len(by) != 11 {
+		t.Fatalf("%d columns, want Table 3's eleven", len(by))
+	}
+	// The same in every dialogue: no resample differs.
+	for column, want := range map[string]float64{"f1": 7, "fluency": 3, "weighted_f1": 100, "macro_f1": 100} {
+		if i := by[column]; math.Abs(i.Low-want) > 1e-9 || math.Abs(i.High-want) > 1e-9 {
+			t.Errorf("%s: %v … %v, want %v", column, i.Low, i.High, want)
+		}
+	}
+	// The dialogues' means are 0, 10, … 90: mean 45, deviation √825; that of
+	// the mean of ten is √82.5 = 9.08, and 1.96 times that 17.8. Twenty turns
+	// taken for independent would give 12.6.
+	if i := by["bleu_1"]; math.Abs(45-i.Low-17.8) > 2 || math.Abs(i.High-45-17.8) > 2 {
+		t.Errorf("bleu_1: %v … %v, want about 27.2 … 62.8", i.Low, i.High)
+	}
+}
+
+func TestAnswersOnHandCheckedSystems(t *testing.T) {
+	systems := map[string][]scoredTurn{
+		"vanilla/sft":   scoredSystem(2, 0, always),
+		"vanilla/dpo":   scoredSystem(2.5, 0, always),
+		"decoupled/sft": scoredSystem(2.5, 5, right),
+		"decoupled/dpo": scoredSystem(2, 10, right),
+	}
+	got, err := answers(t.Context(), systems, 17)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 4 {
+		t.Fatalf("%d questions", len(got))
+	}
+	check := func(e report.Effect, difference, low, high float64, significant bool, turns int) {
+		t.Helper()
+		for _, v := range []struct {
+			name      string
+			got, want float64
+		}{{"difference", *e.Difference, difference}, {"low", *e.Low, low}, {"high", *e.High, high}} {
+			if math.Abs(v.got-v.want) > 1e-9 {
+				t.Errorf("%+v: %s %v, want %v", e.Contrast, v.name, v.got, v.want)
+			}
+		}
+		if (*e.P < 0.05) != significant {
+			t.Errorf("%+v: p = %v", e.Contrast, *e.P)
+		}
+		if e.Dialogues != 10 || e.Turns != turns {
+			t.Errorf("%+v: %d turns of %d dialogues", e.Contrast, e.Turns, e.Dialogues)
+		}
+	}
+	// RQ1: the same strategies, half a point more quality in every dialogue:
+	// two of the 1024 ways to swap are as far from 0.
+	check(got[0].Effects[0], 0, 0, 0, false, 20)
+	check(got[0].Effects[1], 0.5, 0.5, 0.5, true, 10)
+	// RQ3: the quality falls by half a point.
+	check(got[2].Effects[1], -0.5, -0.5, -0.5, true, 10)
+	// RQ4: no reply without an error against all.
+	check(got[3].Effects[0], 100, 100, 100, true, 10)
+	// RQ2: a planner that is always right has no bias; one that always says
+	// the first strategy has.
+	if e := got[1].Effects[0]; !(*e.Difference < 0) {
+		t.Errorf("bias of the decoupled system: %v above the vanilla one's", *e.Difference)
+	}
+	again, err := answers(t.Context(), systems, 17)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range got {
+		for k, e := range got[i].Effects {
+			if a := again[i].Effects[k]; *a.Low != *e.Low || *a.P != *e.P {
+				t.Errorf("%s: another answer to the same data", got[i].Name)
+			}
+		}
+	}
+}
+
+func TestAnswersWithoutTheSystems(t *testing.T) {
+	got, err := answers(t.Context(), map[string][]scoredTurn{"vanilla/sft": scoredSystem(2, 0, right)}, 1)
+	if err != nil || len(got) != 0 {
+		t.Errorf("one system: %d questions, %v", len(got), err)
+	}
+	got, err = answers(t.Context(), map[string][]scoredTurn{
+		"vanilla/sft": scoredSystem(2, 0, right), "decoupled/sft": scoredSystem(2, 0, right)}, 1)
+	if err != nil || len(got) != 1 || got[0].Name != "RQ2" || got[0].Effects[2].Difference != nil {
+		t.Errorf("no DPO: %+v, %v", got, err)
+	}
+}
+
+func TestScoreTurns(t *testing.T) {
+	predictions := []prediction{
+		{Dialogue: 1, Turn: 2, GoldStrategy: "Question", Strategy: "Question"},
+		{Dialogue: 1, Turn: 4, GoldStrategy: "Question", Strategy: ""},
+	}
+	scores := []metrics.Scores{{F1: 1}, {F1: 2}}
+	got, err := scoreTurns(predictions, scores, []judged{{Dialogue: 1, Turn: 4, Scores: judge.Scores{Empathy: 5}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].judged || !got[1].judged || !got[1].clean || got[1].scores.Empathy != 5 || got[1].automatic.F1 != 2 || got[1].predicted != metrics.Unparsed {
+		t.Errorf("turns %+v", got)
+	}
+	if _, err := scoreTurns(predictions, scores[:1], nil); err == nil {
+		t.Error("a score too few: no error")
+	}
+}
