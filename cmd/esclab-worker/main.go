@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/cmd/internal/benchlm"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -40,7 +42,8 @@ func command() *cobra.Command {
 		Short: "Work on the task queues of a Temporal that temporal.yaml names",
 		Long: `Poll task queues and execute stages until Ctrl-C or SIGTERM; running stages then
 save a checkpoint, and another worker continues them. Start one process per
-device. temporal.yaml says where Temporal and the S3 store are.`,
+device. temporal.yaml says where Temporal and the S3 store are. "bench lm"
+measures what the device makes of training and generation, and needs neither.`,
 		Version: version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return work(c.Context(), config, data, queues, slots)
@@ -50,6 +53,8 @@ device. temporal.yaml says where Temporal and the S3 store are.`,
 	c.Flags().StringVar(&data, "data", "", "directory for cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
 	c.Flags().StringSliceVar(&queues, "queues", []string{"gpu"}, "classes of queues to serve: control, cpu, gpu")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
+	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
+	c.AddCommand(benchlm.Command(benchlm.Host{OpenEngine: lm.OpenEngine, Log: &log, Failed: func(err error) error { return err }}))
 	return c
 }
 

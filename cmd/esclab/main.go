@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/esclab/esclab/cmd/internal/benchlm"
 )
 
 // version is set by the linker.
@@ -114,7 +116,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.reportCommand(), a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
-		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), a.benchCommand(),
+		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), benchlm.Command(benchlm.Host{OpenEngine: a.openEngine, Log: &a.log, Failed: failed}),
 	)
 	return root
 }

@@ -1,4 +1,4 @@
-package main
+package benchlm
 
 import (
 	"cmp"
@@ -17,7 +17,7 @@ import (
 
 // benchRun is one execution of bench lm.
 type benchRun struct {
-	app    *app
+	host   Host
 	flags  benchFlags
 	corpus esc.Corpus
 	tok    *lm.Tokenizer
@@ -120,7 +120,7 @@ func (b *benchRun) measure(ctx context.Context, w bench.Workload, packings []lm.
 			}
 			r.ShareOfPeak = r.FLOPS / b.report.PeakFLOPS
 			ours[packing] = append(ours[packing], r)
-			b.app.log.Info().Str("workload", w.Name).Str("packing", string(packing)).Int("round", round+1).
+			b.host.Log.Info().Str("workload", w.Name).Str("packing", string(packing)).Int("round", round+1).
 				Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
 		}
 		if b.flags.peer == "" {
@@ -131,7 +131,7 @@ func (b *benchRun) measure(ctx context.Context, w bench.Workload, packings []lm.
 			return err
 		}
 		theirs = append(theirs, r)
-		b.app.log.Info().Str("workload", w.Name).Str("side", "peer").Int("round", round+1).
+		b.host.Log.Info().Str("workload", w.Name).Str("side", "peer").Int("round", round+1).
 			Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
 	}
 	for _, packing := range packings {
@@ -184,7 +184,7 @@ func (b *benchRun) generate(ctx context.Context, name string, packings []lm.Pack
 			return err
 		}
 		b.report.Generation = append(b.report.Generation, r)
-		b.app.log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
+		b.host.Log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
 	}
 	return nil
 }

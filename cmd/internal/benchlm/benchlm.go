@@ -1,4 +1,6 @@
-package main
+// Package benchlm is the command `bench lm`, which measures training and
+// generation, for the programs that have it.
+package benchlm
 
 import (
 	"context"
@@ -11,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/bench"
@@ -40,16 +43,24 @@ type benchFlags struct {
 	prepareOnly, asJSON                  bool
 }
 
-func (a *app) benchCommand() *cobra.Command {
+// Host is the program that a command belongs to.
+type Host struct {
+	OpenEngine func(name string) (*lm.Engine, error)
+	Log        *zerolog.Logger       // may be set up after the command is made
+	Failed     func(err error) error // marks what failed at work, not by wrong flags
+}
+
+// Command is `bench` with its one subcommand, lm.
+func Command(host Host) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure what this machine makes of the paper's work",
 	}
-	c.AddCommand(a.benchLMCommand())
+	c.AddCommand(host.lmCommand())
 	return c
 }
 
-func (a *app) benchLMCommand() *cobra.Command {
+func (h Host) lmCommand() *cobra.Command {
 	f := benchFlags{}
 	c := &cobra.Command{
 		Use:   "lm",
@@ -90,7 +101,7 @@ sequences of --length tokens, nothing shared and nothing padded.`,
   esclab bench lm --corpus path/to/esconv --export data --prepare-only
   esclab bench lm --corpus path/to/esconv --workloads equal --batch 8 --peer "python3 torch_reference.py"`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.benchLM(c.Context(), f, c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error { return h.benchLM(c.Context(), f, c.OutOrStdout()) },
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.corpus, "corpus", "", "directory of train.json, valid.json and test.json, or a file in ESConv's layout (default: the demo corpus)")
@@ -148,7 +159,7 @@ type benchWorkload struct {
 	Sharing lm.Sharing `json:"sharing"` // with each dialogue one prefix tree
 }
 
-func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
+func (h Host) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 	packings, err := f.check()
 	if err != nil {
 		return err
@@ -166,7 +177,7 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	engine, err := a.openEngine(f.engine)
+	engine, err := h.OpenEngine(f.engine)
 	if err != nil {
 		return err
 	}
@@ -180,7 +191,7 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 		return err
 	}
 	b := &benchRun{
-		app: a, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
+		host: h, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
 		report: benchReport{
 			Engine: engine.Name + " " + engine.Version, Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize, DType: string(base),
 			Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
@@ -188,7 +199,7 @@ func (a *app) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 		},
 	}
 	if err := b.run(ctx, packings); err != nil {
-		return failed(err)
+		return h.Failed(err)
 	}
 	if f.asJSON {
 		e := json.NewEncoder(out)
@@ -251,7 +262,7 @@ func benchTokenizer(ctx context.Context, f benchFlags, corpus esc.Corpus) (tok *
 	}
 	dir, err := os.MkdirTemp("", "esclab-bench")
 	if err != nil {
-		return nil, nil, failed(err)
+		return nil, nil, fmt.Errorf("a tokenizer's directory: %w", err)
 	}
 	cleanup = func() { _ = os.RemoveAll(dir) }
 	if tok, err = bench.TrainTokenizer(ctx, corpus.Train, dir, 4096); err != nil {

@@ -1,4 +1,4 @@
-package main
+package benchlm
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rs/zerolog"
 
 	"github.com/esclab/esclab/bench"
 	"github.com/esclab/esclab/lm"
@@ -20,9 +22,11 @@ const benchModel = `{"model_type": "llama", "hidden_size": 16, "intermediate_siz
 func benchLM(t *testing.T, args ...string) (benchReport, string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	root := (&app{}).root()
+	quiet := zerolog.Nop()
+	root := Command(Host{OpenEngine: lm.OpenEngine, Log: &quiet, Failed: func(err error) error { return err }})
+	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetOut(&out)
-	root.SetArgs(append([]string{"bench", "lm", "--engine", "go", "--log", "error", "--batch", "4", "--steps", "1", "--dialogues", "10"}, args...))
+	root.SetArgs(append([]string{"lm", "--engine", "go", "--batch", "4", "--steps", "1", "--dialogues", "10"}, args...))
 	err := root.ExecuteContext(t.Context())
 	var r benchReport
 	if err == nil && strings.HasPrefix(out.String(), "{") {
