@@ -11,7 +11,9 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 DEMO_DATA ?= out/demo
 
-.PHONY: help build test vet demo clean ci
+GPU         ?= out/gpu
+
+.PHONY: help build test vet demo gpu-build gpu-bench clean ci
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -29,6 +31,17 @@ vet: ## static checks
 
 demo: build ## the whole paper on the sample corpus, to its report
 	$(BIN)/esclab run demo --data $(DEMO_DATA) --report $(DEMO_DATA)/report
+
+gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
+	@mkdir -p $(GPU)/lm
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(GPU)/ ./cmd/esclab-worker
+	$(GO) test -c -ldflags '-s -w' -o $(GPU)/lm/lm.test ./lm
+	cp -r bench/gpu/* $(GPU)/
+	tar czf $(GPU).tar.gz --exclude=results -C $(dir $(GPU)) $(notdir $(GPU))
+	@du -h $(GPU).tar.gz
+
+gpu-bench: gpu-build ## tests and benchmarks on this machine's card, below ten minutes
+	$(GPU)/run.sh $(GPU)/results
 
 ci: ## what CI runs
 	bash .ci/run

@@ -12,8 +12,8 @@ import (
 )
 
 // ONNX Runtime's ScatterND adds with several threads and without a lock: where an index comes twice, one of the two
-// additions may be lost (up to 7 % of the embedding's largest gradient in a training of 2,000 tokens were). So on that
-// backend every ScatterSum is built from operations that are right: repeated indices are summed by a matrix product
+// additions may be lost (measured with 1.30 on two cores: 2,000 updates of 256 numbers to 40 places came out wrong in 8
+// of 20 runs, and the embedding's gradient of a training by up to 7 % of its largest element). So on that backend every ScatterSum is built from operations that are right: repeated indices are summed by a matrix product
 // first, and each index is written once. It is deterministic, too.
 
 // uniqueScatter is a backend whose functions scatter to unique indices alone.
