@@ -16,7 +16,10 @@
 //
 //   - DotGeneral: packed panels and register-blocked micro-kernels (12x32 on
 //     AVX-512, 6x16 on AVX2), reading operands of any strides; products of few
-//     rows, as in decoding, run along the contracted axis without packing.
+//     rows, as in decoding, run along the contracted axis without packing. With
+//     AMX, large products run on its tiles: every float32 is split exactly into
+//     three bfloat16, and the six products of parts that matter are added in
+//     float32, so that the result is as close to the exact one as float32's.
 //   - Add, Sub, Mul, Div, Max, Min and the comparisons (int32 too), with
 //     broadcasting; Neg, Abs, Exp, Log, Logistic, Tanh, Sqrt, Rsqrt; Where;
 //     ConvertDType from masks and tokens; FusedSoftmax.
@@ -53,7 +56,8 @@
 //
 // Options.Kernels, or the environment variable ESCLAB_CPU_KERNELS where it is
 // empty, is off, portable (no instructions beyond the architecture's baseline),
-// avx2 or avx512. A build without cgo installs nothing.
+// avx2, avx512, or amx (avx512 with products on AMX's tiles, which Linux must
+// grant). A build without cgo installs nothing.
 //
 // # How it hooks in
 //

@@ -19,6 +19,24 @@ type product struct {
 	bRow, bCol         int
 }
 
+// a is the left operand of product i.
+func (p *product) a(x []float32, i int) kernels.Matrix {
+	at := i * p.m * p.k
+	if p.aOffsets != nil {
+		at = p.aOffsets[i]
+	}
+	return kernels.Matrix{Data: &x[at], Row: p.aRow, Col: p.aCol}
+}
+
+// b is the right operand of product i.
+func (p *product) b(y []float32, i int) kernels.Matrix {
+	at := i * p.n * p.k
+	if p.bOffsets != nil {
+		at = p.bOffsets[i]
+	}
+	return kernels.Matrix{Data: &y[at], Row: p.bRow, Col: p.bCol}
+}
+
 // productOf describes the product of a DotGeneral node, false for one of
 // another type or layout.
 func productOf(d *dotData) (p product, ok bool) {
@@ -76,29 +94,19 @@ func (s *state) multiply(p product, x, y, out []float32) {
 		clear(out)
 		return
 	}
+	if kernels.Tiles() && p.tiled() {
+		s.multiplyTiles(p, x, y, out)
+		return
+	}
 	dot := p.m <= dotRows && p.aCol == 1 && p.bRow == 1
-	a := func(i int) kernels.Matrix {
-		at := i * p.m * p.k
-		if p.aOffsets != nil {
-			at = p.aOffsets[i]
-		}
-		return kernels.Matrix{Data: &x[at], Row: p.aRow, Col: p.aCol}
-	}
-	b := func(i int) kernels.Matrix {
-		at := i * p.n * p.k
-		if p.bOffsets != nil {
-			at = p.bOffsets[i]
-		}
-		return kernels.Matrix{Data: &y[at], Row: p.bRow, Col: p.bCol}
-	}
 	block := func(i, m0, m1, n0, n1 int) {
 		c := &out[i*p.m*p.n]
 		if dot {
-			kernels.GemmDot(a(i), b(i), c, p.n, p.m, n0, n1, p.k)
+			kernels.GemmDot(p.a(x, i), p.b(y, i), c, p.n, p.m, n0, n1, p.k)
 			return
 		}
 		withWorkspace(func(work *float32) {
-			kernels.Gemm(a(i), b(i), c, p.n, m0, m1, n0, n1, p.k, work)
+			kernels.Gemm(p.a(x, i), p.b(y, i), c, p.n, m0, m1, n0, n1, p.k, work)
 		})
 	}
 	// One task takes at least some 1M multiply-adds, a few microseconds.

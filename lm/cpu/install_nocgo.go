@@ -7,8 +7,8 @@ import "fmt"
 // Install does nothing in a build without cgo.
 func Install(o Options) (Status, error) {
 	switch o.kernels() {
-	case "", "off", "portable", "avx2", "avx512":
+	case "", "off", "portable", "avx2", "avx512", "amx":
 		return Status{Kernels: "off", Reason: "built without cgo"}, nil
 	}
-	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512", EnvKernels, o.kernels())
+	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx", EnvKernels, o.kernels())
 }

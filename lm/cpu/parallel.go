@@ -3,6 +3,7 @@
 package cpu
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -57,16 +58,27 @@ func (s *state) ranges(n, cost int, task func(begin, end int)) {
 	s.parallel(tasks, func(i int) { task(i*n/tasks, (i+1)*n/tasks) })
 }
 
-// workspaces holds the packing buffers of the matrix product.
-var workspaces = sync.Pool{New: func() any {
-	w := make([]float32, kernels.GemmWork()+16)
-	return &w
-}}
+// scratch holds byte buffers by size, which is a power of two: kernels of other
+// instruction sets need others.
+var scratch sync.Map // int -> *sync.Pool of *[]byte
 
-// withWorkspace calls fn with a 64-byte aligned packing buffer.
+// withScratch calls fn with size bytes of memory, aligned to 64.
+func withScratch(size int, fn func(memory unsafe.Pointer)) {
+	bucket := 1 << bits.Len(uint(size+63))
+	pool, ok := scratch.Load(bucket)
+	if !ok {
+		pool, _ = scratch.LoadOrStore(bucket, &sync.Pool{New: func() any {
+			b := make([]byte, bucket)
+			return &b
+		}})
+	}
+	b := pool.(*sync.Pool).Get().(*[]byte)
+	begin := unsafe.Pointer(unsafe.SliceData(*b))
+	fn(unsafe.Add(begin, -uintptr(begin)%64))
+	pool.(*sync.Pool).Put(b)
+}
+
+// withWorkspace calls fn with the packing buffer of the matrix product.
 func withWorkspace(fn func(work *float32)) {
-	w := workspaces.Get().(*[]float32)
-	skip := (64 - int(uintptr(unsafe.Pointer(unsafe.SliceData(*w)))%64)) % 64 / 4
-	fn(&(*w)[skip])
-	workspaces.Put(w)
+	withScratch(4*kernels.GemmWork(), func(memory unsafe.Pointer) { fn((*float32)(memory)) })
 }

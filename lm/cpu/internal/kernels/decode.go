@@ -10,7 +10,7 @@ package kernels
 static void k_decode(int level, decode_job *job, int64_t thread) {
 #if defined(__x86_64__)
 	if (level == 1) { decode_avx2(job, thread); return; }
-	if (level == 2) { decode_avx512(job, thread); return; }
+	if (level >= 2) { decode_avx512(job, thread); return; }
 #endif
 	decode_portable(job, thread);
 }

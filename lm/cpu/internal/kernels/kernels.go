@@ -31,17 +31,20 @@ package kernels
 #cgo noescape k_add_rows
 #cgo nocallback k_add_rows
 #include "kernels.h"
+#include "amx.h"
 
 static const kernel_table *active = &kernels_portable;
 
-// supported: 0 portable, 1 avx2, 2 avx512.
+// supported: 0 portable, 1 avx2, 2 avx512, 3 amx.
 static int supported(int level) {
 #if defined(__x86_64__)
 	__builtin_cpu_init();
 	int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 	if (level == 1) return avx2;
-	if (level == 2) return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+	if (level == 2) return avx512;
+	if (level == 3) return avx512 && amx_supported();
 #endif
 	return level == 0;
 }
@@ -49,7 +52,7 @@ static void choose_level(int level) {
 	active = &kernels_portable;
 #if defined(__x86_64__)
 	if (level == 1) active = &kernels_avx2;
-	if (level == 2) active = &kernels_avx512;
+	if (level >= 2) active = &kernels_avx512;
 #endif
 }
 static long k_gemm_work(void) { return active->gemm_work; }
@@ -96,9 +99,10 @@ const (
 	Portable Level = iota
 	AVX2
 	AVX512
+	AMX // AVX512, and large matrix products on tiles
 )
 
-func (l Level) String() string { return [...]string{"portable", "avx2", "avx512"}[l] }
+func (l Level) String() string { return [...]string{"portable", "avx2", "avx512", "amx"}[l] }
 
 // Supported tells whether this machine runs the level.
 func Supported(l Level) bool { return C.supported(C.int(l)) != 0 }
@@ -111,6 +115,9 @@ func Use(l Level) {
 }
 
 var level Level // that Use chose
+
+// Tiles tells whether products may use TilePack and TileGemm.
+func Tiles() bool { return level == AMX }
 
 // Binary operations; those from Eq on give bytes 0 and 1, those IntCompare
 // further on take int32 operands.
