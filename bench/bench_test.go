@@ -335,6 +335,43 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+func TestScore(t *testing.T) {
+	tok, dialogues := demo(t)
+	engine, model := openEngine(t), tiny(t, tok)
+	options := demoOptions
+	options.Dialogues = 2
+	examples, err := Choices(tok, dialogues, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range examples {
+		if len(e.Sequences) != esc.NumStrategies {
+			t.Fatalf("%d sequences of a turn", len(e.Sequences))
+		}
+	}
+	for _, packing := range []lm.Packing{lm.PackTree, lm.PackNone} {
+		r, err := Score(t.Context(), engine, model, examples, packing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if less := r.PrefillTokens < r.PromptTokens/8; r.Samples != len(examples) || r.SamplesPerSecond <= 0 || less != (packing == lm.PackTree) {
+			t.Errorf("%s: %+v", packing, r)
+		}
+	}
+}
+
+func TestDecode(t *testing.T) {
+	tok, _ := demo(t)
+	engine, model := openEngine(t), tiny(t, tok)
+	r, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 4, Seed: 1})
+	if err != nil || r.PrefillTokensPerSecond <= 0 || r.DecodeTokensPerSecond <= 0 {
+		t.Errorf("%v %+v", err, r)
+	}
+	if _, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 1, Seed: 1}); err == nil {
+		t.Error("one new token: accepted")
+	}
+}
+
 func TestPeak(t *testing.T) {
 	peak, err := openEngine(t).PeakFLOPS(t.Context(), 64, 2)
 	if err != nil {

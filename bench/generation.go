@@ -21,9 +21,9 @@ type GenerationOptions struct {
 
 // Generation is what was measured of answering prompts.
 type Generation struct {
-	Workload string     `json:"workload"` // sp-generate, rg-generate or vm-generate
+	Workload string     `json:"workload"` // sp-generate, rg-generate, vm-generate or sp-score
 	Packing  lm.Packing `json:"packing"`
-	Slots    int        `json:"slots"`
+	Slots    int        `json:"slots"` // none in sp-score
 
 	Samples              int     `json:"samples"`
 	Seconds              float64 `json:"seconds"`
@@ -35,6 +35,8 @@ type Generation struct {
 	PromptTokens  int `json:"prompt_tokens"`  // as if nothing were shared
 	PrefillTokens int `json:"prefill_tokens"` // of them computed
 	NewTokens     int `json:"new_tokens"`
+
+	SpeedUp float64 `json:"speed_up,omitempty"` // samples/s over those of packing none in the same rounds, median
 
 	CompileSeconds float64 `json:"compile_seconds"` // what the first time took longer than the second
 	Compiled       int     `json:"compiled_shapes"`

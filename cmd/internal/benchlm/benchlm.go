@@ -22,13 +22,12 @@ import (
 	"github.com/esclab/esclab/lm"
 )
 
-// generateSP and generateVM are the workloads of generation: the planner's
-// strategies, the vanilla model's whole answers.
+// The workloads that train nothing.
 const (
-	generateSP = "sp-generate"
-	generateVM = "vm-generate"
-	// planTokens are enough for a bracketed strategy.
-	planTokens = 8
+	generateSP = "sp-generate" // the planner's strategies
+	generateVM = "vm-generate" // the vanilla model's whole answers
+	scoreSP    = "sp-score"    // all strategies after every turn
+	decoding   = "generate"    // random prompts, greedily
 )
 
 type benchFlags struct {
@@ -40,6 +39,7 @@ type benchFlags struct {
 	peer                                 string
 	batch, steps, rank, slots, new       int
 	dialogues, maxTokens, length, rounds int
+	promptTokens                         int
 	prepareOnly, asJSON                  bool
 }
 
@@ -94,12 +94,23 @@ ratio. It is called as
 
 and prints one JSON object with samples_per_second, tokens_per_second and
 peak_rss_mb. The workload "equal" is for kernels alone: the corpus's text in
-sequences of --length tokens, nothing shared and nothing padded.`,
+sequences of --length tokens, nothing shared and nothing padded. So is
+"generate": --slots random prompts of --prompt-tokens continued greedily by
+--new tokens, on the peer's side by
+
+  PEER generate --config FILE --prompt N --new N --batch N --threads N
+
+with prefill_tokens_per_second and decode_tokens_per_second.
+
+sp-score scores the planner's eight strategies after every test turn. With
+--packing both, generation and scoring alternate between the packings, --rounds
+times, and the speed of tree over none is printed.`,
 		Example: `  esclab bench lm
   esclab bench lm --corpus path/to/esconv --packing both --steps 5 --json
   esclab bench lm --corpus path/to/esconv --tokenizer path/to/Qwen2.5-0.5B --config path/to/Qwen2.5-0.5B
   esclab bench lm --corpus path/to/esconv --export data --prepare-only
-  esclab bench lm --corpus path/to/esconv --workloads equal --batch 8 --peer "python3 torch_reference.py"`,
+  esclab bench lm --corpus path/to/esconv --workloads equal --batch 8 --peer "python3 torch_reference.py"
+  esclab bench lm --workloads generate --slots 16 --new 64 --rounds 5 --peer "python3 torch_reference.py"`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return h.benchLM(c.Context(), f, c.OutOrStdout()) },
 	}
@@ -113,17 +124,18 @@ sequences of --length tokens, nothing shared and nothing padded.`,
 	flags.StringVar(&f.dtype, "dtype", string(lm.Float32), "how the base model's matrices are kept: float32 or bfloat16")
 	flags.StringVar(&f.prompts, "prompts", "tiny", "tiny: a few words; full: with the strategies' definitions")
 	flags.StringVar(&f.packing, "packing", "tree", "tree: shared prefixes once; none: each sequence on its own; both")
-	flags.StringSliceVar(&f.workloads, "workloads", append(bench.Names(), generateSP, generateVM), "which; also equal")
+	flags.StringSliceVar(&f.workloads, "workloads", append(bench.Names(), generateSP, generateVM, scoreSP), "which; also equal and generate")
 	flags.IntVar(&f.batch, "batch", 32, "turns or pairs a step")
 	flags.IntVar(&f.steps, "steps", 5, "measured steps a workload")
 	flags.IntVar(&f.rank, "rank", 16, "of LoRA; 0 trains every weight")
 	flags.IntVar(&f.slots, "slots", 16, "answers decoded together")
-	flags.IntVar(&f.new, "new", 32, "tokens of an answer (sp-generate: 8)")
+	flags.IntVar(&f.new, "new", 32, "tokens of an answer (sp-generate: of the longest strategy)")
 	flags.IntVar(&f.dialogues, "dialogues", 100, "train dialogues, drawn at random; a tenth of them for generation; 0: all")
 	flags.IntVar(&f.maxTokens, "max-tokens", 1024, "leave longer sequences out")
 	flags.StringVar(&f.export, "export", "", "directory to write the token data and config.json into")
 	flags.StringVar(&f.peer, "peer", "", "program to run beside ours, with its first arguments, in one string")
 	flags.IntVar(&f.rounds, "rounds", 1, "times to measure each workload; the median is printed")
+	flags.IntVar(&f.promptTokens, "prompt-tokens", 64, "tokens of a prompt of generate")
 	flags.IntVar(&f.length, "length", 256, "tokens of a sequence of equal")
 	flags.BoolVar(&f.prepareOnly, "prepare-only", false, "measure nothing: count tokens, and export")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object")
@@ -146,6 +158,7 @@ type benchReport struct {
 	Workloads  []benchWorkload    `json:"workloads"`
 	Training   []bench.Training   `json:"training"`
 	Generation []bench.Generation `json:"generation"`
+	Decoding   []bench.Decoding   `json:"decoding,omitempty"`
 	Beside     []bench.Comparison `json:"beside,omitempty"` // the peer's side
 }
 
@@ -214,14 +227,14 @@ func (h Host) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 // check refuses what cannot be measured, and reads the packings.
 func (f *benchFlags) check() ([]lm.Packing, error) {
 	for _, w := range f.workloads {
-		if all := append(bench.Names(), generateSP, generateVM, bench.Equal); !slices.Contains(all, w) {
+		if all := append(bench.Names(), generateSP, generateVM, scoreSP, bench.Equal, decoding); !slices.Contains(all, w) {
 			return nil, fmt.Errorf("--workloads %s: there are %s", w, strings.Join(all, ", "))
 		}
 	}
 	for _, n := range []struct {
 		name  string
 		value int
-	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}, {"rounds", f.rounds}} {
+	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}, {"rounds", f.rounds}, {"prompt-tokens", f.promptTokens}} {
 		if n.value < 1 {
 			return nil, fmt.Errorf("--%s %d: give a positive number", n.name, n.value)
 		}

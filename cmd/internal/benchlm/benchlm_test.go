@@ -48,7 +48,7 @@ func TestBenchLM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.PeakFLOPS <= 0 || len(r.Training) != 2*len(bench.Names()) || len(r.Generation) != 4 {
+	if r.PeakFLOPS <= 0 || len(r.Training) != 2*len(bench.Names()) || len(r.Generation) != 6 {
 		t.Errorf("%+v", r)
 	}
 	for _, m := range r.Training {
@@ -75,10 +75,12 @@ func TestBenchLM(t *testing.T) {
 // A peer is any program that answers as the help says: this one counts the
 // batches that it was given.
 const peerProgram = `#!/bin/sh
+verb=$1
 while [ $# -gt 0 ]; do
 	case $1 in --data) data=$2 ;; --batch) batch=$2 ;; --kind) kind=$2 ;; esac
 	shift
 done
+[ "$verb" = generate ] && { echo "{\"prefill_tokens_per_second\": 4, \"decode_tokens_per_second\": $batch}"; exit; }
 lines=$(wc -l < "$data")
 [ "$kind" = sft ] && [ "$lines" -ge "$batch" ] || { echo "no such data" >&2; exit 1; }
 echo "{\"samples_per_second\": 0.5, \"tokens_per_second\": 7, \"median_step\": 8, \"peak_rss_mb\": 9, \"loss\": 1}"
@@ -108,6 +110,14 @@ func TestBenchLMBesideAPeer(t *testing.T) {
 		t.Errorf("equal lengths, yet %+v", equal)
 	}
 	if _, text, err := benchLM(t, args...); err != nil || !strings.Contains(text, "BESIDE THE PEER") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	args = []string{"--config", model, "--workloads", "generate", "--slots", "5", "--prompt-tokens", "9", "--new", "4", "--rounds", "3", "--peer", peer}
+	if r, _, err = benchLM(t, append(args, "--json")...); err != nil || len(r.Decoding) != 1 || len(r.Beside) != 2 || r.Decoding[0].Prompt != 9 ||
+		r.Beside[0].Peer.Max != 4 || r.Beside[1].Peer.Min != 5 || r.Beside[1].Ours.Median != r.Decoding[0].DecodeTokensPerSecond {
+		t.Errorf("%v %+v", err, r)
+	}
+	if _, text, err := benchLM(t, args...); err != nil || !strings.Contains(text, "DECODING") || !strings.Contains(text, "decode") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if _, _, err := benchLM(t, "--config", model, "--workloads", "sp-dpo", "--peer", peer); err == nil || !strings.Contains(err.Error(), "no such data") {

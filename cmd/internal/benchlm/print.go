@@ -32,10 +32,22 @@ func (r *benchReport) print(out io.Writer) {
 		t.Render()
 	}
 	if len(r.Generation) > 0 {
-		t := newBenchTable(out, table.Row{"generation", "packing", "slots", "samples/s", "new/s", "tokens/s", "plain/s", "saved", "compile s", "shapes", "peak MiB"})
+		t := newBenchTable(out, table.Row{"generation", "packing", "slots", "samples/s", "new/s", "tokens/s", "plain/s", "saved", "over none", "compile s", "shapes", "peak MiB"})
 		for _, m := range r.Generation {
+			over := ""
+			if m.SpeedUp > 0 {
+				over = fmt.Sprintf("%.1f ×", m.SpeedUp)
+			}
 			t.AppendRow(table.Row{m.Workload, m.Packing, m.Slots, number(m.SamplesPerSecond), number(m.NewTokensPerSecond), number(m.TokensPerSecond),
-				number(m.PlainTokensPerSecond), saved(m.PromptTokens+m.NewTokens, m.PrefillTokens+m.NewTokens),
+				number(m.PlainTokensPerSecond), saved(m.PromptTokens+m.NewTokens, m.PrefillTokens+m.NewTokens), over,
+				fmt.Sprintf("%.2f", m.CompileSeconds), m.Compiled, m.PeakBytes >> 20})
+		}
+		t.Render()
+	}
+	if len(r.Decoding) > 0 {
+		t := newBenchTable(out, table.Row{"decoding", "slots", "prompt", "new", "prefill tokens/s", "decode tokens/s", "compile s", "shapes", "peak MiB"})
+		for _, m := range r.Decoding {
+			t.AppendRow(table.Row{decoding, m.Slots, m.Prompt, m.New, number(m.PrefillTokensPerSecond), number(m.DecodeTokensPerSecond),
 				fmt.Sprintf("%.2f", m.CompileSeconds), m.Compiled, m.PeakBytes >> 20})
 		}
 		t.Render()

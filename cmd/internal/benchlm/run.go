@@ -55,6 +55,8 @@ func (b *benchRun) run(ctx context.Context, packings []lm.Packing) error {
 		var err error
 		if name == bench.Equal || slices.Contains(bench.Names(), name) {
 			err = b.train(ctx, name, packings)
+		} else if name == decoding && !b.flags.prepareOnly {
+			err = b.decode(ctx)
 		} else if !b.flags.prepareOnly {
 			err = b.generate(ctx, name, packings)
 		}
@@ -160,31 +162,4 @@ func beside(w bench.Workload, packing lm.Packing, ours []bench.Training, theirs 
 
 func (b *benchRun) peer() bench.Peer {
 	return bench.Peer{Command: strings.Fields(b.flags.peer), Threads: runtime.GOMAXPROCS(0)}
-}
-
-func (b *benchRun) generate(ctx context.Context, name string, packings []lm.Packing) error {
-	options := bench.GenerationOptions{Role: esc.VM, New: b.flags.new, Slots: b.flags.slots, Seed: 1}
-	if name == generateSP {
-		options.Role, options.New = esc.SP, min(planTokens, b.flags.new)
-	}
-	dialogues := b.flags.dialogues
-	if dialogues > 0 {
-		dialogues = max(1, dialogues/10)
-	}
-	requests, err := bench.Requests(b.tok, b.corpus.Test, options.Role, options.New, bench.Options{
-		Prompts: b.flags.prompts, MaxTokens: b.flags.maxTokens, Dialogues: dialogues, Seed: 1,
-	})
-	if err != nil {
-		return err
-	}
-	for _, packing := range packings {
-		options.Packing = packing
-		r, err := bench.Generate(ctx, b.engine, b.model, requests, options)
-		if err != nil {
-			return err
-		}
-		b.report.Generation = append(b.report.Generation, r)
-		b.host.Log.Info().Str("workload", name).Str("packing", string(packing)).Float64("samples_per_second", r.SamplesPerSecond).Msg("measured")
-	}
-	return nil
 }
