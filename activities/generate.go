@@ -26,6 +26,9 @@ type prediction struct {
 	Response string `json:"response"`
 	// Problem says why the model's text could not be read.
 	Problem string `json:"problem,omitempty"`
+	// Cut tells that a text of the reply reached the limit of new tokens before
+	// the model ended it.
+	Cut bool `json:"cut,omitempty"`
 }
 
 // Generate replies to the test turns with one system of Table 3.
@@ -86,23 +89,32 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	unparsed := 0
+	unparsed, cut := 0, 0
 	for _, p := range predictions {
 		if p.Strategy == "" {
 			unparsed++
 		}
+		if p.Cut {
+			cut++
+		}
 	}
 	return output{
 		files:   map[string]string{filePredictions: path},
-		metrics: map[string]float64{"turns": float64(len(predictions)), "unparsed": float64(unparsed)},
+		metrics: map[string]float64{"turns": float64(len(predictions)), "unparsed": float64(unparsed), "cut": float64(cut)},
 	}, nil
 }
 
-func predict(turn esc.Turn, reply esc.Parsed) prediction {
+// reply is what a system's text says.
+type reply struct {
+	esc.Parsed
+	cut bool
+}
+
+func predict(turn esc.Turn, reply reply) prediction {
 	p := prediction{
 		Dialogue: turn.Dialogue, Turn: turn.Index,
 		GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response,
-		Response: reply.Response, Problem: reply.Reason,
+		Response: reply.Response, Problem: reply.Reason, Cut: reply.cut,
 	}
 	if reply.Strategy.Valid() {
 		p.Strategy = reply.Strategy.String()
@@ -112,7 +124,7 @@ func predict(turn esc.Turn, reply esc.Parsed) prediction {
 
 // system replies to turns: one model, or a planner and a generator.
 type system interface {
-	reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error)
+	reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error)
 	close()
 }
 
@@ -128,7 +140,7 @@ func (t *attempt) vanilla(ctx context.Context, k *kernel, p experiments.Generate
 	return &vanillaSystem{vm}, err
 }
 
-func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error) {
+func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
 	return replies(ctx, s.vm, esc.VM, turns, nil, tokens)
 }
 
@@ -163,7 +175,7 @@ func (t *attempt) decoupled(ctx context.Context, k *kernel, p experiments.Genera
 	return &decoupledSystem{sp, rg}, nil
 }
 
-func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]esc.Parsed, error) {
+func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
 	plans, err := replies(ctx, s.sp, esc.SP, turns, nil, tokens)
 	if err != nil {
 		return nil, err
@@ -185,6 +197,7 @@ func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens fu
 		answers[i].Strategy = plans[i].Strategy
 		answers[i].Reason = cmp.Or(plans[i].Reason, answers[i].Reason)
 		answers[i].OK = answers[i].OK && plans[i].OK
+		answers[i].cut = answers[i].cut || plans[i].cut
 	}
 	return answers, nil
 }
@@ -195,7 +208,7 @@ func (s *decoupledSystem) close() {
 }
 
 // replies answers turns once each and takes the answers apart.
-func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]esc.Parsed, error) {
+func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]reply, error) {
 	requests := make([]request, len(turns))
 	for i, turn := range turns {
 		requests[i] = request{turn: turn, strategy: esc.NoStrategy, samples: 1}
@@ -207,9 +220,9 @@ func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, g
 	if err != nil {
 		return nil, err
 	}
-	parsed := make([]esc.Parsed, len(turns))
+	answers := make([]reply, len(turns))
 	for i := range turns {
-		parsed[i] = esc.ParseAnswer(role, texts[i][0].text)
+		answers[i] = reply{esc.ParseAnswer(role, texts[i][0].text), texts[i][0].cut}
 	}
-	return parsed, nil
+	return answers, nil
 }
