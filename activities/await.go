@@ -56,6 +56,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary:            in.Stage.Name,
+		TypedSearchAttributes:    in.SearchAttributes(),
 	}, workflows.StageName, in)
 	if err != nil {
 		return workflows.StageResult{}, fmt.Errorf("start the workflow of stage %s: %w", in.Stage.Name, err)

@@ -62,6 +62,8 @@ type StageInput struct {
 	Judge experiments.JudgeAccess `json:"judge"`
 	// HeartbeatSeconds is how long a silent worker counts as alive.
 	HeartbeatSeconds int `json:"heartbeat_seconds"`
+	// Facts describe the run that asked first, to those who look for it.
+	Facts Facts `json:"facts"`
 }
 
 // WorkflowID is the identity of the stage's own workflow: two runs that need

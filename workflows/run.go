@@ -22,6 +22,8 @@ type RunInput struct {
 	// Judge says how the judge's endpoint is asked.
 	Judge            experiments.JudgeAccess `json:"judge"`
 	HeartbeatSeconds int                     `json:"heartbeat_seconds"`
+	// Facts describe the run to those who look for it.
+	Facts Facts `json:"facts"`
 }
 
 // RunResult says what a run made: one result per stage, in the plan's order.
@@ -89,6 +91,7 @@ type run struct {
 	index        map[string]int // stage name -> position
 	fingerprints map[string]string
 	done         map[string]workflow.Future // settled when the stage has its result
+	headline     System                     // whose numbers the run carries
 }
 
 func newRun(ctx workflow.Context, in RunInput) (*run, error) {
@@ -99,6 +102,7 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 		fingerprints: make(map[string]string, len(in.Stages)),
 		done:         make(map[string]workflow.Future, len(in.Stages)),
 	}
+	r.headline, _ = Headline(in.Stages)
 	for i, s := range in.Stages {
 		for _, input := range s.Inputs {
 			if _, ok := r.index[input]; !ok {
@@ -184,6 +188,11 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		status = StageReused
 	}
 	r.set(ctx, s.Name, status, result, nil)
+	if sys, ok := SystemOf(s); ok && sys == r.headline {
+		if err := record(ctx, r.in.Facts, s.Kind, result); err != nil {
+			return result, err
+		}
+	}
 	return result, nil
 }
 

@@ -27,7 +27,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	}
 	if found.Found {
 		workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, found.Result))
-		return found.Result, nil
+		return found.Result, record(ctx, in.Facts, in.Stage.Kind, found.Result)
 	}
 
 	activity, err := activityFor(in.Stage.Kind)
@@ -48,7 +48,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	}
 	result.Reason = found.Reason
 	workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, result))
-	return result, nil
+	return result, record(ctx, in.Facts, in.Stage.Kind, result)
 }
 
 // lookup asks the store for the stage's artifact.
@@ -97,5 +97,6 @@ func stageInput(run RunInput, s experiments.Stage, fingerprints map[string]strin
 		Checkpoint:       run.Checkpoint,
 		Judge:            run.Judge,
 		HeartbeatSeconds: run.HeartbeatSeconds,
+		Facts:            run.Facts,
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/prompts"
@@ -184,17 +185,15 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 			return unreachable(err)
 		}
 	}
+	in := se.runInput(p)
 	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                       p.runID(),
 		TaskQueue:                se.node.Queues().Control,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            fmt.Sprintf("%s on %s", p.exp.Name, p.exp.Backbone.Name),
-		TypedSearchAttributes:    se.searchAttributes(p),
-	}, workflows.RunName, workflows.RunInput{
-		Experiment: p.exp.Name, Stages: p.stages, Queues: se.node.Queues(),
-		Checkpoint: p.exp.Checkpoint, Judge: p.exp.Judge.JudgeAccess, HeartbeatSeconds: se.heartbeat(),
-	})
+		TypedSearchAttributes:    in.SearchAttributes(),
+	}, workflows.RunName, in)
 	if err != nil {
 		return unreachable(fmt.Errorf("start run %s: %w", p.runID(), err))
 	}
@@ -367,19 +366,16 @@ func (se *session) writeReport(ctx context.Context, fingerprint, dir string) err
 	return nil
 }
 
-// searchAttributes make a run findable in the web UI.
-func (se *session) searchAttributes(p planned) temporal.SearchAttributes {
-	declared := se.node.Attributes
-	var updates []temporal.SearchAttributeUpdate
-	for name, value := range map[string]string{"Experiment": p.exp.Name, "Backbone": p.exp.Backbone.Name} {
-		if declared[name] == "Keyword" {
-			updates = append(updates, temporal.NewSearchAttributeKeyKeyword(name).ValueSet(value))
-		}
+// runInput is what the workflow of a run is started with.
+func (se *session) runInput(p planned) workflows.RunInput {
+	return workflows.RunInput{
+		Experiment: p.exp.Name, Stages: p.stages, Queues: se.node.Queues(),
+		Checkpoint: p.exp.Checkpoint, Judge: p.exp.Judge.JudgeAccess, HeartbeatSeconds: se.heartbeat(),
+		Facts: workflows.Facts{
+			Experiment: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed,
+			Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
+		},
 	}
-	if declared["Seed"] == "Int" {
-		updates = append(updates, temporal.NewSearchAttributeKeyInt64("Seed").ValueSet(int64(p.exp.Seed)))
-	}
-	return temporal.NewSearchAttributes(updates...)
 }
 
 // rootCause is what a failed workflow failed of, without Temporal's layers.

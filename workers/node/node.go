@@ -33,7 +33,7 @@ type Node struct {
 	Store  *artifacts.Store
 
 	// Attributes are the search attributes (name → type) that a run may set:
-	// those of the settings, or none where the namespace lacks them.
+	// those of the settings that the namespace has.
 	Attributes map[string]string
 
 	settings *settings.Settings
@@ -60,12 +60,10 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := connect.EnsureBucket(ctx, target.S3); err != nil {
 		return err
 	}
-	n.Attributes = n.settings.SearchAttributes
-	if !n.settings.EmbedTemporal() {
-		if _, err := connect.EnsureSearchAttributes(ctx, n.Client, target.Temporal.Namespace, n.settings.SearchAttributes); err != nil {
-			n.log.Warn().Err(err).Msg("search attributes could not be registered; runs go without them")
-			n.Attributes = nil
-		}
+	// Also of a stack that is up: another release may have started it.
+	var err error
+	if n.Attributes, err = connect.SearchAttributes(ctx, n.Client, target.Temporal.Namespace, n.settings.SearchAttributes); err != nil {
+		n.log.Warn().Err(err).Msg("some search attributes are missing; runs go without them")
 	}
 	// The cache and the scratch files hold dialogues: nobody else's business.
 	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {

@@ -151,8 +151,10 @@ func Default() *Settings {
 		},
 		TaskQueues: TaskQueues{Control: "esclab-control", CPU: "esclab-cpu", GPU: "esclab-gpu"},
 		SearchAttributes: map[string]string{
-			"Experiment": "Keyword", "Stage": "Keyword", "Fingerprint": "Keyword", "Backbone": "Keyword",
-			"Paradigm": "Keyword", "Method": "Keyword", "Sweep": "Keyword", "Cell": "Keyword", "Seed": "Int",
+			"Experiment": "Keyword", "Stage": "Keyword", "Backbone": "Keyword", "Paradigm": "Keyword", "Method": "Keyword",
+			"Sweep": "Keyword", "Cell": "Keyword", "Revision": "Keyword", "Verdict": "Keyword",
+			"Paradigms": "KeywordList", "Methods": "KeywordList", "Seed": "Int", "RougeLBasisPoints": "Int",
+			"PreferenceBias": "Double", "WeightedF1": "Double", "MacroF1": "Double",
 		},
 	}
 }

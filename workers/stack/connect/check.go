@@ -17,7 +17,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/rs/zerolog"
-	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/sdk/client"
 	"golang.org/x/sys/unix"
 )
@@ -73,13 +72,13 @@ func CheckTemporal(ctx context.Context, t Temporal, attributes map[string]string
 func missingAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	have, err := listed(ctx, c, namespace)
 	if err != nil {
-		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
+		return nil, err
 	}
 	var missing []string
 	for name := range attributes {
-		if _, ok := have.GetCustomAttributes()[name]; !ok {
+		if _, ok := have[name]; !ok {
 			missing = append(missing, name)
 		}
 	}

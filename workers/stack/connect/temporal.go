@@ -6,9 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,45 +172,122 @@ func cause(err error) error {
 	return err
 }
 
-// EnsureSearchAttributes registers the attributes (name → type) that the
-// namespace lacks and returns their names, sorted. One that exists with
-// another type is an error: Temporal cannot change a type.
-func EnsureSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, attributesTimeout)
+// errNotVisible marks search attributes that were registered and are not
+// served yet.
+var errNotVisible = errors.New("not served yet")
+
+// SearchAttributes registers what a namespace lacks of the attributes (name →
+// type), as far as it has room and the credentials allow, and returns those
+// that can be used then. The error says which cannot and what to do; the rest
+// is returned beside it, and runs go on without those.
+func SearchAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) (map[string]string, error) {
+	added, wrong := EnsureSearchAttributes(ctx, c, namespace, attributes)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	have, err := listed(ctx, c, namespace)
 	if err != nil {
-		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
+		return nil, err
 	}
 	want, err := AttributeTypes(attributes)
 	if err != nil {
 		return nil, err
 	}
-	missing := make(map[string]enumspb.IndexedValueType)
-	var names []string
+	usable := make(map[string]string, len(attributes))
 	for name, kind := range want {
-		switch got, ok := have.GetCustomAttributes()[name]; {
-		case !ok:
-			missing[name] = kind
-			names = append(names, name)
-		case got != kind:
-			return nil, problem(nil, "rename it in search_attributes, or use another namespace",
-				"temporal: search attribute %s of namespace %s is %s, settings say %s", name, namespace, got, kind)
+		if have[name] == kind && !(errors.Is(wrong, errNotVisible) && slices.Contains(added, name)) {
+			usable[name] = attributes[name]
 		}
 	}
-	sort.Strings(names)
+	return usable, wrong
+}
+
+// EnsureSearchAttributes registers the attributes (name → type) that the
+// namespace lacks and returns the names of those that it has registered,
+// sorted. One that exists with another type is an error: Temporal cannot
+// change a type. So is one that there is no room for. The others are
+// registered all the same.
+func EnsureSearchAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, attributesTimeout)
+	defer cancel()
+	have, err := listed(ctx, c, namespace)
+	if err != nil {
+		return nil, err
+	}
+	want, err := AttributeTypes(attributes)
+	if err != nil {
+		return nil, err
+	}
+	var missing []string
+	var wrong []error
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		switch got, ok := have[name]; {
+		case !ok:
+			missing = append(missing, name)
+		case got != want[name]:
+			wrong = append(wrong, problem(nil, "rename it in search_attributes, or use another namespace",
+				"temporal: search attribute %s of namespace %s is %s, settings say %s", name, namespace, got, want[name]))
+		}
+	}
+	added, err := add(ctx, c, namespace, missing, want)
+	if err != nil {
+		wrong = append(wrong, err)
+	}
+	if len(added) > 0 {
+		if err := visible(ctx, c, namespace, added); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return added, errors.Join(wrong...)
+}
+
+func listed(ctx context.Context, c client.Client, namespace string) (map[string]enumspb.IndexedValueType, error) {
+	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
+	}
+	return have.GetCustomAttributes(), nil
+}
+
+// add registers search attributes, all at once or, where that is refused, as
+// many as there is room for. It returns those that are registered now.
+func add(ctx context.Context, c client.Client, namespace string, names []string, types map[string]enumspb.IndexedValueType) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{
-		Namespace: namespace, SearchAttributes: missing,
-	})
-	var exists *serviceerror.AlreadyExists
-	if err != nil && !errors.As(err, &exists) {
-		return nil, problem(err, "add them yourself (temporal operator search-attribute create)",
-			"temporal: cannot add search attributes %s to namespace %s", strings.Join(names, ", "), namespace)
+	register := func(names ...string) error {
+		request := &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: map[string]enumspb.IndexedValueType{}}
+		for _, name := range names {
+			request.SearchAttributes[name] = types[name]
+		}
+		_, err := c.OperatorService().AddSearchAttributes(ctx, request)
+		var exists *serviceerror.AlreadyExists
+		if errors.As(err, &exists) {
+			return nil
+		}
+		return err
 	}
-	return names, visible(ctx, c, namespace, names)
+	err := register(names...)
+	if err == nil {
+		return names, nil
+	}
+	var added, refused []string
+	var full *serviceerror.InvalidArgument
+	if !errors.As(err, &full) {
+		refused = names // no right to do it, or no answer
+	} else {
+		for _, name := range names {
+			if one := register(name); one != nil {
+				refused, err = append(refused, name), one
+			} else {
+				added = append(added, name)
+			}
+		}
+	}
+	if len(refused) == 0 {
+		return added, nil
+	}
+	return added, problem(err, "add them yourself (temporal operator search-attribute create), or remove others to make room; runs go without them until then",
+		"temporal: cannot add search attributes %s to namespace %s", strings.Join(refused, ", "), namespace)
 }
 
 // visible waits until the frontend accepts new search attributes: it reads
@@ -223,7 +301,7 @@ func visible(ctx context.Context, c client.Client, namespace string, names []str
 		}
 		select {
 		case <-ctx.Done():
-			return problem(err, "run it again", "temporal: the new search attributes %s of namespace %s are not visible yet", strings.Join(names, ", "), namespace)
+			return problem(fmt.Errorf("%w: %w", errNotVisible, err), "run it again", "temporal: the new search attributes %s of namespace %s are not visible yet", strings.Join(names, ", "), namespace)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

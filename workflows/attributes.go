@@ -1,0 +1,257 @@
+package workflows
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// The search attributes by which workflows are found in the web UI and by
+// esclab ui. Temporal's SQL visibility has columns for 10 of type Keyword and
+// 3 of each other type in a namespace, which is why ROUGE-L is an Int. The
+// same names and types are the settings' default for search_attributes.
+//
+// Paradigm and Method name the one system whose numbers a workflow carries: a
+// stage's own, a run's headline system (see Headline). Paradigms and Methods
+// list everything that a run has.
+var (
+	AttrExperiment = temporal.NewSearchAttributeKeyKeyword("Experiment")
+	AttrBackbone   = temporal.NewSearchAttributeKeyKeyword("Backbone")
+	AttrStage      = temporal.NewSearchAttributeKeyKeyword("Stage") // the stage's name: "dpo/sp", "bias/decoupled/dpo"
+	AttrParadigm   = temporal.NewSearchAttributeKeyKeyword("Paradigm")
+	AttrMethod     = temporal.NewSearchAttributeKeyKeyword("Method")
+	AttrParadigms  = temporal.NewSearchAttributeKeyKeywordList("Paradigms")
+	AttrMethods    = temporal.NewSearchAttributeKeyKeywordList("Methods")
+	AttrSweep      = temporal.NewSearchAttributeKeyKeyword("Sweep")
+	AttrCell       = temporal.NewSearchAttributeKeyKeyword("Cell")
+	AttrSeed       = temporal.NewSearchAttributeKeyInt64("Seed")
+	AttrRevision   = temporal.NewSearchAttributeKeyKeyword("Revision") // git revision of the program that started it
+	AttrVerdict    = temporal.NewSearchAttributeKeyKeyword("Verdict")  // of a nightly comparison
+
+	AttrBias       = temporal.NewSearchAttributeKeyFloat64("PreferenceBias")
+	AttrWeightedF1 = temporal.NewSearchAttributeKeyFloat64("WeightedF1") // percent
+	AttrMacroF1    = temporal.NewSearchAttributeKeyFloat64("MacroF1")    // percent
+	AttrRougeL     = temporal.NewSearchAttributeKeyInt64("RougeLBasisPoints")
+)
+
+// AttributeTypes are all the attributes above, by name, with the names that
+// the settings have for their types.
+func AttributeTypes() map[string]string {
+	return map[string]string{
+		AttrExperiment.GetName(): "Keyword", AttrBackbone.GetName(): "Keyword", AttrStage.GetName(): "Keyword",
+		AttrParadigm.GetName(): "Keyword", AttrMethod.GetName(): "Keyword",
+		AttrSweep.GetName(): "Keyword", AttrCell.GetName(): "Keyword", AttrRevision.GetName(): "Keyword", AttrVerdict.GetName(): "Keyword",
+		AttrParadigms.GetName(): "KeywordList", AttrMethods.GetName(): "KeywordList",
+		AttrSeed.GetName(): "Int", AttrRougeL.GetName(): "Int",
+		AttrBias.GetName(): "Double", AttrWeightedF1.GetName(): "Double", AttrMacroF1.GetName(): "Double",
+	}
+}
+
+// Facts describe a run to those who look for it: they become search
+// attributes and enter no fingerprint. Every one of them may be empty.
+type Facts struct {
+	Experiment string `json:"experiment,omitempty"`
+	Backbone   string `json:"backbone,omitempty"`
+	Sweep      string `json:"sweep,omitempty"`    // name of the sweep that the run is a cell of
+	Cell       string `json:"cell,omitempty"`     // its point of the grid
+	Seed       uint64 `json:"seed,omitempty"`     //
+	Revision   string `json:"revision,omitempty"` // git revision of the program
+	// Attributes names the search attributes that the namespace has. No other
+	// is set: a workflow that sets one that is unknown to its namespace hangs.
+	Attributes []string `json:"attributes,omitempty"`
+}
+
+// UsableAttributes names those of AttributeTypes that a namespace has with the
+// right type, sorted: the value for Facts.Attributes.
+func UsableAttributes(have map[string]string) []string {
+	var names []string
+	for name, kind := range AttributeTypes() {
+		if have[name] == kind {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Usable keeps the updates that the namespace has attributes for.
+func (f Facts) Usable(updates ...temporal.SearchAttributeUpdate) []temporal.SearchAttributeUpdate {
+	var kept []temporal.SearchAttributeUpdate
+	for _, u := range updates {
+		var name string
+		for n := range temporal.NewSearchAttributes(u).GetUntypedValues() {
+			name = n.GetName()
+		}
+		if slices.Contains(f.Attributes, name) {
+			kept = append(kept, u)
+		}
+	}
+	return kept
+}
+
+// updates are the attributes of the facts themselves.
+func (f Facts) updates() []temporal.SearchAttributeUpdate {
+	var all []temporal.SearchAttributeUpdate
+	for _, one := range []struct {
+		key   temporal.SearchAttributeKeyKeyword
+		value string
+	}{
+		{AttrExperiment, f.Experiment}, {AttrBackbone, f.Backbone}, {AttrSweep, f.Sweep}, {AttrCell, f.Cell}, {AttrRevision, f.Revision},
+	} {
+		if one.value != "" {
+			all = append(all, one.key.ValueSet(keyword(one.value)))
+		}
+	}
+	return append(all, AttrSeed.ValueSet(int64(f.Seed)))
+}
+
+// keyword shortens a value to what a Keyword's column holds, 255 characters.
+func keyword(s string) string {
+	if r := []rune(s); len(r) > 255 {
+		return string(r[:255])
+	}
+	return s
+}
+
+// SearchAttributes are those that a run starts with, whoever starts it.
+func (in RunInput) SearchAttributes() temporal.SearchAttributes {
+	updates := in.Facts.updates()
+	var paradigms, methods []string
+	add := func(list []string, v string) []string {
+		if slices.Contains(list, v) {
+			return list
+		}
+		return append(list, v)
+	}
+	for _, s := range in.Stages {
+		if sys, ok := SystemOf(s); ok && s.Kind == experiments.KindGenerate {
+			paradigms, methods = add(paradigms, string(sys.Paradigm)), add(methods, string(sys.Method))
+		}
+	}
+	if len(paradigms) > 0 {
+		updates = append(updates, AttrParadigms.ValueSet(paradigms), AttrMethods.ValueSet(methods))
+	}
+	if sys, ok := Headline(in.Stages); ok {
+		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
+	}
+	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)
+}
+
+// SearchAttributes are those that a stage's workflow starts with: its own
+// paradigm and method, and the facts of the run that started it.
+func (in StageInput) SearchAttributes() temporal.SearchAttributes {
+	updates := append(in.Facts.updates(), AttrStage.ValueSet(keyword(in.Stage.Name)))
+	if sys, ok := SystemOf(in.Stage); ok {
+		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
+	}
+	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)
+}
+
+// System is one row of Table 3: a paradigm's models made by a method.
+type System struct {
+	Paradigm experiments.Paradigm
+	Method   experiments.Method
+	// Set is the pair set of the vanilla model's dpo, "" for all pairs.
+	Set experiments.PairSet
+}
+
+// String is the system's name: "decoupled/dpo", "vanilla/dpo/nsnr".
+func (s System) String() string {
+	name := string(s.Paradigm) + "/" + string(s.Method)
+	if s.Set != "" {
+		name += "/" + string(s.Set)
+	}
+	return name
+}
+
+// SystemOf says which system a stage belongs to: the one that it generates
+// for, scores or judges, or the one that it trains a role for. It is false for
+// what all systems share.
+func SystemOf(s experiments.Stage) (System, bool) {
+	parts := strings.Split(s.Name, "/")
+	switch s.Kind {
+	case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
+		if len(parts) < 3 {
+			return System{}, false
+		}
+		sys := System{Paradigm: experiments.Paradigm(parts[1]), Method: experiments.Method(parts[2])}
+		if len(parts) > 3 {
+			sys.Set = experiments.PairSet(parts[3])
+		}
+		return sys, true
+	case experiments.KindSFT, experiments.KindMine, experiments.KindReference, experiments.KindDPO:
+		if len(parts) < 2 {
+			return System{}, false
+		}
+		sys := System{Paradigm: experiments.Decoupled, Method: experiments.MethodDPO}
+		if experiments.Role(parts[1]) == experiments.VM {
+			sys.Paradigm = experiments.Vanilla
+		}
+		if s.Kind == experiments.KindSFT {
+			sys.Method = experiments.MethodSFT
+		}
+		if len(parts) > 2 && parts[2] != string(experiments.PairsAll) {
+			sys.Set = experiments.PairSet(parts[2])
+		}
+		return sys, true
+	}
+	return System{}, false
+}
+
+// Headline is the system whose numbers stand for a run: the last of Table 3's
+// order that learned from all its pairs, so decoupled/dpo where the run has it.
+func Headline(stages []experiments.Stage) (System, bool) {
+	var best System
+	found := false
+	for _, s := range stages {
+		if s.Kind != experiments.KindBias {
+			continue
+		}
+		if sys, ok := SystemOf(s); ok && (!found || sys.Set == "" || best.Set != "") {
+			best, found = sys, true
+		}
+	}
+	return best, found
+}
+
+// measured are the search attributes of a stage's metrics. What is not a
+// number is left out: no search attribute holds it.
+func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
+	var updates []temporal.SearchAttributeUpdate
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		v := metrics[name]
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			continue
+		}
+		switch name {
+		case "preference_bias":
+			updates = append(updates, AttrBias.ValueSet(v))
+		case "weighted_f1":
+			updates = append(updates, AttrWeightedF1.ValueSet(v))
+		case "macro_f1":
+			updates = append(updates, AttrMacroF1.ValueSet(v))
+		case "rouge_l":
+			updates = append(updates, AttrRougeL.ValueSet(int64(math.Round(v*100))))
+		}
+	}
+	return updates
+}
+
+// record puts the numbers of an evaluation's result into the workflow's search
+// attributes; other stages have none.
+func record(ctx workflow.Context, f Facts, kind experiments.Kind, r StageResult) error {
+	if kind != experiments.KindScore && kind != experiments.KindBias {
+		return nil
+	}
+	updates := f.Usable(measured(r.Metrics)...)
+	if len(updates) == 0 {
+		return nil
+	}
+	return workflow.UpsertTypedSearchAttributes(ctx, updates...)
+}

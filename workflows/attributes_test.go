@@ -1,0 +1,148 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"math"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// values lays search attributes open by name.
+func values(sa temporal.SearchAttributes) map[string]any {
+	out := map[string]any{}
+	for k, v := range sa.GetUntypedValues() {
+		out[k.GetName()] = v
+	}
+	return out
+}
+
+// demoPlan is the evaluation part of a plan with both paradigms.
+func demoPlan() []experiments.Stage {
+	stage := func(kind experiments.Kind, name string, inputs ...string) experiments.Stage {
+		s := experiments.Stage{Name: name, Kind: kind, Fingerprint: "fp-" + name, Inputs: map[string]string{}}
+		for _, in := range inputs {
+			s.Inputs[in] = in
+		}
+		return s
+	}
+	stages := []experiments.Stage{
+		stage(experiments.KindCorpus, "corpus"), stage(experiments.KindSFT, "sft/vm", "corpus"), stage(experiments.KindDPO, "dpo/vm/nsnr", "sft/vm"),
+	}
+	for _, row := range []string{"vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "decoupled/sft", "decoupled/dpo"} {
+		stages = append(stages, stage(experiments.KindGenerate, "generate/"+row, "corpus"),
+			stage(experiments.KindScore, "score/"+row, "generate/"+row), stage(experiments.KindBias, "bias/"+row, "generate/"+row))
+	}
+	return stages
+}
+
+func all() []string { return UsableAttributes(AttributeTypes()) }
+
+func TestSystemOf(t *testing.T) {
+	for name, want := range map[string]string{
+		"corpus": "", "sft/vm": "vanilla/sft", "dpo/vm/nsnr": "vanilla/dpo/nsnr", "dpo/vm/all": "vanilla/dpo",
+		"mine/sp": "decoupled/dpo", "bias/decoupled/dpo": "decoupled/dpo", "score/vanilla/dpo/psnr": "vanilla/dpo/psnr", "score/odd": "",
+	} {
+		kind, _, _ := cut(name)
+		sys, ok := SystemOf(experiments.Stage{Name: name, Kind: experiments.Kind(kind)})
+		if ok != (want != "") || ok && sys.String() != want {
+			t.Errorf("%s: %v, %v; want %q", name, sys, ok, want)
+		}
+	}
+}
+
+func cut(name string) (before, after string, found bool) {
+	for i, r := range name {
+		if r == '/' {
+			return name[:i], name[i+1:], true
+		}
+	}
+	return name, "", false
+}
+
+func TestHeadline(t *testing.T) {
+	plan := demoPlan()
+	if sys, ok := Headline(plan); !ok || sys.String() != "decoupled/dpo" {
+		t.Errorf("headline %v, %v", sys, ok)
+	}
+	vanilla := slices.DeleteFunc(plan, func(s experiments.Stage) bool {
+		sys, ok := SystemOf(s)
+		return ok && sys.Paradigm == experiments.Decoupled
+	})
+	if sys, _ := Headline(vanilla); sys.String() != "vanilla/dpo" {
+		t.Errorf("headline of vanilla systems: %v", sys)
+	}
+	if _, ok := Headline(vanilla[:3]); ok {
+		t.Error("a plan without an evaluation has a headline")
+	}
+}
+
+func TestRunAttributes(t *testing.T) {
+	in := RunInput{Experiment: "demo", Stages: demoPlan(), Facts: Facts{
+		Experiment: "demo", Backbone: "tiny-llama", Sweep: "betas", Cell: "3", Seed: 7, Revision: "0123456789ab", Attributes: all(),
+	}}
+	want := map[string]any{
+		"Experiment": "demo", "Backbone": "tiny-llama", "Sweep": "betas", "Cell": "3", "Seed": int64(7), "Revision": "0123456789ab",
+		"Paradigm": "decoupled", "Method": "dpo", "Paradigms": []string{"vanilla", "decoupled"}, "Methods": []string{"sft", "dpo"},
+	}
+	if got := values(in.SearchAttributes()); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	in.Facts.Attributes = []string{"Seed"}
+	if got := values(in.SearchAttributes()); !reflect.DeepEqual(got, map[string]any{"Seed": int64(7)}) {
+		t.Errorf("where the namespace has Seed alone: %v", got)
+	}
+	if got := UsableAttributes(map[string]string{"Seed": "Keyword", "MacroF1": "Double", "Other": "Int"}); !slices.Equal(got, []string{"MacroF1"}) {
+		t.Errorf("usable: %v", got)
+	}
+}
+
+// A run carries the numbers of its headline system, its stages their own.
+func TestRunRecordsItsHeadline(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.RegisterActivityWithOptions(func(context.Context, StageInput) (StageResult, error) {
+		return StageResult{}, errors.New("not reached")
+	}, activityOptions(nameOf(Activities.AwaitStage)))
+	metrics := func(in StageInput) map[string]float64 {
+		sys, _ := SystemOf(in.Stage)
+		x := map[string]float64{"vanilla/sft": 1, "vanilla/dpo": 2, "vanilla/dpo/nsnr": 3, "decoupled/sft": 4, "decoupled/dpo": 5}[sys.String()]
+		switch in.Stage.Kind {
+		case experiments.KindScore:
+			return map[string]float64{"rouge_l": 10.004 + x}
+		case experiments.KindBias:
+			return map[string]float64{"preference_bias": x / 10, "weighted_f1": math.NaN(), "macro_f1": 20 + x}
+		}
+		return nil
+	}
+	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
+		func(_ context.Context, in StageInput) (StageResult, error) {
+			m := metrics(in)
+			delete(m, "weighted_f1") // JSON holds no NaN
+			return StageResult{Stage: in.Stage.Name, Metrics: m}, nil
+		})
+	got := map[string]any{}
+	env.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
+		for k, v := range values(args.Get(0).(temporal.SearchAttributes)) {
+			got[k] = v
+		}
+	}).Return(nil)
+	env.ExecuteWorkflow(Run, RunInput{Experiment: "demo", Stages: demoPlan(), HeartbeatSeconds: 10, Facts: Facts{Attributes: all()}})
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"PreferenceBias": 0.5, "MacroF1": 25.0, "RougeLBasisPoints": int64(1500)}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if updates := (Facts{Attributes: all()}).Usable(measured(map[string]float64{"weighted_f1": math.NaN(), "steps": 3})...); len(updates) != 0 {
+		t.Errorf("%d attributes of what is no number", len(updates))
+	}
+}
