@@ -55,7 +55,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		// another may always start: its first act is a look into the store.
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            in.Stage.Name,
+		StaticSummary:            workflows.Summary(in.Stage),
 		TypedSearchAttributes:    in.SearchAttributes(),
 	}, workflows.StageName, in)
 	if err != nil {

@@ -6,13 +6,51 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/esclab/esclab/experiments"
 )
 
-// The web UI shows a workflow's current details, Markdown, in the tab "User
-// Metadata". These functions write them; they change no history.
+// The web UI shows a workflow's summary beside its name and its current
+// details, Markdown, in the tab "User Metadata". These functions write them;
+// they change no history.
 
-// runDetails shows how many stages stand where, what failed, and the DAG's
-// state, stage by stage.
+// Summary says in a few words what a stage does, for workflows and activities.
+func Summary(s experiments.Stage) string {
+	does := map[experiments.Kind]string{
+		experiments.KindCorpus: "read and split the dialogues", experiments.KindBase: "the backbone",
+		experiments.KindSFT: "fine-tune", experiments.KindMine: "mine preference pairs from", experiments.KindReference: "reference log-probabilities of",
+		experiments.KindDPO: "preference-optimize", experiments.KindGenerate: "reply to the test turns",
+		experiments.KindScore: "D-1, B-1, F1, ROUGE-L", experiments.KindJudge: "fluency, professionalism, empathy, helpfulness",
+		experiments.KindBias: "preference bias B, weighted and macro F1", experiments.KindReport: "tables and figures",
+	}[s.Kind]
+	if does == "" {
+		return s.Name
+	}
+	switch s.Kind {
+	case experiments.KindSFT, experiments.KindMine, experiments.KindReference, experiments.KindDPO:
+		if parts := strings.Split(s.Name, "/"); len(parts) > 1 {
+			does += " " + map[experiments.Role]string{
+				experiments.VM: "the vanilla model", experiments.SP: "the strategy planner", experiments.RG: "the response generator",
+			}[experiments.Role(parts[1])]
+		}
+	}
+	return s.Name + ": " + does
+}
+
+// Summary says what a run is of.
+func (in RunInput) Summary() string {
+	out := in.Experiment
+	if f := in.Facts; f.Backbone != "" {
+		out += fmt.Sprintf(" on %s, seed %d", f.Backbone, f.Seed)
+	}
+	if f := in.Facts; f.Sweep != "" {
+		out += fmt.Sprintf(", sweep %s, cell %s", f.Sweep, f.Cell)
+	}
+	return out
+}
+
+// runDetails shows how many stages stand where, what failed, the systems side
+// by side as far as they are evaluated, and the DAG's state, stage by stage.
 func runDetails(state RunState) string {
 	counts := map[StageStatus]int{}
 	for _, s := range state.Stages {
@@ -25,12 +63,13 @@ func runDetails(state RunState) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**: %d stages, %s\n\n", state.Experiment, len(state.Stages), strings.Join(parts, ", "))
+	fmt.Fprintf(&b, "**%s**: %d stages, %s\n\n", plain(state.Experiment), len(state.Stages), strings.Join(parts, ", "))
 	for _, s := range state.Stages {
 		if s.Error != "" {
-			fmt.Fprintf(&b, "- **%s** failed: %s\n", s.Name, literal(s.Error))
+			fmt.Fprintf(&b, "- **%s** failed: %s\n", plain(s.Name), literal(s.Error))
 		}
 	}
+	b.WriteString(systemsTable(state.Stages))
 	b.WriteString("\n| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n")
 	for _, s := range state.Stages {
 		seconds, digest := "", ""
@@ -40,7 +79,76 @@ func runDetails(state RunState) string {
 		if s.Result.Digest != "" {
 			digest = literal(short(s.Result.Digest))
 		}
-		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", s.Name, sign(s.Status), s.Status, seconds, digest)
+		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", plain(s.Name), sign(s.Status), s.Status, seconds, digest)
+	}
+	return b.String()
+}
+
+// columns are those of Table 3: the name of a stage's metric, its heading, and
+// whether less is better.
+var columns = []struct {
+	metric, heading string
+	less            bool
+}{
+	{"distinct_1", "D-1", false}, {"bleu_1", "B-1", false}, {"f1", "F1", false}, {"rouge_l", "R-L", false},
+	{"fluency", "Flu.", false}, {"professionalism", "Pro.", false}, {"empathy", "Emp.", false}, {"helpfulness", "Hel.", false},
+	{"preference_bias", "B", true}, {"weighted_f1", "Qw", false}, {"macro_f1", "Q", false},
+}
+
+// systemsTable is Table 3 of a run's own systems, vanilla beside decoupled, as
+// far as they are evaluated, the best of a column in bold; "" before the first
+// number.
+func systemsTable(stages []StageState) string {
+	var order []System
+	rows := map[System]map[string]float64{}
+	for _, s := range stages {
+		sys, ok := SystemOf(experiments.Stage{Name: s.Name, Kind: s.Kind})
+		switch s.Kind {
+		case experiments.KindScore, experiments.KindJudge, experiments.KindBias:
+		default:
+			ok = false
+		}
+		if !ok || len(s.Result.Metrics) == 0 {
+			continue
+		}
+		if rows[sys] == nil {
+			rows[sys] = map[string]float64{}
+			order = append(order, sys)
+		}
+		maps.Copy(rows[sys], s.Result.Metrics)
+	}
+	if len(order) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n| system |")
+	rule := "|:--|"
+	best := map[string]float64{}
+	for _, c := range columns {
+		fmt.Fprintf(&b, " %s |", c.heading)
+		rule += "--:|"
+		for _, sys := range order {
+			v, ok := rows[sys][c.metric]
+			if was, any := best[c.metric]; ok && (!any || (v > was && !c.less) || (v < was && c.less)) {
+				best[c.metric] = v
+			}
+		}
+	}
+	b.WriteString("\n" + rule + "\n")
+	for _, sys := range order {
+		fmt.Fprintf(&b, "| %s |", plain(sys.String()))
+		for _, c := range columns {
+			v, ok := rows[sys][c.metric]
+			switch {
+			case !ok:
+				b.WriteString(" – |")
+			case len(order) > 1 && v == best[c.metric]:
+				fmt.Fprintf(&b, " **%.2f** |", v)
+			default:
+				fmt.Fprintf(&b, " %.2f |", v)
+			}
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }
@@ -65,32 +173,39 @@ func sign(s StageStatus) string {
 // runningDetails says why a stage is computed and where.
 func runningDetails(in StageInput, reason string) string {
 	return fmt.Sprintf("**%s** runs on the queue %s: %s\n\nIts phase, step, loss and speed stand under *Pending Activities*.\n",
-		in.Stage.Name, literal(in.Queues.Queue(in.Stage.Queue)), literal(reason))
+		plain(in.Stage.Name), literal(in.Queues.Queue(in.Stage.Queue)), literal(reason))
 }
 
 // failedDetails says what a stage ended of.
 func failedDetails(in StageInput, err error) string {
-	return fmt.Sprintf("**%s** ended without an artifact: %s\n", in.Stage.Name, literal(rootMessage(err)))
+	return fmt.Sprintf("**%s** ended without an artifact: %s\n", plain(in.Stage.Name), literal(rootMessage(err)))
 }
 
 // resultDetails shows what a stage made.
 func resultDetails(stage string, r StageResult) string {
 	var b strings.Builder
 	if r.Reused {
-		fmt.Fprintf(&b, "**%s** was in the store and is reused\n\n", stage)
+		fmt.Fprintf(&b, "**%s** was in the store and is reused\n\n", plain(stage))
 	} else {
-		fmt.Fprintf(&b, "**%s** ran in %.1f s\n\n", stage, r.Seconds)
+		fmt.Fprintf(&b, "**%s** ran in %.1f s\n\n", plain(stage), r.Seconds)
 	}
 	b.WriteString("| what | value |\n|:--|:--|\n")
 	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
-		fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(name, "_", " "), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
+		fmt.Fprintf(&b, "| %s | %s |\n", plain(strings.ReplaceAll(name, "_", " ")), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
 	}
 	if r.Engine != "" {
-		fmt.Fprintf(&b, "| engine | %s |\n", r.Engine)
+		fmt.Fprintf(&b, "| engine | %s |\n", plain(r.Engine))
 	}
 	fmt.Fprintf(&b, "| artifact | %s |\n| fingerprint | %s |\n", literal(short(r.Digest)), literal(short(r.Fingerprint)))
 	return b.String()
 }
+
+// plain shows text as it is within a line or a table, whatever Markdown it may
+// hold.
+func plain(s string) string { return escape.Replace(s) }
+
+var escape = strings.NewReplacer("\r\n", " ", "\n", " ", `\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`,
+	"<", `\<`, ">", `\>`, "|", `\|`, "~", `\~`, "#", `\#`, "&", `\&`, "!", `\!`)
 
 // literal shows text as it is, on one line, whatever Markdown it may hold.
 func literal(s string) string {

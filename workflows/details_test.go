@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/experiments"
 )
 
 func TestRunDetails(t *testing.T) {
@@ -52,5 +54,55 @@ func TestStageDetails(t *testing.T) {
 	}
 	if got := failedDetails(in, errors.New("disk full")); got != "**sft/vm** ended without an artifact: `disk full`\n" {
 		t.Errorf("failed: %s", got)
+	}
+}
+
+// Vanilla beside decoupled, as far as they are evaluated, the best in bold.
+func TestSystemsTable(t *testing.T) {
+	stages := []StageState{
+		{Name: "generate/vanilla/dpo", Kind: experiments.KindGenerate, Result: StageResult{Metrics: map[string]float64{"turns": 3}}},
+		{Name: "score/vanilla/dpo", Kind: experiments.KindScore, Result: StageResult{Metrics: map[string]float64{"distinct_1": 90.123, "rouge_l": 15}}},
+		{Name: "bias/vanilla/dpo", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 0.9, "macro_f1": 20}}},
+		{Name: "score/decoupled/dpo", Kind: experiments.KindScore, Result: StageResult{Metrics: map[string]float64{"distinct_1": 89, "rouge_l": 15}}},
+		{Name: "bias/decoupled/dpo", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 0.19, "macro_f1": 21.5}}},
+		{Name: "judge/decoupled/dpo", Kind: experiments.KindJudge},
+	}
+	want := `
+| system | D-1 | B-1 | F1 | R-L | Flu. | Pro. | Emp. | Hel. | B | Qw | Q |
+|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+| vanilla/dpo | **90.12** | – | – | **15.00** | – | – | – | – | 0.90 | – | 20.00 |
+| decoupled/dpo | 89.00 | – | – | **15.00** | – | – | – | – | **0.19** | – | **21.50** |
+`
+	if got := systemsTable(stages); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := systemsTable(stages[:1]); got != "" {
+		t.Errorf("before the first number: %s", got)
+	}
+}
+
+// No name or message can change the table that it stands in.
+func TestDetailsEscape(t *testing.T) {
+	got := runDetails(RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
+	want := "**a\\|b\\*c\\* \\# \\<b\\>**: 1 stages, 1 failed\n\n- **x\\|y** failed: `bad 'code' | x | y |`\n\n" +
+		"| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n| x\\|y | ✗ failed |  |  |\n"
+	if got != want {
+		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
+}
+
+func TestSummaries(t *testing.T) {
+	for name, want := range map[string]string{
+		"sft/sp": "sft/sp: fine-tune the strategy planner", "dpo/vm/nsnr": "dpo/vm/nsnr: preference-optimize the vanilla model",
+		"report": "report: tables and figures", "odd/1": "odd/1",
+	} {
+		kind, _, _ := cut(name)
+		if got := Summary(experiments.Stage{Name: name, Kind: experiments.Kind(kind)}); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	in := RunInput{Experiment: "demo", Facts: Facts{Backbone: "tiny-llama", Seed: 3, Sweep: "betas", Cell: "7"}}
+	if got := in.Summary(); got != "demo on tiny-llama, seed 3, sweep betas, cell 7" {
+		t.Error(got)
 	}
 }

@@ -168,7 +168,7 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		ScheduleToCloseTimeout: stageTotal,
 		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
 		WaitForCancellation:    true,
-		Summary:                s.Name,
+		Summary:                Summary(s),
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, MaximumInterval: time.Minute,
 			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed"),

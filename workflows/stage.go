@@ -74,7 +74,7 @@ func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
 		ScheduleToCloseTimeout: stageTotal,
 		HeartbeatTimeout:       time.Duration(in.HeartbeatSeconds) * time.Second,
 		WaitForCancellation:    true,
-		Summary:                in.Stage.Name,
+		Summary:                Summary(in.Stage),
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:        time.Second,
 			BackoffCoefficient:     2,

@@ -191,7 +191,7 @@ func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error 
 		TaskQueue:                se.node.Queues().Control,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            fmt.Sprintf("%s on %s", p.exp.Name, p.exp.Backbone.Name),
+		StaticSummary:            in.Summary(),
 		TypedSearchAttributes:    in.SearchAttributes(),
 	}, workflows.RunName, in)
 	if err != nil {
