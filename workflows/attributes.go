@@ -174,7 +174,9 @@ func (s System) String() string {
 // for, scores or judges, or the one that it trains a role for. It is false for
 // what all systems share.
 func SystemOf(s experiments.Stage) (System, bool) {
-	parts := strings.Split(s.Name, "/")
+	// An experiment with several seeds has a stage for each: "sft/sp@2".
+	name, _, _ := strings.Cut(s.Name, "@")
+	parts := strings.Split(name, "/")
 	switch s.Kind {
 	case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
 		if len(parts) < 3 {
@@ -243,13 +245,17 @@ func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
 	return updates
 }
 
-// record puts the numbers of an evaluation's result into the workflow's search
-// attributes; other stages have none.
+// record puts the numbers of an evaluation's result into the search attributes
+// of the stage's workflow; other stages have none.
 func record(ctx workflow.Context, f Facts, kind experiments.Kind, r StageResult) error {
 	if kind != experiments.KindScore && kind != experiments.KindBias {
 		return nil
 	}
-	updates := f.Usable(measured(r.Metrics)...)
+	return upsert(ctx, f, r.Metrics)
+}
+
+func upsert(ctx workflow.Context, f Facts, metrics map[string]float64) error {
+	updates := f.Usable(measured(metrics)...)
 	if len(updates) == 0 {
 		return nil
 	}

@@ -48,7 +48,7 @@ func all() []string { return UsableAttributes(AttributeTypes()) }
 func TestSystemOf(t *testing.T) {
 	for name, want := range map[string]string{
 		"corpus": "", "sft/vm": "vanilla/sft", "dpo/vm/nsnr": "vanilla/dpo/nsnr", "dpo/vm/all": "vanilla/dpo",
-		"mine/sp": "decoupled/dpo", "bias/decoupled/dpo": "decoupled/dpo", "score/vanilla/dpo/psnr": "vanilla/dpo/psnr", "score/odd": "",
+		"mine/sp": "decoupled/dpo", "bias/decoupled/dpo": "decoupled/dpo", "bias/decoupled/dpo@2": "decoupled/dpo", "dpo/vm/nsnr@2": "vanilla/dpo/nsnr", "score/vanilla/dpo/psnr": "vanilla/dpo/psnr", "score/odd": "",
 	} {
 		kind, _, _ := cut(name)
 		sys, ok := SystemOf(experiments.Stage{Name: name, Kind: experiments.Kind(kind)})

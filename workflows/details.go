@@ -99,24 +99,7 @@ var columns = []struct {
 // far as they are evaluated, the best of a column in bold; "" before the first
 // number.
 func systemsTable(stages []StageState) string {
-	var order []System
-	rows := map[System]map[string]float64{}
-	for _, s := range stages {
-		sys, ok := SystemOf(experiments.Stage{Name: s.Name, Kind: s.Kind})
-		switch s.Kind {
-		case experiments.KindScore, experiments.KindJudge, experiments.KindBias:
-		default:
-			ok = false
-		}
-		if !ok || len(s.Result.Metrics) == 0 {
-			continue
-		}
-		if rows[sys] == nil {
-			rows[sys] = map[string]float64{}
-			order = append(order, sys)
-		}
-		maps.Copy(rows[sys], s.Result.Metrics)
-	}
+	order, rows := systemMetrics(stages)
 	if len(order) == 0 {
 		return ""
 	}
@@ -151,6 +134,31 @@ func systemsTable(stages []StageState) string {
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// systemMetrics gathers the systems' evaluations, in the order of the stages;
+// where a system has several seeds' models, the mean over those evaluated.
+func systemMetrics(stages []StageState) (order []System, rows map[System]map[string]float64) {
+	rows = map[System]map[string]float64{}
+	counts := map[System]map[string]float64{}
+	for _, s := range stages {
+		if s.Kind != experiments.KindScore && s.Kind != experiments.KindJudge && s.Kind != experiments.KindBias {
+			continue
+		}
+		sys, ok := SystemOf(experiments.Stage{Name: s.Name, Kind: s.Kind})
+		if !ok || len(s.Result.Metrics) == 0 {
+			continue
+		}
+		if rows[sys] == nil {
+			rows[sys], counts[sys] = map[string]float64{}, map[string]float64{}
+			order = append(order, sys)
+		}
+		for metric, v := range s.Result.Metrics {
+			counts[sys][metric]++
+			rows[sys][metric] += (v - rows[sys][metric]) / counts[sys][metric]
+		}
+	}
+	return order, rows
 }
 
 // sign lets the eye find a state in a long table.

@@ -76,6 +76,14 @@ func TestSystemsTable(t *testing.T) {
 	if got := systemsTable(stages); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+	_, rows := systemMetrics([]StageState{
+		{Name: "bias/vanilla/sft@1", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 0.5}}},
+		{Name: "bias/vanilla/sft@2", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 1}}},
+		{Name: "bias/vanilla/sft@3", Kind: experiments.KindBias},
+	})
+	if got := rows[System{Paradigm: experiments.Vanilla, Method: experiments.MethodSFT}]["preference_bias"]; got != 0.75 {
+		t.Errorf("mean over seeds %v, want 0.75", got)
+	}
 	if got := systemsTable(stages[:1]); got != "" {
 		t.Errorf("before the first number: %s", got)
 	}

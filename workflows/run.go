@@ -91,7 +91,6 @@ type run struct {
 	index        map[string]int // stage name -> position
 	fingerprints map[string]string
 	done         map[string]workflow.Future // settled when the stage has its result
-	headline     System                     // whose numbers the run carries
 }
 
 func newRun(ctx workflow.Context, in RunInput) (*run, error) {
@@ -102,7 +101,6 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 		fingerprints: make(map[string]string, len(in.Stages)),
 		done:         make(map[string]workflow.Future, len(in.Stages)),
 	}
-	r.headline, _ = Headline(in.Stages)
 	for i, s := range in.Stages {
 		for _, input := range s.Inputs {
 			if _, ok := r.index[input]; !ok {
@@ -141,6 +139,10 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 			continue
 		}
 		result.Stages = append(result.Stages, sr)
+	}
+	// Also of a run that fails or is cancelled: what it has is found.
+	if err := r.record(ctx); err != nil {
+		return result, err
 	}
 	if ctx.Err() != nil {
 		// Only now: every stage has heard of the cancellation and let go.
@@ -188,12 +190,18 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		status = StageReused
 	}
 	r.set(ctx, s.Name, status, result, nil)
-	if sys, ok := SystemOf(s); ok && sys == r.headline {
-		if err := record(ctx, r.in.Facts, s.Kind, result); err != nil {
-			return result, err
-		}
-	}
 	return result, nil
+}
+
+// record puts the headline system's numbers into the run's search attributes,
+// as far as it is evaluated.
+func (r *run) record(ctx workflow.Context) error {
+	headline, ok := Headline(r.in.Stages)
+	if !ok {
+		return nil
+	}
+	_, rows := systemMetrics(r.state.Stages)
+	return upsert(ctx, r.in.Facts, rows[headline])
 }
 
 // set records where a stage stands and shows it in the web UI.
