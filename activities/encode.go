@@ -34,11 +34,19 @@ func newEncoder(tok *lm.Tokenizer, k experiments.Kernel, role esc.Role) (*encode
 // group names the prefix tree of a dialogue: its turns share their history.
 func group(dialogue int) string { return strconv.Itoa(dialogue) }
 
+// builder makes the prompt of a context.
+type builder func(context []esc.Message) (esc.Prompt, error)
+
+// under builds the role's own prompts; rg is given the strategy.
+func (e *encoder) under(strategy esc.Strategy) builder {
+	return func(context []esc.Message) (esc.Prompt, error) { return e.prompts.Prompt(e.role, context, strategy) }
+}
+
 // prompt encodes what the role is given before it answers: the context, and
 // for rg the strategy. reserve tokens stay free for the answer. Prompts are
 // always trimmed to fit: every turn wants an answer.
 func (e *encoder) prompt(context []esc.Message, strategy esc.Strategy, reserve int) ([]int32, error) {
-	return e.fit(context, strategy, reserve)
+	return e.fit(context, e.under(strategy), reserve)
 }
 
 // answers encodes a turn with one or more answers, each as a whole sequence:
@@ -58,7 +66,8 @@ func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequ
 		}
 		longest = max(longest, len(tails[i]))
 	}
-	whole, err := e.encode(turn.Context, turn.Strategy)
+	build := e.under(turn.Strategy)
+	whole, err := e.encode(turn.Context, build)
 	if err != nil {
 		return nil, false, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 	}
@@ -75,7 +84,7 @@ func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequ
 			return nil, false, fmt.Errorf("dialogue %d, turn %d: the answer alone has %d tokens, the limit is %d: raise limits.max_tokens, or set limits.longer to skip",
 				turn.Dialogue, turn.Index, longest, e.limit)
 		}
-		if whole, err = e.fit(turn.Context, turn.Strategy, longest); err != nil {
+		if whole, err = e.fit(turn.Context, build, longest); err != nil {
 			return nil, false, fmt.Errorf("dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 		}
 	}
@@ -93,12 +102,12 @@ func (e *encoder) answerPrefix(turn esc.Turn) (string, error) {
 	return p.AnswerPrefix, err
 }
 
-// fit drops the oldest exchanges after the system message, two messages at a
-// time, until the prompt leaves reserve tokens free.
-func (e *encoder) fit(context []esc.Message, strategy esc.Strategy, reserve int) ([]int32, error) {
+// fit drops the oldest exchanges of the context, two messages at a time, until
+// the prompt leaves reserve tokens free.
+func (e *encoder) fit(context []esc.Message, build builder, reserve int) ([]int32, error) {
 	room := e.limit - reserve
 	for first := true; ; first = false {
-		ids, err := e.encode(context, strategy)
+		ids, err := e.encode(context, build)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +118,7 @@ func (e *encoder) fit(context []esc.Message, strategy esc.Strategy, reserve int)
 			return ids, nil
 		}
 		if len(context) < 3 {
-			return e.cut(context, strategy, ids, room)
+			return e.cut(context, build, ids, room)
 		}
 		// Long dialogues are cut to about the right size at once.
 		drop := 2
@@ -122,7 +131,7 @@ func (e *encoder) fit(context []esc.Message, strategy esc.Strategy, reserve int)
 
 // cut shortens the one message that is left, from its beginning: what the
 // seeker said last counts most.
-func (e *encoder) cut(context []esc.Message, strategy esc.Strategy, ids []int32, room int) ([]int32, error) {
+func (e *encoder) cut(context []esc.Message, build builder, ids []int32, room int) ([]int32, error) {
 	last := context[len(context)-1]
 	text := []rune(last.Content)
 	for len(ids) > room {
@@ -131,7 +140,7 @@ func (e *encoder) cut(context []esc.Message, strategy esc.Strategy, ids []int32,
 		}
 		text = text[(len(text)+3)/4:]
 		var err error
-		if ids, err = e.encode([]esc.Message{{Role: last.Role, Content: string(text)}}, strategy); err != nil {
+		if ids, err = e.encode([]esc.Message{{Role: last.Role, Content: string(text)}}, build); err != nil {
 			return nil, err
 		}
 	}
@@ -140,8 +149,8 @@ func (e *encoder) cut(context []esc.Message, strategy esc.Strategy, ids []int32,
 }
 
 // encode renders and tokenizes a prompt.
-func (e *encoder) encode(context []esc.Message, strategy esc.Strategy) ([]int32, error) {
-	p, err := e.prompts.Prompt(e.role, context, strategy)
+func (e *encoder) encode(context []esc.Message, build builder) ([]int32, error) {
+	p, err := build(context)
 	if err != nil {
 		return nil, err
 	}

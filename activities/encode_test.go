@@ -63,7 +63,7 @@ func TestTurnsOfADialogueAreNestedPrefixes(t *testing.T) {
 				t.Errorf("%s, turn %d does not continue turn %d", role, i, i-1)
 			}
 			// Every message but the answer's stays as it is in the next turn.
-			prompt, err := e.encode(turn.Context, turn.Strategy)
+			prompt, err := e.encode(turn.Context, e.under(turn.Strategy))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,8 @@ func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {
 	dialogues, tok := demoDialogues(t)
 	turns := esc.Turns(dialogues[0])
 	turn := turns[len(turns)-1]
-	whole, err := encoderFor(t, tok, esc.VM, 1<<20, experiments.LongerFail).encode(turn.Context, esc.NoStrategy)
+	wide := encoderFor(t, tok, esc.VM, 1<<20, experiments.LongerFail)
+	whole, err := wide.encode(turn.Context, wide.under(esc.NoStrategy))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +111,15 @@ func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {
 	last := turn.Context[len(turn.Context)-1].Content
 	if text := tok.DecodeText(short); !strings.Contains(text, last) {
 		t.Errorf("what the seeker said last is gone: %q", text)
+	}
+
+	// What a baseline wrote after the context stays, however long the context is.
+	draft, instruction := "[Question] Why now?", e.prompts.Instruction(esc.Revise)
+	short, err = e.fit(turn.Context, func(context []esc.Message) (esc.Prompt, error) {
+		return e.prompts.FollowUp(context, esc.Exchange{Text: draft, Then: esc.Revise})
+	}, 8)
+	if text := tok.DecodeText(short); err != nil || len(short)+8 > e.limit || !strings.Contains(text, last) || !strings.Contains(text, draft) || !strings.Contains(text, instruction) {
+		t.Errorf("%d tokens under a limit of %d: %q (%v)", len(short), e.limit, text, err)
 	}
 
 	// One message of ten thousand words still fits.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -138,10 +137,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	byPlace := make(map[[2]int]prediction, len(predictions))
-	for _, p := range predictions {
-		byPlace[[2]int{p.Dialogue, p.Turn}] = p
-	}
+	byPlace := placed(predictions)
 	var turns []esc.Turn
 	for _, turn := range esc.AllTurns(corpus[fileTest]) {
 		if _, ok := byPlace[[2]int{turn.Dialogue, turn.Index}]; ok {
@@ -152,21 +148,9 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	rows, err := t.rows(ctx, "judge", 1, drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turns []esc.Turn, done func(int)) ([]any, error) {
-		rows := make([]any, len(turns))
-		var counting sync.Mutex
-		err := each(ctx, len(turns), func(i int) error {
-			row, err := judgeReply(ctx, j, turns[i], byPlace[[2]int{turns[i].Dialogue, turns[i].Index}])
-			if err != nil {
-				return fmt.Errorf("dialogue %d, turn %d: %w", turns[i].Dialogue, turns[i].Index, err)
-			}
-			rows[i] = row
-			counting.Lock()
-			defer counting.Unlock()
-			done(0)
-			return nil
-		})
-		return rows, err
+	rows, err := t.judgedRows(ctx, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
+		row, err := judgeReply(ctx, j, turn, byPlace[[2]int{turn.Dialogue, turn.Index}])
+		return []any{row}, err
 	})
 	if err != nil {
 		return output{}, err
@@ -217,7 +201,7 @@ func summed(name string, all []judged) (sum verdict, example string) {
 			}
 		}
 	}
-	n := float64(len(all) - sum.Unjudged)
+	n := len(all) - sum.Unjudged
 	for _, one := range all {
 		if one.Problem != "" {
 			continue
@@ -226,12 +210,17 @@ func summed(name string, all []judged) (sum verdict, example string) {
 		for _, f := range one.Findings {
 			sum.Errors[f.Error]++
 		}
-		sum.Scores.Fluency += one.Scores.Fluency / n
-		sum.Scores.Professionalism += one.Scores.Professionalism / n
-		sum.Scores.Empathy += one.Scores.Empathy / n
-		sum.Scores.Helpfulness += one.Scores.Helpfulness / n
+		addShare(&sum.Scores, one.Scores, n)
 	}
 	return sum, example
+}
+
+// addShare adds a score's share of a mean over n.
+func addShare(mean *judge.Scores, s judge.Scores, n int) {
+	mean.Fluency += s.Fluency / float64(n)
+	mean.Professionalism += s.Professionalism / float64(n)
+	mean.Empathy += s.Empathy / float64(n)
+	mean.Helpfulness += s.Helpfulness / float64(n)
 }
 
 func (t *attempt) judgedOutput(rows []byte, sum verdict) (output, error) {
@@ -254,7 +243,20 @@ func (t *attempt) judgedOutput(rows []byte, sum verdict) (output, error) {
 
 // predictions loads the input that is a generation.
 func (t *attempt) predictions(ctx context.Context) ([]prediction, error) {
-	dir, err := t.input(ctx, "generate")
+	return t.predictionsOf(ctx, "generate")
+}
+
+// placed finds predictions by dialogue and turn.
+func placed(predictions []prediction) map[[2]int]prediction {
+	at := make(map[[2]int]prediction, len(predictions))
+	for _, p := range predictions {
+		at[[2]int{p.Dialogue, p.Turn}] = p
+	}
+	return at
+}
+
+func (t *attempt) predictionsOf(ctx context.Context, input string) ([]prediction, error) {
+	dir, err := t.input(ctx, input)
 	if err != nil {
 		return nil, err
 	}

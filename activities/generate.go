@@ -1,7 +1,6 @@
 package activities
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -29,9 +28,15 @@ type prediction struct {
 	// Cut tells that a text of the reply reached the limit of new tokens before
 	// the model ended it.
 	Cut bool `json:"cut,omitempty"`
+	// What the prompt baselines wrote on the way: the reply that direct-refine
+	// and self-refine revise, self-refine's feedback on it, emotion-cot's
+	// thoughts about the seeker's emotion.
+	Draft    string `json:"draft,omitempty"`
+	Feedback string `json:"feedback,omitempty"`
+	Emotion  string `json:"emotion,omitempty"`
 }
 
-// Generate replies to the test turns with one system of Table 3.
+// Generate replies to the test turns with one system of Table 3 or 4.
 func (a *Activities) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
 	return a.execute(ctx, in, a.generate)
 }
@@ -49,15 +54,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	var system system
-	switch params.Paradigm {
-	case experiments.Vanilla:
-		system, err = t.vanilla(ctx, k, params)
-	case experiments.Decoupled:
-		system, err = t.decoupled(ctx, k, params)
-	default:
-		return output{}, badInput(fmt.Errorf("unknown paradigm %q", params.Paradigm))
-	}
+	system, err := t.system(ctx, k, params)
 	if err != nil {
 		return output{}, err
 	}
@@ -67,17 +64,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
-	rows, err := t.rows(ctx, "generate", len(params.Paradigm.Roles()), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
-		replies, err := system.reply(ctx, turns, tokens)
-		if err != nil {
-			return nil, err
-		}
-		rows := make([]any, len(turns))
-		for i, turn := range turns {
-			rows[i] = predict(turn, replies[i])
-		}
-		return rows, nil
-	})
+	rows, err := t.predict(ctx, system, turns)
 	if err != nil {
 		return output{}, err
 	}
@@ -104,10 +91,19 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	}, nil
 }
 
-// reply is what a system's text says.
-type reply struct {
-	esc.Parsed
-	cut bool
+// predict gives the lines of predictions.jsonl.
+func (t *attempt) predict(ctx context.Context, s system, turns []esc.Turn) ([]byte, error) {
+	return t.rows(ctx, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+		replies, err := s.reply(ctx, turns, tokens)
+		if err != nil {
+			return nil, err
+		}
+		rows := make([]any, len(turns))
+		for i, turn := range turns {
+			rows[i] = predict(turn, replies[i])
+		}
+		return rows, nil
+	})
 }
 
 func predict(turn esc.Turn, reply reply) prediction {
@@ -115,114 +111,10 @@ func predict(turn esc.Turn, reply reply) prediction {
 		Dialogue: turn.Dialogue, Turn: turn.Index,
 		GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response,
 		Response: reply.Response, Problem: reply.Reason, Cut: reply.cut,
+		Draft: reply.draft, Feedback: reply.feedback, Emotion: reply.emotion,
 	}
 	if reply.Strategy.Valid() {
 		p.Strategy = reply.Strategy.String()
 	}
 	return p
-}
-
-// system replies to turns: one model, or a planner and a generator.
-type system interface {
-	reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error)
-	close()
-}
-
-// vanillaSystem is one model that writes "[Strategy] response".
-type vanillaSystem struct{ vm *sampler }
-
-func (t *attempt) vanilla(ctx context.Context, k *kernel, p experiments.GenerateParams) (system, error) {
-	adapter, err := t.adapter(ctx, k, string(esc.VM))
-	if err != nil {
-		return nil, err
-	}
-	vm, err := k.sampler(esc.VM, adapter, p.Sampling, p.Seed)
-	return &vanillaSystem{vm}, err
-}
-
-func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
-	return replies(ctx, s.vm, esc.VM, turns, nil, tokens)
-}
-
-func (s *vanillaSystem) close() { s.vm.gen.Close() }
-
-// decoupledSystem plans a strategy, then generates the response under it.
-type decoupledSystem struct{ sp, rg *sampler }
-
-// plannerTokens bound the planner's answer: a bracketed strategy and no more.
-const plannerTokens = 16
-
-func (t *attempt) decoupled(ctx context.Context, k *kernel, p experiments.GenerateParams) (system, error) {
-	spAdapter, err := t.adapter(ctx, k, string(esc.SP))
-	if err != nil {
-		return nil, err
-	}
-	rgAdapter, err := t.adapter(ctx, k, string(esc.RG))
-	if err != nil {
-		return nil, err
-	}
-	planning := p.Sampling
-	planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
-	sp, err := k.sampler(esc.SP, spAdapter, planning, p.Seed)
-	if err != nil {
-		return nil, err
-	}
-	rg, err := k.sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
-	if err != nil {
-		sp.gen.Close()
-		return nil, err
-	}
-	return &decoupledSystem{sp, rg}, nil
-}
-
-func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
-	plans, err := replies(ctx, s.sp, esc.SP, turns, nil, tokens)
-	if err != nil {
-		return nil, err
-	}
-	// A plan that names no strategy leaves the generator with the strategy
-	// that means none in particular; the prediction keeps the plan as unread.
-	given := make([]esc.Strategy, len(turns))
-	for i, plan := range plans {
-		given[i] = plan.Strategy
-		if !plan.Strategy.Valid() {
-			given[i] = esc.Others
-		}
-	}
-	answers, err := replies(ctx, s.rg, esc.RG, turns, given, tokens)
-	if err != nil {
-		return nil, err
-	}
-	for i := range answers {
-		answers[i].Strategy = plans[i].Strategy
-		answers[i].Reason = cmp.Or(plans[i].Reason, answers[i].Reason)
-		answers[i].OK = answers[i].OK && plans[i].OK
-		answers[i].cut = answers[i].cut || plans[i].cut
-	}
-	return answers, nil
-}
-
-func (s *decoupledSystem) close() {
-	s.sp.gen.Close()
-	s.rg.gen.Close()
-}
-
-// replies answers turns once each and takes the answers apart.
-func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]reply, error) {
-	requests := make([]request, len(turns))
-	for i, turn := range turns {
-		requests[i] = request{turn: turn, strategy: esc.NoStrategy, samples: 1}
-		if given != nil {
-			requests[i].strategy = given[i]
-		}
-	}
-	texts, err := s.answer(ctx, requests, tokens)
-	if err != nil {
-		return nil, err
-	}
-	answers := make([]reply, len(turns))
-	for i := range turns {
-		answers[i] = reply{esc.ParseAnswer(role, texts[i][0].text), texts[i][0].cut}
-	}
-	return answers, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,6 +191,25 @@ func each(ctx context.Context, n int, f func(i int) error) error {
 		return context.Cause(ctx)
 	}
 	return failure
+}
+
+// judgedRows asks a judge about turns, some at a time, and gives the rows that
+// ask makes of each, in the turns' order; see rows.
+func (t *attempt) judgedRows(ctx context.Context, phase string, turns []esc.Turn, ask func(ctx context.Context, turn esc.Turn) ([]any, error)) ([]byte, error) {
+	return t.rows(ctx, phase, 1, turns, func(ctx context.Context, turns []esc.Turn, done func(int)) ([]any, error) {
+		ofTurn := make([][]any, len(turns))
+		var counting sync.Mutex
+		err := each(ctx, len(turns), func(i int) (err error) {
+			if ofTurn[i], err = ask(ctx, turns[i]); err != nil {
+				return fmt.Errorf("dialogue %d, turn %d: %w", turns[i].Dialogue, turns[i].Index, err)
+			}
+			counting.Lock()
+			defer counting.Unlock()
+			done(0)
+			return nil
+		})
+		return slices.Concat(ofTurn...), err
+	})
 }
 
 // tooFewVerdicts refuses a stage of whose n texts too many have no verdict.

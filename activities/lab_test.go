@@ -81,8 +81,9 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
 	if _, err := l.run(l.a.Corpus, "corpus"); err != nil {
 		t.Fatal(err)
 	}
-	l.generate(t, "generate/vanilla/base")
-	l.generate(t, "generate/vanilla/sft")
+	l.generate(t, "generate/vanilla/base", 1)
+	l.generate(t, "generate/vanilla/sft", 1)
+	l.generate(t, "generate/decoupled/sft", 2)
 	return l
 }
 
@@ -111,8 +112,8 @@ func (l *lab) run(activity any, name string) (workflows.StageResult, error) {
 }
 
 // generate commits replies that a model could have written: the gold ones,
-// each a place further on.
-func (l *lab) generate(t *testing.T, name string) {
+// each some places further on.
+func (l *lab) generate(t *testing.T, name string, places int) {
 	t.Helper()
 	ctx := t.Context()
 	m, err := l.a.Store.Lookup(ctx, l.stages["corpus"].Fingerprint)
@@ -130,21 +131,28 @@ func (l *lab) generate(t *testing.T, name string) {
 	turns := esc.AllTurns(dialogues)
 	var rows bytes.Buffer
 	for i, turn := range turns {
-		other := turns[(i+1)%len(turns)]
+		other := turns[(i+places)%len(turns)]
 		if err := json.NewEncoder(&rows).Encode(prediction{Dialogue: turn.Dialogue, Turn: turn.Index,
 			GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response, Strategy: other.Strategy.String(), Response: other.Response}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	ref, err := l.a.Store.PutBytes(ctx, rows.Bytes())
+	l.commit(t, name, filePredictions, rows.Bytes())
+}
+
+// commit makes a stage's artifact of one file.
+func (l *lab) commit(t *testing.T, name, file string, data []byte) {
+	t.Helper()
+	ref, err := l.a.Store.PutBytes(t.Context(), data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease, err := l.a.Store.Acquire(ctx, l.stages[name].Fingerprint, artifacts.Claim{Owner: "test"})
+	lease, err := l.a.Store.Acquire(t.Context(), l.stages[name].Fingerprint, artifacts.Claim{Owner: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lease.Commit(ctx, artifacts.Manifest{Kind: "generate", Stage: name, Files: map[string]artifacts.Ref{filePredictions: ref}}, nil); err != nil {
+	m := artifacts.Manifest{Kind: string(l.stages[name].Kind), Stage: name, Files: map[string]artifacts.Ref{file: ref}}
+	if _, err := lease.Commit(t.Context(), m, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -163,25 +171,37 @@ func (l *lab) judge(t *testing.T) workflows.StageResult {
 // rows decodes the verdicts of the judge stage's artifact.
 func (l *lab) rows(t *testing.T) []judged {
 	t.Helper()
-	m, err := l.a.Store.Lookup(t.Context(), l.stages[judgeStage].Fingerprint)
+	return decoded[judged](t, l.read(t, judgeStage, fileJudged))
+}
+
+// read gives a file of a stage's artifact.
+func (l *lab) read(t *testing.T, stage, file string) []byte {
+	t.Helper()
+	data, err := readFile(t.Context(), l.a.Store, l.stages[stage].Fingerprint, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := l.a.Store.ReadAll(t.Context(), m.Files[fileJudged], 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows, err := decodeRows[judged](data)
+	return data
+}
+
+func decoded[T any](t *testing.T, data []byte) []T {
+	t.Helper()
+	rows, err := decodeRows[T](data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return rows
 }
 
-// forget removes the stage's artifact, as if it had been made elsewhere.
+// forget removes the judge stage's artifact, as if it had been made elsewhere.
 func (l *lab) forget(t *testing.T) {
 	t.Helper()
-	if err := os.RemoveAll(filepath.Join(l.dir, "store", "stages", l.stages[judgeStage].Fingerprint)); err != nil {
+	l.forgetStage(t, judgeStage)
+}
+
+func (l *lab) forgetStage(t *testing.T, name string) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(l.dir, "store", "stages", l.stages[name].Fingerprint)); err != nil {
 		t.Fatal(err)
 	}
 }

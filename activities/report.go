@@ -195,28 +195,23 @@ func (t *attempt) reportSystems(ctx context.Context, params experiments.ReportPa
 		})
 	}
 	turns := map[string][]scoredTurn{}
-	for _, paradigm := range params.Paradigms {
-		for _, method := range params.Methods {
-			sets := []experiments.PairSet{experiments.PairsAll}
-			if paradigm == experiments.Vanilla && method == experiments.MethodDPO {
-				sets = params.PairSets
-			}
-			for _, set := range sets {
-				row := report.Row{Backbone: params.Backbone, Paradigm: paradigm, Method: method}
-				if set != experiments.PairsAll {
-					row.Pairs = set
-				}
-				scored, err := t.reportRow(ctx, &row, data)
-				if err != nil {
-					return fmt.Errorf("system %s: %w", row.System(), err)
-				}
-				if row.Intervals, err = intervals(ctx, scored, params.Seed); err != nil {
-					return fmt.Errorf("system %s: %w", row.System(), err)
-				}
-				turns[row.System()] = scored
-				data.Systems = append(data.Systems, row)
-			}
+	for _, system := range params.Systems() {
+		if system.Paradigm == experiments.Gold {
+			continue // no row of Table 3
 		}
+		row := report.Row{Backbone: params.Backbone, Paradigm: system.Paradigm, Method: system.Method}
+		if system.PairSet != experiments.PairsAll {
+			row.Pairs = system.PairSet
+		}
+		scored, err := t.reportRow(ctx, &row, data)
+		if err != nil {
+			return fmt.Errorf("system %s: %w", row.System(), err)
+		}
+		if row.Intervals, err = intervals(ctx, scored, params.Seed); err != nil {
+			return fmt.Errorf("system %s: %w", row.System(), err)
+		}
+		turns[row.System()] = scored
+		data.Systems = append(data.Systems, row)
 	}
 	var err error
 	data.Questions, err = answers(ctx, turns, params.Seed)

@@ -56,6 +56,7 @@ type request struct {
 	turn     esc.Turn
 	strategy esc.Strategy // given to rg; unused by the others
 	samples  int
+	build    builder // nil: the role's own prompt
 }
 
 // answerText is a sampled answer. Cut tells that it reached the limit of new
@@ -70,7 +71,11 @@ type answerText struct {
 func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int)) ([][]answerText, error) {
 	batch := make([]lm.Request, len(requests))
 	for i, r := range requests {
-		prompt, err := s.enc.prompt(r.turn.Context, r.strategy, s.max+1)
+		build := r.build
+		if build == nil {
+			build = s.enc.under(r.strategy)
+		}
+		prompt, err := s.enc.fit(r.turn.Context, build, s.max+1)
 		if err != nil {
 			return nil, badInput(fmt.Errorf("dialogue %d, turn %d: %w", r.turn.Dialogue, r.turn.Index, err))
 		}

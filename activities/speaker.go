@@ -42,6 +42,12 @@ type SpeakerOptions struct {
 	Seed         uint64
 }
 
+// Talks says whether a system can be talked with: not one that is given the
+// gold strategy, nor a prompt baseline, which replies in steps.
+func Talks(p experiments.GenerateParams) bool {
+	return p.Paradigm != experiments.Gold && p.Method.Texts() == 1
+}
+
 // NewSpeaker loads the models of a generate stage from the store. inputs maps
 // the stage's inputs to the fingerprints of the stages that made them. An error
 // that wraps artifacts.ErrNotFound means that one of those is not done. Close
@@ -50,6 +56,9 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	params, err := experiments.ParamsOf[experiments.GenerateParams](stage)
 	if err != nil {
 		return nil, err
+	}
+	if !Talks(params) {
+		return nil, fmt.Errorf("system %s/%s cannot be talked with: it is given the gold strategy, or replies in several steps", params.Paradigm, params.Method)
 	}
 	if o.Engine != "" {
 		params.Engine = o.Engine

@@ -44,12 +44,14 @@ type Example struct {
 	Answer string
 }
 
-// Prompts holds the system message of each role. The rest of a prompt is the
+// Prompts holds the system message of each role, and the instructions of the
+// prompt baselines. The rest of a prompt is the
 // chat itself, the same for all turns of a dialogue, so that the turns' token
 // sequences are nested prefixes: what differs from turn to turn (the strategy
 // given to rg) stands at the end, in AnswerPrefix.
 type Prompts struct {
-	system map[Role]string
+	system      map[Role]string
+	instruction map[Instruction]string
 }
 
 //go:embed prompts
@@ -74,29 +76,43 @@ func BuiltinPrompts(name string) (Prompts, error) {
 	return Prompts{}, fmt.Errorf("esc: unknown prompt set %s; built in are %s", quoteShort(name), strings.Join(PromptSets(), " and "))
 }
 
-// LoadPrompts reads vm.txt, sp.txt and rg.txt: one system message each. In
-// them {{strategies}} stands for the bracketed names in a row and
-// {{definitions}} for a list with one definition a line. An empty file means
-// no system message.
+// LoadPrompts reads vm.txt, sp.txt and rg.txt, one system message each, and
+// revise.txt, feedback.txt, refine.txt, emotion.txt and respond.txt, one
+// instruction each. In them {{strategies}} stands for the bracketed names in a
+// row and {{definitions}} for a list with one definition a line. An empty file
+// means no system message; an instruction is never empty.
 func LoadPrompts(files fs.FS) (Prompts, error) {
-	p := Prompts{system: make(map[Role]string, 3)}
+	p := Prompts{system: make(map[Role]string, 3), instruction: make(map[Instruction]string, 5)}
 	var names, definitions []string
 	for _, s := range Strategies() {
 		names = append(names, s.Bracketed())
 		definitions = append(definitions, "- "+s.Bracketed()+": "+s.Definition())
 	}
 	fill := strings.NewReplacer("{{strategies}}", strings.Join(names, ", "), "{{definitions}}", strings.Join(definitions, "\n"))
-	for _, role := range Roles() {
-		file := string(role) + ".txt"
+	read := func(file string) (string, error) {
 		data, err := fs.ReadFile(files, file)
 		if err != nil {
-			return Prompts{}, fmt.Errorf("esc: prompts: %w", err)
+			return "", fmt.Errorf("esc: prompts: %w", err)
 		}
 		text := strings.TrimSpace(fill.Replace(string(data)))
 		if i := strings.Index(text, "{{"); i >= 0 {
-			return Prompts{}, fmt.Errorf("esc: prompts: %s: unknown placeholder %s; there are {{strategies}} and {{definitions}}", file, quoteShort(text[i:]))
+			return "", fmt.Errorf("esc: prompts: %s: unknown placeholder %s; there are {{strategies}} and {{definitions}}", file, quoteShort(text[i:]))
 		}
-		p.system[role] = text
+		return text, nil
+	}
+	var err error
+	for _, role := range Roles() {
+		if p.system[role], err = read(string(role) + ".txt"); err != nil {
+			return Prompts{}, err
+		}
+	}
+	for _, i := range Instructions() {
+		if p.instruction[i], err = read(string(i) + ".txt"); err != nil {
+			return Prompts{}, err
+		}
+		if p.instruction[i] == "" {
+			return Prompts{}, fmt.Errorf("esc: prompts: %s.txt is empty", i)
+		}
 	}
 	return p, nil
 }

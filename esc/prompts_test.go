@@ -93,6 +93,9 @@ func TestPromptsAreNestedPrefixes(t *testing.T) {
 
 func TestLoadPrompts(t *testing.T) {
 	files := fstest.MapFS{"vm.txt": {Data: []byte("One of {{strategies}}.\n")}, "sp.txt": {Data: []byte("\n")}, "rg.txt": {Data: []byte("x")}}
+	for _, i := range Instructions() {
+		files[string(i)+".txt"] = &fstest.MapFile{Data: []byte("Please " + i)}
+	}
 	prompts, err := LoadPrompts(files)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +119,15 @@ func TestLoadPrompts(t *testing.T) {
 	files["rg.txt"] = &fstest.MapFile{Data: []byte("{{strategys}}")}
 	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "rg.txt") {
 		t.Errorf("an unknown placeholder was accepted: %v", err)
+	}
+	files["rg.txt"] = &fstest.MapFile{}
+	files["revise.txt"] = &fstest.MapFile{Data: []byte(" \n")}
+	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "revise.txt is empty") {
+		t.Errorf("an empty instruction was accepted: %v", err)
+	}
+	files["revise.txt"] = &fstest.MapFile{Data: []byte("x")}
+	if _, err := LoadPrompts(files); err != nil {
+		t.Error(err)
 	}
 	delete(files, "sp.txt")
 	if _, err := LoadPrompts(files); err == nil {

@@ -35,11 +35,11 @@ func Defaults() Experiment {
 			PairSets: []PairSet{PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128},
-		Judge: Judge{Kind: JudgeOffline, JudgeAccess: JudgeAccess{
+		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
 			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
 		}},
-		Paradigms:  Paradigms(),
-		Methods:    Methods(),
+		Paradigms:  []Paradigm{Vanilla, Decoupled},
+		Methods:    []Method{MethodBase, MethodSFT, MethodDPO},
 		Packing:    PackTree,
 		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},

@@ -266,8 +266,12 @@ type Generation struct {
 // Judge scores replies and, in mining, labels psychological errors.
 type Judge struct {
 	Kind JudgeKind `yaml:"kind" json:"kind"`
-	// Samples judged per generation, drawn by the seed; 0: all.
+	// Samples judged per generation, compared per comparison and, of the mined
+	// pairs, scored, drawn by the seed; 0: all.
 	Samples int `yaml:"samples" json:"samples"`
+	// Compare lists pairs of systems by their names; the judge says whose reply
+	// to a turn it prefers. Pairs of which one is not run are left out.
+	Compare [][2]string `yaml:"compare" json:"compare"`
 	// All that follows belongs to kind openai.
 	Model       string  `yaml:"model" json:"model"`
 	BaseURL     string  `yaml:"base_url" json:"base_url"`

@@ -85,6 +85,12 @@ func sourcesKnown(s Stage) bool {
 	case KindJudge:
 		p, err := ParamsOf[JudgeParams](s)
 		return err == nil && p.promptsKnown()
+	case KindPrefer:
+		p, err := ParamsOf[PreferParams](s)
+		return err == nil && p.promptsKnown()
+	case KindQuality:
+		p, err := ParamsOf[QualityParams](s)
+		return err == nil && p.promptsKnown()
 	}
 	return true
 }

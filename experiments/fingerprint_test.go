@@ -56,9 +56,10 @@ func at(lines []string, i int) string {
 func TestWhatChangesWhat(t *testing.T) {
 	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
 	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
-	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "judge/", "report"}
+	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "judge/", "prefer/", "quality/", "report"}
 	adapter := []string{"sft/", "dpo/"}
-	labelled := []string{"mine/vm", "mine/rg", "judge/"}
+	judging := []string{"judge/", "prefer/", "quality/"}
+	labelled := append([]string{"mine/vm", "mine/rg"}, judging...)
 	cases := map[string]struct {
 		value   string
 		changes []string
@@ -108,7 +109,8 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
 		"generation.max_turns":            {"9", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
-		"judge.samples":                   {"9", []string{"judge/"}},
+		"judge.samples":                   {"9", judging},
+		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
 		"judge.model":                     {"other", labelled},
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},
@@ -261,7 +263,7 @@ func TestVersionCounts(t *testing.T) {
 	}
 	for i, s := range stages {
 		want := strings.HasPrefix(s.Name, "mine") || strings.HasPrefix(s.Name, "reference") || strings.HasPrefix(s.Name, "dpo") ||
-			strings.HasSuffix(s.Name, "decoupled/dpo") || s.Name == "report"
+			strings.HasSuffix(s.Name, "decoupled/dpo") || s.Name == "quality/rg" || s.Name == "report"
 		if got := s.Fingerprint != bumped[i].Fingerprint; got != want {
 			t.Errorf("%s changed: %v, want %v", s.Name, got, want)
 		}

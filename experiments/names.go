@@ -34,10 +34,11 @@ type Paradigm string
 const (
 	Vanilla   Paradigm = "vanilla"   // one model (VM)
 	Decoupled Paradigm = "decoupled" // SP, then RG given SP's strategy
+	Gold      Paradigm = "gold"      // RG given the gold strategy, without a planner (Table 4)
 )
 
-// Paradigms lists the paradigms in Table 3's order.
-func Paradigms() []Paradigm { return []Paradigm{Vanilla, Decoupled} }
+// Paradigms lists the paradigms: those of Table 3 in its order, then Table 4's.
+func Paradigms() []Paradigm { return []Paradigm{Vanilla, Decoupled, Gold} }
 
 // Roles says which trained roles the paradigm's models play.
 func (p Paradigm) Roles() []Role {
@@ -46,6 +47,21 @@ func (p Paradigm) Roles() []Role {
 		return []Role{VM}
 	case Decoupled:
 		return []Role{SP, RG}
+	case Gold:
+		return []Role{RG}
+	}
+	return nil
+}
+
+// Methods lists the methods that the paradigm has, in the tables' order.
+func (p Paradigm) Methods() []Method {
+	switch p {
+	case Vanilla:
+		return Methods()
+	case Decoupled:
+		return []Method{MethodBase, MethodSFT, MethodDPO}
+	case Gold:
+		return []Method{MethodSFT, MethodDPO}
 	}
 	return nil
 }
@@ -58,18 +74,27 @@ const (
 	MethodSFT  Method = "sft"  // supervised fine-tuning with LoRA
 	MethodDPO  Method = "dpo"  // preference optimisation on top of SFT
 
-	// Known from Table 3, not yet runnable: Validate says so.
-	MethodDirectRefine Method = "direct-refine"
-	MethodSelfRefine   Method = "self-refine"
-	MethodEmotionCoT   Method = "emotion-cot"
+	// The prompt baselines (appendix D.2): the backbone as it is, asked in steps.
+	MethodDirectRefine Method = "direct-refine" // it revises its reply
+	MethodSelfRefine   Method = "self-refine"   // it gives feedback on its reply, then refines it
+	MethodEmotionCoT   Method = "emotion-cot"   // it thinks about the seeker's emotion, then replies
 )
 
-// Methods lists the methods that run, in Table 3's order.
-func Methods() []Method { return []Method{MethodBase, MethodSFT, MethodDPO} }
+// Methods lists the methods in Table 3's order.
+func Methods() []Method {
+	return []Method{MethodBase, MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT, MethodSFT, MethodDPO}
+}
 
-// LaterMethods lists the methods of Table 3 that are known and do not run yet.
-func LaterMethods() []Method {
-	return []Method{MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT}
+// Texts counts the texts that one model writes for a reply by this method, the
+// reply itself among them.
+func (m Method) Texts() int {
+	switch m {
+	case MethodDirectRefine, MethodEmotionCoT:
+		return 2
+	case MethodSelfRefine:
+		return 3
+	}
+	return 1
 }
 
 // PairSet selects the mined vanilla pairs by what is negative in the rejected

@@ -147,6 +147,24 @@ type JudgeParams struct {
 // BiasParams: preference bias and strategy F1 have none.
 type BiasParams struct{}
 
+// PreferParams asks the judge which of two systems' replies it prefers.
+type PreferParams struct {
+	JudgeModel
+	First   string `json:"first"` // names of the systems, which the result carries
+	Second  string `json:"second"`
+	Samples int    `json:"samples"` // turns; 0: all
+	Seed    uint64 `json:"seed"`    // zero when all are compared
+}
+
+// QualityParams scores the chosen and the rejected responses of a role's pairs
+// (Table 2).
+type QualityParams struct {
+	JudgeModel
+	Role    Role   `json:"role"`
+	Samples int    `json:"samples"` // pairs; 0: all
+	Seed    uint64 `json:"seed"`    // zero when all are scored
+}
+
 // ReportParams puts the results beside the paper's; only here does the
 // experiment's name count.
 type ReportParams struct {
@@ -154,8 +172,8 @@ type ReportParams struct {
 	Backbone  string     `json:"backbone"`
 	Seed      uint64     `json:"seed"`
 	Engine    Engine     `json:"engine"`
-	Paradigms []Paradigm `json:"paradigms"` // in Table 3's order
-	Methods   []Method   `json:"methods"`   // in Table 3's order
+	Paradigms []Paradigm `json:"paradigms"` // in the tables' order
+	Methods   []Method   `json:"methods"`   // in Table 3's order; Systems says which paradigm has which
 	PairSets  []PairSet  `json:"pair_sets"` // of the vanilla model's dpo; empty without
 }
 
@@ -169,4 +187,6 @@ func (GenerateParams) Kind() Kind  { return KindGenerate }
 func (ScoreParams) Kind() Kind     { return KindScore }
 func (JudgeParams) Kind() Kind     { return KindJudge }
 func (BiasParams) Kind() Kind      { return KindBias }
+func (PreferParams) Kind() Kind    { return KindPrefer }
+func (QualityParams) Kind() Kind   { return KindQuality }
 func (ReportParams) Kind() Kind    { return KindReport }

@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -10,6 +11,9 @@ import (
 //
 //	corpus ─► base ─► sft/ROLE ─► mine/ROLE ─► reference/ROLE ─► dpo/ROLE
 //	                     └───────────┴──► generate/PARADIGM/METHOD ─► score, judge, bias ─► report
+//
+// Besides, prefer/SYSTEM/vs/SYSTEM compares two systems' replies, and
+// quality/rg scores both sides of the response generator's pairs.
 //
 // The vanilla model is trained once per pair set (dpo/vm/SET) on the log
 // probabilities of one reference/vm. generate/vanilla/dpo is the set "all";
@@ -27,11 +31,11 @@ func Plan(exp Experiment, sources Sources) ([]Stage, error) {
 	for _, role := range p.roles() {
 		p.train(role)
 	}
-	for _, paradigm := range p.paradigms() {
-		for _, method := range p.methods() {
-			p.evaluate(paradigm, method)
-		}
+	for _, system := range p.systems() {
+		p.evaluate(system)
 	}
+	p.compare()
+	p.quality()
 	p.report()
 	if p.err != nil {
 		return nil, p.err
@@ -141,53 +145,82 @@ func (p *planner) train(role Role) {
 	}
 }
 
-// evaluate adds the generation of one row of Table 3 and what scores it.
-func (p *planner) evaluate(paradigm Paradigm, method Method) {
-	sets := []PairSet{""}
-	if method == MethodDPO && paradigm == Vanilla {
-		sets = p.pairSets(VM)
+// evaluate adds a system's generation and what scores it.
+func (p *planner) evaluate(system System) {
+	from := map[string]string{"corpus": "corpus", "base": "base"}
+	for _, role := range system.Paradigm.Roles() {
+		switch system.Method {
+		case MethodSFT:
+			from[string(role)] = stageName(KindSFT, string(role))
+		case MethodDPO:
+			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, PairsAll))
+		}
 	}
-	for _, set := range sets {
-		from := map[string]string{"corpus": "corpus", "base": "base"}
-		for _, role := range paradigm.Roles() {
-			switch {
-			case method == MethodSFT:
-				from[string(role)] = stageName(KindSFT, string(role))
-			case method == MethodDPO && set != "":
-				from[string(role)] = dpoName(role, set)
-			case method == MethodDPO:
-				from[string(role)] = dpoName(role, PairsAll)
-			}
-		}
-		row := stageName(Kind(paradigm), string(method))
-		if set != "" && set != PairsAll {
-			row += "/" + string(set)
-		}
-		generate := "generate/" + row
-		g := p.exp.Generation
-		params := GenerateParams{
-			Kernel: p.kernel(), Paradigm: paradigm, Method: method, PairSet: set, MaxTurns: g.MaxTurns,
-			Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
-		}
-		if !g.Greedy {
-			params.Temperature, params.TopP = g.Temperature, g.TopP
-		}
-		if !g.Greedy || g.MaxTurns > 0 {
-			params.Seed = p.exp.Seed
-		}
-		p.add(generate, params, p.queue(), from)
+	row := system.Name()
+	generate := stageName(KindGenerate, row)
+	g := p.exp.Generation
+	params := GenerateParams{
+		Kernel: p.kernel(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
+	}
+	if !g.Greedy {
+		params.Temperature, params.TopP = g.Temperature, g.TopP
+	}
+	if !g.Greedy || g.MaxTurns > 0 {
+		params.Seed = p.exp.Seed
+	}
+	p.add(generate, params, p.queue(), from)
 
-		scored := map[string]string{"generate": generate}
-		p.add("score/"+row, ScoreParams{}, QueueControl, scored)
-		judge := JudgeParams{JudgeModel: p.judgeModel(), Samples: p.exp.Judge.Samples}
-		if judge.Samples > 0 {
-			judge.Seed = p.exp.Seed
-		}
-		// Besides the replies: the contexts they answer, and the train split's
-		// wording, by which the offline judge knows stock phrases.
-		p.add("judge/"+row, judge, QueueControl, with(scored, "corpus", "corpus"))
-		p.add("bias/"+row, BiasParams{}, QueueControl, scored)
+	scored := map[string]string{"generate": generate}
+	p.add(stageName(KindScore, row), ScoreParams{}, QueueControl, scored)
+	judge := JudgeParams{JudgeModel: p.judgeModel()}
+	judge.Samples, judge.Seed = p.judged()
+	// Besides the replies: the contexts they answer, and the train split's
+	// wording, by which the offline judge knows stock phrases.
+	p.add(stageName(KindJudge, row), judge, QueueControl, with(scored, "corpus", "corpus"))
+	if system.Paradigm != Gold { // its strategies are the gold ones
+		p.add(stageName(KindBias, row), BiasParams{}, QueueControl, scored)
 	}
+}
+
+// compare adds the comparisons of systems that are both run.
+func (p *planner) compare() {
+	run := map[string]bool{}
+	for _, system := range p.systems() {
+		run[system.Name()] = true
+	}
+	for _, pair := range p.exp.Judge.Compare {
+		first, second := pair[0], pair[1]
+		if !run[first] || !run[second] {
+			continue
+		}
+		params := PreferParams{JudgeModel: p.judgeModel(), First: first, Second: second}
+		params.Samples, params.Seed = p.judged()
+		p.add(stageName(KindPrefer, first+"/vs/"+second), params, QueueControl, map[string]string{
+			"corpus": "corpus", "first": stageName(KindGenerate, first), "second": stageName(KindGenerate, second),
+		})
+	}
+}
+
+// quality adds the scores of the response generator's pairs.
+func (p *planner) quality() {
+	if !p.has(MethodDPO) || !slices.Contains(p.roles(), RG) {
+		return
+	}
+	params := QualityParams{JudgeModel: p.judgeModel(), Role: RG}
+	params.Samples, params.Seed = p.judged()
+	p.add(stageName(KindQuality, string(RG)), params, QueueControl, map[string]string{
+		"corpus": "corpus", "mine": stageName(KindMine, string(RG)),
+	})
+}
+
+// judged is how many samples a stage judges, and the seed that draws them: zero
+// where all are judged.
+func (p *planner) judged() (samples int, seed uint64) {
+	if samples = p.exp.Judge.Samples; samples > 0 {
+		seed = p.exp.Seed
+	}
+	return samples, seed
 }
 
 // report reads everything but the weights: the corpus and pairs for Tables 1
@@ -248,10 +281,14 @@ func (p *planner) judgeModel() JudgeModel {
 
 func (p *planner) has(m Method) bool { return slices.Contains(p.exp.Methods, m) }
 
-// paradigms, methods, roles and pairSets come in the words' own order, so that
+// paradigms, methods, systems, roles and pairSets come in the words' own order, so that
 // the order in the YAML file changes nothing.
 func (p *planner) paradigms() []Paradigm { return inOrder(Paradigms(), p.exp.Paradigms) }
 func (p *planner) methods() []Method     { return inOrder(Methods(), p.exp.Methods) }
+
+func (p *planner) systems() []System {
+	return Systems(p.exp.Paradigms, p.exp.Methods, p.exp.DPO.PairSets)
+}
 
 func (p *planner) roles() []Role {
 	var used []Role

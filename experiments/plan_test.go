@@ -24,17 +24,21 @@ func TestPlanStages(t *testing.T) {
 			" sft/vm mine/vm reference/vm dpo/vm/all" +
 			" sft/sp mine/sp reference/sp dpo/sp" +
 			" sft/rg mine/rg reference/rg dpo/rg " +
-			evaluate("vanilla/base", "vanilla/sft", "vanilla/dpo", "decoupled/base", "decoupled/sft", "decoupled/dpo") + " report"},
+			evaluate("vanilla/base", "vanilla/sft", "vanilla/dpo", "decoupled/base", "decoupled/sft", "decoupled/dpo") +
+			" prefer/decoupled/dpo/vs/vanilla/dpo quality/rg report"},
 		{[]string{"methods=base"}, "corpus base " + evaluate("vanilla/base", "decoupled/base") + " report"},
 		{[]string{"methods=sft", "paradigms=decoupled"}, "corpus base sft/sp sft/rg " + evaluate("decoupled/sft") + " report"},
 		{[]string{"methods=dpo,sft", "paradigms=vanilla", "dpo.pair_sets=nspr,all,nsnr"},
 			"corpus base sft/vm mine/vm reference/vm dpo/vm/all dpo/vm/nsnr dpo/vm/nspr " +
 				evaluate("vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "vanilla/dpo/nspr") + " report"},
 		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=simpo"},
-			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + " report"},
+			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + " quality/rg report"},
 		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=kto"},
 			"corpus base sft/sp mine/sp reference/sp dpo/sp sft/rg mine/rg reference/rg dpo/rg " +
-				evaluate("decoupled/sft", "decoupled/dpo") + " report"},
+				evaluate("decoupled/sft", "decoupled/dpo") + " quality/rg report"},
+		{[]string{"methods=sft,self-refine,direct-refine", "paradigms=gold,vanilla"},
+			"corpus base sft/vm sft/rg " + evaluate("vanilla/direct-refine", "vanilla/self-refine", "vanilla/sft") +
+				" generate/gold/sft score/gold/sft judge/gold/sft report"},
 	} {
 		if got := names(mustPlan(t, "demo", c.sets...)); got != c.want {
 			t.Errorf("%v:\ngot  %s\nwant %s", c.sets, got, c.want)
@@ -57,6 +61,9 @@ func TestPlanInputs(t *testing.T) {
 		"score/vanilla/dpo/nsnr": "generate=generate/vanilla/dpo/nsnr",
 		"judge/decoupled/base":   "corpus=corpus generate=generate/decoupled/base",
 		"bias/decoupled/base":    "generate=generate/decoupled/base",
+		"quality/rg":             "corpus=corpus mine=mine/rg",
+
+		"prefer/decoupled/dpo/vs/vanilla/dpo": "corpus=corpus first=generate/decoupled/dpo second=generate/vanilla/dpo",
 	} {
 		var got []string
 		for input, stage := range find(t, stages, name).Inputs {

@@ -67,7 +67,7 @@ func TestReadProblems(t *testing.T) {
 		{"too deep in dashes", minimal + "lora:\n  " + strings.Repeat("- ", 1000), []string{"levels of nesting"}},
 		{"validation knows the line", minimal + "lora:\n  rank: 0\n", []string{"x.yaml:11: lora.rank: is 0"}},
 		{"validation knows the block", minimal + "checkpoint:\n  every_steps: 0\n  every_seconds: 0\n", []string{"x.yaml:10: checkpoint: has neither"}},
-		{"validation of an item", minimal + "methods:\n  - sft\n  - ddpo\n", []string{`x.yaml:12: methods[1]: is "ddpo"; it is one of base, sft, dpo; did you mean "dpo"?`}},
+		{"validation of an item", minimal + "methods:\n  - sft\n  - ddpo\n", []string{`x.yaml:12: methods[1]: is "ddpo"; it is one of base, direct-refine, self-refine, emotion-cot, sft, dpo; did you mean "dpo"?`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			exp, err := Read("x.yaml", []byte(c.yaml))

@@ -116,6 +116,7 @@ func (e Experiment) Clone() Experiment {
 	}
 	e.LoRA.Targets = append([]string(nil), e.LoRA.Targets...)
 	e.DPO.PairSets = append([]PairSet(nil), e.DPO.PairSets...)
+	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)
 	e.Paradigms = append([]Paradigm(nil), e.Paradigms...)
 	e.Methods = append([]Method(nil), e.Methods...)
 	return e

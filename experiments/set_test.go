@@ -89,7 +89,7 @@ func TestSetCopies(t *testing.T) {
 		t.Error("the original changed with its clone")
 	}
 	// A tiny block on an experiment without one begins with the defaults.
-	qwen := mustLoad(t, "qwen2.5-7b", "backbone.path=", "backbone.tiny.layers=2", "limits.max_tokens=512")
+	qwen := mustLoad(t, "qwen2.5-7b", "backbone.path=", "backbone.tiny.layers=2", "limits.max_tokens=512", "methods=base,sft,dpo")
 	want := defaultTiny()
 	want.Layers = 2
 	if !reflect.DeepEqual(*qwen.Backbone.Tiny, want) {

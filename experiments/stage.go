@@ -21,13 +21,15 @@ const (
 	KindScore     Kind = "score"     // distinct-1, BLEU-1, F1, ROUGE-L
 	KindJudge     Kind = "judge"     // fluency, professionalism, empathy, helpfulness
 	KindBias      Kind = "bias"      // preference bias, weighted and macro F1
+	KindPrefer    Kind = "prefer"    // which of two systems' replies the judge prefers
+	KindQuality   Kind = "quality"   // the judge's scores of chosen and rejected responses
 	KindReport    Kind = "report"    // Table 3 beside the paper's
 )
 
 // Kinds lists the kinds in the order of the DAG.
 func Kinds() []Kind {
 	return []Kind{KindCorpus, KindBase, KindSFT, KindMine, KindReference, KindDPO,
-		KindGenerate, KindScore, KindJudge, KindBias, KindReport}
+		KindGenerate, KindScore, KindJudge, KindBias, KindPrefer, KindQuality, KindReport}
 }
 
 // Queue is the class of worker a stage needs; settings map it to a task queue.

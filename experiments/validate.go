@@ -96,14 +96,19 @@ func (v *validator) general(e Experiment) {
 	oneOf(v, "packing", e.Packing, Packings())
 	someOf(v, "paradigms", e.Paradigms, Paradigms())
 
-	methods := Methods()
-	for i, m := range e.Methods {
-		if slices.Contains(LaterMethods(), m) {
-			v.fail(fmt.Sprintf("methods[%d]", i), "%s is a prompt baseline of Table 3 that does not run yet; leave it out", m)
-			methods = append(methods, m) // named once is enough
+	someOf(v, "methods", e.Methods, Methods())
+	for i, p := range e.Paradigms {
+		if has := p.Methods(); len(has) > 0 && len(inOrder(has, e.Methods)) == 0 {
+			v.fail(fmt.Sprintf("paradigms[%d]", i), "%s has none of the methods listed; its methods are %s", p, words(has))
 		}
 	}
-	someOf(v, "methods", e.Methods, methods)
+	for i, m := range e.Methods {
+		// Each of a reply's texts but the last stands in the prompt of the last.
+		if need := m.Texts() * e.Generation.MaxNewTokens; m.Texts() > 1 && need >= e.Limits.MaxTokens {
+			v.fail(fmt.Sprintf("methods[%d]", i), "%s writes %d texts of generation.max_new_tokens %d into one sequence: limits.max_tokens %d leaves no room for the context",
+				m, m.Texts(), e.Generation.MaxNewTokens, e.Limits.MaxTokens)
+		}
+	}
 	if slices.Contains(e.Methods, MethodDPO) && !slices.Contains(e.Methods, MethodSFT) {
 		v.fail("methods", "dpo starts from the SFT model and is measured against it: list sft as well")
 	}
@@ -247,6 +252,7 @@ func (v *validator) dpo(e Experiment) {
 func (v *validator) judge(j Judge) {
 	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
 	v.atLeast("judge.samples", j.Samples, 0)
+	v.compare(j.Compare)
 	v.within("judge.temperature", j.Temperature, 0, 2)
 	v.between("judge.concurrency", j.Concurrency, 1, 1024)
 	v.atLeast("judge.requests_per_minute", j.RequestsPerMinute, 0)
@@ -276,6 +282,26 @@ func (v *validator) judge(j Judge) {
 	}
 	if j.APIKeyEnv != "" && !envPattern.MatchString(j.APIKeyEnv) {
 		v.fail("judge.api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
+	}
+}
+
+// compare checks pairs of systems' names: known, different, none twice.
+func (v *validator) compare(pairs [][2]string) {
+	seen := map[[2]string]bool{}
+	for i, pair := range pairs {
+		at := fmt.Sprintf("judge.compare[%d]", i)
+		for _, name := range pair {
+			if _, err := ParseSystem(name); err != nil {
+				v.fail(at, "%s", err)
+			}
+		}
+		switch {
+		case pair[0] == pair[1]:
+			v.fail(at, "compares %s with itself", pair[0])
+		case seen[pair]:
+			v.fail(at, "%s and %s are compared twice", pair[0], pair[1])
+		}
+		seen[pair], seen[[2]string{pair[1], pair[0]}] = true, true
 	}
 }
 

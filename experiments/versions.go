@@ -17,6 +17,8 @@ const (
 	versionScore     = 1 // automatic metrics
 	versionJudge     = 3 // the judge's rules or prompts
 	versionBias      = 1 // preference bias and strategy F1
+	versionPrefer    = 1 // the judge's rules or prompt for preferences, how they are counted
+	versionQuality   = 1 // the judge's rules or prompts for scores, which pairs are drawn
 	versionReport    = 3 // anything a reader of the report would see
 )
 
@@ -43,6 +45,10 @@ func Version(k Kind) int {
 		return versionJudge
 	case KindBias:
 		return versionBias
+	case KindPrefer:
+		return versionPrefer
+	case KindQuality:
+		return versionQuality
 	case KindReport:
 		return versionReport
 	}

@@ -44,6 +44,8 @@ type Activities interface {
 	Score(ctx context.Context, in StageInput) (StageResult, error)
 	Judge(ctx context.Context, in StageInput) (StageResult, error)
 	Bias(ctx context.Context, in StageInput) (StageResult, error)
+	Prefer(ctx context.Context, in StageInput) (StageResult, error)
+	Quality(ctx context.Context, in StageInput) (StageResult, error)
 	Report(ctx context.Context, in StageInput) (StageResult, error)
 }
 
@@ -190,6 +192,10 @@ func activityFor(kind experiments.Kind) (string, error) {
 		return nameOf(Activities.Judge), nil
 	case experiments.KindBias:
 		return nameOf(Activities.Bias), nil
+	case experiments.KindPrefer:
+		return nameOf(Activities.Prefer), nil
+	case experiments.KindQuality:
+		return nameOf(Activities.Quality), nil
 	case experiments.KindReport:
 		return nameOf(Activities.Report), nil
 	}

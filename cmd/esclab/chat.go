@@ -125,7 +125,11 @@ func systemName(s experiments.Stage) string {
 // systemOf finds a system by its name; without one, the most trained one whose
 // models are in the store: the last of the decoupled ones, else of the others.
 func (se *session) systemOf(ctx context.Context, l layout, name string) (experiments.Stage, error) {
-	stages := l.of(experiments.KindGenerate)
+	// Not those that cannot be talked with: given the gold strategy, or in steps.
+	stages := slices.DeleteFunc(l.of(experiments.KindGenerate), func(s experiments.Stage) bool {
+		params, err := experiments.ParamsOf[experiments.GenerateParams](s)
+		return err == nil && !activities.Talks(params)
+	})
 	var names []string
 	for _, s := range stages {
 		if names = append(names, systemName(s)); systemName(s) == name {
@@ -133,7 +137,7 @@ func (se *session) systemOf(ctx context.Context, l layout, name string) (experim
 		}
 	}
 	if name != "" {
-		return experiments.Stage{}, fmt.Errorf("--system: %s has no system %q; it has %s", l.name, name, strings.Join(names, ", "))
+		return experiments.Stage{}, fmt.Errorf("--system: %s has no system %q to talk with; it has %s", l.name, name, strings.Join(names, ", "))
 	}
 	// The plan has vanilla before decoupled and base before sft before dpo.
 	slices.Reverse(stages)

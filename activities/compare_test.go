@@ -1,0 +1,251 @@
+package activities
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/judge/chattest"
+)
+
+const (
+	preferStage  = "prefer/vanilla/base/vs/decoupled/sft"
+	qualityStage = "quality/rg"
+	comparisons  = "judge.compare=[[vanilla/base, decoupled/sft], [vanilla/base, vanilla/sft]]"
+)
+
+func (l *lab) preference(t *testing.T, stage string) (preference, []compared) {
+	t.Helper()
+	var sum preference
+	if err := json.Unmarshal(l.read(t, stage, filePreference), &sum); err != nil {
+		t.Fatal(err)
+	}
+	return sum, decoded[compared](t, l.read(t, stage, fileCompared))
+}
+
+// Two systems are compared at the turns that the judge stages draw, in both
+// orders; faults change nothing, and the other way round is the mirror image
+// that costs nothing.
+func TestPreferStage(t *testing.T) {
+	s := chattest.New(t)
+	l := newLab(t, s, comparisons)
+	want, err := l.run(l.a.Prefer, preferStage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n != 2*judgedReplies {
+		t.Errorf("%d requests", n)
+	}
+	sum, rows := l.preference(t, preferStage)
+	shares := 0.0
+	counts := map[bool]int{}
+	for _, row := range rows {
+		shares += row.First
+		counts[row.First > 0.5]++
+		if row.Problem != "" || row.Reasons[0] == "" || row.Reasons[1] == "" {
+			t.Errorf("%+v", row)
+		}
+	}
+	if sum.Samples != judgedReplies || sum.Wins != counts[true] || sum.Wins+sum.Ties+sum.Losses != judgedReplies ||
+		math.Abs(sum.WinRate-shares/judgedReplies) > 1e-12 || sum.First != "vanilla/base" || sum.Second != "decoupled/sft" || want.Metrics["win_rate"] != sum.WinRate {
+		t.Errorf("%+v of %+v", sum, rows)
+	}
+	if sum.Wins == 0 || sum.Losses == 0 {
+		t.Errorf("the server's rule prefers both at times: %+v", sum)
+	}
+	l.judge(t)
+	for i, row := range l.rows(t) {
+		if row.Dialogue != rows[i].Dialogue || row.Turn != rows[i].Turn {
+			t.Errorf("judged is dialogue %d, turn %d; compared dialogue %d, turn %d", row.Dialogue, row.Turn, rows[i].Dialogue, rows[i].Turn)
+		}
+	}
+
+	s.Set(chattest.Faulty)
+	shaky := newLab(t, s, comparisons)
+	if got, err := shaky.run(shaky.a.Prefer, preferStage); err != nil || got.Digest != want.Digest {
+		t.Errorf("faults changed the artifact: %s and %s (%v)", got.Digest, want.Digest, err)
+	}
+	shaky.noCanary(t)
+
+	s.Set(nil)
+	mirrored := newLab(t, s, "judge.compare=[[decoupled/sft, vanilla/base]]")
+	if _, err := mirrored.run(mirrored.a.Prefer, "prefer/decoupled/sft/vs/vanilla/base"); err != nil {
+		t.Fatal(err)
+	}
+	back, backRows := mirrored.preference(t, "prefer/decoupled/sft/vs/vanilla/base")
+	if back.Wins != sum.Losses || back.Losses != sum.Wins || math.Abs(back.WinRate+sum.WinRate-1) > 1e-12 {
+		t.Errorf("%+v is not the mirror image of %+v", back, sum)
+	}
+	for i, row := range backRows {
+		if row.First != 1-rows[i].First || row.Reasons[0] != rows[i].Reasons[1] {
+			t.Errorf("%+v and %+v", row, rows[i])
+		}
+	}
+}
+
+// Equal replies are ties that nobody is asked about.
+func TestPreferEqualReplies(t *testing.T) {
+	s := chattest.New(t)
+	l := newLab(t, s, comparisons)
+	if _, err := l.run(l.a.Prefer, "prefer/vanilla/base/vs/vanilla/sft"); err != nil || len(s.Requests()) != 0 {
+		t.Errorf("%v with %d requests", err, len(s.Requests()))
+	}
+	if sum, _ := l.preference(t, "prefer/vanilla/base/vs/vanilla/sft"); sum.Ties != judgedReplies || sum.WinRate != 0.5 {
+		t.Errorf("%+v", sum)
+	}
+}
+
+// A turn that the model declines to compare counts nowhere, within bounds.
+func TestPreferUnjudged(t *testing.T) {
+	s := chattest.New(t)
+	all := newLab(t, s, comparisons)
+	if _, err := all.run(all.a.Prefer, preferStage); err != nil {
+		t.Fatal(err)
+	}
+	asked := s.Requests()[0].Messages[1].Content
+	s.Set(func(r chattest.Request, _ int) chattest.Fault {
+		if r.Messages[1].Content == asked {
+			return chattest.Refused
+		}
+		return chattest.None
+	})
+	l := newLab(t, s, comparisons, "judge.max_unjudged=0.05")
+	if _, err := l.run(l.a.Prefer, preferStage); errorType(err) != "Judge" {
+		t.Errorf("got %v", err)
+	}
+	l.access.MaxUnjudged = 0.1
+	if _, err := l.run(l.a.Prefer, preferStage); err != nil {
+		t.Fatal(err)
+	}
+	if sum, _ := l.preference(t, preferStage); sum.Unjudged != 1 || sum.Wins+sum.Ties+sum.Losses != judgedReplies-1 || sum.Samples != judgedReplies-1 {
+		t.Errorf("%+v", sum)
+	}
+}
+
+// The offline judge prefers by the sum of its scores, and calls less than a
+// point of difference a tie.
+func TestPreferOffline(t *testing.T) {
+	l := newLab(t, chattest.New(t), comparisons, "judge.kind=offline")
+	if _, err := l.run(l.a.Prefer, preferStage); err != nil {
+		t.Fatal(err)
+	}
+	sum, rows := l.preference(t, preferStage)
+	if sum.Judge != judge.OfflineName || sum.Samples != judgedReplies {
+		t.Errorf("%+v", sum)
+	}
+	for _, row := range rows {
+		if !slices.Contains([]float64{0, 0.5, 1}, row.First) {
+			t.Errorf("it has no order to be misled by: %+v", row)
+		}
+	}
+}
+
+// mined commits pairs of the response generator: two of each of some turns.
+func (l *lab) minedPairs(t *testing.T) []esc.Pair {
+	t.Helper()
+	dialogues, err := ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, TrainPart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turns := esc.AllTurns(dialogues)
+	var pairs []esc.Pair
+	for i := 0; i < 3*judgedReplies; i += 3 {
+		for draw := range 2 {
+			pairs = append(pairs, esc.Pair{Dialogue: turns[i].Dialogue, Turn: turns[i].Index, Draw: draw, Role: esc.RG, Errors: []esc.PsyError{esc.TemplateResponse},
+				Gold: turns[i].Strategy, Strategy: turns[i].Strategy, Chosen: turns[i].Response, Rejected: turns[(i+7+draw)%len(turns)].Response})
+		}
+	}
+	var data bytes.Buffer
+	if err := esc.WritePairs(&data, pairs); err != nil {
+		t.Fatal(err)
+	}
+	l.commit(t, "mine/rg", filePairs, data.Bytes())
+	return pairs
+}
+
+// The pairs' two sides are scored, as many as judge.samples says; faults change
+// nothing.
+func TestQualityStage(t *testing.T) {
+	s := chattest.New(t)
+	l := newLab(t, s)
+	pairs := l.minedPairs(t)
+	want, err := l.run(l.a.Quality, qualityStage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := decoded[scoredPair](t, l.read(t, qualityStage, fileScoredPairs))
+	var sum quality
+	if err := json.Unmarshal(l.read(t, qualityStage, fileQuality), &sum); err != nil {
+		t.Fatal(err)
+	}
+	var chosen, rejected float64
+	for i, row := range rows {
+		if !slices.ContainsFunc(pairs, func(p esc.Pair) bool { return p.Dialogue == row.Dialogue && p.Turn == row.Turn && p.Draw == row.Draw }) {
+			t.Errorf("no such pair: %+v", row)
+		}
+		if i > 0 && (row.Dialogue < rows[i-1].Dialogue || row == rows[i-1]) {
+			t.Errorf("out of order: %+v", row)
+		}
+		chosen += row.Chosen.Empathy / float64(len(rows))
+		rejected += row.Rejected.Helpfulness / float64(len(rows))
+	}
+	if len(rows) != judgedReplies || sum.Samples != judgedReplies || sum.Role != experiments.RG || want.Metrics["pairs"] != judgedReplies ||
+		math.Abs(sum.Chosen.Empathy-chosen) > 1e-12 || math.Abs(sum.Rejected.Helpfulness-rejected) > 1e-12 || sum.Chosen == sum.Rejected {
+		t.Errorf("%d rows, %+v", len(rows), sum)
+	}
+	// Two pairs of a turn have one chosen response, which is asked about once.
+	places := map[[2]int]bool{}
+	for _, row := range rows {
+		places[[2]int{row.Dialogue, row.Turn}] = true
+	}
+	if n := len(s.Requests()); n != judgedReplies+len(places) {
+		t.Errorf("%d requests for %d pairs of %d turns", n, judgedReplies, len(places))
+	}
+
+	s.Set(chattest.Faulty)
+	shaky := newLab(t, s)
+	shaky.minedPairs(t)
+	if got, err := shaky.run(shaky.a.Quality, qualityStage); err != nil || got.Digest != want.Digest {
+		t.Errorf("faults changed the artifact: %s and %s (%v)", got.Digest, want.Digest, err)
+	}
+	shaky.noCanary(t)
+
+	everything := newLab(t, s, "judge.kind=offline", "judge.samples=0")
+	everything.minedPairs(t)
+	if got, err := everything.run(everything.a.Quality, qualityStage); err != nil || got.Metrics["pairs"] != float64(len(pairs)) {
+		t.Errorf("all pairs: %v, %v", got.Metrics, err)
+	}
+}
+
+// Which pairs are drawn depends on the seed and their places alone.
+func TestDrawPairs(t *testing.T) {
+	var pairs []esc.Pair
+	for i := range 40 {
+		pairs = append(pairs, esc.Pair{Dialogue: i / 4, Turn: i % 4, Draw: i % 2})
+	}
+	drawn := drawPairs(pairs, 10, 7)
+	if len(drawn) != 10 || !slices.IsSortedFunc(drawn, func(a, b esc.Pair) int { return 4*(a.Dialogue-b.Dialogue) + a.Turn - b.Turn }) {
+		t.Errorf("%+v", drawn)
+	}
+	same := func(a, b []esc.Pair) bool {
+		return slices.EqualFunc(a, b, func(p, q esc.Pair) bool { return p.Dialogue == q.Dialogue && p.Turn == q.Turn })
+	}
+	reversed := slices.Clone(pairs)
+	slices.Reverse(reversed)
+	again := drawPairs(reversed, 10, 7)
+	slices.Reverse(again)
+	if !same(again, drawn) {
+		t.Error("the order of the pairs counts")
+	}
+	if same(drawPairs(pairs, 10, 8), drawn) {
+		t.Error("the seed does not count")
+	}
+	if len(drawPairs(pairs, 0, 7)) != 40 || len(drawPairs(pairs, 99, 7)) != 40 {
+		t.Error("pairs are lost")
+	}
+}

@@ -1,0 +1,81 @@
+package experiments
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// System is a row of Table 3 or 4: what replies to the test turns.
+type System struct {
+	Paradigm Paradigm
+	Method   Method
+	// PairSet is the one that the vanilla model's dpo was trained on; "" elsewhere.
+	PairSet PairSet
+}
+
+// Name is how stages, reports and commands call the system: "decoupled/dpo",
+// "vanilla/dpo" for the pair set all, "vanilla/dpo/nsnr" for another.
+func (s System) Name() string {
+	name := string(s.Paradigm) + "/" + string(s.Method)
+	if s.PairSet != "" && s.PairSet != PairsAll {
+		name += "/" + string(s.PairSet)
+	}
+	return name
+}
+
+// ParseSystem reads what Name wrote.
+func ParseSystem(name string) (System, error) {
+	parts := strings.Split(name, "/")
+	if len(parts) < 2 || len(parts) > 3 {
+		return System{}, fmt.Errorf("%q is no system; one is named like decoupled/dpo", name)
+	}
+	s := System{Paradigm: Paradigm(parts[0]), Method: Method(parts[1])}
+	if !slices.Contains(Paradigms(), s.Paradigm) {
+		return System{}, fmt.Errorf("%q is no system: its paradigm is one of %s", name, words(Paradigms()))
+	}
+	if !slices.Contains(s.Paradigm.Methods(), s.Method) {
+		return System{}, fmt.Errorf("%q is no system: the methods of %s are %s", name, s.Paradigm, words(s.Paradigm.Methods()))
+	}
+	paired := s.Paradigm == Vanilla && s.Method == MethodDPO
+	if paired {
+		s.PairSet = PairsAll
+	}
+	if len(parts) == 3 {
+		s.PairSet = PairSet(parts[2])
+		if !paired || !slices.Contains(PairSets(), s.PairSet) || s.PairSet == PairsAll {
+			return System{}, fmt.Errorf("%q is no system: vanilla/dpo alone has pair sets, %s", name, words(PairSets()[1:]))
+		}
+	}
+	return s, nil
+}
+
+// Systems lists the systems that these paradigms, methods and pair sets span,
+// in the order of the tables.
+func Systems(paradigms []Paradigm, methods []Method, sets []PairSet) []System {
+	var out []System
+	for _, paradigm := range inOrder(Paradigms(), paradigms) {
+		for _, method := range inOrder(paradigm.Methods(), methods) {
+			if paradigm != Vanilla || method != MethodDPO {
+				out = append(out, System{Paradigm: paradigm, Method: method})
+				continue
+			}
+			for _, set := range inOrder(PairSets(), sets) {
+				out = append(out, System{paradigm, method, set})
+			}
+		}
+	}
+	return out
+}
+
+// Systems lists the systems that the report shows.
+func (p ReportParams) Systems() []System { return Systems(p.Paradigms, p.Methods, p.PairSets) }
+
+// words joins a list for people.
+func words[T ~string](list []T) string {
+	out := make([]string, len(list))
+	for i, w := range list {
+		out[i] = string(w)
+	}
+	return strings.Join(out, ", ")
+}
