@@ -130,6 +130,7 @@ func TestPromptBaselineResumes(t *testing.T) {
 		return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
 			return l.a.execute(ctx, in, func(ctx context.Context, a *attempt) (output, error) {
 				ctx, stop := context.WithCancelCause(ctx)
+				defer stop(nil)
 				params, err := experiments.ParamsOf[experiments.GenerateParams](in.Stage)
 				if err != nil {
 					return output{}, err

@@ -29,8 +29,8 @@ func TestValidateSystems(t *testing.T) {
 		sets []string
 		want string
 	}{
-		{[]string{"paradigms=vanilla,gold", "methods=base"}, "paradigms[1]: gold has none of the methods listed; its methods are sft, dpo"},
-		{[]string{"paradigms=decoupled", "methods=emotion-cot"}, "paradigms[0]: decoupled has none of the methods listed"},
+		{[]string{"paradigms=gold", "methods=base"}, "methods: there is no system: the methods of gold are sft, dpo"},
+		{[]string{"paradigms=decoupled", "methods=emotion-cot"}, "methods: there is no system: the methods of decoupled are base, sft, dpo"},
 		{[]string{"methods=base,self-refine", "generation.max_new_tokens=171"}, "methods[1]: self-refine writes 3 texts of generation.max_new_tokens 171 into one sequence: limits.max_tokens 512"},
 		{[]string{"judge.compare=[[decoupled/dpo]]"}, "judge.compare[0]: wants 2 values, has 1"},
 		{[]string{"judge.compare=[[decoupled/dpo,decoupled/dpo]]"}, "judge.compare[0]: compares decoupled/dpo with itself"},
@@ -44,6 +44,7 @@ func TestValidateSystems(t *testing.T) {
 			t.Errorf("%v: want %q, have %v", c.sets, c.want, err)
 		}
 	}
+	mustLoad(t, "demo", "paradigms=vanilla,gold", "methods=base")
 	mustLoad(t, "demo", "judge.compare=[]")
 	mustLoad(t, "demo", "judge.compare=[[vanilla/dpo/nsnr, gold/sft], [vanilla/self-refine, decoupled/base]]")
 }

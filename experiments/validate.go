@@ -97,10 +97,10 @@ func (v *validator) general(e Experiment) {
 	someOf(v, "paradigms", e.Paradigms, Paradigms())
 
 	someOf(v, "methods", e.Methods, Methods())
-	for i, p := range e.Paradigms {
-		if has := p.Methods(); len(has) > 0 && len(inOrder(has, e.Methods)) == 0 {
-			v.fail(fmt.Sprintf("paradigms[%d]", i), "%s has none of the methods listed; its methods are %s", p, words(has))
-		}
+	// A paradigm without any of the methods is left out: --set methods=base is
+	// to do for every preset. All of them without is a mistake.
+	if known := inOrder(Paradigms(), e.Paradigms); len(known) > 0 && len(inOrder(Methods(), e.Methods)) > 0 && len(Systems(known, e.Methods, PairSets())) == 0 {
+		v.fail("methods", "there is no system: the methods of %s are %s", known[0], words(known[0].Methods()))
 	}
 	for i, m := range e.Methods {
 		// Each of a reply's texts but the last stands in the prompt of the last.

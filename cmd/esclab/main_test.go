@@ -87,7 +87,7 @@ func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	want, _ := runMicro(t, ctx, t.TempDir())
-	if len(want.Systems) != 6 || len(want.Provenance) < 30 {
+	if len(want.Systems) != 9 || len(want.Provenance) < 30 {
 		t.Fatalf("the undisturbed run has %d systems and %d stages", len(want.Systems), len(want.Provenance))
 	}
 
@@ -109,14 +109,14 @@ func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 
 	// What is done is not done again.
 	_, log = runMicro(t, ctx, data)
-	if !strings.Contains(log, "41 stages, 41 of them reused") {
+	if !strings.Contains(log, "59 stages, 59 of them reused") {
 		t.Errorf("the finished run was not reused whole:\n%s", log)
 	}
 
 	// A flipped bit is found, and the stage that made the blob runs again.
 	flipBit(t, filepath.Join(data, stage))
 	got, log = runMicro(t, ctx, data)
-	if !strings.Contains(log, "41 stages, 40 of them reused") || !strings.Contains(log, "damaged") {
+	if !strings.Contains(log, "59 stages, 58 of them reused") || !strings.Contains(log, "damaged") {
 		t.Errorf("the damaged stage alone should have run again:\n%s", log)
 	}
 	if d := digests(got)["dpo/rg"]; d != wanted["dpo/rg"] {
