@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/esclab/esclab/lm"
 )
@@ -76,18 +78,37 @@ func (p Peer) Generate(ctx context.Context, config string, prompt, new, batch in
 }
 
 func (p Peer) run(ctx context.Context, result any, args ...string) error {
-	args = slices.Concat(p.Command[1:], args, []string{"--threads", strconv.Itoa(p.Threads)})
-	command := exec.CommandContext(ctx, p.Command[0], args...)
+	args = slices.Concat(p.Command, args, []string{"--threads", strconv.Itoa(p.Threads)})
+	fail := func(format string, values ...any) error {
+		return fmt.Errorf("%s: "+format, append([]any{strings.Join(args, " ")}, values...)...)
+	}
+	if _, err := exec.LookPath(args[0]); err != nil {
+		return fail("%w", err)
+	}
+	command := belowShell(ctx, args)
 	var out, problems bytes.Buffer
 	command.Stdout, command.Stderr = &out, &problems
 	if err := command.Run(); err != nil {
 		lines := strings.Split(strings.TrimSpace(problems.String()), "\n")
-		return fmt.Errorf("%s: %w: %s", strings.Join(command.Args, " "), err, lines[len(lines)-1])
+		return fail("%w: %s", err, lines[len(lines)-1])
 	}
 	if err := json.Unmarshal(out.Bytes(), result); err != nil {
-		return fmt.Errorf("%s: it did not print one JSON object: %w", strings.Join(command.Args, " "), err)
+		return fail("it did not print one JSON object: %w", err)
 	}
 	return nil
+}
+
+// belowShell is a command that runs a program as a child of a shell. A child of
+// our own would begin with our peak: Linux counts the memory that a process has
+// before exec, which is its parent's, into its ru_maxrss, and that is where
+// programs read the peak that they report. A shell has a few MiB.
+func belowShell(ctx context.Context, args []string) *exec.Cmd {
+	// Were the program the script's last command, some shells would become it.
+	command := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `"$@"; exit $?`, "sh"}, args...)...)
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
+	command.WaitDelay = time.Second // for pipes that a process outside the group holds
+	return command
 }
 
 // Spread summarises a figure over rounds.

@@ -50,12 +50,29 @@ measures what the device makes of training and generation, and needs neither.`,
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file (default: temporal.yaml here; $ESCLAB_CONFIG)")
-	c.Flags().StringVar(&data, "data", "", "directory for cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
+	c.PersistentFlags().StringVar(&data, "data", "", "directory for engines' libraries, cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
 	c.Flags().StringSliceVar(&queues, "queues", []string{"gpu"}, "classes of queues to serve: control, cpu, gpu")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
 	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
-	c.AddCommand(benchlm.Command(benchlm.Host{OpenEngine: lm.OpenEngine, Log: &log, Failed: func(err error) error { return err }}))
+	openEngine := func(name string) (*lm.Engine, error) {
+		s, err := load(config, data)
+		if err != nil {
+			return nil, err
+		}
+		return lm.EngineOptions{DataDir: s.Embedded.DataDir}.Open(name)
+	}
+	c.AddCommand(benchlm.Command(benchlm.Host{OpenEngine: openEngine, Log: &log, Failed: func(err error) error { return err }}))
 	return c
+}
+
+// load reads the settings, and puts the flag --data before theirs.
+func load(config, data string) (*settings.Settings, error) {
+	s, err := settings.Load(config)
+	if err != nil || data == "" {
+		return s, err
+	}
+	s.Embedded.DataDir, err = filepath.Abs(data)
+	return s, err
 }
 
 func work(ctx context.Context, config, data string, queues []string, slots int) error {
@@ -63,14 +80,9 @@ func work(ctx context.Context, config, data string, queues []string, slots int) 
 	if err != nil {
 		return err
 	}
-	s, err := settings.Load(config)
+	s, err := load(config, data)
 	if err != nil {
 		return err
-	}
-	if data != "" {
-		if s.Embedded.DataDir, err = filepath.Abs(data); err != nil {
-			return err
-		}
 	}
 	target, err := connect.Find(ctx, s)
 	if errors.Is(err, connect.ErrNotRunning) {
