@@ -92,6 +92,9 @@ func (o EngineOptions) Open(spec string) (*Engine, error) {
 // Close releases the backend.
 func (e *Engine) Close() { e.Backend.Finalize() }
 
+// onOnnx says whether a graph is built for ONNX Runtime.
+func onOnnx(g *graph.Graph) bool { return g.Backend().Name() == "onnxruntime" }
+
 // newGraph begins a graph.
 func (e *Engine) newGraph(name string) *graph.Graph {
 	if e.builder != nil {

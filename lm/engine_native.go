@@ -47,7 +47,7 @@ func openONNX(dataDir string) (*Engine, error) {
 	}
 	// Builds of one version differ: the bytes say which it was.
 	e := &Engine{Name: "onnx", Version: version + " sha256:" + digest[:12], Library: path, Backend: backend, Variables: variables,
-		builder: uniqueScatter{backend}}
+		builder: onnxGraphs{backend}}
 	if err := e.tryGraph(); err != nil {
 		e.Close()
 		return nil, missing(err)

@@ -175,6 +175,41 @@ func LoadAdapter(dir string, config Config) (*Adapter, error) {
 	return a, nil
 }
 
+// maxSums bounds the sums of weights and adapters that exist at once, in numbers: 256 MiB.
+const maxSums = 1 << 26
+
+// addsLoRAToWeights says whether training multiplies with W + Scale · B A rather than with both, one after the other:
+// on ONNX Runtime, for which passes over [T, out] cost as much as the products with W themselves, where the sums, which
+// live until the way back, are small. A dropped input is another for the adapter than for W.
+func (d *decoder) addsLoRAToWeights(g *Graph) bool {
+	if !onOnnx(g) || !d.training || d.dropout != nil || d.checkpointing {
+		return false
+	}
+	size := 0
+	for _, m := range d.config.projections() {
+		size += m.in * m.out
+	}
+	return size*d.config.NumHiddenLayers <= maxSums
+}
+
+// wholeProduct is x [T, in] times (w + scale · b a) transposed: [T, out]. The gradient with respect to x is that of the
+// whole; those of a [rank, in] and b [out, rank] are taken from the low-rank product, of which the way there computes
+// nothing of size [T, out].
+func wholeProduct(x, w, a, b *Node, scale float64) *Node {
+	sum := Add(w, MulScalar(DotGeneral(b, []int{1}, nil, a, []int{0}, nil), scale)) // [out, in]
+	fixed := StopGradient(sum)
+	low := func() *Node {
+		return product(MulScalar(product(StopGradient(x), a), scale), b)
+	}
+	y, ok := InternalFusedOpCaller(
+		func() *Node { return product(x, sum) },
+		func() *Node { return Add(product(x, fixed), low()) }, true) // where the gradient goes
+	if !ok { // GOMLX_FUSION is off: y is x with the low-rank product twice
+		y = Sub(y, StopGradient(low()))
+	}
+	return y
+}
+
 // dropout drops inputs of adapters. Its noise is drawn once a micro-batch from counters, on the host, one number
 // for each token and feature, and turned into an independent mask for each module by multiplying with an odd
 // number of the module's own (multiply-shift hashing), which is one pass over the data and the same on every engine.

@@ -173,12 +173,18 @@ func (d *decoder) logits(x *Node) *Node { return d.baseProduct(x, d.head()) }
 
 // linear maps x [T, in] by the named module's weight [out, in], bias and adapter, where it has them.
 func (d *decoder) linear(x *Node, module string) *Node {
-	y := d.baseProduct(x, d.weights[module+".weight"])
+	a := d.weights[module+".lora_A.weight"] // [rank, in]
+	whole := a != nil && d.addsLoRAToWeights(x.Graph())
+	var y *Node
+	if whole {
+		y = wholeProduct(x, d.weights[module+".weight"], a, d.weights[module+".lora_B.weight"], d.lora.Scale())
+	} else {
+		y = d.baseProduct(x, d.weights[module+".weight"])
+	}
 	if bias := d.weights[module+".bias"]; bias != nil {
 		y = Add(y, InsertAxes(bias, 0))
 	}
-	a := d.weights[module+".lora_A.weight"] // [rank, in]
-	if a == nil {
+	if a == nil || whole {
 		return y
 	}
 	scale := d.lora.Scale()
