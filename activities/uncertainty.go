@@ -25,6 +25,9 @@ type scoredTurn struct {
 	clean           bool
 }
 
+// place is where the turn stands: its dialogue and its number there.
+func (t scoredTurn) place() [2]int { return [2]int{t.dialogue, t.turn} }
+
 // scoreTurns joins a system's predictions with their automatic scores, which
 // are in the same order, and with what the judge says of some of them.
 func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts []judged) ([]scoredTurn, error) {
@@ -46,26 +49,39 @@ func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts [
 			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
 		}
 		if v, ok := byPlace[[2]int{p.Dialogue, p.Turn}]; ok {
-			one.judged, one.scores, one.clean = true, v.Scores, len(v.Findings) == 0
+			one.judged, one.scores, one.clean = v.Problem == "", v.Scores, v.Problem == "" && len(v.Findings) == 0
 		}
 		turns[i] = one
 	}
 	return turns, nil
 }
 
-// byDialogue groups items by their dialogue, in the order of appearance.
-func byDialogue[T any](items []T, dialogue func(T) int) [][]T {
-	var groups [][]T
+// byDialogue groups each run's items by their dialogue: [run][dialogue][item],
+// the same dialogues in every run, in the order of appearance. Runs are those of
+// several seeds; one that has nothing of a dialogue has an empty group.
+func byDialogue[T any](runs [][]T, dialogue func(T) int) [][][]T {
 	index := map[int]int{}
-	for _, item := range items {
-		d := dialogue(item)
-		if _, ok := index[d]; !ok {
-			index[d] = len(groups)
-			groups = append(groups, nil)
+	for _, items := range runs {
+		for _, item := range items {
+			if d := dialogue(item); !has(index, d) {
+				index[d] = len(index)
+			}
 		}
-		groups[index[d]] = append(groups[index[d]], item)
 	}
-	return groups
+	grouped := make([][][]T, len(runs))
+	for k, items := range runs {
+		grouped[k] = make([][]T, len(index))
+		for _, item := range items {
+			g := index[dialogue(item)]
+			grouped[k][g] = append(grouped[k][g], item)
+		}
+	}
+	return grouped
+}
+
+func has[K comparable, V any](m map[K]V, key K) bool {
+	_, ok := m[key]
+	return ok
 }
 
 // mean averages what value gives for the turns that it is defined on; NaN
@@ -99,8 +115,8 @@ func strategyScores(turns []scoredTurn) (bias, weighted, macro float64) {
 }
 
 // intervals are the 95 % intervals of a system's columns, by bootstrap over
-// dialogues.
-func intervals(ctx context.Context, turns []scoredTurn, seed uint64) ([]report.Interval, error) {
+// dialogues and, where its turns come from several seeds' models, over these.
+func intervals(ctx context.Context, runs [][]scoredTurn, seed uint64) ([]report.Interval, error) {
 	type column struct {
 		name  string
 		value func(scoredTurn) (float64, bool)
@@ -126,7 +142,7 @@ func intervals(ctx context.Context, turns []scoredTurn, seed uint64) ([]report.I
 		names = append(names, c.name)
 	}
 	names = append(names, "preference_bias", "weighted_f1", "macro_f1")
-	found, err := metrics.Bootstraps(ctx, byDialogue(turns, func(t scoredTurn) int { return t.dialogue }), func(turns []scoredTurn) []float64 {
+	found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(t scoredTurn) int { return t.dialogue }), func(turns []scoredTurn) []float64 {
 		values := make([]float64, 0, len(names))
 		for _, c := range means {
 			values = append(values, mean(turns, c.value))
@@ -187,8 +203,9 @@ func measured(m report.Measure, turns []scoredTurn) float64 {
 }
 
 // answers measures the effects of the research questions between the systems
-// of a run, by name. A question none of whose systems' pairs ran is left out.
-func answers(ctx context.Context, systems map[string][]scoredTurn, seed uint64) ([]report.Question, error) {
+// of a run, by name; of each, the turns by seed, in the order of seeds. A
+// question none of whose systems' pairs ran is left out.
+func answers(ctx context.Context, systems map[string][][]scoredTurn, seeds []uint64, seed uint64) ([]report.Question, error) {
 	done := map[report.Contrast]report.Effect{}
 	var out []report.Question
 	for _, q := range report.ResearchQuestions() {
@@ -196,7 +213,7 @@ func answers(ctx context.Context, systems map[string][]scoredTurn, seed uint64) 
 		for i, e := range q.Effects {
 			if _, ok := done[e.Contrast]; !ok {
 				var err error
-				if done[e.Contrast], err = effect(ctx, e.Contrast, systems, seed); err != nil {
+				if done[e.Contrast], err = effect(ctx, e.Contrast, systems, seeds, seed); err != nil {
 					return nil, fmt.Errorf("%s: %w", q.Name, err)
 				}
 			}
@@ -212,11 +229,21 @@ func answers(ctx context.Context, systems map[string][]scoredTurn, seed uint64) 
 
 // effect measures one contrast; its numbers stay nil where a system is not in
 // the run.
-func effect(ctx context.Context, c report.Contrast, systems map[string][]scoredTurn, seed uint64) (report.Effect, error) {
+func effect(ctx context.Context, c report.Contrast, systems map[string][][]scoredTurn, seeds []uint64, seed uint64) (report.Effect, error) {
 	e := report.Effect{Contrast: c}
-	pairs := pairTurns(systems[c.System], systems[c.Against], c.Measure != report.MeasureBias)
-	groups := byDialogue(pairs, func(p turnPair) int { return p.system.dialogue })
-	if len(groups) == 0 {
+	system, against := systems[c.System], systems[c.Against]
+	if len(system) != len(seeds) || len(against) != len(seeds) {
+		return e, nil
+	}
+	pairs := make([][]turnPair, len(seeds))
+	places, dialogues := map[[2]int]bool{}, map[int]bool{}
+	for k := range seeds {
+		pairs[k] = pairTurns(system[k], against[k], c.Measure != report.MeasureBias)
+		for _, p := range pairs[k] {
+			places[p.system.place()], dialogues[p.system.dialogue] = true, true
+		}
+	}
+	if len(dialogues) == 0 {
 		return e, nil
 	}
 	difference := func(pairs []turnPair) []float64 {
@@ -226,19 +253,25 @@ func effect(ctx context.Context, c report.Contrast, systems map[string][]scoredT
 		}
 		return []float64{measured(c.Measure, a) - measured(c.Measure, b)}
 	}
-	interval, err := metrics.Bootstraps(ctx, groups, difference, reportResamples, seed)
+	groups := byDialogue(pairs, func(p turnPair) int { return p.system.dialogue })
+	interval, err := metrics.BootstrapsOver(ctx, groups, difference, reportResamples, seed)
 	if err != nil {
 		return e, err
 	}
 	swap := func(p turnPair) turnPair { return turnPair{p.against, p.system} }
-	p, err := metrics.Permutation(ctx, groups, swap, difference, reportResamples, seed)
+	p, err := metrics.PermutationOver(ctx, groups, swap, difference, reportResamples, seed)
 	if err != nil {
 		return e, err
 	}
-	e.Dialogues, e.Turns = len(groups), len(pairs)
+	e.Dialogues, e.Turns = len(dialogues), len(places)
 	e.Low, e.High, e.P = report.Value(interval[0].Low), report.Value(interval[0].High), report.Value(p[0])
 	if d := interval[0].Estimate; !math.IsNaN(d) {
 		e.Difference = report.Value(d)
+	}
+	if len(seeds) > 1 {
+		for k, of := range seeds {
+			e.Seeds = append(e.Seeds, report.SeedDifference{Seed: of, Difference: report.Value(difference(pairs[k])[0])})
+		}
 	}
 	return e, nil
 }

@@ -34,7 +34,7 @@ func always(int) int     { return 0 }
 func right(gold int) int { return gold }
 
 func TestIntervalsStandAroundTheColumns(t *testing.T) {
-	got, err := intervals(t.Context(), scoredSystem(3, 10, right), 17)
+	got, err := intervals(t.Context(), [][]scoredTurn{scoredSystem(3, 10, right)}, 17)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +60,13 @@ func TestIntervalsStandAroundTheColumns(t *testing.T) {
 }
 
 func TestAnswersOnHandCheckedSystems(t *testing.T) {
-	systems := map[string][]scoredTurn{
-		"vanilla/sft":   scoredSystem(2, 0, always),
-		"vanilla/dpo":   scoredSystem(2.5, 0, always),
-		"decoupled/sft": scoredSystem(2.5, 5, right),
-		"decoupled/dpo": scoredSystem(2, 10, right),
+	systems := map[string][][]scoredTurn{
+		"vanilla/sft":   {scoredSystem(2, 0, always)},
+		"vanilla/dpo":   {scoredSystem(2.5, 0, always)},
+		"decoupled/sft": {scoredSystem(2.5, 5, right)},
+		"decoupled/dpo": {scoredSystem(2, 10, right)},
 	}
-	got, err := answers(t.Context(), systems, 17)
+	got, err := answers(t.Context(), systems, []uint64{17}, 17)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 	if e := got[1].Effects[0]; !(*e.Difference < 0) {
 		t.Errorf("bias of the decoupled system: %v above the vanilla one's", *e.Difference)
 	}
-	again, err := answers(t.Context(), systems, 17)
+	again, err := answers(t.Context(), systems, []uint64{17}, 17)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,14 +117,47 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 }
 
 func TestAnswersWithoutTheSystems(t *testing.T) {
-	got, err := answers(t.Context(), map[string][]scoredTurn{"vanilla/sft": scoredSystem(2, 0, right)}, 1)
+	got, err := answers(t.Context(), map[string][][]scoredTurn{"vanilla/sft": {scoredSystem(2, 0, right)}}, []uint64{1}, 1)
 	if err != nil || len(got) != 0 {
 		t.Errorf("one system: %d questions, %v", len(got), err)
 	}
-	got, err = answers(t.Context(), map[string][]scoredTurn{
-		"vanilla/sft": scoredSystem(2, 0, right), "decoupled/sft": scoredSystem(2, 0, right)}, 1)
+	got, err = answers(t.Context(), map[string][][]scoredTurn{
+		"vanilla/sft": {scoredSystem(2, 0, right)}, "decoupled/sft": {scoredSystem(2, 0, right)}}, []uint64{1}, 1)
 	if err != nil || len(got) != 1 || got[0].Name != "RQ2" || got[0].Effects[2].Difference != nil {
 		t.Errorf("no DPO: %+v, %v", got, err)
+	}
+}
+
+// TestAnswersOverSeeds: the effect is the mean over the seeds, the interval
+// covers them, and more seeds of one and the same model prove nothing more.
+func TestAnswersOverSeeds(t *testing.T) {
+	at := func(scores ...float64) (runs [][]scoredTurn) {
+		for _, s := range scores {
+			runs = append(runs, scoredSystem(s, 0, right))
+		}
+		return runs
+	}
+	seeds := []uint64{4, 5, 6}
+	quality := func(against [][]scoredTurn) report.Effect {
+		t.Helper()
+		got, err := answers(t.Context(), map[string][][]scoredTurn{"vanilla/sft": at(2, 2, 2), "vanilla/dpo": against}, seeds, 17)
+		if err != nil || len(got) != 1 || got[0].Name != "RQ1" {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got[0].Effects[1]
+	}
+	same := quality(at(2.5, 2.5, 2.5))
+	if math.Abs(*same.Difference-0.5) > 1e-9 || math.Abs(*same.Low-0.5) > 1e-9 || *same.P > 0.05 || same.Turns != 10 || same.Dialogues != 10 {
+		t.Errorf("three equal seeds: %+v", same)
+	}
+	// 0.5 on average, and -0.1, 0.6 and 1: two of three seeds drawn, the interval
+	// reaches from the worst to the best.
+	apart := quality(at(1.9, 2.6, 3))
+	if math.Abs(*apart.Difference-0.5) > 1e-9 || math.Abs(*apart.Low+0.1) > 1e-9 || math.Abs(*apart.High-1) > 1e-9 {
+		t.Errorf("three unlike seeds: %v (%v … %v)", *apart.Difference, *apart.Low, *apart.High)
+	}
+	if len(apart.Seeds) != 3 || apart.Seeds[1].Seed != 5 || math.Abs(*apart.Seeds[1].Difference-0.6) > 1e-9 {
+		t.Errorf("by seed: %+v", apart.Seeds)
 	}
 }
 
@@ -140,6 +173,9 @@ func TestScoreTurns(t *testing.T) {
 	}
 	if got[0].judged || !got[1].judged || !got[1].clean || got[1].scores.Empathy != 5 || got[1].automatic.F1 != 2 || got[1].predicted != metrics.Unparsed {
 		t.Errorf("turns %+v", got)
+	}
+	if got, err = scoreTurns(predictions, scores, []judged{{Dialogue: 1, Turn: 4, Problem: "declined"}}); err != nil || got[1].judged || got[1].clean {
+		t.Errorf("a reply without a verdict counts: %+v (%v)", got[1], err)
 	}
 	if _, err := scoreTurns(predictions, scores[:1], nil); err == nil {
 		t.Error("a score too few: no error")

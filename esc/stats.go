@@ -21,6 +21,44 @@ type Statistics struct {
 	Strategies [NumStrategies]int `json:"strategies"`
 }
 
+// NumPhases is how many phases a dialogue is divided into for Figure 8: fifths,
+// as Liu et al. (2021) did for ESConv.
+const NumPhases = 5
+
+// Phases counts strategies by phase of the dialogue.
+type Phases [NumPhases][NumStrategies]int
+
+// Phase is the fifth of a dialogue, from 0, in which a supporter utterance
+// stands: number turn, from 0, of turns.
+func Phase(turn, turns int) int {
+	if turns < 1 {
+		return 0
+	}
+	return max(0, min(NumPhases*turn/turns, NumPhases-1))
+}
+
+// CountPhases counts the supporters' strategies by phase.
+func CountPhases(dialogues []Dialogue) Phases {
+	var phases Phases
+	for _, d := range dialogues {
+		turns := Turns(d)
+		for _, t := range turns {
+			if t.Strategy.Valid() {
+				phases[Phase(t.Index, len(turns))][t.Strategy]++
+			}
+		}
+	}
+	return phases
+}
+
+// Of adds up a phase.
+func (p Phases) Of(phase int) (total int) {
+	for _, n := range p[phase] {
+		total += n
+	}
+	return total
+}
+
 // ComputeStatistics counts over the chat form of the dialogues.
 func ComputeStatistics(dialogues []Dialogue) Statistics {
 	s := Statistics{Dialogues: len(dialogues)}

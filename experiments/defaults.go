@@ -12,6 +12,7 @@ func Defaults() Experiment {
 	dpo.Epochs = 1
 	return Experiment{
 		Seed:   42,
+		Seeds:  []uint64{},
 		Engine: EngineAuto,
 		Corpus: Corpus{Split: Split{Seed: 42, Ratio: [3]int{8, 1, 1}}},
 		Backbone: Backbone{

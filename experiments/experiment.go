@@ -8,6 +8,9 @@ type Experiment struct {
 	Name string `yaml:"name" json:"name"`
 	// Seed is the root of every random counter but the corpus split's.
 	Seed uint64 `yaml:"seed" json:"seed"`
+	// Seeds runs the whole experiment once with each of these seeds in the place
+	// of Seed, under one report; empty: with Seed alone.
+	Seeds []uint64 `yaml:"seeds" json:"seeds"`
 	// Engine computes the graphs.
 	Engine Engine `yaml:"engine" json:"engine"`
 

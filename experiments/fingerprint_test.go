@@ -66,6 +66,7 @@ func TestWhatChangesWhat(t *testing.T) {
 	}{
 		"name":                            {"other", []string{"report"}},
 		"seed":                            {"7", seeded},
+		"seeds":                           {"7", seeded}, // one of them is that seed; several: TestSeeds
 		"engine":                          {"go", append(kernel, "report")},
 		"corpus.source":                   {"other.json", []string{"corpus"}},
 		"corpus.split.seed":               {"7", []string{"corpus"}},

@@ -175,6 +175,9 @@ type ReportParams struct {
 	Paradigms []Paradigm `json:"paradigms"` // in the tables' order
 	Methods   []Method   `json:"methods"`   // in Table 3's order; Systems says which paradigm has which
 	PairSets  []PairSet  `json:"pair_sets"` // of the vanilla model's dpo; empty without
+	// Seeds are those of an experiment with several, Seed being the first of
+	// them; absent for one, so that its report keeps its fingerprint.
+	Seeds []uint64 `json:"seeds,omitempty"`
 }
 
 func (CorpusParams) Kind() Kind    { return KindCorpus }

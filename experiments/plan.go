@@ -19,13 +19,39 @@ import (
 // probabilities of one reference/vm. generate/vanilla/dpo is the set "all";
 // other sets append theirs: generate/vanilla/dpo/nsnr.
 //
+// An experiment with several seeds has the stages of each, see mergeSeeds, and
+// one report over all.
+//
 // Plan validates the experiment first. Sources whose files are missing are
 // planned too, without fingerprints.
 func Plan(exp Experiment, sources Sources) ([]Stage, error) {
 	if err := exp.Validate(); err != nil {
 		return nil, err
 	}
-	p := &planner{exp: exp, sources: sources}
+	seeds := exp.AllSeeds()
+	plans := make([][]Stage, len(seeds))
+	for i, seed := range seeds {
+		p := &planner{exp: exp, sources: sources}
+		p.exp.Seed = seed
+		if p.lay(); p.err != nil {
+			return nil, p.err
+		}
+		plans[i] = p.stages
+	}
+	p := &planner{exp: exp, sources: sources, stages: mergeSeeds(seeds, plans)}
+	p.exp.Seed = seeds[0]
+	p.report()
+	if p.err != nil {
+		return nil, p.err
+	}
+	if err := Fingerprints(p.stages); err != nil {
+		return nil, err
+	}
+	return p.stages, nil
+}
+
+// lay lays out everything of one seed but the report.
+func (p *planner) lay() {
 	p.corpus()
 	p.base()
 	for _, role := range p.roles() {
@@ -36,14 +62,6 @@ func Plan(exp Experiment, sources Sources) ([]Stage, error) {
 	}
 	p.compare()
 	p.quality()
-	p.report()
-	if p.err != nil {
-		return nil, p.err
-	}
-	if err := Fingerprints(p.stages); err != nil {
-		return nil, err
-	}
-	return p.stages, nil
 }
 
 type planner struct {
@@ -238,6 +256,9 @@ func (p *planner) report() {
 	}
 	if p.has(MethodDPO) && slices.Contains(p.exp.Paradigms, Vanilla) {
 		params.PairSets = p.pairSets(VM)
+	}
+	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
+		params.Seeds = seeds
 	}
 	p.add("report", params, QueueControl, from)
 }

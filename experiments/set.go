@@ -114,6 +114,7 @@ func (e Experiment) Clone() Experiment {
 		tiny := *e.Backbone.Tiny
 		e.Backbone.Tiny = &tiny
 	}
+	e.Seeds = append([]uint64{}, e.Seeds...)
 	e.LoRA.Targets = append([]string(nil), e.LoRA.Targets...)
 	e.DPO.PairSets = append([]PairSet(nil), e.DPO.PairSets...)
 	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)

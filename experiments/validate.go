@@ -92,6 +92,11 @@ func (v *validator) general(e Experiment) {
 	if !namePattern.MatchString(e.Name) {
 		v.fail("name", "is %q; a name has up to 63 lower-case letters, digits, '.', '_' or '-' and begins with a letter or digit", e.Name)
 	}
+	for i, seed := range e.Seeds {
+		if slices.Contains(e.Seeds[:i], seed) {
+			v.fail(fmt.Sprintf("seeds[%d]", i), "%d stands in the list twice", seed)
+		}
+	}
 	oneOf(v, "engine", e.Engine, Engines())
 	oneOf(v, "packing", e.Packing, Packings())
 	someOf(v, "paradigms", e.Paradigms, Paradigms())

@@ -28,6 +28,7 @@ func TestValidate(t *testing.T) {
 	for _, c := range []struct{ set, want string }{
 		{"name=Demo Run", "name: is \"Demo Run\""},
 		{"name=", "name: is \"\""},
+		{"seeds=1,2,1", "seeds[2]: 1 stands in the list twice"},
 		{"engine=xla:gpu", `engine: is "xla:gpu"; it is one of auto, go, onnx, xla:cuda, xla:cpu; did you mean "xla:cpu"?`},
 		{"packing=three", `packing: is "three"; it is one of tree, none; did you mean "tree"?`},
 		{"paradigms=[]", "paradigms: is empty"},

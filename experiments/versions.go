@@ -19,7 +19,7 @@ const (
 	versionBias      = 1 // preference bias and strategy F1
 	versionPrefer    = 1 // the judge's rules or prompt for preferences, how they are counted
 	versionQuality   = 1 // the judge's rules or prompts for scores, which pairs are drawn
-	versionReport    = 3 // anything a reader of the report would see
+	versionReport    = 4 // anything a reader of the report would see
 )
 
 // Version is the current code version of a kind; 0 for an unknown kind.

@@ -42,25 +42,64 @@ func Bootstrap[T any](ctx context.Context, groups [][]T, statistic func([]T) flo
 // resamples: the intervals stand in the statistics' order. The bounds of one
 // that is undefined on every resample are NaN.
 func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) []float64, resamples int, seed uint64) ([]Interval, error) {
-	if len(groups) == 0 {
-		return nil, ErrNoSamples
+	return BootstrapsOver(ctx, [][][]T{groups}, statistics, resamples, seed)
+}
+
+// BootstrapsOver is Bootstraps over several runs of the same thing, such as
+// models trained with different seeds: runs[k][g] are the items of run k in
+// group g, which is the same dialogue in every run and may be empty. The
+// estimate is the mean over the runs of each one's statistics; the interval
+// covers the choice of the dialogues and that of the seeds.
+//
+// Every resample draws dialogues with replacement, the same ones for all runs,
+// since they are crossed with the seeds and not nested in them (Owen 2007, "The
+// pigeonhole bootstrap"), and runs with replacement: one fewer than there are,
+// without which a few runs would seem to vary less than they do (Rao and Wu
+// 1988: the resampled mean's variance is then s²/n for any n). A single run is
+// drawn always.
+func BootstrapsOver[T any](ctx context.Context, runs [][][]T, statistics func([]T) []float64, resamples int, seed uint64) ([]Interval, error) {
+	groups, err := crossed(runs)
+	if err != nil {
+		return nil, err
 	}
 	if resamples < 1 {
 		return nil, fmt.Errorf("metrics: %d bootstrap resamples: at least one is needed", resamples)
 	}
-	items := slices.Concat(groups...)
-	estimates := slices.Clone(statistics(items))
-	result := make([]Interval, len(estimates))
-	values := make([][]float64, len(estimates))
+	var items []T
+	estimates := make([][]float64, len(runs))
+	for k, run := range runs {
+		items = append(items[:0], slices.Concat(run...)...)
+		estimates[k] = slices.Clone(statistics(items))
+	}
+	result := make([]Interval, len(estimates[0]))
+	values := make([][]float64, len(result))
+	drawn, times := make([]int, groups), make([]int, len(runs))
 	for r := range resamples {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("metrics: bootstrap: %w", err)
 		}
-		items = items[:0]
-		for k := range groups {
-			items = append(items, groups[draw(seed, uint64(r), uint64(k), len(groups))]...)
+		for g := range drawn {
+			drawn[g] = draw(seed, uint64(r), uint64(g), groups)
 		}
-		for i, v := range statistics(items) {
+		clear(times)
+		n := max(len(runs)-1, 1)
+		for k := range n {
+			times[draw(seed, uint64(r), uint64(groups+k), len(runs))]++
+		}
+		sums := make([]float64, len(result))
+		for k, run := range runs {
+			if times[k] == 0 {
+				continue
+			}
+			items = items[:0]
+			for _, g := range drawn {
+				items = append(items, run[g]...)
+			}
+			for i, v := range statistics(items) {
+				sums[i] += v * float64(times[k]) / float64(n)
+			}
+		}
+		for i, v := range sums {
 			if math.IsNaN(v) {
 				result[i].Undefined++
 			} else {
@@ -68,9 +107,9 @@ func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) [
 			}
 		}
 	}
-	for i := range result {
+	for i, estimate := range means(estimates) {
 		one := &result[i]
-		one.Estimate, one.Resamples = estimates[i], resamples
+		one.Estimate, one.Resamples = estimate, resamples
 		one.Low, one.High = math.NaN(), math.NaN()
 		if len(values[i]) > 0 {
 			slices.Sort(values[i])
@@ -78,6 +117,30 @@ func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) [
 		}
 	}
 	return result, nil
+}
+
+// crossed gives the number of groups of runs that have the same ones.
+func crossed[T any](runs [][][]T) (groups int, err error) {
+	if len(runs) == 0 || len(runs[0]) == 0 {
+		return 0, ErrNoSamples
+	}
+	for k, run := range runs {
+		if len(run) != len(runs[0]) {
+			return 0, fmt.Errorf("metrics: run %d has %d groups, the first has %d: they are not the same dialogues", k, len(run), len(runs[0]))
+		}
+	}
+	return len(runs[0]), nil
+}
+
+// means gives the mean of each column.
+func means(rows [][]float64) []float64 {
+	out := make([]float64, len(rows[0]))
+	for _, row := range rows {
+		for i, v := range row {
+			out[i] += v / float64(len(rows))
+		}
+	}
+	return out
 }
 
 // Permutation tests whether two systems differ, by statistics of items that
@@ -92,30 +155,49 @@ func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) [
 //
 // Whether round r swaps group k depends on (seed, r, k) alone.
 func Permutation[T any](ctx context.Context, groups [][]T, swap func(T) T, statistics func([]T) []float64, rounds int, seed uint64) ([]float64, error) {
-	if len(groups) == 0 {
-		return nil, ErrNoSamples
+	return PermutationOver(ctx, [][][]T{groups}, swap, statistics, rounds, seed)
+}
+
+// PermutationOver is Permutation of the mean over several runs, as in
+// BootstrapsOver: a dialogue's systems change places in all runs at once. It
+// tests the models as they are; how training varies is not in the p-value.
+func PermutationOver[T any](ctx context.Context, runs [][][]T, swap func(T) T, statistics func([]T) []float64, rounds int, seed uint64) ([]float64, error) {
+	groups, err := crossed(runs)
+	if err != nil {
+		return nil, err
 	}
 	if rounds < 1 {
 		return nil, fmt.Errorf("metrics: %d rounds of a permutation test: at least one is needed", rounds)
 	}
-	items := slices.Concat(groups...)
-	observed := slices.Clone(statistics(items))
+	var items []T
+	all := make([][]float64, len(runs))
+	measure := func(swapped func(group int) bool) []float64 {
+		for k, run := range runs {
+			items = items[:0]
+			for g, group := range run {
+				turned := swapped(g)
+				for _, item := range group {
+					if turned {
+						item = swap(item)
+					}
+					items = append(items, item)
+				}
+			}
+			all[k] = append(all[k][:0], statistics(items)...)
+		}
+		return means(all)
+	}
+	observed := measure(func(int) bool { return false })
 	p := make([]float64, len(observed))
 	for r := range rounds {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("metrics: permutation test: %w", err)
 		}
-		items = items[:0]
-		for k, group := range groups {
-			swapped := draw(seed, uint64(r), uint64(k), 2) == 1
-			for _, item := range group {
-				if swapped {
-					item = swap(item)
-				}
-				items = append(items, item)
-			}
+		swaps := make([]bool, groups)
+		for g := range swaps {
+			swaps[g] = draw(seed, uint64(r), uint64(g), 2) == 1
 		}
-		for i, v := range statistics(items) {
+		for i, v := range measure(func(g int) bool { return swaps[g] }) {
 			// The same sum in another order may differ in its last bits.
 			if far := math.Abs(observed[i]); !(math.Abs(v) < far-1e-12*max(1, far)) {
 				p[i]++

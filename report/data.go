@@ -1,7 +1,7 @@
 // Package report renders a run's results: one self-contained HTML file with
-// SVG figures, Markdown, LaTeX, CSV and JSON, with the paper's Table 3 in its own
-// layout beside the paper's figures. It is pure: typed data in, bytes out, the
-// same bytes for the same data.
+// SVG figures, Markdown, LaTeX, CSV and JSON, every table and figure of the
+// paper's with the paper's numbers beside the run's. It is pure: typed data in,
+// bytes out, the same bytes for the same data.
 package report
 
 import (
@@ -14,22 +14,32 @@ import (
 	"github.com/esclab/esclab/experiments"
 )
 
-// Data is everything a report shows. Parts that are empty are left out. It
-// holds no times and no paths: the same artifacts give the same report.
+// Data is everything a report shows. Parts that are empty are left out, and the
+// report says why. It holds no times and no paths: the same artifacts give the
+// same report.
 type Data struct {
 	Run     Run     `json:"run"`
 	Systems []Row   `json:"systems"` // Table 3's rows, in its order
-	Corpus  []Split `json:"corpus"`  // Tables 1 and 6
+	Given   []Row   `json:"given"`   // Table 4's: the generator given the gold strategy
+	Corpus  []Split `json:"corpus"`  // Tables 1 and 6, Figure 8
 
 	Questions []Question `json:"questions"` // RQ1-RQ4
+	Wins      []Wins     `json:"wins"`      // Figure 6
 
-	GoldStrategies [esc.NumStrategies]int `json:"gold_strategies"` // of the test turns
+	// GoldStrategies and GoldPhases count the gold strategies of the turns that
+	// the systems reply to.
+	GoldStrategies [esc.NumStrategies]int `json:"gold_strategies"`
+	GoldPhases     esc.Phases             `json:"gold_phases"`
 
-	Pairs      []Pairs    `json:"pairs"`    // Table 1, IPM half
-	Training   []Training `json:"training"` // in the order of the DAG
+	Pairs      []Pairs    `json:"pairs"`      // Table 1, IPM half; Figures 9 and 10
+	Quality    []Quality  `json:"quality"`    // Table 2
+	Preference []DPO      `json:"preference"` // Table 7
+	Training   []Training `json:"training"`   // in the order of the DAG
 	Samples    []Sample   `json:"samples"`
 	Provenance []Stage    `json:"provenance"` // in the order of the DAG
 	Notes      []string   `json:"notes"`      // sentences for the head of the report
+	// WithoutSamples says that whoever wrote the report left the samples out.
+	WithoutSamples bool `json:"without_samples,omitempty"`
 }
 
 // Run says what was run.
@@ -38,8 +48,11 @@ type Run struct {
 	Backbone   string `json:"backbone"`
 	Engine     string `json:"engine"`
 	Seed       uint64 `json:"seed"`
-	Revision   string `json:"revision"` // of esclab's source; may be empty
-	Judge      Judge  `json:"judge"`
+	// Seeds are all seeds where there are several, Seed being the first; numbers
+	// of systems are then means over them, counts are sums.
+	Seeds    []uint64 `json:"seeds,omitempty"`
+	Revision string   `json:"revision"` // of esclab's source; may be empty
+	Judge    Judge    `json:"judge"`
 }
 
 // Judge says who scored and labelled the replies.
@@ -58,6 +71,10 @@ type Row struct {
 	Pairs   experiments.PairSet `json:"pairs"`
 	Columns Columns             `json:"columns"`
 
+	// Seeds holds each seed's columns where there are several; Columns are then
+	// their means.
+	Seeds []SeedColumns `json:"seeds,omitempty"`
+
 	Turns    int `json:"turns"`    // scored
 	Unparsed int `json:"unparsed"` // of which the output names no strategy
 	// BiasNote says why the preference bias is not the paper's formula; empty
@@ -69,9 +86,17 @@ type Row struct {
 	// of equation 7 (Figure 4 b; nil: not computed).
 	Strategies [esc.NumStrategies]int `json:"strategies"`
 	Preference []float64              `json:"preference"`
+	// Phases are Strategies by phase of the dialogue (Figure 8).
+	Phases esc.Phases `json:"phases"`
 	// Errors counts the judged replies by psychological error (Figure 2; a
 	// reply may have several), Clean those without; nil: not judged.
 	Errors *Errors `json:"errors"`
+}
+
+// SeedColumns are the columns of one seed's models.
+type SeedColumns struct {
+	Seed    uint64  `json:"seed"`
+	Columns Columns `json:"columns"`
 }
 
 // Errors counts psychological errors among judged replies.
@@ -79,6 +104,9 @@ type Errors struct {
 	Judged  int                   `json:"judged"`
 	Clean   int                   `json:"clean"`
 	Classes [esc.NumPsyErrors]int `json:"classes"`
+	// Clearest counts each reply once, by the error that the judge sees most
+	// clearly in it: with Clean they are all judged replies.
+	Clearest [esc.NumPsyErrors]int `json:"clearest"`
 }
 
 // Columns are Table 3's columns: percent but for the judge's scores (0-5) and
@@ -106,18 +134,6 @@ type Interval struct {
 	Column string  `json:"column"` // Columns' JSON name
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
-}
-
-// Split is a part of the corpus.
-type Split struct {
-	Name       string         `json:"name"`
-	Statistics esc.Statistics `json:"statistics"`
-}
-
-// Pairs are one role's mined preference pairs.
-type Pairs struct {
-	Role  experiments.Role `json:"role"`
-	Mined esc.Mined        `json:"mined"`
 }
 
 // Training summarises a training stage.
@@ -158,15 +174,19 @@ type Reply struct {
 	Strategy esc.Strategy   `json:"strategy"`
 	Response string         `json:"response"`
 	Errors   []esc.PsyError `json:"errors"`
+	Judged   bool           `json:"judged"` // whether the judge has labelled it
 }
 
 // Stage is where a result comes from.
 type Stage struct {
-	Name        string `json:"name"`
+	Name        string `json:"name"` // with the seed, where there are several: "sft/sp@2"
 	Kind        string `json:"kind"`
 	Fingerprint string `json:"fingerprint"`
 	Digest      string `json:"digest"` // of the artifact's manifest
 	Engine      string `json:"engine"` // empty: none was needed
+	// Inputs are the digests of the artifacts that it was made from, by the
+	// names under which the stage knows them.
+	Inputs map[string]string `json:"inputs,omitempty"`
 }
 
 // System names a row in figures and samples: "decoupled/dpo", "vanilla/dpo/nsnr".
@@ -217,36 +237,43 @@ func (c *Columns) values() []**float64 {
 		&c.PreferenceBias, &c.WeightedF1, &c.MacroF1}
 }
 
+// MeanColumns gives the mean of each column; one that is absent anywhere is
+// absent.
+func MeanColumns(all []Columns) Columns {
+	var mean Columns
+	for c, into := range mean.values() {
+		sum, present := 0.0, len(all) > 0
+		for i := range all {
+			v := *all[i].values()[c]
+			if present = present && v != nil; present {
+				sum += *v / float64(len(all))
+			}
+		}
+		if present {
+			*into = Value(sum)
+		}
+	}
+	return mean
+}
+
 // prepared returns a copy in which every number that is not finite is absent,
 // or an error that names what no report can show.
 func (d Data) prepared() (Data, error) {
 	if d.Run.Experiment == "" {
 		return d, errors.New("report: the run has no experiment name")
 	}
-	d.Systems = slices.Clone(d.Systems)
 	seen := map[[2]string]bool{}
-	for i := range d.Systems {
-		r := &d.Systems[i]
-		if r.Backbone == "" {
-			r.Backbone = d.Run.Backbone
+	for _, rows := range []*[]Row{&d.Systems, &d.Given} {
+		*rows = slices.Clone(*rows)
+		for i := range *rows {
+			if err := (*rows)[i].prepare(d.Run.Backbone, seen); err != nil {
+				return d, err
+			}
 		}
-		key := [2]string{r.Backbone, r.System()}
-		if seen[key] {
-			return d, fmt.Errorf("report: system %s of %s appears twice", key[1], key[0])
-		}
-		seen[key] = true
-		if n := len(r.Preference); n != 0 && n != esc.NumStrategies {
-			return d, fmt.Errorf("report: system %s: %d preferences, want %d", r.System(), n, esc.NumStrategies)
-		}
-		if slices.ContainsFunc(r.Preference, notFinite) {
-			r.Preference = nil
-		}
-		for _, v := range r.Columns.values() {
-			*v = finite(*v)
-		}
-		r.Intervals = slices.DeleteFunc(slices.Clone(r.Intervals), func(i Interval) bool {
-			return notFinite(i.Low) || notFinite(i.High)
-		})
+	}
+	d.Wins = slices.Clone(d.Wins)
+	for i := range d.Wins {
+		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
 	}
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
@@ -263,6 +290,38 @@ func (d Data) prepared() (Data, error) {
 		}
 	}
 	return d, nil
+}
+
+// prepare fills in the backbone, refuses what is not a row or stands twice, and
+// drops numbers that are not finite.
+func (r *Row) prepare(backbone string, seen map[[2]string]bool) error {
+	if r.Backbone == "" {
+		r.Backbone = backbone
+	}
+	key := [2]string{r.Backbone, r.System()}
+	if seen[key] {
+		return fmt.Errorf("report: system %s of %s appears twice", key[1], key[0])
+	}
+	seen[key] = true
+	if n := len(r.Preference); n != 0 && n != esc.NumStrategies {
+		return fmt.Errorf("report: system %s: %d preferences, want %d", r.System(), n, esc.NumStrategies)
+	}
+	if slices.ContainsFunc(r.Preference, notFinite) {
+		r.Preference = nil
+	}
+	for _, v := range r.Columns.values() {
+		*v = finite(*v)
+	}
+	r.Seeds = slices.Clone(r.Seeds)
+	for i := range r.Seeds {
+		for _, v := range r.Seeds[i].Columns.values() {
+			*v = finite(*v)
+		}
+	}
+	r.Intervals = slices.DeleteFunc(slices.Clone(r.Intervals), func(i Interval) bool {
+		return notFinite(i.Low) || notFinite(i.High)
+	})
+	return nil
 }
 
 func notFinite(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }

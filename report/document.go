@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/esclab/esclab/esc"
 )
 
 // document is a report in no markup yet; HTML and Markdown draw it.
@@ -16,6 +14,7 @@ type document struct {
 	Warning  string
 	Notes    []string
 	Sections []section
+	Missing  []string // what is not in the report, and why
 }
 
 type section struct {
@@ -26,24 +25,8 @@ type section struct {
 	Tables  []table
 	Figures []figure
 	Samples []sample
-}
-
-// sample is a Sample in words.
-type sample struct {
-	Title   string
-	Context []message
-	Replies []reply // the gold one first
-}
-
-// message is a message of the context; the strategy that the authors put in
-// front of an assistant's stands apart.
-type message struct {
-	Role, Strategy, Content string
-}
-
-type reply struct {
-	System, Strategy, Response, Errors string
-	Gold                               bool
+	// Missing says in one line why a section has nothing to show.
+	Missing string
 }
 
 const offlineMark = "offline judge"
@@ -65,8 +48,8 @@ func newDocument(d Data) (document, error) {
 			offlineMark, d.Run.Judge.Name)
 	}
 	for _, build := range []func(Data, paper) (section, error){
-		resultsSection, questionSection, variantsSection, strategySection, errorSection, pairsSection,
-		corpusSection, trainingSection, sampleSection, paperSection, provenanceSection,
+		resultsSection, questionSection, winSection, strategySection, errorSection, givenSection, variantsSection,
+		pairsSection, corpusSection, trainingSection, sampleSection, paperSection, provenanceSection,
 	} {
 		s, err := build(d, p)
 		if err != nil {
@@ -74,12 +57,15 @@ func newDocument(d Data) (document, error) {
 		}
 		if d.Run.Judge.Offline {
 			switch s.ID {
-			case "questions", "errors", "pairs", "samples":
+			case "questions", "errors", "pairs", "samples", "given":
 				s.Mark = offlineMark
 			}
 		}
-		if len(s.Tables)+len(s.Figures)+len(s.Samples) > 0 {
+		switch {
+		case len(s.Tables)+len(s.Figures)+len(s.Samples) > 0:
 			doc.Sections = append(doc.Sections, s)
+		case s.Missing != "":
+			doc.Missing = append(doc.Missing, s.Title+": "+s.Missing+".")
 		}
 	}
 	return doc, nil
@@ -96,9 +82,17 @@ func facts(r Run) [][2]string {
 	if r.Judge.Samples > 0 {
 		judge += fmt.Sprintf(", %d replies of each system", r.Judge.Samples)
 	}
+	seed := [2]string{"Seed", strconv.FormatUint(r.Seed, 10)}
+	if len(r.Seeds) > 1 {
+		all := make([]string, len(r.Seeds))
+		for i, s := range r.Seeds {
+			all[i] = strconv.FormatUint(s, 10)
+		}
+		seed = [2]string{"Seeds", strings.Join(all, ", ")}
+	}
 	all := [][2]string{
 		{"Backbone", r.Backbone}, {"Engine", r.Engine},
-		{"Seed", strconv.FormatUint(r.Seed, 10)}, {"Judge", judge}, {"Revision", r.Revision},
+		seed, {"Judge", judge}, {"Revision", r.Revision},
 	}
 	var out [][2]string
 	for _, f := range all {
@@ -107,60 +101,6 @@ func facts(r Run) [][2]string {
 		}
 	}
 	return out
-}
-
-func sampleSection(d Data, _ paper) (section, error) {
-	s := section{ID: "samples", Title: "Sample dialogues",
-		Text: []string{"Test turns with the gold reply and each system's, each with its strategy."}}
-	for _, in := range d.Samples {
-		out := sample{
-			Title:   fmt.Sprintf("Dialogue %d, turn %d", in.Dialogue, in.Turn),
-			Replies: []reply{{System: "gold", Strategy: in.Strategy.String(), Response: in.Response, Gold: true}},
-		}
-		for _, m := range in.Context {
-			out.Context = append(out.Context, newMessage(m))
-		}
-		for _, r := range in.Replies {
-			out.Replies = append(out.Replies, reply{
-				System: r.System, Strategy: r.Strategy.String(), Response: r.Response, Errors: errorNames(r.Errors),
-			})
-		}
-		s.Samples = append(s.Samples, out)
-	}
-	return s, nil
-}
-
-func newMessage(m esc.Message) message {
-	out := message{Role: m.Role, Content: m.Content}
-	if name, rest, ok := strings.Cut(strings.TrimPrefix(m.Content, "["), "] "); ok && strings.HasPrefix(m.Content, "[") {
-		if s, err := esc.ParseStrategy(name); err == nil {
-			out.Strategy, out.Content = s.String(), rest
-		}
-	}
-	return out
-}
-
-func errorNames(errors []esc.PsyError) string {
-	names := make([]string, len(errors))
-	for i, e := range errors {
-		names[i] = e.Name()
-	}
-	return strings.Join(names, ", ")
-}
-
-func provenanceSection(d Data, _ paper) (section, error) {
-	t := table{
-		Caption: "Every stage whose artifact this report rests on",
-		Heads:   []head{{Text: "Stage"}, {Text: "Kind"}, {Text: "Fingerprint"}, {Text: "Artifact"}, {Text: "Engine"}},
-	}
-	for _, st := range d.Provenance {
-		engine := st.Engine
-		if engine == "" {
-			engine = absent
-		}
-		t.Rows = append(t.Rows, []cell{text(st.Name), text(st.Kind), code(st.Fingerprint), code(st.Digest), text(engine)})
-	}
-	return section{ID: "provenance", Title: "Provenance", Tables: nonEmpty(t)}, nil
 }
 
 // nonEmpty keeps the tables that have rows.

@@ -24,6 +24,8 @@ type figure struct {
 	Legend []key
 	SVG    template.HTML
 	Wide   bool
+	// Sources are the stages whose artifacts the figure shows.
+	Sources []Stage
 }
 
 // key is one colour of a legend.
@@ -87,7 +89,7 @@ func bars(title, unit string, names []string, data []series, reference *float64)
 	var all []bar
 	for i, s := range data {
 		for g, v := range s.values {
-			all = append(all, bar{float64(g) - groupWidth/2 + float64(i)*width, width * 0.94, v, s.color})
+			all = append(all, bar{x: float64(g) - groupWidth/2 + float64(i)*width, width: width * 0.94, height: v, color: s.color})
 		}
 	}
 	p, err := barPlot(unit, names, all, reference)
@@ -108,7 +110,7 @@ func singles(title, unit string, data []series) (figure, error) {
 	var names []string
 	var values plotter.XYLabels
 	for i, s := range data {
-		all = append(all, bar{float64(i) - 0.25, 0.5, s.values[0], s.color})
+		all = append(all, bar{x: float64(i) - 0.25, width: 0.5, height: s.values[0], color: s.color})
 		names = append(names, strings.ReplaceAll(s.name, "/", " "))
 		values.XYs = append(values.XYs, plotter.XY{X: float64(i), Y: s.values[0]})
 		values.Labels = append(values.Labels, fixed(&s.values[0], 2))
@@ -132,10 +134,11 @@ func singles(title, unit string, data []series) (figure, error) {
 	return figure{Title: title, SVG: svg, Wide: true}, err
 }
 
-// bar stands on the axis at x.
+// bar stands at x, on the axis or on another that ends at base.
 type bar struct {
 	x, width, height float64
 	color            int
+	base             float64
 }
 
 func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.Plot, error) {
@@ -153,14 +156,15 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	top := 0.0
 	for _, b := range all {
-		shape, err := plotter.NewPolygon(plotter.XYs{{X: b.x, Y: 0}, {X: b.x + b.width, Y: 0}, {X: b.x + b.width, Y: b.height}, {X: b.x, Y: b.height}})
+		shape, err := plotter.NewPolygon(plotter.XYs{
+			{X: b.x, Y: b.base}, {X: b.x + b.width, Y: b.base}, {X: b.x + b.width, Y: b.base + b.height}, {X: b.x, Y: b.base + b.height}})
 		if err != nil {
 			return nil, err
 		}
 		shape.Color = palette(b.color)
 		shape.LineStyle.Width = 0
 		p.Add(shape)
-		top = math.Max(top, b.height)
+		top = math.Max(top, b.base+b.height)
 	}
 	if reference != nil {
 		line, err := plotter.NewLine(plotter.XYs{{X: -0.5, Y: *reference}, {X: float64(len(names)) - 0.5, Y: *reference}})
@@ -227,8 +231,56 @@ func (roundTicks) Ticks(low, high float64) []plot.Tick {
 }
 
 // curve draws a training stage's losses, a long noisy one with its running
-// mean; ok is false without two points.
-func curve(t Training) (f figure, ok bool, err error) {
+// mean, the seeds side by side; ok is false without two points.
+func curve(stage string, seeds []Training) (f figure, ok bool, err error) {
+	p := newPlot("loss")
+	p.X.Label.Text = "step"
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
+	p.Add(grid)
+	var legend []key
+	points := 0
+	for i, t := range seeds {
+		for _, s := range losses(t, i, len(seeds)) {
+			if len(s.points) == 0 {
+				continue
+			}
+			points = max(points, len(s.points))
+			line, dots, err := plotter.NewLinePoints(s.points)
+			if err != nil {
+				return figure{}, false, fmt.Errorf("report: loss curve of %s: %w", t.Stage, err)
+			}
+			line.Color, line.Width = s.color, vg.Points(1.6)
+			dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, vg.Points(2)
+			p.Add(line)
+			if s.dotted {
+				line.Dashes = []vg.Length{vg.Points(3), vg.Points(2)}
+				p.Add(dots)
+			}
+			if i == 0 || !s.dotted { // validation is dashed in every seed's colour
+				legend = append(legend, newKey(s.name, s.color))
+			}
+		}
+	}
+	if points < 2 {
+		return figure{}, false, nil
+	}
+	margin := 0.04 * (p.Y.Max - p.Y.Min)
+	p.Y.Min, p.Y.Max = p.Y.Min-margin, p.Y.Max+margin
+	svg, err := render(p, 10*vg.Centimeter, 6.5*vg.Centimeter, "Loss of "+stage)
+	return figure{Title: stage, Legend: legend, SVG: svg}, true, err
+}
+
+// lossLine is one line of a loss curve.
+type lossLine struct {
+	name   string
+	points plotter.XYs
+	color  color.NRGBA
+	dotted bool
+}
+
+// losses are the lines of the i-th of several seeds' training.
+func losses(t Training, i, seeds int) []lossLine {
 	var train, validation plotter.XYs
 	for _, pt := range t.Curve {
 		if pt.Loss != nil {
@@ -238,47 +290,22 @@ func curve(t Training) (f figure, ok bool, err error) {
 			validation = append(validation, plotter.XY{X: float64(pt.Step), Y: *pt.Validation})
 		}
 	}
-	if len(train)+len(validation) < 2 {
-		return figure{}, false, nil
+	reach := len(train) / 25
+	if seeds > 1 { // smoothed alone: the noise of several would hide them
+		_, seed, _ := strings.Cut(t.Stage, "@")
+		if reach >= 2 {
+			train = runningMean(train, reach)
+		}
+		return []lossLine{{"seed " + seed, train, palette(firstSystem + i), false}, {"validation", validation, palette(firstSystem + i), true}}
 	}
-	p := newPlot("loss")
-	p.X.Label.Text = "step"
-	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
-	p.Add(grid)
-	type losses struct {
-		name   string
-		points plotter.XYs
-		color  color.NRGBA
-	}
-	lines := []losses{{"train", train, palette(1)}}
-	if reach := len(train) / 25; reach >= 2 {
-		lines = []losses{
-			{"train", train, faint(palette(1))},
-			{fmt.Sprintf("mean of %d points", 2*reach+1), runningMean(train, reach), palette(1)},
+	lines := []lossLine{{"train", train, palette(1), false}}
+	if reach >= 2 {
+		lines = []lossLine{
+			{"train", train, faint(palette(1)), false},
+			{fmt.Sprintf("mean of %d points", 2*reach+1), runningMean(train, reach), palette(1), false},
 		}
 	}
-	var legend []key
-	for _, s := range append(lines, losses{"validation", validation, palette(6)}) {
-		if len(s.points) == 0 {
-			continue
-		}
-		line, dots, err := plotter.NewLinePoints(s.points)
-		if err != nil {
-			return figure{}, false, fmt.Errorf("report: loss curve of %s: %w", t.Stage, err)
-		}
-		line.Color, line.Width = s.color, vg.Points(1.6)
-		dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, vg.Points(2)
-		p.Add(line)
-		if s.name == "validation" {
-			p.Add(dots)
-		}
-		legend = append(legend, newKey(s.name, s.color))
-	}
-	margin := 0.04 * (p.Y.Max - p.Y.Min)
-	p.Y.Min, p.Y.Max = p.Y.Min-margin, p.Y.Max+margin
-	svg, err := render(p, 10*vg.Centimeter, 6.5*vg.Centimeter, "Loss of "+t.Stage)
-	return figure{Title: t.Stage, Legend: legend, SVG: svg}, true, err
+	return append(lines, lossLine{"validation", validation, palette(6), true})
 }
 
 // runningMean gives for each point the mean of itself and up to reach

@@ -32,7 +32,11 @@ func LaTeX(w io.Writer, d Data) error {
 }
 
 func latexTable(b *bytes.Buffer, t table, label, mark string) {
-	b.WriteString("\n\\begin{table*}\n\\centering\n")
+	b.WriteString("\n")
+	for _, s := range t.Sources {
+		fmt.Fprintf(b, "%% from %s: %s\n", latex(s.Name), latex(s.Digest))
+	}
+	b.WriteString("\\begin{table*}\n\\centering\n")
 	fmt.Fprintf(b, "\\caption{%s}\n\\label{%s}\n", latex(t.Caption+mark), label)
 	b.WriteString("\\resizebox{\\textwidth}{!}{%\n\\begin{tabular}{")
 	for _, h := range t.Heads {
@@ -88,7 +92,11 @@ func latexCell(c cell) string {
 		s = "\\texttt{" + s + "}"
 	}
 	if c.Paper != "" {
-		s += " {\\scriptsize " + latex(c.Paper) + "}"
+		s += " {\\scriptsize " + latex(c.Paper)
+		if c.Delta != "" {
+			s += " (" + latex(c.Delta) + ")"
+		}
+		s += "}"
 	}
 	if c.Rows > 1 {
 		s = fmt.Sprintf("\\multirow{%d}{*}{%s}", c.Rows, s)
@@ -101,7 +109,7 @@ func latex(s string) string {
 	return strings.NewReplacer(
 		"\\", "\\textbackslash{}", "{", "\\{", "}", "\\}", "$", "\\$", "&", "\\&", "#", "\\#", "%", "\\%", "_", "\\_",
 		"~", "\\textasciitilde{}", "^", "\\textasciicircum{}", "<", "\\textless{}", ">", "\\textgreater{}", "|", "\\textbar{}", "\"", "\\textquotedbl{}",
-		"↑", "$\\uparrow$", "↓", "$\\downarrow$", "…", "\\ldots{}", "–", "--", "⚠ ", "", "⚠", "",
+		"↑", "$\\uparrow$", "↓", "$\\downarrow$", "…", "\\ldots{}", "–", "--", "−", "$-$", "✓", "$\\checkmark$", "⚠ ", "", "⚠", "",
 		"\r\n", " ", "\n", " ", "\r", " ",
 	).Replace(s)
 }

@@ -13,7 +13,7 @@ func TestLaTeX(t *testing.T) {
 		`\begin{tabular}{lllrrrrrrrrrrr}`,
 		`\multicolumn{4}{c}{Automatic metrics $\uparrow$}`,
 		`\cmidrule(lr){4-7}\cmidrule(lr){8-11}\cmidrule(lr){12-14}`,
-		`{\multirow{4}{*}{tiny\_llama \& 100 \% \textbackslash{}input\{x\}}} & {\multirow{3}{*}{Vanilla}} & {Base} & {40.00 {\scriptsize 93.50}}`,
+		`{\multirow{4}{*}{tiny\_llama \& 100 \% \textbackslash{}input\{x\}}} & {\multirow{3}{*}{Vanilla}} & {Base} & {40.00 {\scriptsize 93.50 ($-$53.50)}}`,
 		` &  & {SFT} & {\textbf{91.23}`,
 		`{9.50 \ldots{} 10.50}`,
 		`\label{tab:questions-1}`,

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -40,6 +41,12 @@ func Markdown(w io.Writer, d Data) error {
 			markdownSample(&b, sm)
 		}
 	}
+	if len(doc.Missing) > 0 {
+		b.WriteString("## Not in this report\n\n")
+		for _, line := range doc.Missing {
+			b.WriteString("- " + escape(line) + "\n")
+		}
+	}
 	_, err = w.Write(b.Bytes())
 	return err
 }
@@ -72,6 +79,20 @@ func markdownTable(b *bytes.Buffer, t table) {
 	if len(t.Notes) > 0 {
 		b.WriteString("\n")
 	}
+	if len(t.Sources) > 0 {
+		var from []string
+		for _, s := range t.Sources {
+			from = append(from, escape(s.Name)+" "+markdownCell(code(s.Short())))
+		}
+		b.WriteString("<details><summary>from " + artifactsOf(len(from)) + "</summary>\n\n" + strings.Join(from, ", ") + "\n\n</details>\n\n")
+	}
+}
+
+func artifactsOf(n int) string {
+	if n == 1 {
+		return "1 artifact"
+	}
+	return strconv.Itoa(n) + " artifacts"
 }
 
 func markdownCell(c cell) string {
@@ -88,7 +109,11 @@ func markdownCell(c cell) string {
 		s = "`" + strings.NewReplacer("`", "'", "|", "\\|", "\n", " ").Replace(c.Text) + "`"
 	}
 	if c.Paper != "" {
-		s += "<br><sub>" + escape(c.Paper) + "</sub>"
+		s += "<br><sub>" + escape(c.Paper)
+		if c.Delta != "" {
+			s += " (" + escape(c.Delta) + ")"
+		}
+		s += "</sub>"
 	}
 	return s
 }
@@ -103,12 +128,22 @@ func markdownSample(b *bytes.Buffer, s sample) {
 		b.WriteString("> **" + escape(m.Role) + "** " + strategy + escape(m.Content) + "\n>\n")
 	}
 	b.WriteString("\n")
-	for _, r := range s.Replies {
-		b.WriteString("- **" + escape(r.System) + "** \\[" + escape(r.Strategy) + "\\] " + escape(r.Response))
-		if r.Errors != "" {
-			b.WriteString(" *(" + escape(r.Errors) + ")*")
+	b.WriteString("- **gold** \\[" + escape(s.Gold.Strategy) + "\\] " + escape(s.Gold.Response) + "\n")
+	for _, row := range s.Rows {
+		for _, r := range row.Replies {
+			if r == nil {
+				continue
+			}
+			agrees := ""
+			if r.Agrees {
+				agrees = " ✓"
+			}
+			b.WriteString("- **" + escape(r.System) + "** \\[" + escape(r.Strategy) + agrees + "\\] " + escape(r.Response))
+			if len(r.Errors) > 0 {
+				b.WriteString(" *(" + escape(strings.Join(r.Errors, ", ")) + ")*")
+			}
+			b.WriteString("\n")
 		}
-		b.WriteString("\n")
 	}
 	b.WriteString("\n")
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/esclab/esclab/experiments"
 )
 
-// paperJSON has the figures of the paper's Tables 1, 3, 5 and 6.
+// paperJSON has the figures of the paper's Tables 1 to 7, the one figure that its
+// text gives of Figure 7, and the errors of FailedESConv by the labels that the
+// authors published (Figure 2).
 //
 //go:embed paper.json
 var paperJSON []byte
@@ -20,6 +22,12 @@ type paper struct {
 	Columns   []string        `json:"columns"`
 	Backbones []paperBackbone `json:"backbones"`
 	Corpus    esc.Statistics  `json:"corpus"` // train split
+	// NoError is the share of replies without an error, in percent, by system
+	// (section 6.2, RQ4).
+	NoError map[string]float64 `json:"no_error"`
+	// FailedESConv counts the labels of its responses; labels outside the five
+	// classes count as none.
+	FailedESConv Errors `json:"failed_esconv"`
 }
 
 type paperBackbone struct {
@@ -27,6 +35,19 @@ type paperBackbone struct {
 	Table3 []paperRow `json:"table3"`
 	Table5 []paperRow `json:"table5"`
 	Pairs  paperPairs `json:"pairs"`
+
+	// Quality is Table 2, Given Table 4 by method: the judge's four scores.
+	Quality struct {
+		Chosen   [4]float64 `json:"chosen"`
+		Rejected [4]float64 `json:"rejected"`
+	} `json:"quality"`
+	Given map[experiments.Method][4]float64 `json:"given"`
+	DPO   map[experiments.Role]paperDPO     `json:"dpo"` // Table 7
+}
+
+type paperDPO struct {
+	LearningRate float64 `json:"learning_rate"`
+	Beta         float64 `json:"beta"`
 }
 
 type paperRow struct {

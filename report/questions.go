@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -65,6 +66,43 @@ type Effect struct {
 	P          *float64 `json:"p"`
 	Dialogues  int      `json:"dialogues"` // with turns that both systems are measured on
 	Turns      int      `json:"turns"`
+	// Seeds are the differences of each seed's models where there are several:
+	// Difference is their mean, and the interval covers the choice of the seeds
+	// as well.
+	Seeds []SeedDifference `json:"seeds,omitempty"`
+}
+
+// SeedDifference is an effect between one seed's models.
+type SeedDifference struct {
+	Seed       uint64   `json:"seed"`
+	Difference *float64 `json:"difference"`
+}
+
+// spread is the standard deviation over the seeds; nil where it is not defined.
+func (e Effect) spread() *float64 {
+	var values []float64
+	for _, s := range e.Seeds {
+		if s.Difference != nil {
+			values = append(values, *s.Difference)
+		}
+	}
+	return deviation(values)
+}
+
+// deviation is the standard deviation of a sample; nil with fewer than two
+// values.
+func deviation(values []float64) *float64 {
+	if len(values) < 2 {
+		return nil
+	}
+	mean, sum := 0.0, 0.0
+	for _, v := range values {
+		mean += v / float64(len(values))
+	}
+	for _, v := range values {
+		sum += (v - mean) * (v - mean)
+	}
+	return Value(math.Sqrt(sum / float64(len(values)-1)))
 }
 
 // Verdict is the answer to a research question.
@@ -83,7 +121,15 @@ const significance = 0.05
 const verdictRule = "The rule, the same for every run: an effect is an improvement where its 95 % interval lies wholly on the better side of 0 and p < 0.05. " +
 	"A question holds where every one of its effects is an improvement (so no correction for several tests is needed). " +
 	"It does not hold where an effect's interval lies wholly on the worse side of 0 with p < 0.05 divided by the question's number of effects (one suffices, hence Bonferroni's correction). " +
-	"Else nobody can tell from this run. Intervals and tests take the dialogues as the sample, not the turns, and one trained model of each system as given: they do not cover how training varies by its seed."
+	"Else nobody can tell from this run. Intervals and tests take the dialogues as the sample, not the turns. "
+
+// What the numbers of one seed and of several cover.
+const (
+	oneSeedRule = "They take one trained model of each system as given: they do not cover how training varies by its seed."
+	seedsRule   = "Differences are means over the seeds. An interval covers the choice of the dialogues and of the seeds: each of its resamples draws dialogues, the same ones for every seed, " +
+		"and seeds, one fewer than there are (with as many as there are, a few seeds would seem to vary less than they do); with few seeds it is wide, and should be. " +
+		"The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
+)
 
 // ResearchQuestions are the paper's four questions with no effect measured
 // yet: each effect has its contrast.
@@ -151,6 +197,10 @@ func (q Question) prepared() Question {
 	for i := range q.Effects {
 		e := &q.Effects[i]
 		e.Difference, e.Low, e.High, e.P = finite(e.Difference), finite(e.Low), finite(e.High), finite(e.P)
+		e.Seeds = slices.Clone(e.Seeds)
+		for k := range e.Seeds {
+			e.Seeds[k].Difference = finite(e.Seeds[k].Difference)
+		}
 	}
 	q.Verdict = q.verdict()
 	return q
@@ -168,8 +218,21 @@ func (e Effect) sentence() string {
 	case -1:
 		finding = "a deterioration"
 	}
-	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s, %d turns of %d dialogues): %s.", e.Measure, e.System, e.Against,
-		signed(e.Difference), signed(e.Low), signed(e.High), fixed(e.P, 4), e.Turns, e.Dialogues, finding)
+	seeds := ""
+	if len(e.Seeds) > 1 {
+		seeds = fmt.Sprintf("; %s with a standard deviation of %s between seeds", e.bySeed(), fixed(e.spread(), 3))
+	}
+	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s, %d turns of %d dialogues%s): %s.", e.Measure, e.System, e.Against,
+		signed(e.Difference), signed(e.Low), signed(e.High), fixed(e.P, 4), e.Turns, e.Dialogues, seeds, finding)
+}
+
+// bySeed lists the seeds' differences.
+func (e Effect) bySeed() string {
+	var all []string
+	for _, s := range e.Seeds {
+		all = append(all, fmt.Sprintf("seed %d %s", s.Seed, signed(s.Difference)))
+	}
+	return strings.Join(all, ", ")
 }
 
 // paragraph is the answer to the question in words.
@@ -195,6 +258,7 @@ func signed(v *float64) string {
 func questionSection(d Data, _ paper) (section, error) {
 	s := section{ID: "questions", Title: "Research questions"}
 	if len(d.Questions) == 0 {
+		s.Missing = "RQ1 to RQ4 compare vanilla/sft, vanilla/dpo, decoupled/sft and decoupled/dpo: the run has too few of them"
 		return s, nil
 	}
 	t := table{
@@ -202,9 +266,18 @@ func questionSection(d Data, _ paper) (section, error) {
 		Heads: []head{{Text: "Question"}, {Text: "Verdict"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"},
 			{"Difference", true}, {"95 % interval", true}, {"p", true}, {"Dialogues", true}},
 	}
+	several := len(d.Run.Seeds) > 1
+	if several {
+		for _, seed := range d.Run.Seeds {
+			t.Heads = append(t.Heads, head{fmt.Sprintf("Seed %d", seed), true})
+		}
+		t.Heads = append(t.Heads, head{"SD", true})
+	}
+	var systems []string
 	for _, q := range d.Questions {
 		s.Text = append(s.Text, q.paragraph())
 		for i, e := range q.Effects {
+			systems = append(systems, e.System, e.Against)
 			name, verdict := text(q.Name), text(string(q.Verdict))
 			name.Rows, verdict.Rows = len(q.Effects), len(q.Effects)
 			name.Covered, verdict.Covered = i > 0, i > 0
@@ -212,11 +285,27 @@ func questionSection(d Data, _ paper) (section, error) {
 			if e.Low != nil && e.High != nil {
 				interval = signed(e.Low) + " … " + signed(e.High)
 			}
-			t.Rows = append(t.Rows, []cell{name, verdict, text(e.Measure.String()), text(e.System), text(e.Against),
-				number(signed(e.Difference)), number(interval), decimal(e.P, 4), count(e.Dialogues)})
+			row := []cell{name, verdict, text(e.Measure.String()), text(e.System), text(e.Against),
+				number(signed(e.Difference)), number(interval), decimal(e.P, 4), count(e.Dialogues)}
+			if several {
+				for k := range d.Run.Seeds {
+					var difference *float64
+					if k < len(e.Seeds) {
+						difference = e.Seeds[k].Difference
+					}
+					row = append(row, number(signed(difference)))
+				}
+				row = append(row, decimal(e.spread(), 3))
+			}
+			t.Rows = append(t.Rows, row)
 		}
 	}
-	s.Text = append(s.Text, verdictRule)
+	rule := verdictRule + oneSeedRule
+	if several {
+		rule = verdictRule + seedsRule
+	}
+	s.Text = append(s.Text, rule)
+	t.Sources = d.sources(systems, evaluated...)
 	s.Tables = nonEmpty(t)
 	return s, nil
 }

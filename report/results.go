@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/esclab/esclab/experiments"
@@ -18,7 +19,11 @@ func resultsSection(d Data, p paper) (section, error) {
 		}
 	}
 	main := resultsTable(rows, p, d.Run.Judge)
-	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined; small figures are the paper's."
+	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined; small figures are the paper's, then the difference to them."
+	if n := len(d.Run.Seeds); n > 1 {
+		main.Caption += fmt.Sprintf(" Means over %d seeds.", n)
+	}
+	main.Sources = d.sources(systemNames(rows), evaluated...)
 	main.Notes = append(comparisonNotes(rows, p), biasNotes(rows)...)
 	for _, r := range rows {
 		if r.Unparsed > 0 {
@@ -27,7 +32,7 @@ func resultsSection(d Data, p paper) (section, error) {
 		}
 	}
 	return section{ID: "results", Title: "Results",
-		Tables: nonEmpty(main, intervalTable(d.Systems))}, nil
+		Tables: nonEmpty(main, intervalTable(d), seedTable(d)), Missing: "no system was evaluated"}, nil
 }
 
 // variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
@@ -42,15 +47,50 @@ func variantsSection(d Data, p paper) (section, error) {
 			}
 		}
 	}
-	s := section{ID: "pair-sets", Title: "Vanilla DPO by pair set"}
+	s := section{ID: "pair-sets", Title: "Vanilla DPO by pair set",
+		Missing: "Table 5 and Figure 4 compare vanilla DPO trained on several pair sets; the run trained it on one at most (dpo.pair_sets)"}
 	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != experiments.PairsAll }) {
 		return s, nil
 	}
 	t := resultsTable(rows, p, d.Run.Judge)
-	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5; small figures are the paper's)"
+	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5; small figures are the paper's, then the difference)"
 	t.Notes = biasNotes(rows)
+	t.Sources = d.sources(systemNames(rows), evaluated...)
 	s.Tables = []table{t}
-	return s, nil
+	var err error
+	s.Figures, err = trainingDataFigures(d, rows)
+	return s, err
+}
+
+// trainingDataFigures are Figure 4: the preference bias, and the preference of
+// each strategy, by the pairs that vanilla DPO was trained on, beside SFT.
+func trainingDataFigures(d Data, rows []Row) ([]figure, error) {
+	for _, r := range d.Systems {
+		if r.Paradigm == experiments.Vanilla && r.Method == experiments.MethodSFT {
+			rows = append([]Row{r}, rows...)
+		}
+	}
+	var bias, preferences []series
+	for i, r := range rows {
+		name := strings.TrimPrefix(r.System(), "vanilla/")
+		if b := r.Columns.PreferenceBias; b != nil {
+			bias = append(bias, series{name, firstSystem + i, []float64{*b}})
+		}
+		if r.Preference != nil {
+			preferences = append(preferences, series{name, firstSystem + i, r.Preference})
+		}
+	}
+	if len(bias) == 0 || len(preferences) == 0 {
+		return nil, nil
+	}
+	a, err := singles("Preference bias by training data (Figure 4 a)", "B", bias)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bars("Strategy preference by training data (Figure 4 b; dashed: no preference)", "p", strategyNames(), preferences, Value(1))
+	a.Sources = d.sources(systemNames(rows), experiments.KindBias)
+	b.Sources = a.Sources
+	return []figure{a, b}, err
 }
 
 // resultsTable has Table 3's layout: backbone, paradigm, method, and the
@@ -71,11 +111,11 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 		row := []cell{text(r.Backbone), text(paradigmName(r.Paradigm)), text(methodName(r.Method, r.Pairs))}
 		var present []*float64
 		for c, v := range r.Columns.values() {
-			cell := decimal(*v, 2)
+			var printed *float64
 			if paperValues != nil {
-				cell.Paper = fixed(&paperValues[c], 2)
+				printed = &paperValues[c]
 			}
-			row = append(row, cell)
+			row = append(row, beside(*v, printed, 2))
 			present = append(present, *v)
 		}
 		t.Rows = append(t.Rows, row)
@@ -149,9 +189,50 @@ func biasNotes(rows []Row) []string {
 	return notes
 }
 
+// seedTable shows how much the systems differ between seeds.
+func seedTable(d Data) table {
+	t := table{
+		Caption: "Seeds: each seed's figures, and their standard deviation (SD)",
+		Heads:   []head{{Text: "System"}, {Text: "Seed"}},
+		Sources: d.sources(systemNames(d.Systems), evaluated...),
+	}
+	for _, c := range columns() {
+		t.Heads = append(t.Heads, head{c.head, true})
+	}
+	for _, r := range d.Systems {
+		if len(r.Seeds) < 2 {
+			continue
+		}
+		values := make([][]float64, len(columns()))
+		for _, s := range r.Seeds {
+			row := []cell{text(r.System()), number(strconv.FormatUint(s.Seed, 10))}
+			for c, v := range s.Columns.values() {
+				if row = append(row, decimal(*v, 2)); *v != nil {
+					values[c] = append(values[c], **v)
+				}
+			}
+			t.Rows = append(t.Rows, row)
+		}
+		row := []cell{text(r.System()), number("SD")}
+		for _, v := range values {
+			row = append(row, decimal(deviation(v), 2))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	span(t.Rows, 0)
+	return t
+}
+
 // intervalTable shows the bootstrap intervals.
-func intervalTable(systems []Row) table {
-	t := table{Caption: "95 % intervals, by bootstrap over dialogues", Heads: []head{{Text: "System"}}}
+func intervalTable(d Data) table {
+	systems := d.Systems
+	t := table{
+		Caption: "95 % intervals, by bootstrap over dialogues", Heads: []head{{Text: "System"}},
+		Sources: d.sources(systemNames(systems), evaluated...),
+	}
+	if len(d.Run.Seeds) > 1 {
+		t.Caption = "95 % intervals of the means, by bootstrap over seeds and dialogues"
+	}
 	var shown []column
 	for _, c := range columns() {
 		if slices.ContainsFunc(systems, func(r Row) bool { return r.interval(c.name) != nil }) {

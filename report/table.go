@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/esclab/esclab/experiments"
 )
@@ -18,6 +19,7 @@ type table struct {
 	Heads   []head
 	Rows    [][]cell
 	Notes   []string
+	Sources []Stage // whose artifacts the numbers come from
 }
 
 type group struct {
@@ -31,17 +33,19 @@ type head struct {
 }
 
 // cell is one cell. Best and Second mark ranks; Paper is the paper's figure
-// for the same place. Rows is the number of rows it spans, and Covered says
+// for the same place, Delta the difference to it. Rows is the number of rows it spans, and Covered says
 // that one above spans this place.
 type cell struct {
 	Text    string
 	Paper   string
+	Delta   string // the value minus the paper's
 	Number  bool
 	Code    bool
 	Best    bool
 	Second  bool
 	Rows    int
 	Covered bool
+	ID      string // anchor; empty: none
 }
 
 func text(s string) cell   { return cell{Text: s} }
@@ -67,6 +71,28 @@ func fixed(v *float64, digits int) string {
 }
 
 func decimal(v *float64, digits int) cell { return number(fixed(v, digits)) }
+
+// beside is a decimal cell with the paper's figure and the difference.
+func beside(v, paper *float64, digits int) cell {
+	c := decimal(v, digits)
+	if paper != nil {
+		c.Paper = fixed(paper, digits)
+		c.Delta = delta(v, paper, digits)
+	}
+	return c
+}
+
+// delta is a value minus the paper's, with its sign; "" where one is absent.
+func delta(v, paper *float64, digits int) string {
+	if v == nil || paper == nil {
+		return ""
+	}
+	d := fixed(Value(*v-*paper), digits)
+	if *v > *paper && strings.ContainsAny(d, "123456789") {
+		d = "+" + d
+	}
+	return strings.Replace(d, "-", "−", 1)
+}
 
 func percent(part, whole int) cell {
 	if whole == 0 {
@@ -156,6 +182,8 @@ func paradigmName(p experiments.Paradigm) string {
 		return "Vanilla"
 	case experiments.Decoupled:
 		return "Decoupled"
+	case "gold":
+		return "Given the gold strategy"
 	}
 	return string(p)
 }

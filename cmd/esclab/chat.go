@@ -137,6 +137,12 @@ func (se *session) systemOf(ctx context.Context, l layout, name string) (experim
 		}
 	}
 	if name != "" {
+		// Of several seeds the first one's, unless it is named.
+		for _, s := range stages {
+			if experiments.WithoutSeed(systemName(s)) == name {
+				return s, nil
+			}
+		}
 		return experiments.Stage{}, fmt.Errorf("--system: %s has no system %q to talk with; it has %s", l.name, name, strings.Join(names, ", "))
 	}
 	// The plan has vanilla before decoupled and base before sft before dpo.

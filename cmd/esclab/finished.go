@@ -19,7 +19,8 @@ import (
 // helpRun explains the argument RUN of the commands that read a run's
 // artifacts.
 const helpRun = `RUN is what esclab status --all lists (run/demo/0da221080876), or the name of
-an experiment: its newest run. With --set, or where RUN is a YAML file, or where
+an experiment: its newest run. Of a run with several seeds the first one's stages
+are read, or those that are named, as in decoupled/dpo@2. With --set, or where RUN is a YAML file, or where
 there is no such run, RUN is planned as esclab run would and the stages that are
 in the store are read.`
 
@@ -71,10 +72,16 @@ func (se *session) startedWith(ctx context.Context, id string) (layout, error) {
 	return layout{in.Experiment, in.Stages}, nil
 }
 
-// stage gives a stage by its name, such as "mine/sp".
+// stage gives a stage by its name, such as "mine/sp"; in a run with several
+// seeds, "mine/sp@2" is the second seed's and a name without a seed the first's.
 func (l layout) stage(name string) (experiments.Stage, bool) {
 	for _, s := range l.stages {
 		if s.Name == name {
+			return s, true
+		}
+	}
+	for _, s := range l.stages {
+		if experiments.WithoutSeed(s.Name) == name {
 			return s, true
 		}
 	}

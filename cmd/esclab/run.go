@@ -372,7 +372,7 @@ func (se *session) runInput(p planned) workflows.RunInput {
 		Experiment: p.exp.Name, Stages: p.stages, Queues: se.node.Queues(),
 		Checkpoint: p.exp.Checkpoint, Judge: p.exp.Judge.JudgeAccess, HeartbeatSeconds: se.heartbeat(),
 		Facts: workflows.Facts{
-			Experiment: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed,
+			Experiment: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.AllSeeds()[0],
 			Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
 		},
 	}

@@ -1,0 +1,157 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/report"
+)
+
+// training reads how the models were trained.
+func (r *reporter) training(ctx context.Context) error {
+	for _, kind := range []experiments.Kind{experiments.KindBase, experiments.KindSFT, experiments.KindDPO} {
+		for _, name := range r.names(kind) {
+			// The weights beside them may be many gigabytes.
+			dir, err := r.input(ctx, name, fileSummary, fileMetrics)
+			if err != nil {
+				return err
+			}
+			var s summary
+			err = readJSON(filepath.Join(dir, fileSummary), &s)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // an imported base was not trained here
+			}
+			if err != nil {
+				return fmt.Errorf("input %s: %w", name, err)
+			}
+			one := report.Training{
+				Stage: name, Kind: string(kind), Steps: s.Steps, Tokens: int64(s.Tokens),
+				Loss: report.Value(s.Loss), ValidationLoss: s.ValidationLoss,
+			}
+			if kind == experiments.KindBase {
+				one.Kind = "pretrain"
+			}
+			record, err := os.ReadFile(filepath.Join(dir, fileMetrics))
+			if err != nil {
+				return fmt.Errorf("input %s: %w", name, err)
+			}
+			steps, err := decodeRows[stepRecord](record)
+			if err != nil {
+				return fmt.Errorf("input %s: %s: %w", name, fileMetrics, err)
+			}
+			addCurve(&one, steps, kind == experiments.KindDPO)
+			r.data.Training = append(r.data.Training, one)
+			if kind == experiments.KindDPO {
+				if err := r.preference(ctx, name); err != nil {
+					return fmt.Errorf("input %s: %w", name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// preference reads a dpo stage's hyperparameters from its manifest.
+func (r *reporter) preference(ctx context.Context, name string) error {
+	stage := experiments.WithoutSeed(name)
+	for _, had := range r.data.Preference {
+		if had.Stage == stage {
+			return nil // the seeds differ in nothing else
+		}
+	}
+	m, err := r.a.Store.Lookup(ctx, r.in.Inputs[name])
+	if err != nil {
+		return inputError(name, err)
+	}
+	var p experiments.DPOParams
+	if err := json.Unmarshal(m.Params, &p); err != nil {
+		return fmt.Errorf("parameters in the manifest: %w", err)
+	}
+	r.data.Preference = append(r.data.Preference, report.DPO{
+		Stage: stage, Role: p.Role, Pairs: p.PairSet, Loss: p.Loss,
+		LearningRate: p.LearningRate, Beta: p.Beta, Epochs: p.Epochs, BatchSize: p.BatchSize,
+	})
+	return nil
+}
+
+// curvePoints bounds the points of a loss curve in the report.
+const curvePoints = 200
+
+// addCurve gives a training its loss curve, each point the mean over the steps
+// it stands for and their last validation, and DPO's accuracy and margin over
+// the last tenth.
+func addCurve(one *report.Training, steps []stepRecord, preference bool) {
+	stride := (len(steps) + curvePoints - 1) / curvePoints
+	for i := 0; i < len(steps); i += max(stride, 1) {
+		part := steps[i:min(i+stride, len(steps))]
+		loss := 0.0
+		point := report.Point{Step: part[len(part)-1].Step}
+		for _, s := range part {
+			loss += s.Loss / float64(len(part))
+			if s.Validation != nil {
+				point.Validation = report.Value(s.Validation.Loss)
+			}
+		}
+		point.Loss = report.Value(loss)
+		one.Curve = append(one.Curve, point)
+	}
+	if !preference || len(steps) == 0 {
+		return
+	}
+	tail := steps[len(steps)-(len(steps)+9)/10:]
+	accuracy, margin := 0.0, 0.0
+	for _, s := range tail {
+		if s.Rewards == nil {
+			return
+		}
+		accuracy += s.Rewards.Accuracy / float64(len(tail))
+		margin += s.Rewards.Margin / float64(len(tail))
+	}
+	one.Accuracy, one.Margin = report.Value(accuracy), report.Value(margin)
+}
+
+// pairs reads what mining found for each role and seed.
+func (r *reporter) pairs(ctx context.Context) error {
+	for _, role := range experiments.Roles() {
+		for i, seed := range r.seeds {
+			name, ok := r.at(string(experiments.KindMine)+"/"+string(role), seed)
+			if !ok {
+				continue
+			}
+			dir, err := r.input(ctx, name, fileMined, filePairs)
+			if err != nil {
+				return err
+			}
+			one := report.Pairs{Role: role}
+			if len(r.seeds) > 1 {
+				one.Seed = &r.seeds[i]
+			}
+			var found mined
+			if err := readJSON(filepath.Join(dir, fileMined), &found); err != nil {
+				return fmt.Errorf("input %s: %w", name, err)
+			}
+			one.Mined = found.Mined
+			raw, err := os.ReadFile(filepath.Join(dir, filePairs))
+			if err != nil {
+				return fmt.Errorf("input %s: %w", name, err)
+			}
+			pairs, err := esc.ReadPairs(filePairs, bytes.NewReader(raw))
+			if err != nil {
+				return fmt.Errorf("input %s: %w", name, err)
+			}
+			for _, p := range pairs {
+				one.Gold[p.Gold]++
+				one.Rejected[p.Strategy]++
+			}
+			r.data.Pairs = append(r.data.Pairs, one)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package report
+
+import (
+	"fmt"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+)
+
+// errorSection shows the psychological errors: Figures 2 and 7.
+func errorSection(d Data, p paper) (section, error) {
+	s := section{ID: "errors", Title: "Psychological errors", Missing: "no reply was judged"}
+	t := table{
+		Caption: "Replies with a psychological error, by class; a reply may have several",
+		Heads:   []head{{Text: "System"}, {Text: "Judged", Number: true}},
+	}
+	names := make([]string, esc.NumPsyErrors)
+	for i, e := range esc.PsyErrors() {
+		names[i] = e.Name()
+		t.Heads = append(t.Heads, head{e.Name(), true})
+	}
+	t.Heads = append(t.Heads, head{"No error", true})
+	proportions := table{
+		Caption: "Each judged reply by its clearest error (the paper's Figures 2 and 7); small figures are the paper's, then the difference",
+		Heads:   t.Heads,
+		Notes: []string{fmt.Sprintf("FailedESConv: the labels that an LLM gave to its %d responses, as the paper's authors published them; what they call otherwise than the five classes counts as no error.", p.FailedESConv.Judged),
+			"Of Figure 7 the paper's text gives one number, the share of Decoupled-DPO's replies without an error; the others are drawn only."},
+	}
+	var data []series
+	var judged []Row
+	for i, r := range d.Systems {
+		if r.Errors == nil || r.Errors.Judged == 0 {
+			continue
+		}
+		judged = append(judged, r)
+		row, line := []cell{text(r.System()), count(r.Errors.Judged)}, series{name: r.System(), color: firstSystem + i}
+		for _, n := range r.Errors.Classes {
+			row = append(row, percent(n, r.Errors.Judged))
+			line.values = append(line.values, 100*float64(n)/float64(r.Errors.Judged))
+		}
+		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged)))
+		data = append(data, line)
+	}
+	if len(data) == 0 {
+		return s, nil
+	}
+	sources := d.sources(systemNames(judged), experiments.KindJudge)
+	t.Sources, proportions.Sources = sources, sources
+	labels, stacks := errorStacks(&proportions, judged, p)
+	s.Tables = []table{proportions, t}
+
+	var parts []part
+	for i, name := range names {
+		parts = append(parts, part{name, firstSystem + i})
+	}
+	stack, err := stacked("Replies by their clearest error (Figures 2 and 7)", labels, append(parts, part{"No error", noErrorColor}), stacks, false)
+	if err != nil {
+		return s, err
+	}
+	each, err := bars("Judged replies by psychological error", "% of judged replies", names, data, nil)
+	stack.Sources, each.Sources = sources, sources
+	s.Figures = []figure{stack, each}
+	return s, err
+}
+
+// noErrorColor is the quiet grey of the palette.
+const noErrorColor = 8
+
+// errorStacks fills the table of proportions and gives the bars of its figure.
+func errorStacks(t *table, judged []Row, p paper) (labels []string, stacks [][]float64) {
+	add := func(name string, e Errors, printed *float64) {
+		row := []cell{text(name), count(e.Judged)}
+		for _, n := range e.Clearest {
+			row = append(row, percent(n, e.Judged))
+		}
+		clean := percent(e.Clean, e.Judged)
+		if printed != nil && e.Judged > 0 {
+			clean.Paper = fixed(printed, 0) + " %"
+			clean.Delta = delta(Value(100*float64(e.Clean)/float64(e.Judged)), printed, 1)
+		}
+		t.Rows = append(t.Rows, append(row, clean))
+		if values := shares(append(append([]int{}, e.Clearest[:]...), e.Clean)); values != nil {
+			labels, stacks = append(labels, name), append(stacks, values)
+		}
+	}
+	add("FailedESConv", p.FailedESConv, nil)
+	for _, r := range judged {
+		var printed *float64
+		if v, ok := p.NoError[r.System()]; ok {
+			printed = &v
+		}
+		add(r.System(), *r.Errors, printed)
+	}
+	return labels, stacks
+}
