@@ -22,7 +22,11 @@ func (r *reporter) systems(ctx context.Context) error {
 		})
 	}
 	all := map[string][][]scoredTurn{}
-	for _, row := range r.rows() {
+	for _, system := range r.params.Systems() {
+		if system.Paradigm == experiments.Gold {
+			continue // Table 4
+		}
+		row := r.row(system)
 		scored, err := r.system(ctx, &row)
 		if err == nil {
 			row.Intervals, err = intervals(ctx, scored, r.params.Seed)
@@ -41,25 +45,13 @@ func (r *reporter) systems(ctx context.Context) error {
 	return err
 }
 
-// rows are those of Table 3, empty yet.
-func (r *reporter) rows() []report.Row {
-	var rows []report.Row
-	for _, paradigm := range r.params.Paradigms {
-		for _, method := range r.params.Methods {
-			sets := []experiments.PairSet{experiments.PairsAll}
-			if paradigm == experiments.Vanilla && method == experiments.MethodDPO {
-				sets = r.params.PairSets
-			}
-			for _, set := range sets {
-				row := report.Row{Backbone: r.params.Backbone, Paradigm: paradigm, Method: method}
-				if set != experiments.PairsAll {
-					row.Pairs = set
-				}
-				rows = append(rows, row)
-			}
-		}
+// row is a system's, empty yet.
+func (r *reporter) row(system experiments.System) report.Row {
+	row := report.Row{Backbone: r.params.Backbone, Paradigm: system.Paradigm, Method: system.Method}
+	if system.PairSet != experiments.PairsAll {
+		row.Pairs = system.PairSet
 	}
-	return rows
+	return row
 }
 
 // gold counts the gold strategies of the turns that were replied to.

@@ -292,6 +292,17 @@ func (d Data) prepared() (Data, error) {
 	return d, nil
 }
 
+// Shown are the intervals of the columns that are present.
+func (r Row) Shown() []Interval {
+	var shown []Interval
+	for c, v := range r.Columns.values() {
+		if i := r.interval(columns()[c].name); i != nil && *v != nil {
+			shown = append(shown, *i)
+		}
+	}
+	return shown
+}
+
 // prepare fills in the backbone, refuses what is not a row or stands twice, and
 // drops numbers that are not finite.
 func (r *Row) prepare(backbone string, seen map[[2]string]bool) error {

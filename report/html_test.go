@@ -97,9 +97,10 @@ func TestHTML(t *testing.T) {
 		}
 	}
 	// Strategy distribution, bias, preference; errors twice; bias and preference
-	// by training data; errors of pairs; one loss curve.
-	if svgs != 9 {
-		t.Errorf("%d figures, want 9", svgs)
+	// by training data; strategies and errors of pairs; one loss curve; wins; the
+	// phases of the corpus, of the gold replies and of a system.
+	if svgs != 14 {
+		t.Errorf("%d figures, want 14", svgs)
 	}
 	if marks == 0 {
 		t.Error("no best score is marked")

@@ -51,7 +51,7 @@ func winSection(d Data, _ paper) (section, error) {
 			t.Heads = append(t.Heads, head{w.Statistic, true})
 		}
 		if !w.People {
-			t.Sources = d.sources([]string{w.Systems[0] + "/vs/" + w.Systems[1]}, experiments.Kind("prefer"))
+			t.Sources = d.sources([]string{w.Systems[0] + "/vs/" + w.Systems[1]}, experiments.KindPrefer)
 		}
 		var labels []string
 		var bars [][]float64

@@ -9,7 +9,8 @@ import (
 
 // LaTeX writes the report's tables as table environments in the style of
 // booktabs, with no preamble: \input them into a document that loads
-// booktabs, multirow and graphicx. Cells that are merged downwards become
+// booktabs, multirow, graphicx and the T1 font encoding. The artifacts that a
+// table comes from stand above it in comments. Cells that are merged downwards become
 // \multirow; text from data is escaped.
 func LaTeX(w io.Writer, d Data) error {
 	doc, err := newDocument(d)
@@ -17,8 +18,11 @@ func LaTeX(w io.Writer, d Data) error {
 		return err
 	}
 	var b bytes.Buffer
-	b.WriteString("% Needs \\usepackage{booktabs,multirow,graphicx} and UTF-8 input.\n")
+	b.WriteString("% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,multirow,graphicx}, and UTF-8 input.\n")
 	for _, s := range doc.Sections {
+		if s.ID == "provenance" {
+			continue // it stands in the comments
+		}
 		for i, t := range s.Tables {
 			mark := ""
 			if s.Mark != "" {
@@ -109,7 +113,7 @@ func latex(s string) string {
 	return strings.NewReplacer(
 		"\\", "\\textbackslash{}", "{", "\\{", "}", "\\}", "$", "\\$", "&", "\\&", "#", "\\#", "%", "\\%", "_", "\\_",
 		"~", "\\textasciitilde{}", "^", "\\textasciicircum{}", "<", "\\textless{}", ">", "\\textgreater{}", "|", "\\textbar{}", "\"", "\\textquotedbl{}",
-		"↑", "$\\uparrow$", "↓", "$\\downarrow$", "…", "\\ldots{}", "–", "--", "−", "$-$", "✓", "$\\checkmark$", "⚠ ", "", "⚠", "",
+		"↑", "$\\uparrow$", "↓", "$\\downarrow$", "…", "\\ldots{}", "–", "--", "−", "$-$", "✓", "", "⚠ ", "", "⚠", "",
 		"\r\n", " ", "\n", " ", "\r", " ",
 	).Replace(s)
 }

@@ -231,7 +231,7 @@ func qualityTable(d Data, p paper) table {
 	t := table{
 		Caption: fmt.Sprintf("The judge's scores of chosen and rejected responses (the paper's Table 2); small figures are the paper's for %s, then the difference", b.Name),
 		Heads:   append([]head{{Text: "Pairs"}, {Text: "Side"}, {"Judged", true}}, scoreHeads()...),
-		Sources: d.sources(nil, experiments.Kind("quality")),
+		Sources: d.sources(nil, experiments.KindQuality),
 	}
 	for _, q := range d.Quality {
 		side := func(name string, scores, printed [4]float64) {

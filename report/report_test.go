@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -49,7 +51,8 @@ func example() Data {
 				Paradigm: experiments.Vanilla, Method: experiments.MethodSFT,
 				Columns: columns(91.234, 10, 11, 12, 3.5, 2.5, 1.5, 0.5, 0.5, 20, 16), Turns: 50,
 				Strategies: [8]int{10, 5, 5, 5, 10, 5, 5, 5}, Preference: []float64{1.5, 0.5, 1, 1, 1, 1, 1, 1},
-				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}},
+				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
+				Phases:    esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
 				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
 			},
 			{
@@ -72,8 +75,15 @@ func example() Data {
 				Difference: Value(0.025), Low: Value(-0.1), High: Value(0.15), P: Value(0.4), Dialogues: 8, Turns: 40},
 		}}},
 		GoldStrategies: [8]int{8, 8, 8, 8, 8, 8, 1, 1},
-		Corpus:         []Split{{Name: "train", Statistics: esc.Statistics{Dialogues: 16, Utterances: 320, Strategies: [8]int{1, 2, 3, 4, 5, 6, 7, 8}}}},
-		Pairs: []Pairs{{Role: experiments.VM, Mined: esc.Mined{Candidates: 90, Pairs: 60,
+		GoldPhases:     esc.Phases{{1, 0, 0, 0, 0, 0, 0, 3}},
+		Given:          []Row{{Paradigm: experiments.Gold, Method: experiments.MethodSFT, Columns: columns(no, no, no, no, 3, 2.5, 2, 1)}},
+		Wins: []Wins{{By: "offline-1", Systems: [2]string{"decoupled/dpo " + hostile, "vanilla/dpo"}, Samples: 40, Notes: []string{hostile},
+			Questions: []Win{{Question: "reply as a whole " + hostile, Answers: 40, Win: &Share{0.5, 0.4, 0.6}, Tie: &Share{0.2, 0.1, 0.3}, Loss: &Share{0.3, 0.2, 0.4}}}}},
+		Quality: []Quality{{Role: experiments.RG, Judge: "offline-1", Samples: 50, Chosen: Scores{3.5, 3, 2.5, 2}, Rejected: Scores{3, 2.5, 2, 0}}},
+		Preference: []DPO{{Stage: "dpo/vm/all", Role: experiments.VM, Pairs: experiments.PairsAll, Loss: experiments.LossDPO,
+			LearningRate: 2e-4, Beta: 0.2, Epochs: 1, BatchSize: 32}},
+		Corpus: []Split{{Name: "train", Statistics: esc.Statistics{Dialogues: 16, Utterances: 320, Strategies: [8]int{1, 2, 3, 4, 5, 6, 7, 8}}, Phases: esc.Phases{{1}, {}, {2, 1}}}},
+		Pairs: []Pairs{{Role: experiments.VM, Gold: [8]int{30, 30}, Rejected: [8]int{60}, Mined: esc.Mined{Candidates: 90, Pairs: 60,
 			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
 			CharsChosen: 101.5, CharsRejected: 77.25}}},
 		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
@@ -84,8 +94,9 @@ func example() Data {
 			Strategy: esc.Question, Response: "Why?",
 			Replies: []Reply{{System: "vanilla/base", Strategy: esc.NoStrategy, Response: hostile, Errors: []esc.PsyError{esc.TemplateResponse}}},
 		}},
-		Provenance: []Stage{{Name: "corpus", Kind: "corpus", Fingerprint: "f00d", Digest: "beef"}},
-		Notes:      []string{"Tiny models " + hostile + " show little."},
+		Provenance: []Stage{{Name: "corpus", Kind: "corpus", Fingerprint: "f00d", Digest: "beef"},
+			{Name: "bias/vanilla/sft", Kind: "bias", Fingerprint: "f11d", Digest: "0123456789abcdef", Inputs: map[string]string{"generate": "fedcba9876543210"}}},
+		Notes: []string{"Tiny models " + hostile + " show little."},
 	}
 }
 
@@ -112,8 +123,20 @@ func TestPaperIsThePapers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want struct {
-		Table3 map[string]json.RawMessage `json:"table3_main"`
-		Table5 map[string]json.RawMessage `json:"table5_coupled_preference_data"`
+		Table1 struct {
+			ESConv struct {
+				Dialogues, Utterances int
+				Turns                 float64            `json:"avg_turns"`
+				Chars                 map[string]float64 `json:"avg_chars"`
+			} `json:"esconv"`
+			Pairs map[string]map[string]float64 `json:"ipm_prefdial"`
+		} `json:"table1_datasets"`
+		Table2 map[string]json.RawMessage     `json:"table2_data_quality"`
+		Table4 map[string]json.RawMessage     `json:"table4_response_generator_given_gold_strategy"`
+		Table6 map[string]int                 `json:"table6_esconv_strategies"`
+		Table7 map[string]map[string]paperDPO `json:"table7_dpo_hyperparameters"`
+		Table3 map[string]json.RawMessage     `json:"table3_main"`
+		Table5 map[string]json.RawMessage     `json:"table5_coupled_preference_data"`
 	}
 	if err := json.Unmarshal(raw, &want); err != nil {
 		t.Fatal(err)
@@ -139,6 +162,73 @@ func TestPaperIsThePapers(t *testing.T) {
 		if diff := cmp.Diff(table5, got5); diff != "" {
 			t.Errorf("%s, Table 5 (-paper +ours):\n%s", b.Name, diff)
 		}
+		short, _, _ := strings.Cut(strings.ToLower(b.Name), "2.5-")
+		short, _, _ = strings.Cut(short, "3.1-") // qwen, llama
+		printed := func(row string) float64 { return want.Table1.Pairs[row][short] }
+		if got := (paperPairs{int(printed("strategy_pairs")), int(printed("response_pairs")), printed("avg_chars_chosen"), printed("avg_chars_rejected"),
+			int(printed("lack_of_empathy")), int(printed("early_emotion_shift")), int(printed("template_response"))}); got != b.Pairs {
+			t.Errorf("%s, Table 1: paper %+v, ours %+v", b.Name, got, b.Pairs)
+		}
+		quality, given := b.Quality, b.Given
+		quality.Chosen, quality.Rejected, given = [4]float64{}, [4]float64{}, nil
+		if err := errors.Join(json.Unmarshal(want.Table2[short], &quality), json.Unmarshal(want.Table4[strings.ToLower(b.Name)], &given)); err != nil {
+			t.Fatal(err)
+		}
+		if quality != b.Quality || !maps.Equal(given, b.Given) {
+			t.Errorf("%s: Table 2 %v, ours %v; Table 4 %v, ours %v", b.Name, quality, b.Quality, given, b.Given)
+		}
+		for name, role := range map[string]experiments.Role{"vanilla": experiments.VM, "strategy_planner": experiments.SP, "response_generator": experiments.RG} {
+			if got := want.Table7[strings.ToLower(b.Name)][name]; got != b.DPO[role] || got.Beta == 0 {
+				t.Errorf("%s, Table 7, %s: paper %v, ours %v", b.Name, name, got, b.DPO[role])
+			}
+		}
+	}
+	for _, s := range esc.Strategies() {
+		if got := want.Table6[s.String()]; got != p.Corpus.Strategies[s] {
+			t.Errorf("Table 6, %s: paper %d, ours %d", s, got, p.Corpus.Strategies[s])
+		}
+	}
+	if e := want.Table1.ESConv; e.Dialogues != p.Corpus.Dialogues || e.Utterances != p.Corpus.Utterances || e.Turns != p.Corpus.AvgTurns || e.Chars["assistant"] != p.Corpus.AvgCharsAssistant {
+		t.Errorf("Table 1: paper %+v, ours %+v", e, p.Corpus)
+	}
+}
+
+// TestFailedESConv: the bar of Figure 2 is the count of the authors' labels.
+func TestFailedESConv(t *testing.T) {
+	p, err := loadPaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("..", "..", "shared", "failed-esconv", "labels.json")
+	raw, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		t.Skipf("reference data %s is absent: put the project's shared data beside the repository to run this test", path)
+	}
+	var labels []struct {
+		Type string `json:"Error Type"`
+	}
+	if err = errors.Join(err, json.Unmarshal(raw, &labels)); err != nil {
+		t.Fatal(err)
+	}
+	got := Errors{Judged: len(labels)}
+	for _, l := range labels {
+		switch l.Type {
+		case "Mismatched Strategy":
+			got.Clearest[esc.StrategyMismatch]++
+		case "Lack of Empathetic Content":
+			got.Clearest[esc.LackOfEmpathy]++
+		case "Premature Emotional Transition":
+			got.Clearest[esc.EarlyEmotionShift]++
+		case "Repetitive or Template-like Response":
+			got.Clearest[esc.TemplateResponse]++
+		case "Emotional Misunderstanding":
+			got.Clearest[esc.EmotionMisread]++
+		default:
+			got.Clean++
+		}
+	}
+	if got != p.FailedESConv {
+		t.Errorf("labels %+v, ours %+v", got, p.FailedESConv)
 	}
 }
 
@@ -263,6 +353,15 @@ func TestStatisticsTables(t *testing.T) {
 		"| Overall | 36<br><sub>14763 (−14727)</sub> | 100.00 %<br><sub>100.00 % (0.00)</sub> |",
 		"| dpo/vm | dpo | 40 | 123456 | 0.6543 | – | 75.0 % | – |",
 		"| corpus | `f00d` | `beef` | – | – |",
+		"| bias/vanilla/sft | `f11d` | `0123456789abcdef` | generate fedcba987654 | – |",
+		"<summary>from 1 artifact</summary>\n\nbias/vanilla/sft `0123456789ab`",
+		"| SFT | 3.00<br><sub>3.66 (−0.66)</sub> | 2.50<br><sub>3.02 (−0.52)</sub> |",
+		"| improvement |  | 16.7 %<br><sub>4.7 % (+12.0)</sub> | 20.0 %<br><sub>13.9 % (+6.1)</sub> | 25.0 %<br><sub>32.8 % (−7.8)</sub> | –<br><sub>27.2 %</sub> |",
+		"| dpo/vm/all | Vanilla-DPO (vm) | all | dpo | 0.0002<br><sub>7e-07</sub> | 0.2<br><sub>0.2</sub> | 1 | 32 |",
+		"| FailedESConv | 2317 | 33.0 % | 28.4 % | 14.4 % | 8.4 % | 5.0 % | 10.9 % |",
+		"| vanilla/sft | 40 | 45.0 % | 20.0 % | 7.5 % | 2.5 % | 0.0 % | 25.0 % |",
+		"| vanilla/sft | 75.0 % | – | – | – | – | 24.0 % |",
+		"| 40 | 50.0 \\[40.0, 60.0\\] | 20.0 \\[10.0, 30.0\\] | 30.0 \\[20.0, 40.0\\] |",
 		"| Llama3.1-8B-Instruct | Vanilla | Base | **95.09** |",
 		"- Judge: offline-1 ⚠ offline judge, 100 replies of each system",
 	} {

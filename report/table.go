@@ -182,7 +182,7 @@ func paradigmName(p experiments.Paradigm) string {
 		return "Vanilla"
 	case experiments.Decoupled:
 		return "Decoupled"
-	case "gold":
+	case experiments.Gold:
 		return "Given the gold strategy"
 	}
 	return string(p)

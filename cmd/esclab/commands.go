@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -225,45 +223,6 @@ func (a *app) cancelCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (a *app) reportCommand() *cobra.Command {
-	var out string
-	var set []string
-	c := &cobra.Command{
-		Use:   "report EXPERIMENT",
-		Short: "Write the report of a finished run: HTML, Markdown, CSV and JSON",
-		Long: `Write the report of an experiment that has been run, from its artifacts: a
-self-contained HTML file with its figures, Markdown, Table 3 as CSV, and JSON.
-Give the same --set flags as the run had.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			host, err := a.host(c.Context())
-			if err != nil {
-				return err
-			}
-			p, missing, err := plan(host, args[0], set)
-			if err = errors.Join(err, missing); err != nil {
-				return err
-			}
-			if out, err = filepath.Abs(out); err != nil { // whatever the servers in this process do to the working directory
-				return err
-			}
-			se, err := a.open(c.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			last := p.stages[len(p.stages)-1]
-			if err := se.printResults(c.Context(), last.Fingerprint, os.Stdout); err != nil {
-				return failed(fmt.Errorf("%w: run it first: esclab run %s", err, args[0]))
-			}
-			return failed(se.writeReport(c.Context(), last.Fingerprint, out))
-		},
-	}
-	c.Flags().StringVar(&out, "out", "report", "directory to write into")
-	c.Flags().StringArrayVar(&set, "set", nil, "as for esclab run")
-	return c
 }
 
 func (a *app) scoreCommand() *cobra.Command {

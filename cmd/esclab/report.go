@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/esclab/esclab/human"
+	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/report"
+)
+
+type reportFlags struct {
+	out       string
+	set       []string
+	noSamples bool
+	human     []string
+}
+
+func (a *app) reportCommand() *cobra.Command {
+	var f reportFlags
+	c := &cobra.Command{
+		Use:   "report EXPERIMENT",
+		Short: "Write the report of a finished run: HTML, Markdown, LaTeX, CSV and JSON",
+		Long: `Write the report of an experiment that has been run, from its artifacts: a
+self-contained HTML file with its figures, Markdown, the tables in LaTeX, Table 3
+as CSV, and all data as JSON. Give the same --set flags as the run had.
+
+--human adds what people say (Figure 6): the JSON of esclab human import. It has
+to rate replies of this run. --no-samples leaves the sample dialogues out: what
+remains quotes nothing of the corpus, nor of what the models wrote.`,
+		Example: `  esclab report demo --out r/
+  esclab report tiny-esconv --set seeds=1,2,3 --no-samples --out docs/results/tiny-esconv
+  esclab human import human/key.json anna.csv ben.csv --json > figure6.json
+  esclab report demo --human figure6.json --out r/`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.report(c.Context(), args[0], f) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.out, "out", "report", "directory to write into")
+	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
+	flags.BoolVar(&f.noSamples, "no-samples", false, "leave the sample dialogues out")
+	flags.StringArrayVar(&f.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
+	return c
+}
+
+func (a *app) report(ctx context.Context, name string, f reportFlags) error {
+	var ratings []human.Results
+	for _, path := range f.human {
+		r, err := readRatings(path)
+		if err != nil {
+			return err
+		}
+		ratings = append(ratings, r)
+	}
+	host, err := a.host(ctx)
+	if err != nil {
+		return err
+	}
+	p, missing, err := plan(host, name, f.set)
+	if err = errors.Join(err, missing); err != nil {
+		return err
+	}
+	if f.out, err = filepath.Abs(f.out); err != nil { // whatever the servers in this process do to the working directory
+		return err
+	}
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	last := p.stages[len(p.stages)-1]
+	if err := se.printResults(ctx, last.Fingerprint, os.Stdout); err != nil {
+		return failed(fmt.Errorf("%w: run it first: esclab run %s", err, name))
+	}
+	if !f.noSamples && len(ratings) == 0 {
+		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
+	}
+	raw, err := se.reportFile(ctx, last.Fingerprint, "report.json")
+	if err != nil {
+		return failed(err)
+	}
+	data, err := report.Read(bytes.NewReader(raw))
+	if err != nil {
+		return failed(err)
+	}
+	if f.noSamples {
+		data.WithoutSamples, data.Samples = true, nil
+	}
+	for i, r := range ratings {
+		if err := addRatings(&data, r); err != nil {
+			return fmt.Errorf("%s: %w", f.human[i], err)
+		}
+	}
+	return failed(writeFiles(data, f.out))
+}
+
+// readRatings reads what esclab human import --json printed.
+func readRatings(path string) (human.Results, error) {
+	var r human.Results
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("%s: not the JSON of esclab human import --json: %w", path, err)
+	}
+	return r, nil
+}
+
+// addRatings puts what people say into a report. At least one of the systems
+// has to be the report's, by its artifact.
+func addRatings(data *report.Data, r human.Results) error {
+	ours := func(s human.System) bool {
+		return slices.ContainsFunc(data.Provenance, func(stage report.Stage) bool { return stage.Digest == s.Digest })
+	}
+	if !ours(r.Systems[0]) && !ours(r.Systems[1]) {
+		return fmt.Errorf("it rates replies of %s %s and %s %s, whose artifacts are not this run's: give the run, and the --set flags, that the sheet was exported with",
+			r.Systems[0].Run, r.Systems[0].Name, r.Systems[1].Run, r.Systems[1].Name)
+	}
+	wins := report.Wins{
+		People: true, Systems: [2]string{r.Systems[0].Label(r.Systems), r.Systems[1].Label(r.Systems)},
+		Samples: r.Samples, Raters: len(r.Raters), Statistic: r.Statistic, Notes: r.Notes,
+	}
+	for _, q := range r.Questions {
+		wins.Questions = append(wins.Questions, report.Win{
+			Question: q.Question, Answers: q.Answers, Win: share(q.Win), Tie: share(q.Tie), Loss: share(q.Loss), Agreement: q.Agreement,
+		})
+	}
+	data.Wins = append(data.Wins, wins)
+	return nil
+}
+
+func share(i *metrics.Interval) *report.Share {
+	if i == nil {
+		return nil
+	}
+	return &report.Share{Value: i.Estimate, Low: i.Low, High: i.High}
+}
+
+// writeFiles renders a report into a directory.
+func writeFiles(data report.Data, dir string) error {
+	files, err := report.Files(data)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := os.WriteFile(filepath.Join(dir, file.Name), file.Data, 0o644); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, "report.html"))
+	return nil
+}
