@@ -16,9 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	transfertypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/logging"
 )
 
 // S3Config says where a bucket is and how to talk to its service.
@@ -39,9 +40,19 @@ type S3Config struct {
 	Checksums string `yaml:"checksums" json:"checksums"`
 	// MaxAttempts bounds the tries of one request; 0 means 5.
 	MaxAttempts int `yaml:"max_attempts" json:"max_attempts"`
+	// MaxBackoff bounds the pause before a request is tried again; 0 means 20 s.
+	MaxBackoff time.Duration `yaml:"-" json:"-"`
 	// PartBytes is the size of one part of a multipart upload, at least 5 MiB;
 	// 0 means 8 MiB. An object has at most 10,000 parts.
 	PartBytes int64 `yaml:"part_bytes" json:"part_bytes"`
+
+	// Encryption asks the service to encrypt what it stores: empty or "none" for
+	// what the bucket does by itself, "sse-s3" for keys that the service manages,
+	// "sse-kms" for a key of its key management. A service that takes the request
+	// but does not say that it has encrypted is an error.
+	Encryption string `yaml:"encryption" json:"encryption"`
+	// KMSKey is the key of sse-kms, an ARN or ID; empty means the account's own.
+	KMSKey string `yaml:"kms_key" json:"kms_key"`
 
 	// AccessKey and SecretKey, if set, replace the SDK's chain of environment,
 	// shared configuration and instance role.
@@ -49,6 +60,9 @@ type S3Config struct {
 	SecretKey string `yaml:"-" json:"-"`
 	// SessionToken goes with temporary credentials; empty otherwise.
 	SessionToken string `yaml:"-" json:"-"`
+	// Reload, if set, gives the keys in their place, and is asked again when the
+	// service says that they have expired.
+	Reload func(context.Context) (accessKey, secretKey, sessionToken string, err error) `yaml:"-" json:"-"`
 }
 
 const (
@@ -70,6 +84,8 @@ type S3 struct {
 	http    aws.HTTPClient
 	bucket  string
 	prefix  string // empty or ends with a slash
+	sse     encryption
+	keys    *aws.CredentialsCache // nil unless they can be read again
 }
 
 // OpenS3 prepares a client; it sends no request. EnsureBucket checks or creates
@@ -92,6 +108,10 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	default:
 		return nil, fmt.Errorf("open S3 store: checksums %q, want when_required or when_supported", c.Checksums)
 	}
+	sse, err := newEncryption(c.Encryption, c.KMSKey)
+	if err != nil {
+		return nil, fmt.Errorf("open S3 store: %w", err)
+	}
 	part := c.PartBytes
 	if part == 0 {
 		part = defaultPartBytes
@@ -105,16 +125,40 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	}
 	load := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithReadTimeout(readTimeout)),
+		config.WithLogger(logging.Nop{}), // what matters is in the errors
 		config.WithRequestChecksumCalculation(request),
 		config.WithResponseChecksumValidation(response),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
+			standard := retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts = attempts
+				if c.MaxBackoff > 0 {
+					o.MaxBackoff = c.MaxBackoff
+				}
+				// An answer that breaks off in its body, such as a list.
+				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+					if errors.Is(err, io.ErrUnexpectedEOF) {
+						return aws.TrueTernary
+					}
+					return aws.UnknownTernary
+				}))
+			})
+			// What services say while somebody else changes the same key, or, on a
+			// file system, removes the directory that a key needs.
+			return retry.AddWithErrorCodes(standard, "OperationAborted", "ExistingObjectIsDirectory")
 		}),
 	}
 	if c.Region != "" {
 		load = append(load, config.WithRegion(c.Region))
 	}
-	if c.AccessKey != "" {
+	var keys *aws.CredentialsCache
+	switch {
+	case c.Reload != nil:
+		keys = aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+			access, secret, token, err := c.Reload(ctx)
+			return aws.Credentials{AccessKeyID: access, SecretAccessKey: secret, SessionToken: token, Source: "esclab"}, err
+		}))
+		load = append(load, config.WithCredentialsProvider(keys))
+	case c.AccessKey != "":
 		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, c.SessionToken)))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
@@ -143,7 +187,7 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 		// cancelled activity leaves no parts behind that cost money.
 		o.FailTimeout = 30 * time.Second
 	})
-	return &S3{client: client, uploads: uploads, http: cfg.HTTPClient, bucket: c.Bucket, prefix: c.Prefix}, nil
+	return &S3{client: client, uploads: uploads, http: cfg.HTTPClient, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
 }
 
 // Close closes the idle connections; a service that is being stopped may wait
@@ -175,30 +219,23 @@ func (b *S3) Location() string { return "s3://" + b.bucket + "/" + b.prefix }
 
 func (b *S3) key(key string) *string { return aws.String(b.prefix + key) }
 
-// fail names the operation, bucket and key, and translates not found.
-func (b *S3) fail(op, key string, err error) error {
-	if status(err) == http.StatusNotFound {
-		if code(err) == "NoSuchBucket" {
-			err = fmt.Errorf("the bucket does not exist; create it: %w", err)
-		} else {
-			err = ErrNotFound
-		}
-	}
-	return fmt.Errorf("%s %s in s3://%s/%s: %w", op, key, b.bucket, b.prefix, err)
-}
-
 // Put implements Backend. Objects up to one part go in one request, larger ones
 // as a multipart upload, which S3 publishes in one step.
 func (b *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
 		return b.fail("put", key, err)
 	}
-	_, err := b.uploads.UploadObject(ctx, &transfermanager.UploadObjectInput{
-		Bucket: &b.bucket,
-		Key:    b.key(key),
+	out, err := b.uploads.UploadObject(ctx, &transfermanager.UploadObjectInput{
+		Bucket:               &b.bucket,
+		Key:                  b.key(key),
+		ServerSideEncryption: transfertypes.ServerSideEncryption(b.sse.mode),
+		SSEKMSKeyID:          b.sse.key,
 		// Only a reader: a seekable body would be sized and sent as it is.
 		Body: struct{ io.Reader }{contextReader{ctx, r}},
 	})
+	if err == nil {
+		err = b.sse.check(string(out.ServerSideEncryption))
+	}
 	if err != nil {
 		return b.fail("put", key, err)
 	}
@@ -211,12 +248,17 @@ func (b *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 		return b.fail("put if absent", key, err)
 	}
 	for attempt := 1; ; attempt++ {
-		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
-			Bucket:      &b.bucket,
-			Key:         b.key(key),
-			Body:        bytes.NewReader(data),
-			IfNoneMatch: aws.String("*"),
+		out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
+			Bucket:               &b.bucket,
+			Key:                  b.key(key),
+			Body:                 bytes.NewReader(data),
+			IfNoneMatch:          aws.String("*"),
+			ServerSideEncryption: types.ServerSideEncryption(b.sse.mode),
+			SSEKMSKeyId:          b.sse.key,
 		})
+		if err == nil {
+			err = b.sse.check(string(out.ServerSideEncryption))
+		}
 		switch {
 		case err == nil:
 			return nil
@@ -294,22 +336,4 @@ func (b *S3) Delete(ctx context.Context, key string) error {
 		return b.fail("delete", key, err)
 	}
 	return nil
-}
-
-// status is the HTTP status of a failed request, 0 if it got no answer.
-func status(err error) int {
-	var response *smithyhttp.ResponseError
-	if errors.As(err, &response) {
-		return response.HTTPStatusCode()
-	}
-	return 0
-}
-
-// code is the service's error code, empty if there is none.
-func code(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
 }

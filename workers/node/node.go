@@ -69,16 +69,29 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w: set ESCLAB_DATA_DIR to a directory that you may write", err)
 	}
-	p := target.S3
-	backend, err := artifacts.OpenS3(ctx, artifacts.S3Config{
-		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle, Checksums: string(p.Checksum),
-		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),
-	})
+	backend, err := artifacts.OpenS3(ctx, storeConfig(target.S3))
 	if err != nil {
 		return err
 	}
 	n.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(n.settings.Embedded.DataDir, "cache")})
 	return err
+}
+
+// storeConfig is how the store is reached. A credentials file is read again when
+// the service says that its keys have expired: workers outlive temporary keys.
+func storeConfig(p connect.S3) artifacts.S3Config {
+	c := artifacts.S3Config{
+		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle, Checksums: string(p.Checksum),
+		Encryption: string(p.Encryption), KMSKey: p.KMSKey,
+		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),
+	}
+	if p.CredentialsFile != "" {
+		c.Reload = func(context.Context) (access, secret, token string, err error) {
+			k, err := settings.ReadCredentials(p.CredentialsFile)
+			return k.AccessKey, string(k.SecretKey), string(k.SessionToken), err
+		}
+	}
+	return c
 }
 
 // quiet is a logger for the SDK: its chatter is not for users, and a failed

@@ -60,6 +60,9 @@ type S3 struct {
 	SecretKeyEnv    string   `yaml:"secret_key_env"`   // name of the variable that holds the secret key
 	CredentialsFile string   `yaml:"credentials_file"` // AWS shared credentials file, mode 0600; wins over the variables
 	Checksum        Checksum `yaml:"checksum"`         // when_required | when_supported
+	// Encryption by the service of what it stores: none | sse-s3 | sse-kms.
+	Encryption Encryption `yaml:"encryption"`
+	KMSKey     string     `yaml:"kms_key"` // key of sse-kms, its ARN or ID; empty: the account's own
 }
 
 // Judge says which endpoints of language models this worker may ask to judge,
@@ -76,6 +79,16 @@ type Checksum string
 const (
 	ChecksumWhenRequired  Checksum = "when_required"
 	ChecksumWhenSupported Checksum = "when_supported"
+)
+
+// Encryption says which server-side encryption the S3 client asks for.
+type Encryption string
+
+// Encryptions: none is what the bucket does by itself.
+const (
+	EncryptionNone Encryption = "none"
+	EncryptionS3   Encryption = "sse-s3"  // keys that the service manages, AES256
+	EncryptionKMS  Encryption = "sse-kms" // a key of the service's key management
 )
 
 // Embedded configures the servers that run inside the process.
@@ -143,6 +156,7 @@ func Default() *Settings {
 			AccessKeyEnv: "AWS_ACCESS_KEY_ID",
 			SecretKeyEnv: "AWS_SECRET_ACCESS_KEY",
 			Checksum:     ChecksumWhenRequired,
+			Encryption:   EncryptionNone,
 		},
 		Embedded: Embedded{
 			Mode:      ModeAuto,

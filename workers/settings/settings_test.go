@@ -40,7 +40,7 @@ func TestRootFileExplainsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
-		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum",
+		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum", "encryption", "kms_key",
 		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
 		"base_urls", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note"} {
 		if !strings.Contains(string(data), key+":") {
@@ -61,6 +61,8 @@ s3:
   bucket: esc-artifacts
   path_style: false
   checksum: when_supported
+  encryption: sse-kms
+  kms_key: alias/esclab
 embedded:
   mode: off
   data_dir: data
@@ -81,6 +83,7 @@ schedules:
 	want.Temporal = Temporal{Address: "temporal.example.org:7233", Namespace: "esc", APIKeyEnv: "TEMPORAL_API_KEY",
 		TLS: &TLS{CA: "/etc/esclab/ca.pem", Cert: "/abs/client.pem", Key: "/etc/esclab/client.key", ServerName: "temporal"}}
 	want.S3.Endpoint, want.S3.Bucket, want.S3.PathStyle, want.S3.Checksum = "https://s3.example.org", "esc-artifacts", false, ChecksumWhenSupported
+	want.S3.Encryption, want.S3.KMSKey = EncryptionKMS, "alias/esclab"
 	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour}
 	want.Judge = Judge{BaseURLs: []string{"https://a.example/v1"}, APIKeyFile: "/etc/esclab/judge.key"}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
@@ -115,6 +118,9 @@ func TestParseErrors(t *testing.T) {
 		{"endpoint", "s3:\n  endpoint: s3.example.org\n", `t.yaml:2: s3.endpoint: "s3.example.org" is not a URL`},
 		{"credentials in URL", "s3:\n  endpoint: https://a:b@s3.example.org\n", "holds credentials"},
 		{"bucket", "s3:\n  bucket: A_B\n", `t.yaml:2: s3.bucket: "A_B" is not a bucket name`},
+		{"encryption", "s3:\n  endpoint: http://s3\n  encryption: rot13\n", `t.yaml:3: s3.encryption: "rot13": none, sse-s3 or sse-kms`},
+		{"encryption of the embedded store", "s3:\n  encryption: sse-s3\n", `t.yaml:2: s3.encryption: the embedded store does not encrypt`},
+		{"KMS key alone", "s3:\n  kms_key: k\n", `t.yaml:2: s3.kms_key: goes with s3.encryption sse-kms`},
 		{"checksum", "s3:\n  checksum: never\n", `t.yaml:2: s3.checksum: "never"`},
 		{"secret instead of name", "temporal:\n  api_key_env: sk-1234\n", "t.yaml:2: temporal.api_key_env: not the name"},
 		{"half a client certificate", "temporal:\n  tls:\n    cert: a.pem\n", "temporal.tls: cert and key go together"},

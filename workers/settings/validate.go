@@ -96,6 +96,18 @@ func (s *Settings) s3Problems() (out []problem) {
 	if c.Checksum != ChecksumWhenRequired && c.Checksum != ChecksumWhenSupported {
 		out = append(out, problem{"s3.checksum", fmt.Sprintf("%q: when_required or when_supported", c.Checksum)})
 	}
+	switch c.Encryption {
+	case EncryptionNone:
+	case EncryptionS3, EncryptionKMS:
+		if s.EmbedS3() {
+			out = append(out, problem{"s3.encryption", "the embedded store does not encrypt: encrypt the disk, or give s3.endpoint"})
+		}
+	default:
+		out = append(out, problem{"s3.encryption", fmt.Sprintf("%q: none, sse-s3 or sse-kms", c.Encryption)})
+	}
+	if c.KMSKey != "" && c.Encryption != EncryptionKMS {
+		out = append(out, problem{"s3.kms_key", "goes with s3.encryption sse-kms"})
+	}
 	if (c.AccessKeyEnv == "") != (c.SecretKeyEnv == "") {
 		out = append(out, problem{"s3.access_key_env", "goes together with secret_key_env: give both or neither"})
 	}

@@ -110,8 +110,15 @@ func (p S3) roundTrip(ctx context.Context) error {
 	// A key of its own, so that two checks at a time do not meet.
 	key := "checks/" + hex.EncodeToString(content[:8])
 	c := p.Client()
-	if _, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket, Key: &key, Body: bytes.NewReader(content)}); err != nil {
+	encryption, kmsKey := p.encryption()
+	put, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket, Key: &key, Body: bytes.NewReader(content),
+		ServerSideEncryption: encryption, SSEKMSKeyId: kmsKey})
+	if err != nil {
 		return p.explain("write to", err)
+	}
+	if put.ServerSideEncryption != encryption && encryption != "" {
+		return problem(nil, "use a service that encrypts, or set s3.encryption to none",
+			"s3: %s was asked to encrypt (%s) and does not say that it did", p.Endpoint, p.Encryption)
 	}
 	got, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: &p.Bucket, Key: &key})
 	if err != nil {

@@ -92,7 +92,7 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		return t, err
 	}
 	t.S3 = S3{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, PathStyle: c.PathStyle,
-		Credentials: credentials, Checksum: c.Checksum}
+		Credentials: credentials, Checksum: c.Checksum, Encryption: c.Encryption, KMSKey: c.KMSKey, CredentialsFile: c.CredentialsFile}
 	return t, nil
 }
 

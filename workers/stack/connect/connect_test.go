@@ -74,7 +74,7 @@ func TestResolve(t *testing.T) {
 	s := settings.Default()
 	got, err := Resolve(s, info)
 	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default"}, UI: "http://127.0.0.1:8233",
-		S3: S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", PathStyle: true, Credentials: credentials, Checksum: settings.ChecksumWhenRequired}}
+		S3: S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", PathStyle: true, Credentials: credentials, Checksum: settings.ChecksumWhenRequired, Encryption: settings.EncryptionNone, CredentialsFile: file}}
 	if err != nil || got != want {
 		t.Errorf("embedded: %+v, %v", got, err)
 	}
@@ -89,7 +89,7 @@ func TestResolve(t *testing.T) {
 	s.S3.PathStyle, s.S3.Checksum = false, settings.ChecksumWhenSupported
 	got, err = Resolve(s, nil)
 	want = Target{Temporal: Temporal{Address: "far:7233", Namespace: "default"},
-		S3: S3{Endpoint: "https://s3", Region: "us-east-1", Bucket: "other", Credentials: credentials, Checksum: settings.ChecksumWhenSupported}}
+		S3: S3{Endpoint: "https://s3", Region: "us-east-1", Bucket: "other", Credentials: credentials, Checksum: settings.ChecksumWhenSupported, Encryption: settings.EncryptionNone, CredentialsFile: file}}
 	if err != nil || got != want {
 		t.Errorf("external: %+v, %v", got, err)
 	}

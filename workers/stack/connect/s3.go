@@ -23,6 +23,25 @@ type S3 struct {
 	PathStyle   bool
 	Credentials settings.Credentials
 	Checksum    settings.Checksum
+	Encryption  settings.Encryption
+	KMSKey      string
+	// CredentialsFile is where Credentials were read from, "" for the
+	// environment: it may be renewed while a process runs.
+	CredentialsFile string
+}
+
+// encryption is what a put asks of the service.
+func (p S3) encryption() (types.ServerSideEncryption, *string) {
+	switch p.Encryption {
+	case settings.EncryptionS3:
+		return types.ServerSideEncryptionAes256, nil
+	case settings.EncryptionKMS:
+		if p.KMSKey == "" {
+			return types.ServerSideEncryptionAwsKms, nil
+		}
+		return types.ServerSideEncryptionAwsKms, &p.KMSKey
+	}
+	return "", nil
 }
 
 // Client returns an S3 client. It opens no connection.
