@@ -206,15 +206,12 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 		Engine:  t.engine,
 		Metrics: out.metrics,
 	}
-	for name, path := range out.files {
-		ref, err := t.a.Store.PutFile(ctx, path)
-		if err != nil {
-			return workflows.StageResult{}, fmt.Errorf("stage %s: store %s: %w", t.in.Stage.Name, name, err)
-		}
-		m.Files[name] = ref
-	}
 	seconds := time.Since(t.started).Seconds()
-	ref, err := t.lease.Commit(ctx, m, t.provenance(ctx, seconds))
+	ref, err := t.publish(ctx, m, out.files, seconds)
+	for try := 1; try < publishTries && errors.Is(err, artifacts.ErrDamaged); try++ {
+		// A garbage collection was removing an old copy of one of the files.
+		ref, err = t.publish(ctx, m, out.files, seconds)
+	}
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
@@ -228,6 +225,21 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
 		Seconds: seconds, Engine: t.engine, Metrics: out.metrics,
 	}, nil
+}
+
+// publishTries bounds how often an attempt stores its files again.
+const publishTries = 5
+
+// publish stores the files and commits the manifest that names them.
+func (t *attempt) publish(ctx context.Context, m artifacts.Manifest, files map[string]string, seconds float64) (artifacts.ArtifactRef, error) {
+	for name, path := range files {
+		ref, err := t.a.Store.PutFile(ctx, path)
+		if err != nil {
+			return artifacts.ArtifactRef{}, fmt.Errorf("stage %s: store %s: %w", t.in.Stage.Name, name, err)
+		}
+		m.Files[name] = ref
+	}
+	return t.lease.Commit(ctx, m, t.provenance(ctx, seconds))
 }
 
 // provenance is what differs between two executions of the same stage.

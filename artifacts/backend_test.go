@@ -20,6 +20,14 @@ func TestDirectory(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) artifacts.Backend { return openDirectory(t) })
 }
 
+func TestMain(m *testing.M) { storetest.Main(m) }
+
+// TestProcess runs the suite on a versitygw in a process of its own.
+func TestProcess(t *testing.T) {
+	g := storetest.StartProcess(t, t.TempDir(), "")
+	storetest.Run(t, func(t *testing.T) artifacts.Backend { return g.Open(t, g.Config()) })
+}
+
 func TestS3(t *testing.T) {
 	g := storetest.StartGateway(t)
 	t.Run("WhenRequired", func(t *testing.T) {

@@ -47,7 +47,7 @@ func (s *Store) LocalFile(ctx context.Context, ref Ref) (string, error) {
 		return "", fmt.Errorf("cached copy of %s: %w", ref.Key, err)
 	}
 	if err := s.fetch(ctx, ref, path); err != nil {
-		return "", fmt.Errorf("local copy of %s: %w", ref.Key, err)
+		return "", fmt.Errorf("local copy of %s: %w", ref.Key, fullDisk(err, s.cache))
 	}
 	return path, nil
 }

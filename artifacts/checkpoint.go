@@ -37,7 +37,24 @@ type Checkpoint struct {
 
 func (c *Checkpoint) digest() *string { return &c.Digest }
 
-const markerName = "marker.json"
+const (
+	markerName = "marker.json"
+	latestName = "latest.json"
+)
+
+// latestCheckpoint is a second way to the newest checkpoint. Where a service's
+// lists lag behind its writes, a checkpoint that was acknowledged is found all
+// the same: by its name.
+type latestCheckpoint struct {
+	Version int    `json:"version"`
+	Step    int64  `json:"step"`
+	Token   int64  `json:"token"`
+	Digest  string `json:"digest"`
+}
+
+func (c *latestCheckpoint) digest() *string { return &c.Digest }
+
+func latestKey(fingerprint string) string { return stageKey(fingerprint, "checkpoints", latestName) }
 
 // checkpointDir is one directory of checkpoints/, complete or torn.
 type checkpointDir struct {
@@ -47,8 +64,10 @@ type checkpointDir struct {
 }
 
 func checkpointKey(fingerprint string, step, token int64, name string) string {
-	return stageKey(fingerprint, "checkpoints", fmt.Sprintf("%010d-%010d", step, token), name)
+	return stageKey(fingerprint, "checkpoints", checkpointName(step, token), name)
 }
+
+func checkpointName(step, token int64) string { return fmt.Sprintf("%010d-%010d", step, token) }
 
 // SaveCheckpoint stores the state after step steps and removes all but the last
 // Claim.Keep complete checkpoints. File names are plain names. It returns
@@ -66,10 +85,28 @@ func (l *Lease) SaveCheckpoint(ctx context.Context, step int64, files map[string
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("save checkpoint of stage %.12s at step %d: %w", l.fingerprint, step, err)
 	}
+	if err := l.readBack(ctx, c); err != nil {
+		return Checkpoint{}, fmt.Errorf("checkpoint of stage %.12s at step %d was stored, but is not what was written; the ones before it stay: %w", l.fingerprint, step, err)
+	}
 	if err := l.pruneCheckpoints(ctx, step); err != nil {
 		return c, fmt.Errorf("checkpoint of stage %.12s at step %d is saved, but old ones could not be removed: %w", l.fingerprint, step, err)
 	}
 	return c, nil
+}
+
+// readBack looks at a checkpoint before older ones are removed for it: at the
+// size of its files, and at all of their content if it is to be the only one.
+func (l *Lease) readBack(ctx context.Context, c Checkpoint) error {
+	if l.keep == 1 {
+		_, err := l.store.readCheckpoint(ctx, l.fingerprint, c.Step, c.Token)
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		if err := l.store.checkSize(ctx, c.Files[name]); err != nil {
+			return fmt.Errorf("file %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (l *Lease) saveCheckpoint(ctx context.Context, step int64, files map[string]WriteFunc) (Checkpoint, error) {
@@ -114,6 +151,12 @@ func (l *Lease) saveCheckpoint(ctx context.Context, step int64, files map[string
 		return Checkpoint{}, err
 	}
 	if err := l.store.backend.Put(ctx, marker, bytes.NewReader(data)); err != nil {
+		return Checkpoint{}, err
+	}
+	if data, err = seal(&latestCheckpoint{Version: documentVersion, Step: step, Token: c.Token}); err != nil {
+		return Checkpoint{}, err
+	}
+	if err := l.store.backend.Put(ctx, latestKey(l.fingerprint), bytes.NewReader(data)); err != nil {
 		return Checkpoint{}, err
 	}
 	return c, nil
@@ -202,7 +245,8 @@ func (s *Store) readCheckpoint(ctx context.Context, fingerprint string, step, to
 	return c, nil
 }
 
-// checkpointDirs lists the checkpoints of a stage, torn ones too, newest first.
+// checkpointDirs lists the checkpoints of a stage, torn ones too, newest first,
+// and the one that latest.json names, whether it is listed or not.
 func (s *Store) checkpointDirs(ctx context.Context, fingerprint string) ([]*checkpointDir, error) {
 	if err := validDigest("fingerprint", fingerprint); err != nil {
 		return nil, err
@@ -229,6 +273,17 @@ func (s *Store) checkpointDirs(ctx context.Context, fingerprint string) ([]*chec
 			d.marked = true
 		} else {
 			d.keys = append(d.keys, o.Key)
+		}
+	}
+	data, err := s.readObject(ctx, latestKey(fingerprint))
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+		return nil, err
+	}
+	// Should it be damaged, there is still the list.
+	var latest latestCheckpoint
+	if err == nil && unseal(latestKey(fingerprint), data, &latest) == nil {
+		if name := checkpointName(latest.Step, latest.Token); byName[name] == nil {
+			byName[name] = &checkpointDir{step: latest.Step, token: latest.Token, marked: true}
 		}
 	}
 	return slices.SortedFunc(maps.Values(byName), func(a, b *checkpointDir) int {
@@ -290,6 +345,9 @@ func (l *Lease) DropCheckpoints(ctx context.Context) error {
 		if err := l.removeCheckpoint(ctx, d); err != nil {
 			return fmt.Errorf("drop checkpoints of stage %.12s: %w", l.fingerprint, err)
 		}
+	}
+	if err := l.store.backend.Delete(ctx, latestKey(l.fingerprint)); err != nil {
+		return fmt.Errorf("drop checkpoints of stage %.12s: %w", l.fingerprint, err)
 	}
 	return nil
 }

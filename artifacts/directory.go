@@ -63,7 +63,7 @@ func (d *Directory) Location() string { return d.root }
 func (d *Directory) Put(ctx context.Context, key string, r io.Reader) error {
 	err := d.write(ctx, key, r, os.Rename)
 	if err != nil {
-		return fmt.Errorf("put %s in %s: %w", key, d.root, err)
+		return fmt.Errorf("put %s in %s: %w", key, d.root, fullDisk(err, d.root))
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (d *Directory) PutIfAbsent(ctx context.Context, key string, data []byte) er
 		err = ErrExists
 	}
 	if err != nil {
-		return fmt.Errorf("put %s in %s if absent: %w", key, d.root, err)
+		return fmt.Errorf("put %s in %s if absent: %w", key, d.root, fullDisk(err, d.root))
 	}
 	return nil
 }
@@ -258,6 +258,14 @@ func exists(path string) bool {
 func notFound(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // ENOTDIR: a parent is an object
 		return ErrNotFound
+	}
+	return err
+}
+
+// fullDisk adds to an error that a disk is full what to do about it.
+func fullDisk(err error, dir string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w; free space for %s, or use another directory", err, dir)
 	}
 	return err
 }

@@ -10,8 +10,10 @@
 //	stages/<fingerprint>/provenance.json                 who made it and when; differs between executions
 //	stages/<fingerprint>/leases/<token>.json             who may write; the highest token wins
 //	stages/<fingerprint>/checkpoints/<step>-<token>/…    resumable state, marker.json written last
+//	stages/<fingerprint>/checkpoints/latest.json         which one is the newest, should a list lag behind
 //	runs/<workflow id>/…                                 files of one run, each with a .sha256 beside it
 //	cache/<space>/ab/<key>.json                          what an expensive question was answered with
+//	gc/…                                                 what a garbage collection under way is about to remove
 //
 // # What holds
 //
@@ -24,4 +26,7 @@
 //
 // Writers of a stage are fenced by a [Lease]: each takeover raises the token,
 // and a writer that finds a higher token than its own gets ErrLeaseLost.
+//
+// What nobody needs stays until [Store.Collect] removes it, which may run beside
+// everything else; collections.go says why. [Store.Audit] reads everything again.
 package artifacts

@@ -137,7 +137,7 @@ func (s *Store) acquire(ctx context.Context, fingerprint string, c Claim) (*Leas
 			return nil, err
 		}
 		if newest.Nonce == l.record.Nonce {
-			return l, s.dropOldLeases(ctx, fingerprint, l.record.Token)
+			return l, s.took(ctx, fingerprint, l.record.Token)
 		}
 	}
 	return nil, fmt.Errorf("%w: others keep taking it", ErrLeaseHeld)
@@ -163,26 +163,45 @@ func (s *Store) leaseTokens(ctx context.Context, fingerprint string) ([]int64, e
 	return tokens, nil
 }
 
-// newestLease returns the lease with the highest token, or a zero record.
+// newestLease returns the lease with the highest token, or a zero record. It
+// looks at the list of leases, at the token that the last holder has noted, and
+// at the ones after: a service's lists may lag behind its writes, what is read
+// by its name does not.
 func (s *Store) newestLease(ctx context.Context, fingerprint string) (leaseRecord, error) {
 	for range acquireTries {
 		tokens, err := s.leaseTokens(ctx, fingerprint)
 		if err != nil {
 			return leaseRecord{}, err
 		}
-		var newest int64
+		newest, err := s.notedToken(ctx, fingerprint)
+		if err != nil {
+			return leaseRecord{}, err
+		}
 		for _, t := range tokens {
 			newest = max(newest, t)
 		}
+		var data []byte
+		if newest > 0 {
+			data, err = s.readObject(ctx, leaseKey(fingerprint, newest))
+			if errors.Is(err, ErrNotFound) { // removed for a newer one: look again
+				continue
+			}
+			if err != nil {
+				return leaseRecord{}, err
+			}
+		}
+		for {
+			next, err := s.readObject(ctx, leaseKey(fingerprint, newest+1))
+			if errors.Is(err, ErrNotFound) {
+				break
+			}
+			if err != nil {
+				return leaseRecord{}, err
+			}
+			newest, data = newest+1, next
+		}
 		if newest == 0 {
 			return leaseRecord{}, nil
-		}
-		data, err := s.readObject(ctx, leaseKey(fingerprint, newest))
-		if errors.Is(err, ErrNotFound) { // removed for a newer one: list again
-			continue
-		}
-		if err != nil {
-			return leaseRecord{}, err
 		}
 		var r leaseRecord
 		if json.Unmarshal(data, &r) != nil {
@@ -192,6 +211,33 @@ func (s *Store) newestLease(ctx context.Context, fingerprint string) (leaseRecor
 		return r, nil
 	}
 	return leaseRecord{}, fmt.Errorf("%w: others keep taking it", ErrLeaseHeld)
+}
+
+func notedTokenKey(fingerprint string) string { return stageKey(fingerprint, "leases", latestName) }
+
+// notedToken is the token that the last holder has noted when it took the stage,
+// 0 where there is none or it cannot be understood.
+func (s *Store) notedToken(ctx context.Context, fingerprint string) (int64, error) {
+	data, err := s.readObject(ctx, notedTokenKey(fingerprint))
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
+		return 0, nil
+	}
+	var noted struct {
+		Token int64 `json:"token"`
+	}
+	if err == nil && json.Unmarshal(data, &noted) != nil {
+		noted.Token = 0
+	}
+	return noted.Token, err
+}
+
+// took notes the token and removes the leases below it.
+func (s *Store) took(ctx context.Context, fingerprint string, token int64) error {
+	note := fmt.Sprintf("{\"token\": %d}\n", token)
+	if err := s.backend.Put(ctx, notedTokenKey(fingerprint), strings.NewReader(note)); err != nil {
+		return err
+	}
+	return s.dropOldLeases(ctx, fingerprint, token)
 }
 
 func (s *Store) dropOldLeases(ctx context.Context, fingerprint string, below int64) error {

@@ -121,85 +121,91 @@ func (s *Store) checkSize(ctx context.Context, ref Ref) error {
 }
 
 // Commit publishes m as the artifact of the stage and returns its name. It
-// refuses m (with a DamagedError) if one of its blobs is missing and returns
-// ErrLeaseLost if another attempt has taken the stage over.
+// refuses m (with a DamagedError) if one of its blobs is missing, because it was
+// never stored or because a garbage collection has removed it meanwhile: store
+// the content again and commit again. It returns ErrLeaseLost if another
+// attempt has taken the stage over.
 //
 // The first artifact stays: if a whole one is there already, Commit returns
 // that one. A damaged one is replaced. provenance, if not nil, is kept beside
 // the artifact as JSON and is no part of it: times, host, attempt.
 func (l *Lease) Commit(ctx context.Context, m Manifest, provenance any) (ArtifactRef, error) {
-	ref, err := l.commit(ctx, m, provenance)
+	published, err := l.commit(ctx, m, provenance)
+	if err == nil {
+		err = l.store.settle(ctx, &published)
+	}
 	if err != nil {
 		return ArtifactRef{}, fmt.Errorf("commit stage %s %.12s: %w", m.Stage, l.fingerprint, err)
 	}
-	return ref, nil
+	return published.Ref(), nil
 }
 
-func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (ArtifactRef, error) {
+// commit publishes m and returns the manifest that is published then.
+func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Manifest, error) {
 	if m.Fingerprint != "" && m.Fingerprint != l.fingerprint {
-		return ArtifactRef{}, fmt.Errorf("the manifest is of stage %s", m.Fingerprint)
+		return Manifest{}, fmt.Errorf("the manifest is of stage %s", m.Fingerprint)
 	}
 	m.Fingerprint = l.fingerprint
 	data, err := m.encode()
 	if err != nil {
-		return ArtifactRef{}, fmt.Errorf("manifest: %w", err)
+		return Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 	var note []byte
 	if provenance != nil {
 		if note, err = encodeJSON(provenance); err != nil {
-			return ArtifactRef{}, fmt.Errorf("provenance: %w", err)
+			return Manifest{}, fmt.Errorf("provenance: %w", err)
 		}
 	}
 	if err := l.Renew(ctx); err != nil {
-		return ArtifactRef{}, err
+		return Manifest{}, err
 	}
 	s, key := l.store, stageKey(l.fingerprint, "manifest.json")
 	if err := s.checkFiles(ctx, &m, s.checkSize); err != nil {
-		return ArtifactRef{}, err
+		return Manifest{}, err
 	}
 	for range acquireTries {
 		present, stored, err := s.readManifestBytes(ctx, l.fingerprint)
 		switch {
 		case err == nil && bytes.Equal(stored, data):
-			return m.Ref(), nil
+			return m, nil
 		case err == nil:
 			// Another artifact. Read it all: it may be the one that a reader
 			// found corrupt, for which this stage was run again.
 			if err = s.Verify(ctx, present); err == nil {
-				return present.Ref(), nil
+				return present, nil
 			}
 		}
 		if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
-			return ArtifactRef{}, err
+			return Manifest{}, err
 		}
 		damaged := errors.Is(err, ErrDamaged)
 		if note != nil {
 			if err := s.putDigested(ctx, stageKey(l.fingerprint, "provenance.json"), note); err != nil {
-				return ArtifactRef{}, fmt.Errorf("provenance: %w", err)
+				return Manifest{}, fmt.Errorf("provenance: %w", err)
 			}
 		}
 		// As late as can be: an attempt that loses the stage after this meets
 		// PutIfAbsent.
 		if err := l.check(ctx); err != nil {
-			return ArtifactRef{}, err
+			return Manifest{}, err
 		}
 		if damaged {
 			// Should the stage be taken over and committed just here, this
 			// removes an equal or equally good artifact and puts ours.
 			if err := s.backend.Delete(ctx, key); err != nil {
-				return ArtifactRef{}, err
+				return Manifest{}, err
 			}
 		}
 		err = s.backend.PutIfAbsent(ctx, key, data)
 		if err == nil {
-			return m.Ref(), nil
+			return m, nil
 		}
 		if !errors.Is(err, ErrExists) {
-			return ArtifactRef{}, err
+			return Manifest{}, err
 		}
 		// Ours, if the answer to the write was lost, or another's: look again.
 	}
-	return ArtifactRef{}, errors.New("the manifest keeps changing; is another program writing to this store?")
+	return Manifest{}, errors.New("the manifest keeps changing; is another program writing to this store?")
 }
 
 // Provenance returns the JSON that Commit kept beside the artifact, or an error

@@ -68,7 +68,7 @@ func (s *Store) PutFunc(ctx context.Context, write WriteFunc) (Ref, error) {
 	// be sent.
 	f, err := os.CreateTemp(s.cacheTemp(), "blob-*")
 	if err != nil {
-		return Ref{}, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", fullDisk(err, s.cache))
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -86,7 +86,7 @@ func (s *Store) PutFunc(ctx context.Context, write WriteFunc) (Ref, error) {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return Ref{}, fmt.Errorf("put blob: %w", err)
+		return Ref{}, fmt.Errorf("put blob: %w", fullDisk(err, s.cache))
 	}
 	return s.putKnown(ctx, f, hex.EncodeToString(h.Sum(nil)), n)
 }
@@ -119,10 +119,16 @@ func (s *Store) PutBytes(ctx context.Context, data []byte) (Ref, error) {
 	return s.putKnown(ctx, bytes.NewReader(data), hex.EncodeToString(sum[:]), int64(len(data)))
 }
 
+// reuseAge is the age up to which a blob that is there is not sent again.
+const reuseAge = time.Hour
+
 // putKnown stores content whose digest is known. The content is checked again
 // on its way out, so that a source that changes meanwhile stores nothing.
 func (s *Store) putKnown(ctx context.Context, r io.Reader, digest string, n int64) (Ref, error) {
 	ref := Ref{Key: blobKey(digest), SHA256: digest, Bytes: n}
+	if err := s.keepOrWait(ctx, digest); err != nil {
+		return Ref{}, fmt.Errorf("put blob: %w", err)
+	}
 	switch whole, err := s.whole(ctx, ref); {
 	case err != nil:
 		return Ref{}, fmt.Errorf("put blob: %w", err)
@@ -137,10 +143,12 @@ func (s *Store) putKnown(ctx context.Context, r io.Reader, digest string, n int6
 
 // whole reports whether the content of ref is stored and right. It reads all of
 // it: a blob of the right size with a flipped bit would otherwise never be
-// repaired, and reading costs no more than the upload it may save.
+// repaired, and reading costs no more than the upload it may save. For the same
+// reason an old blob counts as absent: sent again it is young again, which keeps
+// garbage collections away from it even where a service's lists lag behind.
 func (s *Store) whole(ctx context.Context, ref Ref) (bool, error) {
 	object, err := s.backend.Stat(ctx, ref.Key)
-	if err == nil && object.Bytes == ref.Bytes {
+	if err == nil && object.Bytes == ref.Bytes && s.now().Sub(object.ModTime) < reuseAge {
 		err = s.VerifyRef(ctx, ref)
 		if err == nil {
 			return true, nil

@@ -1,26 +1,33 @@
 package storetest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
 )
 
-// Gateway is an S3 service inside the test process, on a directory of its own.
+// Gateway is an S3 service on a directory of its own, inside the test process or
+// a process of its own.
 type Gateway struct {
 	// Root holds one directory per bucket: tests reach behind the service.
 	Root    string
 	address string
 	buckets int
+	process *exec.Cmd // nil inside the test process
 }
 
 const (
@@ -116,6 +123,29 @@ func (g *Gateway) Config() artifacts.S3Config {
 		Bucket: fmt.Sprintf("bucket-%d", g.buckets), Endpoint: g.URL(), Region: "us-east-1",
 		PathStyle: true, AccessKey: accessKey, SecretKey: secretKey,
 	}
+}
+
+// LeaveUpload begins a multipart upload of one part and leaves it, as a killed
+// process does.
+func (g *Gateway) LeaveUpload(t testing.TB, c artifacts.S3Config, key string, part []byte) {
+	t.Helper()
+	client := s3.New(s3.Options{BaseEndpoint: aws.String(g.URL()), Region: c.Region, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
+	upload, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &c.Bucket, Key: &key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.UploadPart(t.Context(), &s3.UploadPartInput{Bucket: &c.Bucket, Key: &key, UploadId: upload.UploadId,
+		PartNumber: aws.Int32(1), Body: bytes.NewReader(part)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// MakeBucket creates the bucket of c.
+func (g *Gateway) MakeBucket(t testing.TB, c artifacts.S3Config) {
+	t.Helper()
+	c.Endpoint, c.Reload, c.AccessKey, c.SecretKey = g.URL(), nil, accessKey, secretKey
+	g.Open(t, c)
 }
 
 // Open returns a backend on the bucket of c and creates the bucket.

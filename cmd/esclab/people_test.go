@@ -33,6 +33,7 @@ func testReaders(t *testing.T, ctx context.Context, data string) {
 	t.Run("pairs", func(t *testing.T) { testPairs(t, ctx, data) })
 	t.Run("human", func(t *testing.T) { testHuman(t, ctx, data) })
 	t.Run("chat", func(t *testing.T) { testChat(t, ctx, data) })
+	t.Run("verify and gc", func(t *testing.T) { testTidy(t, ctx, data) })
 }
 
 // testChat talks with two systems of a run through a pipe.

@@ -44,7 +44,7 @@ var rules = []rule{
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "esc"},
 		testOurs: []string{"workers/stack", "artifacts/storetest"}},
 	{tree: "workers/settings"},
-	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}},
+	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/storetest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
 	{tree: "workers/stack/internal"},
 

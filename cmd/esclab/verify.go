@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/esclab/esclab/artifacts"
+)
+
+func (a *app) verifyCommand() *cobra.Command {
+	var set []string
+	var all, asJSON bool
+	c := &cobra.Command{
+		Use:   "verify RUN | --all",
+		Short: "Read every blob of a run again and compare its SHA-256",
+		Long: `Read every file of a run's artifacts from the store and compare its SHA-256 with
+the manifest; of stages that are not finished, their checkpoints. What is damaged
+is named with bucket and key, and with what to do. Nothing is changed.
+
+` + helpRun + `
+
+--all reads everything in the bucket: artifacts of all runs, checkpoints, kept
+replies, and blobs that no manifest names.
+
+Exit code 1 if anything is damaged. Nothing damaged is ever used: every reader
+compares, and the next run makes a damaged stage anew. This command finds it
+before, and finds disks that are going bad.`,
+		Example: `  esclab verify demo
+  esclab verify run/demo/0da221080876 --json
+  esclab verify --all`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if all == (len(args) == 1) {
+				return errors.New("name a run, or give --all")
+			}
+			run := ""
+			if !all {
+				run = args[0]
+			}
+			return a.verify(c.Context(), run, set, asJSON, os.Stdout)
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "everything in the bucket")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	c.Flags().StringArrayVar(&set, "set", nil, "as for esclab run")
+	return c
+}
+
+func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool, out io.Writer) error {
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	store := se.node.Store
+	name := ""
+	var fingerprints []string
+	if run != "" {
+		l, err := se.layoutOf(ctx, run, set)
+		if err != nil {
+			return err
+		}
+		name = l.name
+		for _, s := range l.stages {
+			fingerprints = append(fingerprints, s.Fingerprint)
+		}
+	}
+	read, done := readingProgress(os.Stderr)
+	var audited artifacts.Audited
+	if run == "" {
+		audited, err = store.AuditAll(ctx, read)
+	} else {
+		audited, err = store.Audit(ctx, fingerprints, read)
+	}
+	done()
+	if err != nil {
+		return failed(err)
+	}
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		if err := e.Encode(struct {
+			Store string `json:"store"`
+			artifacts.Audited
+		}{store.Location(), audited}); err != nil {
+			return err
+		}
+	} else {
+		printAudited(out, audited, store.Location(), name)
+	}
+	if n := len(audited.Damaged); n > 0 {
+		return failed(fmt.Errorf("%d damaged in %s", n, store.Location()))
+	}
+	return nil
+}
+
+func printAudited(out io.Writer, a artifacts.Audited, location, experiment string) {
+	for _, d := range a.Damaged {
+		fmt.Fprintf(out, "damaged  %s%s\n         %s\n", location, d.Key, d.Reason)
+		if d.Fingerprint != "" {
+			of := strings.TrimSpace(fmt.Sprintf("%s %.12s", d.Stage, d.Fingerprint))
+			if d.File != "" {
+				of = d.File + " of stage " + of
+			} else {
+				of = "of stage " + of
+			}
+			fmt.Fprintf(out, "         %s\n", of)
+		}
+		remedy := d.Remedy
+		if experiment != "" {
+			remedy = strings.Replace(remedy, "run the experiment again", "esclab run "+experiment, 1)
+		}
+		fmt.Fprintf(out, "         → %s\n", remedy)
+	}
+	fmt.Fprintf(out, "%d stages, %d blobs, %d checkpoints, %d documents: %s read, %d damaged\n",
+		a.Stages, a.Blobs, a.Checkpoints, a.Documents, size(a.Bytes), len(a.Damaged))
+	if a.Unfinished > 0 {
+		fmt.Fprintf(out, "%d stages of the run are not finished\n", a.Unfinished)
+	}
+}
+
+// readingProgress shows on a terminal how much has been read; elsewhere nothing.
+func readingProgress(out *os.File) (read func(int64), done func()) {
+	if !term.IsTerminal(int(out.Fd())) {
+		return nil, func() {}
+	}
+	var total atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	began := time.Now()
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				fmt.Fprint(out, "\r\033[K")
+				return
+			case <-tick.C:
+				n := total.Load()
+				fmt.Fprintf(out, "\r\033[K%s read, %s/s", size(n), size(int64(float64(n)/time.Since(began).Seconds())))
+			}
+		}
+	}()
+	return func(n int64) { total.Add(n) }, func() { close(stop); <-stopped }
+}
