@@ -126,7 +126,7 @@ func testHuman(t *testing.T, ctx context.Context, data string) {
 		t.Errorf("%v\n%s", err, log)
 	}
 	c, log = esclab(t, ctx, "human", "export", "micro", "--data", data, "--systems", "vanilla/dpo,vanilla/rlhf", "--out", t.TempDir())
-	if err := c.Run(); err == nil || !strings.Contains(log.String(), "it has vanilla/base, vanilla/sft") {
+	if err := c.Run(); err == nil || !strings.Contains(log.String(), "it has vanilla/base, vanilla/direct-refine") {
 		t.Errorf("%v\n%s", err, log)
 	}
 }
