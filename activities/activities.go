@@ -42,6 +42,10 @@ type Activities struct {
 	// is the environment variable that the experiment names. It refuses
 	// endpoints that this worker may not ask. nil: there are no keys.
 	JudgeKey func(baseURL, variable string) (string, error)
+	// Nightly is what this worker brings to the nights of schedules.
+	Nightly Nightly
+	// Observer is told how stages go; nil: nobody watches.
+	Observer Observer
 
 	engines engines
 	judges  judges

@@ -30,6 +30,7 @@ type attempt struct {
 	dir     string
 	started time.Time
 	engine  string
+	resumed bool              // from a checkpoint
 	inputs  map[string]string // artifact digests by input name
 	pulse   *pulse
 	// What the attempts before this one paid a judge, and this one's ledger.
@@ -45,12 +46,16 @@ type output struct {
 }
 
 // execute runs a stage's body as one attempt and commits what it made.
-func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body func(context.Context, *attempt) (output, error)) (workflows.StageResult, error) {
+func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body func(context.Context, *attempt) (output, error)) (result workflows.StageResult, err error) {
 	t, err := a.begin(ctx, in)
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
 	defer t.end()
+	if a.Observer != nil {
+		a.Observer.Begin(in.Stage.Name, string(in.Stage.Kind))
+		defer func() { t.observeEnd(ctx, err) }()
+	}
 	if activity.GetInfo(ctx).Attempt > 1 {
 		// The attempt before may have finished without Temporal having heard
 		// of it. Its checkpoints are gone then, and its artifact is the result.
@@ -223,7 +228,7 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	t.a.Log.Info().Str("stage", t.in.Stage.Name).Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
 	return workflows.StageResult{
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
-		Seconds: seconds, Engine: t.engine, Metrics: out.metrics,
+		Seconds: seconds, Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,
 	}, nil
 }
 

@@ -115,10 +115,12 @@ type meter struct {
 	steps   int // in all
 	first   int // step at which this attempt began
 	tokens  float64
+	last    time.Time // of the last step
 }
 
 func (t *attempt) meter(phase string, first, steps int) *meter {
-	return &meter{t: t, phase: phase, started: time.Now(), first: first, steps: steps}
+	now := time.Now()
+	return &meter{t: t, phase: phase, started: now, last: now, first: first, steps: steps}
 }
 
 // step reports that step (counted from 1) is done.
@@ -130,4 +132,9 @@ func (m *meter) step(ctx context.Context, step int, tokens, loss float64, checkp
 		p.ETASeconds = elapsed / float64(step-m.first) * float64(m.steps-step)
 	}
 	m.t.beat(ctx, p)
+	if m.t.a.Observer != nil && tokens > 0 {
+		p.Stage = m.t.in.Stage.Name
+		m.t.a.Observer.Step(p, tokens, time.Since(m.last).Seconds())
+	}
+	m.last = time.Now()
 }

@@ -114,7 +114,7 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 		if done == saved {
 			return nil
 		}
-		_, err := t.lease.SaveCheckpoint(ctx, int64(done), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.Bytes())})
+		err := t.saveCheckpoint(ctx, int64(done), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.Bytes())})
 		if err == nil {
 			saved, savedAt = done, time.Now()
 		}
@@ -165,6 +165,7 @@ func (t *attempt) resumeRows(ctx context.Context) (int, *bytes.Buffer, error) {
 		return 0, nil, err
 	}
 	rows.Write(data)
+	t.resumed = true
 	return int(c.Step), rows, nil
 }
 

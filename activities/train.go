@@ -146,6 +146,7 @@ func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*trainingRec
 	if record.steps, err = decodeRows[stepRecord](lines); err != nil {
 		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
 	}
+	t.resumed = true
 	t.a.Log.Info().Str("stage", t.in.Stage.Name).Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
 	return record, nil
 }
@@ -180,11 +181,10 @@ func (t *attempt) readCheckpointFile(ctx context.Context, c *artifacts.Checkpoin
 
 // saveTraining commits a checkpoint, fenced by the attempt's lease.
 func (t *attempt) saveTraining(ctx context.Context, trainer *lm.Trainer, record *trainingRecord) error {
-	_, err := t.lease.SaveCheckpoint(ctx, int64(trainer.Step()), map[string]artifacts.WriteFunc{
+	return t.saveCheckpoint(ctx, int64(trainer.Step()), map[string]artifacts.WriteFunc{
 		stateFile:  func(w io.Writer) error { return trainer.Save(w) },
 		recordFile: record.write,
 	})
-	return err
 }
 
 // leave saves what has been done before an interrupted attempt ends. The

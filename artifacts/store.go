@@ -53,6 +53,14 @@ func New(backend Backend, o Options) (*Store, error) {
 // Location describes where the store lies, for messages.
 func (s *Store) Location() string { return s.backend.Location() }
 
+// Reach says whether the store answers: nil, or why it does not.
+func (s *Store) Reach(ctx context.Context) error {
+	if _, err := s.backend.Stat(ctx, "reach"); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("store %s: %w", s.Location(), err)
+	}
+	return nil
+}
+
 // PutBlob stores what r yields. Content that is already there whole is not
 // sent again; content that is there but corrupt is replaced.
 func (s *Store) PutBlob(ctx context.Context, r io.Reader) (Ref, error) {

@@ -55,7 +55,8 @@ func fingerprint(s Stage, inputs map[string]string) (string, error) {
 		Version int               `json:"version"`
 		Params  json.RawMessage   `json:"params"`
 		Inputs  map[string]string `json:"inputs"`
-	}{s.Kind, s.Version, s.Params, inputs})
+		Fresh   string            `json:"fresh,omitempty"`
+	}{s.Kind, s.Version, s.Params, inputs, s.Fresh})
 	if err != nil {
 		return "", err
 	}

@@ -59,6 +59,9 @@ type Stage struct {
 	// has their digests; the places are no part of the fingerprint.
 	Source           string `json:"source"`
 	SplitIndexSource string `json:"split_index_source"`
+	// Fresh, where it is set, is part of the fingerprint and of nothing else: a
+	// result that is there under another fingerprint is made anew. See Freshen.
+	Fresh string `json:"fresh,omitempty"`
 	// Fingerprint identifies the result; empty while source files are missing.
 	Fingerprint string `json:"fingerprint"`
 }

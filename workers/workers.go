@@ -16,6 +16,9 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
+// DefaultStopTimeout is enough for a step and a save of a small model.
+const DefaultStopTimeout = 30 * time.Second
+
 // Options says what a process works on.
 type Options struct {
 	Client     client.Client
@@ -30,10 +33,13 @@ type Options struct {
 	// CPUSlots is the number of stages without kernels at the same time; 0 means 2.
 	CPUSlots int
 	// StopTimeout is the time an interrupted stage has to save its
-	// checkpoint: more than one step and one save. 0 means 30 s.
+	// checkpoint: more than one step and one save. 0 means DefaultStopTimeout.
 	StopTimeout time.Duration
 	// Identity is shown in the web UI.
 	Identity string
+	// Failed is told the queue and the reason where a poller has ended for
+	// good, as one whose namespace was deleted does; nil: nobody is.
+	Failed func(queue string, err error)
 }
 
 // Workers are the pollers of one process.
@@ -47,14 +53,19 @@ func Start(o Options) (*Workers, error) {
 		o.Serve = []experiments.Queue{experiments.QueueControl, experiments.QueueCPU, experiments.QueueGPU}
 	}
 	if o.StopTimeout == 0 {
-		o.StopTimeout = 30 * time.Second
+		o.StopTimeout = DefaultStopTimeout
 	}
 	w := &Workers{}
 	for _, class := range o.Serve {
-		one := worker.New(o.Client, o.Queues.Queue(class), o.worker(class))
+		opts := o.worker(class)
+		if o.Failed != nil {
+			opts.OnFatalError = func(err error) { o.Failed(o.Queues.Queue(class), err) }
+		}
+		one := worker.New(o.Client, o.Queues.Queue(class), opts)
 		if class == experiments.QueueControl {
 			one.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
 			one.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{Name: workflows.StageName})
+			one.RegisterWorkflowWithOptions(workflows.Nightly, workflow.RegisterOptions{Name: workflows.NightlyName})
 		}
 		one.RegisterActivityWithOptions(o.Activities, activity.RegisterOptions{SkipInvalidStructFunctions: true})
 		if err := one.Start(); err != nil {

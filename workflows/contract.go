@@ -47,6 +47,14 @@ type Activities interface {
 	Prefer(ctx context.Context, in StageInput) (StageResult, error)
 	Quality(ctx context.Context, in StageInput) (StageResult, error)
 	Report(ctx context.Context, in StageInput) (StageResult, error)
+
+	// PlanNight plans a schedule's experiment as this worker has it tonight.
+	PlanNight(ctx context.Context, in Night) (NightPlan, error)
+	// RecordNight compares a night with those before it and stores the verdict.
+	RecordNight(ctx context.Context, in RecordInput) (NightResult, error)
+	// NotifyNight tells the verdict to the schedule's webhook and file, and
+	// says whom it has told.
+	NotifyNight(ctx context.Context, in NotifyInput) (string, error)
 }
 
 // StageInput is everything an activity needs to run one stage: its
@@ -91,6 +99,9 @@ type StageResult struct {
 	Reason string `json:"reason,omitempty"`
 	// Seconds is the wall time of the attempt that finished the stage.
 	Seconds float64 `json:"seconds"`
+	// Resumed tells that this attempt went on from a checkpoint: Seconds is not
+	// the time of all the work.
+	Resumed bool `json:"resumed,omitempty"`
 	// Engine is what the kernels ran on; empty where none did.
 	Engine string `json:"engine,omitempty"`
 	// Metrics are the few numbers that tell how it went.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,15 +11,19 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/cmd/internal/benchlm"
+	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workers/telemetry"
 )
 
 // version is set by the linker.
@@ -34,9 +39,10 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var config, data string
+	var config, data, metrics string
 	var queues []string
 	var slots int
+	var stop time.Duration
 	c := &cobra.Command{
 		Use:   "esclab-worker",
 		Short: "Work on the task queues of a Temporal that temporal.yaml names",
@@ -46,13 +52,15 @@ device. temporal.yaml says where Temporal and the S3 store are. "bench lm"
 measures what the device makes of training and generation, and needs neither.`,
 		Version: version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return work(c.Context(), config, data, queues, slots)
+			return work(c.Context(), config, data, metrics, queues, slots, stop)
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file (default: temporal.yaml here; $ESCLAB_CONFIG)")
 	c.PersistentFlags().StringVar(&data, "data", "", "directory for engines' libraries, cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
 	c.Flags().StringSliceVar(&queues, "queues", []string{"gpu"}, "classes of queues to serve: control, cpu, gpu")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
+	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
+	c.Flags().StringVar(&metrics, "metrics", "", "serve Prometheus /metrics, /healthz and /readyz on this address, like 127.0.0.1:9464")
 	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
 	openEngine := func(name string) (*lm.Engine, error) {
 		s, err := load(config, data)
@@ -75,7 +83,7 @@ func load(config, data string) (*settings.Settings, error) {
 	return s, err
 }
 
-func work(ctx context.Context, config, data string, queues []string, slots int) error {
+func work(ctx context.Context, config, data, metrics string, queues []string, slots int, stop time.Duration) error {
 	classes, err := node.ParseQueues(queues)
 	if err != nil {
 		return err
@@ -92,11 +100,18 @@ func work(ctx context.Context, config, data string, queues []string, slots int) 
 		return err
 	}
 	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
-	n, err := node.Connect(ctx, s, target, log)
+	build := cmp.Or(revision.Of(), version)
+	tel, err := telemetry.New(ctx, telemetry.Options{Address: metrics, Service: "esclab-worker", Version: build, Log: log})
+	if err != nil {
+		return err
+	}
+	defer tel.Close()
+	n, err := node.Connect(ctx, s, target, log, tel)
 	if err != nil {
 		return err
 	}
 	defer n.Close()
+	n.Revision, n.StopTimeout = build, stop
 	if err := n.Work(classes, slots); err != nil {
 		return err
 	}

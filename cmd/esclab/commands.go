@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -32,7 +34,13 @@ Other esclab commands on the same data directory find it by themselves.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), slots) },
 	}
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time")
+	a.metricsFlag(c)
 	return c
+}
+
+// metricsFlag adds the flag of a command that works on stages.
+func (a *app) metricsFlag(c *cobra.Command) {
+	c.Flags().StringVar(&a.metrics, "metrics", "", "serve Prometheus /metrics, /healthz and /readyz on this address, like 127.0.0.1:9464")
 }
 
 func (a *app) up(ctx context.Context, slots int) error {
@@ -64,6 +72,7 @@ func (a *app) up(ctx context.Context, slots int) error {
 func (a *app) workerCommand() *cobra.Command {
 	var serve []string
 	var slots int
+	var stop time.Duration
 	c := &cobra.Command{
 		Use:   "worker",
 		Short: "Work on the task queues of an external Temporal, or of a stack that is up",
@@ -74,14 +83,16 @@ save a checkpoint, and another worker continues them.
   cpu      stages that run a model on CPU cores
   gpu      stages that run a model on this machine's best device`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots, stop) },
 	}
 	c.Flags().StringSliceVar(&serve, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
+	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
+	a.metricsFlag(c)
 	return c
 }
 
-func (a *app) worker(ctx context.Context, serve []string, slots int) error {
+func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.Duration) error {
 	classes, err := node.ParseQueues(serve)
 	if err != nil {
 		return err
@@ -91,6 +102,7 @@ func (a *app) worker(ctx context.Context, serve []string, slots int) error {
 		return err
 	}
 	defer se.close()
+	se.node.StopTimeout = stop
 	if err := se.node.Work(classes, slots); err != nil {
 		return unreachable(err)
 	}

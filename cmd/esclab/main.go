@@ -84,6 +84,7 @@ type app struct {
 	configPath string
 	dataDir    string
 	logLevel   string
+	metrics    string // address of metrics and health; empty: none
 	log        zerolog.Logger
 }
 
@@ -115,7 +116,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	flags.StringVar(&a.logLevel, "log", "info", "log level: debug, info, warn, error")
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
-		a.gcCommand(), a.verifyCommand(), a.reportCommand(), a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
+		a.scheduleCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(), a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
 		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), benchlm.Command(benchlm.Host{OpenEngine: a.openEngine, Log: &a.log, Failed: failed}),
 	)
 	return root

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +12,12 @@ import (
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
+	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workers/telemetry"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -26,6 +29,8 @@ type session struct {
 	target   connect.Target
 	stack    *stack.Stack // nil unless this process started it
 	node     *node.Node
+
+	telemetry *telemetry.Telemetry
 }
 
 // loadSettings reads temporal.yaml and applies the flags.
@@ -80,8 +85,16 @@ func freePorts(p *settings.Ports) {
 }
 
 func (se *session) connect(ctx context.Context) (err error) {
-	se.node, err = node.Connect(ctx, se.settings, se.target, se.app.log)
-	return err
+	build := cmp.Or(revision.Of(), version)
+	se.telemetry, err = telemetry.New(ctx, telemetry.Options{Address: se.app.metrics, Service: "esclab", Version: build, Log: se.app.log})
+	if err != nil {
+		return err
+	}
+	if se.node, err = node.Connect(ctx, se.settings, se.target, se.app.log, se.telemetry); err != nil {
+		return err
+	}
+	se.node.Revision = build
+	return nil
 }
 
 // close stops the workers, which save their checkpoints, then the stack.
@@ -89,6 +102,7 @@ func (se *session) close() {
 	if se.node != nil {
 		se.node.Close()
 	}
+	se.telemetry.Close()
 	if se.stack != nil {
 		if err := se.stack.Stop(); err != nil {
 			se.app.log.Warn().Err(err).Msg("the embedded stack did not stop cleanly")

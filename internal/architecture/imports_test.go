@@ -37,20 +37,20 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
+		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "nightly", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "esc"},
 		testOurs: []string{"workers/stack", "artifacts/storetest"}},
-	{tree: "workers/settings"},
+	{tree: "workers/settings", ours: []string{"experiments"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/storetest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "chat", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "chat", "nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "judge/chattest"}},
-	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk"}},
+	{tree: "workflows", ours: []string{"experiments"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
 	{tree: "bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
 
@@ -65,6 +65,7 @@ var rules = []rule{
 	{tree: "report", ours: []string{"esc", "experiments"}},
 	{tree: "pairs", ours: []string{"esc"}, light: true},
 	{tree: "chat", ours: []string{"esc"}, light: true},
+	{tree: "nightly", light: true},
 	{tree: "human", ours: []string{"esc", "metrics"}, light: true},
 
 	{tree: "esc", light: true},
@@ -95,6 +96,9 @@ var reserved = []struct {
 	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
 	// The client of the judge's endpoint.
 	{"github.com/openai", []string{"judge/openai"}},
+	// What watches a worker.
+	{"github.com/prometheus", []string{"workers"}},
+	{"go.opentelemetry.io", []string{"workers"}},
 	// Output for people.
 	{"github.com/spf13/cobra", []string{"cmd"}},
 	{"github.com/jedib0t/go-pretty", []string{"cmd"}},

@@ -24,6 +24,7 @@ import (
 	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workers/telemetry"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -36,17 +37,25 @@ type Node struct {
 	// those of the settings that the namespace has.
 	Attributes map[string]string
 
-	settings *settings.Settings
-	log      zerolog.Logger
-	workers  *workers.Workers
+	// Revision is the build of this program; set it before Work.
+	Revision string
+	// StopTimeout is the time that interrupted stages have to save their
+	// checkpoints; 0 means workers' default. Set it before Work.
+	StopTimeout time.Duration
+
+	settings  *settings.Settings
+	log       zerolog.Logger
+	telemetry *telemetry.Telemetry
+	workers   *workers.Workers
+	health    health
 }
 
 // Connect reaches Temporal and the store of a target. Errors are one line that
-// says what to do.
-func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger) (*Node, error) {
-	n := &Node{settings: s, log: log}
+// says what to do. tel is told what Temporal's client does; nil: nobody is.
+func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger, tel *telemetry.Telemetry) (*Node, error) {
+	n := &Node{settings: s, log: log, telemetry: tel}
 	var err error
-	if n.Client, err = connect.Dial(ctx, target.Temporal, quiet(log)); err != nil {
+	if n.Client, err = connect.Dial(ctx, target.Temporal, quiet(log), tel.Client); err != nil {
 		return nil, err
 	}
 	if err := n.open(ctx, target); err != nil {
@@ -129,11 +138,28 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 				key, err := n.settings.Judge.Key(baseURL, variable)
 				return string(key), err
 			},
-			DataDir: n.settings.Embedded.DataDir,
+			DataDir:  n.settings.Embedded.DataDir,
+			Nightly:  n.nightly(),
+			Observer: n.telemetry.Observer(),
 		},
-		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity,
+		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.health.works(identity, n.Queues(), serve)
+	n.telemetry.Serve(n)
+	return nil
+}
+
+// nightly is what this process brings to the nights of schedules.
+func (n *Node) nightly() activities.Nightly {
+	of := n.settings.Nightly
+	return activities.Nightly{
+		Revision: n.Revision, Newest: of.Newest, Webhooks: of.Webhooks,
+		Secret:      func() string { return os.Getenv(of.SecretEnv) },
+		Directories: append([]string{filepath.Join(n.settings.Embedded.DataDir, "nightly")}, of.Directories...),
+	}
 }
 
 func hostname() string {

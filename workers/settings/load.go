@@ -113,6 +113,9 @@ func (s *Settings) resolvePaths(dir string) {
 	if s.Temporal.TLS != nil {
 		paths = append(paths, &s.Temporal.TLS.CA, &s.Temporal.TLS.Cert, &s.Temporal.TLS.Key)
 	}
+	for i := range s.Nightly.Directories {
+		paths = append(paths, &s.Nightly.Directories[i])
+	}
 	for _, p := range paths {
 		if *p == "" {
 			continue

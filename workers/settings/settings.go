@@ -30,6 +30,7 @@ type Settings struct {
 	Judge            Judge             `yaml:"judge"`
 	TaskQueues       TaskQueues        `yaml:"task_queues"`
 	SearchAttributes map[string]string `yaml:"search_attributes"` // name → type, see AttributeTypes
+	Nightly          Nightly           `yaml:"nightly"`
 	Schedules        []Schedule        `yaml:"schedules"`
 }
 
@@ -121,22 +122,6 @@ type TaskQueues struct {
 	CPU     string `yaml:"cpu"`     // stages that need no accelerator
 	GPU     string `yaml:"gpu"`     // stages that train or generate on an accelerator
 }
-
-// Schedule declares a recurring experiment.
-type Schedule struct {
-	ID             string        `yaml:"id"`
-	Experiment     string        `yaml:"experiment"`       // preset or path of an experiment
-	Cron           string        `yaml:"cron"`             // five fields, UTC
-	Overlap        string        `yaml:"overlap"`          // see Overlaps; default skip
-	CatchupWindow  time.Duration `yaml:"catchup_window"`   // default 1h
-	PauseOnFailure bool          `yaml:"pause_on_failure"` //
-	Paused         bool          `yaml:"paused"`           //
-	Note           string        `yaml:"note"`             //
-}
-
-// Overlaps are the accepted values of Schedule.Overlap, named after Temporal's
-// ScheduleOverlapPolicy.
-var overlaps = []string{"skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"}
 
 // attributeTypes maps a search attribute's type to how many of it Temporal's
 // SQL visibility store has columns for in one namespace.

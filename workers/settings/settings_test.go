@@ -28,6 +28,7 @@ func TestRootFileIsTheDefaults(t *testing.T) {
 	}
 	want := Default()
 	want.Path, want.Schedules, want.Judge.BaseURLs = path, []Schedule{}, []string{}
+	want.Nightly = Nightly{Newest: []string{}, Webhooks: []string{}, Directories: []string{}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s differs from Default (-want +got):\n%s", FileName, diff)
 	}
@@ -88,7 +89,8 @@ schedules:
 	want.Judge = Judge{BaseURLs: []string{"https://a.example/v1"}, APIKeyFile: "/etc/esclab/judge.key"}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
 	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
-	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour}}
+	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour,
+		Fresh: "all", Window: 14, MinNights: 3, Noise: 4, Slack: 0.1}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -128,6 +130,15 @@ func TestParseErrors(t *testing.T) {
 		{"attribute type", "search_attributes:\n  Stage: keyword\n", `t.yaml:2: search_attributes.Stage: type "keyword"`},
 		{"too many", "search_attributes: {A: Int, B: Int, C: Int, D: Int}\n", "search_attributes.D: more than 3 attributes of type Int"},
 		{"cron", "schedules:\n- {id: a, experiment: demo, cron: often}\n", `t.yaml:2: schedules[0].cron: "often"`},
+		{"time zone", "schedules:\n- {id: a, experiment: demo, cron: 'TZ=Asia/Tokyo 0 22 * * *'}\n", `schedules[0].cron: "TZ=Asia/Tokyo`},
+		{"six fields", "schedules:\n- {id: a, experiment: demo, cron: '0 0 22 * * *'}\n", `schedules[0].cron: "0 0 22`},
+		{"catch-up of a month", "schedules:\n- {id: a, experiment: demo, cron: '0 22 * * *', catchup_window: 720h}\n", `schedules[0].catchup_window: 720h0m0s: at most 24h`},
+		{"fresh", "schedules:\n- {id: a, experiment: demo, cron: '0 22 * * *', fresh: everything}\n", `schedules[0].fresh: "everything": all, none, or kinds`},
+		{"min_nights", "schedules:\n- {id: a, experiment: demo, cron: '0 22 * * *', window: 2}\n", `schedules[0].min_nights: at least 1`},
+		{"webhook", "schedules:\n- {id: a, experiment: demo, cron: '0 22 * * *', webhook: hooks.example.org}\n", `schedules[0].webhook: not a URL`},
+		{"schedule ID", "schedules:\n- {id: 'a/b', experiment: demo, cron: '0 22 * * *'}\n", `schedules[0].id: "a/b"`},
+		{"secret without webhooks", "nightly: {secret_env: HOOK}\n", `nightly.secret_env: without nightly.webhooks`},
+		{"allowed webhook", "nightly: {webhooks: [x]}\n", `nightly.webhooks[0]`},
 		{"schedule twice", "schedules:\n- {id: a, experiment: x, cron: '* * * * *'}\n- {id: a, experiment: x, cron: '* * * * *'}\n", `t.yaml:3: schedules[1].id: "a" is given twice`},
 		{"overlap", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', overlap: maybe}\n", `schedules[0].overlap: "maybe"`},
 		{"retention", "embedded:\n  retention: 1h\n", "t.yaml:2: embedded.retention"},

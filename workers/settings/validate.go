@@ -13,7 +13,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/robfig/cron/v3"
 )
 
 var (
@@ -29,7 +28,7 @@ type problem struct{ key, message string }
 // line of its key where the file has it.
 func (s *Settings) validate(file *ast.File) error {
 	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.judgeProblems(), s.queueProblems(),
-		s.attributeProblems(), s.scheduleProblems())
+		s.attributeProblems(), s.nightlyProblems(), s.scheduleProblems())
 	if len(problems) == 0 {
 		return nil
 	}
@@ -189,38 +188,6 @@ func (s *Settings) attributeProblems() (out []problem) {
 		case count[kind] > limit:
 			out = append(out, problem{key, fmt.Sprintf("more than %d attributes of type %s: a namespace holds no more on SQL visibility", limit, kind)})
 		}
-	}
-	return out
-}
-
-func (s *Settings) scheduleProblems() (out []problem) {
-	seen := make(map[string]bool)
-	for i := range s.Schedules {
-		c := &s.Schedules[i]
-		if c.Overlap == "" {
-			c.Overlap = "skip"
-		}
-		if c.CatchupWindow == 0 {
-			// Temporal's own default is a year: after a long outage it would
-			// start every missed run at once.
-			c.CatchupWindow = time.Hour
-		}
-		key := fmt.Sprintf("schedules[%d].", i)
-		switch _, err := cron.ParseStandard(c.Cron); {
-		case c.ID == "":
-			out = append(out, problem{key + "id", "empty: name the schedule"})
-		case seen[c.ID]:
-			out = append(out, problem{key + "id", fmt.Sprintf("%q is given twice", c.ID)})
-		case c.Experiment == "":
-			out = append(out, problem{key + "experiment", "empty: name a preset or an experiment file"})
-		case err != nil:
-			out = append(out, problem{key + "cron", fmt.Sprintf("%q: %v (for example \"0 22 * * *\": 22:00 UTC every day)", c.Cron, err)})
-		case !slices.Contains(overlaps, c.Overlap):
-			out = append(out, problem{key + "overlap", fmt.Sprintf("%q: one of %s", c.Overlap, strings.Join(overlaps, ", "))})
-		case c.CatchupWindow < 10*time.Second:
-			out = append(out, problem{key + "catchup_window", "below Temporal's minimum of 10s"})
-		}
-		seen[c.ID] = true
 	}
 	return out
 }

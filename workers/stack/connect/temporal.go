@@ -85,8 +85,9 @@ func external(s settings.Temporal) (Temporal, error) {
 
 // Dial connects to Temporal and makes sure that the namespace is there. Errors
 // take seconds at most and are one line that names the address and the remedy.
-// The caller closes the client.
-func Dial(ctx context.Context, t Temporal, log zerolog.Logger) (client.Client, error) {
+// The caller closes the client. Each change is applied to the client's options
+// before it connects.
+func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*client.Options)) (client.Client, error) {
 	if err := t.reach(ctx); err != nil {
 		return nil, err
 	}
@@ -100,6 +101,9 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger) (client.Client, e
 	}
 	if t.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
+	}
+	for _, change := range changes {
+		change(&options)
 	}
 	c, err := client.DialContext(ctx, options)
 	if err != nil {

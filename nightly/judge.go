@@ -1,0 +1,276 @@
+package nightly
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Verdict is a night in one word.
+type Verdict string
+
+// The verdicts, the worst first.
+const (
+	Failed     Verdict = "failed"     // the run has not come to its end
+	Regression Verdict = "regression" // something is worse than in the nights before
+	Improved   Verdict = "improved"   // something is better, nothing worse
+	Steady     Verdict = "steady"     // all within the noise of the nights before
+	First      Verdict = "first"      // there is no night to compare with
+)
+
+// Options say how nights are compared.
+type Options struct {
+	Window    int     `json:"window"`     // nights before this one that count
+	MinNights int     `json:"min_nights"` // that a stage's speed needs, for there is no noise in fewer
+	Noise     float64 `json:"noise"`      // median absolute deviations, scaled to standard ones, that speed may be off
+	Slack     float64 `json:"slack"`      // share of the usual time that it may be off in any case
+}
+
+// floorSeconds is what a stage's time may be off in any case: below it a
+// machine's scheduler decides.
+const floorSeconds = 0.5
+
+// Judgement is what the comparison with the nights before has found.
+type Judgement struct {
+	Verdict  Verdict   `json:"verdict"`
+	Findings []Finding `json:"findings"` // regressions first
+	// Against are the nights that this one was compared with, the oldest first.
+	Against []string `json:"against"`
+	Notes   []string `json:"notes,omitempty"`
+}
+
+// What a finding is about.
+const (
+	Quality = "quality"
+	Speed   = "speed"
+)
+
+// Finding is one number outside what the nights before let expect.
+type Finding struct {
+	What string `json:"what"` // Quality or Speed
+	// Where is a system (quality), or a stage (speed); "all stages" is their sum.
+	Where  string  `json:"where"`
+	Metric string  `json:"metric"` // a column of Table 3, or seconds
+	Value  float64 `json:"value"`  // of this night
+	Usual  float64 `json:"usual"`  // median of the nights before
+	Low    float64 `json:"low"`    // what counts as the same
+	High   float64 `json:"high"`
+	Nights int     `json:"nights"` // that Usual rests on
+	Worse  bool    `json:"worse"`
+}
+
+// Regressions are the findings that are worse.
+func (j Judgement) Regressions() []Finding {
+	return slices.DeleteFunc(slices.Clone(j.Findings), func(f Finding) bool { return !f.Worse })
+}
+
+// AllStages is where a finding about the sum of the stages' times lies.
+const AllStages = "all stages"
+
+// Compare judges a night by those before it. Past may come in any order and
+// hold anything; what failed, or ran with other parameters, does not count.
+//
+// A metric has changed where its value is outside the median interval of the
+// nights before: the medians of their lower and of their upper bounds. The time
+// of a stage has changed where it is further from the median than the noise of
+// the nights before (Options.Noise times their median absolute deviation, or
+// Options.Slack of the median where that is more); only nights count in which
+// the stage ran on the same engine.
+func Compare(night Record, past []Record, o Options) Judgement {
+	j := Judgement{Findings: []Finding{}, Against: []string{}}
+	if night.Error != "" {
+		j.Verdict = Failed
+		return j
+	}
+	window, other := comparable(night, past, o.Window)
+	for _, r := range window {
+		j.Against = append(j.Against, r.Night)
+	}
+	if other > 0 {
+		j.Notes = append(j.Notes, fmt.Sprintf("%d earlier nights ran with other parameters and do not count", other))
+	}
+	if len(window) == 0 {
+		j.Verdict = First
+		return j
+	}
+	j.Findings = append(j.Findings, quality(night, window)...)
+	found, few := speed(night, window, o)
+	j.Findings = append(j.Findings, found...)
+	if few != "" {
+		j.Notes = append(j.Notes, few)
+	}
+	slices.SortStableFunc(j.Findings, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
+	switch {
+	case len(j.Findings) == 0:
+		j.Verdict = Steady
+	case j.Findings[0].Worse:
+		j.Verdict = Regression
+	default:
+		j.Verdict = Improved
+	}
+	return j
+}
+
+func rank(f Finding) int {
+	if f.Worse {
+		return 0
+	}
+	return 1
+}
+
+// comparable keeps the newest nights of the same set-up that came to their
+// end, the oldest first, and counts those of another.
+func comparable(night Record, past []Record, window int) (same []Record, other int) {
+	past = slices.Clone(past)
+	slices.SortFunc(past, func(a, b Record) int { return cmp.Compare(a.Night, b.Night) })
+	for _, r := range past {
+		switch {
+		case r.Error != "" || r.Night >= night.Night:
+		case r.Setup != night.Setup:
+			other++
+		default:
+			same = append(same, r)
+		}
+	}
+	return same[max(len(same)-window, 0):], other
+}
+
+func quality(night Record, window []Record) []Finding {
+	var found []Finding
+	for _, system := range night.Systems {
+		for _, m := range system.Metrics {
+			var values, lows, highs []float64
+			for _, r := range window {
+				if was, ok := r.metric(system.Name, m.Name); ok {
+					values, lows, highs = append(values, was.Value), append(lows, was.Low), append(highs, was.High)
+				}
+			}
+			if len(values) == 0 {
+				continue
+			}
+			low, high := median(lows), median(highs)
+			if m.Value >= low && m.Value <= high {
+				continue
+			}
+			found = append(found, Finding{
+				What: Quality, Where: system.Name, Metric: m.Name, Value: m.Value, Usual: median(values), Low: low, High: high,
+				Nights: len(values), Worse: (m.Value > high) == m.Smaller,
+			})
+		}
+	}
+	return found
+}
+
+func (r Record) metric(system, name string) (Metric, bool) {
+	for _, s := range r.Systems {
+		if s.Name != system {
+			continue
+		}
+		for _, m := range s.Metrics {
+			if m.Name == name {
+				return m, true
+			}
+		}
+	}
+	return Metric{}, false
+}
+
+// speed compares the times of the stages that ran, and their sum. The second
+// result says which there were too few nights for.
+func speed(night Record, window []Record, o Options) (found []Finding, few string) {
+	ran, short := 0, 0
+	check := func(where string, seconds float64, times []float64) {
+		ran++
+		if len(times) < max(o.MinNights, 1) {
+			short++
+			return
+		}
+		usual := median(times)
+		off := max(o.Noise*deviation(times, usual), o.Slack*usual, floorSeconds)
+		if math.Abs(seconds-usual) <= off {
+			return
+		}
+		found = append(found, Finding{
+			What: Speed, Where: where, Metric: "seconds", Value: seconds, Usual: usual, Low: max(usual-off, 0), High: usual + off,
+			Nights: len(times), Worse: seconds > usual,
+		})
+	}
+	sum, whole := 0.0, true
+	for _, s := range night.Stages {
+		if !s.measured() {
+			whole = whole && s.Reused
+			continue
+		}
+		sum += s.Seconds
+		var times []float64
+		for _, r := range window {
+			if was, ok := r.stage(s); ok {
+				times = append(times, was.Seconds)
+			}
+		}
+		check(s.Name, s.Seconds, times)
+	}
+	if whole && sum > 0 {
+		var sums []float64
+		for _, r := range window {
+			if s, ok := r.sum(night); ok {
+				sums = append(sums, s)
+			}
+		}
+		check(AllStages, sum, sums)
+	}
+	if short > 0 {
+		few = fmt.Sprintf("the speed of %d of %d stages was not compared: fewer than %d earlier nights measured them on the same engine", short, ran, o.MinNights)
+		if short == ran {
+			few = fmt.Sprintf("speed was not compared: it needs %d earlier nights", o.MinNights)
+		}
+	}
+	return found, few
+}
+
+// stage finds the record's measurement of a stage on the same engine.
+func (r Record) stage(of Stage) (Stage, bool) {
+	for _, s := range r.Stages {
+		if s.Name == of.Name {
+			return s, s.measured() && s.Engine == of.Engine
+		}
+	}
+	return Stage{}, false
+}
+
+// sum adds up the times of the stages that the night has measured; false where
+// the record lacks one.
+func (r Record) sum(night Record) (float64, bool) {
+	total := 0.0
+	for _, s := range night.Stages {
+		if !s.measured() {
+			continue
+		}
+		was, ok := r.stage(s)
+		if !ok {
+			return 0, false
+		}
+		total += was.Seconds
+	}
+	return total, true
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return math.NaN()
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// deviation is the median absolute deviation, scaled so that it estimates the
+// standard deviation of a normal distribution.
+func deviation(values []float64, from float64) float64 {
+	off := make([]float64, len(values))
+	for i, v := range values {
+		off[i] = math.Abs(v - from)
+	}
+	return 1.4826 * median(off)
+}
