@@ -10,7 +10,8 @@ const overrides = "--set"
 
 // Set applies one override "path=value" to the experiment, for instance
 // "dpo.roles.sp.beta=0.3", "paradigms=vanilla,decoupled" or
-// "backbone.tiny=null". The value is read as strictly as YAML; text is taken
+// "backbone.tiny=null". A "*" in the path stands for every key at its place:
+// "dpo.roles.*.beta=0.3". The value is read as strictly as YAML; text is taken
 // as it stands, and a list may do without its brackets. Set does not validate,
 // so that several overrides can be applied before Validate. After an error the
 // experiment is unchanged.
@@ -23,12 +24,49 @@ func Set(exp *Experiment, assignment string) error {
 		return d.problems.err()
 	}
 	changed := exp.Clone()
-	d.set(&changed, path, raw)
+	for _, one := range d.wildcards(path) {
+		d.set(&changed, one, raw)
+	}
 	if err := d.problems.err(); err != nil {
 		return err
 	}
 	*exp = changed
 	return nil
+}
+
+// wildcards gives the paths that a path with "*" stands for; a path that leads
+// nowhere stays as it is, for set to say so.
+func (d *decoder) wildcards(path string) []string {
+	before, after, found := strings.Cut("."+path+".", ".*.")
+	if !found {
+		return []string{path}
+	}
+	before = strings.TrimPrefix(before, ".")
+	t := reflect.TypeFor[Experiment]()
+	for _, key := range strings.FieldsFunc(before, func(r rune) bool { return r == '.' }) {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		field, ok := reflect.Value{}, false
+		if t.Kind() == reflect.Struct {
+			field, ok = fieldByKey(reflect.New(t).Elem(), key)
+		}
+		if !ok {
+			return []string{path}
+		}
+		t = field.Type()
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return []string{path}
+	}
+	var out []string
+	for _, key := range keys(t) {
+		out = append(out, d.wildcards(strings.TrimSuffix(join(join(before, key), after), "."))...)
+	}
+	return out
 }
 
 func (d *decoder) set(exp *Experiment, path, raw string) {
