@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
@@ -49,6 +50,7 @@ type Activities struct {
 
 	engines engines
 	judges  judges
+	plans   sweepPlans
 }
 
 var _ workflows.Activities = (*Activities)(nil)
@@ -82,27 +84,56 @@ func (e *engines) get(dataDir string, spec experiments.Engine) (*lm.Engine, erro
 }
 
 // Lookup says whether the stage's artifact is in the store, whole: every blob
-// is read and its SHA-256 compared, so that nothing damaged is ever reused.
+// is read and its SHA-256 compared, once in the life of this process, so that
+// nothing damaged is ever reused.
 func (a *Activities) Lookup(ctx context.Context, in workflows.StageInput) (workflows.LookupResult, error) {
 	defer startPulse(ctx).end() // a checkpoint of many gigabytes takes a while
-	m, err := a.Store.Lookup(ctx, in.Stage.Fingerprint)
-	if err == nil {
-		err = a.Store.Verify(ctx, m)
+	return a.lookup(ctx, workflows.StageKey{Name: in.Stage.Name, Fingerprint: in.Stage.Fingerprint})
+}
+
+// LookupAll looks up many stages side by side.
+func (a *Activities) LookupAll(ctx context.Context, in []workflows.StageKey) (workflows.LookupAllResult, error) {
+	defer startPulse(ctx).end()
+	found := make([]workflows.LookupResult, len(in))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for i, key := range in {
+		g.Go(func() (err error) {
+			found[i], err = a.lookup(ctx, key)
+			return err
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return workflows.LookupAllResult{}, err
+	}
+	all := workflows.LookupAllResult{Found: []workflows.StageResult{}}
+	for _, f := range found {
+		if f.Found {
+			all.Found = append(all.Found, f.Result)
+		}
+	}
+	return all, nil
+}
+
+// lookups bounds the stages that one activity looks up at the same time.
+const lookups = 8
+
+func (a *Activities) lookup(ctx context.Context, key workflows.StageKey) (workflows.LookupResult, error) {
+	m, err := a.Store.LookupWhole(ctx, key.Fingerprint)
 	switch {
 	case err == nil:
 		return workflows.LookupResult{Found: true, Reason: "in the store", Result: workflows.StageResult{
-			Stage: in.Stage.Name, Fingerprint: in.Stage.Fingerprint, Digest: m.Digest,
+			Stage: key.Name, Fingerprint: key.Fingerprint, Digest: m.Digest,
 			Reused: true, Reason: "in the store", Engine: m.Engine, Metrics: m.Metrics,
 		}}, nil
 	case errors.Is(err, artifacts.ErrNotFound):
 		return workflows.LookupResult{Reason: "not in the store"}, nil
 	case errors.Is(err, artifacts.ErrDamaged), errors.Is(err, artifacts.ErrCorrupt):
 		// What is damaged is made again; say so where a person may see it.
-		a.Log.Warn().Err(err).Str("stage", in.Stage.Name).Msg("the artifact is damaged and will be made again")
+		a.Log.Warn().Err(err).Str("stage", key.Name).Msg("the artifact is damaged and will be made again")
 		return workflows.LookupResult{Reason: err.Error()}, nil
 	default:
-		return workflows.LookupResult{}, fmt.Errorf("look up stage %s: %w", in.Stage.Name, err)
+		return workflows.LookupResult{}, fmt.Errorf("look up stage %s: %w", key.Name, err)
 	}
 }
 

@@ -57,6 +57,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary:            workflows.Summary(in.Stage),
 		TypedSearchAttributes:    in.SearchAttributes(),
+		Priority:                 activity.GetInfo(ctx).Priority,
 	}, workflows.StageName, in)
 	if err != nil {
 		return workflows.StageResult{}, fmt.Errorf("start the workflow of stage %s: %w", in.Stage.Name, err)

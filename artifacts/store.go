@@ -19,6 +19,8 @@ type Store struct {
 	backend Backend
 	cache   string
 	now     func() time.Time
+
+	compared compared
 }
 
 // Options configures a Store.

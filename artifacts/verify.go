@@ -139,3 +139,17 @@ func (s *Store) readObject(ctx context.Context, key string) ([]byte, error) {
 // maxDocument bounds the JSON documents of the store: manifests, markers,
 // leases. The largest, a manifest with thousands of files, has a few MiB.
 const maxDocument = 16 << 20
+
+// DigestBytes is the SHA-256 of data, in lower-case hexadecimal.
+func DigestBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// CheckBytes returns a CorruptError where data is not what its digest says.
+func CheckBytes(key string, data []byte, want string) error {
+	if got := DigestBytes(data); got != want {
+		return &CorruptError{key, fmt.Sprintf("SHA-256 %s, want %s", got, want)}
+	}
+	return nil
+}

@@ -66,6 +66,7 @@ func Start(o Options) (*Workers, error) {
 			one.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
 			one.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{Name: workflows.StageName})
 			one.RegisterWorkflowWithOptions(workflows.Nightly, workflow.RegisterOptions{Name: workflows.NightlyName})
+			one.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: workflows.SweepName})
 		}
 		one.RegisterActivityWithOptions(o.Activities, activity.RegisterOptions{SkipInvalidStructFunctions: true})
 		if err := one.Start(); err != nil {

@@ -122,6 +122,9 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 		}
 		return nil
 	}
+	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
+		return LookupAllResult{}, nil
+	}, activityOptions(nameOf(Activities.LookupAll)))
 	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
 		func(_ context.Context, in StageInput) (StageResult, error) {
 			m := metrics(in)

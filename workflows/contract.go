@@ -31,6 +31,9 @@ type Activities interface {
 	// Lookup returns the artifact of a finished stage. Found is false where
 	// there is none or where its blobs are missing or damaged.
 	Lookup(ctx context.Context, in StageInput) (LookupResult, error)
+	// LookupAll looks up many stages at once.
+	LookupAll(ctx context.Context, in []StageKey) (LookupAllResult, error)
+	SweepActivities
 
 	// One activity per kind of stage: load the inputs' artifacts, call a
 	// kernel, commit the artifact.
@@ -113,6 +116,17 @@ type LookupResult struct {
 	Found  bool        `json:"found"`
 	Reason string      `json:"reason,omitempty"`
 	Result StageResult `json:"result"`
+}
+
+// StageKey names a stage and what it makes.
+type StageKey struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// LookupAllResult has the results of the stages that are in the store.
+type LookupAllResult struct {
+	Found []StageResult `json:"found"`
 }
 
 // Progress is what a running stage's heartbeats carry.

@@ -38,6 +38,9 @@ func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (S
 	env.RegisterActivityWithOptions(func(context.Context, StageInput) (StageResult, error) {
 		return StageResult{}, errors.New("not reached")
 	}, activityOptions(nameOf(Activities.AwaitStage)))
+	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
+		return LookupAllResult{}, nil
+	}, activityOptions(nameOf(Activities.LookupAll)))
 	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
 		func(_ context.Context, in StageInput) (StageResult, error) {
 			mu.Lock()

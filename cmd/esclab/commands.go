@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -115,7 +116,7 @@ func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.D
 func (a *app) presetsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "presets [NAME]",
-		Short: "List the experiments that come with the program, or print one",
+		Short: "List the experiments and sweeps that come with the program, or print one",
 		Long: `Without a name, list the presets. With a name, print its YAML, every key
 explained: save it, change it, and run it with esclab run FILE.`,
 		Args: cobra.MaximumNArgs(1),
@@ -124,9 +125,16 @@ explained: save it, change it, and run it with esclab run FILE.`,
 				for _, name := range experiments.Presets() {
 					fmt.Println(name)
 				}
+				for _, name := range experiments.SweepPresets() {
+					fmt.Println(name, " (sweep)")
+				}
 				return nil
 			}
-			data, err := experiments.PresetYAML(args[0])
+			read := experiments.PresetYAML
+			if slices.Contains(experiments.SweepPresets(), args[0]) {
+				read = experiments.SweepPresetYAML
+			}
+			data, err := read(args[0])
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,232 @@
+package activities
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/workflows"
+)
+
+// Files of a sweep's run with its table.
+const (
+	SweepTableMarkdown = "table.md"
+	SweepTableCSV      = "table.csv"
+	SweepTableJSON     = "table.json"
+)
+
+// shownRows is how much of the table the web UI shows.
+const shownRows = 100
+
+// TabulateSweep writes the sweep's table into the store.
+func (a *Activities) TabulateSweep(ctx context.Context, in workflows.TableInput) (workflows.SweepTable, error) {
+	defer startPulse(ctx).end()
+	var out workflows.SweepTable
+	err := a.WriteSweepTable(ctx, in, &out)
+	return out, classify(err)
+}
+
+// WriteSweepTable makes the table and keeps it with the sweep's plan; out, if
+// not nil, says where and shows it.
+func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInput, out *workflows.SweepTable) error {
+	plan, err := a.sweepPlan(ctx, in.Plan)
+	if err != nil {
+		return err
+	}
+	table, err := Tabulate(ctx, a.Store, plan, in.Marks, in.Ends)
+	if err != nil {
+		return err
+	}
+	if out == nil {
+		out = &workflows.SweepTable{}
+	}
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{SweepTableMarkdown, func(w io.Writer) error { return report.SweepMarkdown(w, table, 0) }},
+		{SweepTableCSV, func(w io.Writer) error { return report.SweepCSV(w, table) }},
+		{SweepTableJSON, func(w io.Writer) error { return report.SweepJSON(w, table) }},
+	} {
+		var b bytes.Buffer
+		if err := f.write(&b); err != nil {
+			return fmt.Errorf("%s of %s: %w", f.name, in.Plan.Sweep, err)
+		}
+		if _, err := a.Store.PutRunFile(ctx, in.Plan.Sweep, f.name, b.Bytes()); err != nil {
+			return fmt.Errorf("store %s of %s: %w", f.name, in.Plan.Sweep, err)
+		}
+		out.Files = append(out.Files, f.name)
+	}
+	var shown bytes.Buffer
+	if err := report.SweepMarkdown(&shown, table, shownRows); err != nil {
+		return err
+	}
+	out.Markdown = shown.String()
+	return nil
+}
+
+// Tabulate reads the cells' figures from the store: whatever is there, so that
+// a cell that has failed keeps those of the stages that were done.
+func Tabulate(ctx context.Context, store *artifacts.Store, plan experiments.SweepPlan, marks workflows.CellMarks, ends []workflows.CellEnd) (report.Sweep, error) {
+	table := report.Sweep{Name: plan.Name, Varied: plan.Varied, Heads: plan.ShortNames(), Rows: []report.SweepRow{}, Notes: []string{}}
+	reasons := map[int]workflows.CellEnd{}
+	for _, e := range ends {
+		reasons[e.Cell] = e
+	}
+	cells := make([]cellFigures, len(marks))
+	read := newFigures(store)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(2 * lookups)
+	for cell := range cells {
+		g.Go(func() (err error) {
+			cells[cell], err = read.cell(gctx, plan, cell)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return table, err
+	}
+
+	// What is the same in every cell is shown once.
+	same := map[string]int{}
+	for _, c := range cells {
+		for _, s := range c.systems {
+			same[s.identity]++
+		}
+	}
+	once := map[string]bool{}
+	for cell, c := range cells {
+		state, reason := marks.At(cell), ""
+		if e, ended := reasons[cell]; ended && (state == workflows.CellFailed || state == workflows.CellCancelled || state == workflows.CellStopped) {
+			reason = e.Reason
+		}
+		if state == workflows.CellReused {
+			state = workflows.CellDone // the same table, however it came about
+		}
+		row := report.SweepRow{Cell: plan.Cells[cell].Name, Values: plan.Values(cell), State: state.String(), Reason: reason}
+		own := 0
+		for _, s := range c.systems {
+			if len(cells) > 1 && same[s.identity] == len(cells) {
+				if !once[s.identity] {
+					once[s.identity] = true
+					table.Rows = append(table.Rows, report.SweepRow{State: workflows.CellDone.String(), Values: []string{}, System: s.name, Columns: s.columns})
+				}
+				continue
+			}
+			if !s.scored && state != workflows.CellDone {
+				continue
+			}
+			r := row
+			r.System, r.Columns = s.name, s.columns
+			if own++; own == 1 {
+				r.Training = c.training
+			}
+			table.Rows = append(table.Rows, r)
+		}
+		if own == 0 {
+			row.Training = c.training
+			table.Rows = append(table.Rows, row)
+		}
+		table.Judge = string(c.judge)
+	}
+	if n := marks.Count(workflows.CellStopped); n > 0 {
+		table.Notes = append(table.Notes, fmt.Sprintf("%d cells were stopped early (%s by %s of %s): which ones depends on how far the others were at that time.",
+			n, plan.EarlyStopping.Rule, plan.EarlyStopping.Metric, plan.EarlyStopping.Stage))
+	}
+	return table, nil
+}
+
+// cellFigures is what the store has of one cell.
+type cellFigures struct {
+	systems  []systemFigures
+	training map[string]map[string]float64
+	judge    experiments.JudgeKind
+}
+
+type systemFigures struct {
+	name     string
+	identity string // the same for the same replies, judged by the same judge
+	columns  report.Columns
+	scored   bool
+}
+
+// figures reads manifests, each once.
+type figures struct {
+	store *artifacts.Store
+	mu    sync.Mutex
+	cache map[string]map[string]float64 // by fingerprint
+}
+
+func newFigures(store *artifacts.Store) *figures {
+	return &figures{store: store, cache: map[string]map[string]float64{}}
+}
+
+// metrics gives the figures of a stage; nil where it has not been done.
+func (f *figures) metrics(ctx context.Context, fingerprint string) (map[string]float64, error) {
+	f.mu.Lock()
+	m, known := f.cache[fingerprint]
+	f.mu.Unlock()
+	if known || fingerprint == "" {
+		return m, nil
+	}
+	manifest, err := f.store.Manifest(ctx, fingerprint)
+	switch {
+	case err == nil:
+		m = manifest.Metrics
+	case !errors.Is(err, artifacts.ErrNotFound) && !errors.Is(err, artifacts.ErrDamaged):
+		return nil, err
+	}
+	f.mu.Lock()
+	f.cache[fingerprint] = m
+	f.mu.Unlock()
+	return m, nil
+}
+
+func (f *figures) cell(ctx context.Context, plan experiments.SweepPlan, cell int) (cellFigures, error) {
+	exp, stages, err := plan.Stages(cell)
+	if err != nil {
+		return cellFigures{}, badInput(err)
+	}
+	out := cellFigures{training: map[string]map[string]float64{}, judge: exp.Judge.Kind}
+	rows := map[string]int{}
+	for _, s := range stages {
+		switch s.Kind {
+		case experiments.KindScore, experiments.KindJudge, experiments.KindBias:
+			_, name, _ := strings.Cut(s.Name, "/")
+			at, there := rows[name]
+			if !there {
+				at = len(out.systems)
+				rows[name] = at
+				out.systems = append(out.systems, systemFigures{name: name})
+			}
+			row := &out.systems[at]
+			row.identity += s.Fingerprint
+			m, err := f.metrics(ctx, s.Fingerprint)
+			if err != nil {
+				return out, err
+			}
+			for metric, v := range m {
+				row.columns.Set(metric, v)
+				row.scored = true
+			}
+		case experiments.KindSFT, experiments.KindDPO:
+			m, err := f.metrics(ctx, s.Fingerprint)
+			if err != nil {
+				return out, err
+			}
+			if m != nil {
+				out.training[s.Name] = m
+			}
+		}
+	}
+	return out, nil
+}

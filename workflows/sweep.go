@@ -1,0 +1,444 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
+)
+
+// Limits that keep a sweep's history small however many cells it has.
+const (
+	sweepEvents = 3000            // of one execution; the server suggests an end at 4096
+	sweepBytes  = 3 << 20         // likewise, at 4 MiB
+	surveyed    = 200             // cells looked up by one activity
+	reasonLimit = 240             // characters of why a cell ended
+	endsLimit   = 256 << 10       // characters of all reasons together
+	planLimit   = 5 * time.Minute // planning one cell
+)
+
+// Sweep runs the cells of a sweep, so many at a time, each as a Run of its own.
+// A cell whose artifacts are all in the store is not started. A failed cell
+// keeps what it has made, and the others go on.
+//
+// It continues as new before its history grows long. The runs under way are
+// not its execution's to lose: they outlive it, and the next one follows them.
+func Sweep(ctx workflow.Context, in SweepInput) (SweepResult, error) {
+	s := newSweep(ctx, in)
+	if err := s.handlers(ctx); err != nil {
+		return SweepResult{}, err
+	}
+	return s.execute(ctx)
+}
+
+// sweep is the state of one execution.
+type sweep struct {
+	in      SweepInput
+	marks   []byte
+	running map[int]RunningCell // by cell
+	// starting counts cells that have no run yet: they cannot be carried over.
+	starting int
+	ends     map[int]CellEnd
+	paused   bool
+	// leaving says why a running cell was cancelled: CellCancelled, CellStopped,
+	// or CellWaiting where it is to run again.
+	leaving    map[int]CellEnd
+	executions int
+	next       int // no cell before it waits
+}
+
+func newSweep(ctx workflow.Context, in SweepInput) *sweep {
+	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, leaving: map[int]CellEnd{}, executions: 1}
+	if c := in.Carry; c != nil {
+		s.marks, s.paused, s.executions = []byte(c.Marks), c.Paused, c.Executions+1
+		for _, e := range c.Ends {
+			s.ends[e.Cell] = e
+		}
+	}
+	s.grow()
+	return s
+}
+
+// grow gives every cell of the plan a mark.
+func (s *sweep) grow() {
+	for len(s.marks) < s.in.Plan.Cells {
+		s.marks = append(s.marks, byte(CellUnknown))
+	}
+}
+
+func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
+	if s.in.Carry != nil {
+		for _, r := range s.in.Carry.Running {
+			s.running[r.Cell] = r
+			workflow.Go(ctx, func(ctx workflow.Context) { s.follow(ctx, r) })
+		}
+	}
+	if s.in.StopEverySeconds > 0 {
+		workflow.Go(ctx, s.stopHopeless)
+	}
+	s.show(ctx)
+	for {
+		if err := s.fill(ctx); err != nil && ctx.Err() == nil {
+			return SweepResult{}, err
+		}
+		if ctx.Err() != nil {
+			return s.cancelled(ctx)
+		}
+		if s.idle(ctx) {
+			result, err := s.finish(ctx)
+			if s.idle(ctx) { // no command has come meanwhile
+				return result, err
+			}
+			continue
+		}
+		if s.longHistory(ctx) && s.starting == 0 && workflow.AllHandlersFinished(ctx) {
+			return SweepResult{}, workflow.NewContinueAsNewError(ctx, SweepName, s.carryOn())
+		}
+		// Nothing to do until a cell ends, a command comes, or the sweep is
+		// cancelled. A history that has grown long waits for cells that start.
+		before, long := s.version(ctx), s.longHistory(ctx)
+		_ = workflow.Await(ctx, func() bool { // its error is the cancellation, seen above
+			return s.version(ctx) != before || !long && s.room() && s.waits() || s.idle(ctx)
+		})
+	}
+}
+
+// idle says that there is nothing left to wait for.
+func (s *sweep) idle(ctx workflow.Context) bool {
+	return s.active() == 0 && !s.waits() && workflow.AllHandlersFinished(ctx)
+}
+
+// version changes with everything that execute reacts to.
+func (s *sweep) version(ctx workflow.Context) string {
+	return fmt.Sprint(string(s.marks), s.starting, s.paused, s.in.Parallel, len(s.leaving), workflow.AllHandlersFinished(ctx))
+}
+
+// active counts the cells that take a place.
+func (s *sweep) active() int { return len(s.running) + s.starting }
+
+// room says whether another cell may begin.
+func (s *sweep) room() bool { return !s.paused && s.active() < s.in.Parallel }
+
+// waits says whether a cell has still to run.
+func (s *sweep) waits() bool {
+	return slices.ContainsFunc(s.marks, func(m byte) bool { return CellMark(m) == CellWaiting || CellMark(m) == CellUnknown })
+}
+
+func (s *sweep) longHistory(ctx workflow.Context) bool {
+	info := workflow.GetInfo(ctx)
+	return info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > sweepEvents || info.GetCurrentHistorySize() > sweepBytes
+}
+
+// fill starts cells while there is room.
+func (s *sweep) fill(ctx workflow.Context) error {
+	for s.room() && !s.longHistory(ctx) && ctx.Err() == nil {
+		cell, err := s.nextCell(ctx)
+		if err != nil || cell < 0 {
+			return err
+		}
+		if !s.room() { // a command came while cells were looked up
+			return nil
+		}
+		s.marks[cell] = byte(CellRunning)
+		s.starting++
+		workflow.Go(ctx, func(ctx workflow.Context) { s.start(ctx, cell) })
+	}
+	return nil
+}
+
+// nextCell finds the first cell that has to run, looking cells up on the way;
+// -1 where there is none.
+func (s *sweep) nextCell(ctx workflow.Context) (int, error) {
+	for ; s.next < len(s.marks); s.next++ {
+		switch CellMark(s.marks[s.next]) {
+		case CellWaiting:
+			return s.next, nil
+		case CellUnknown:
+			if err := s.survey(ctx, s.next); err != nil {
+				return -1, err
+			}
+			s.next--
+		}
+	}
+	return -1, nil
+}
+
+// survey asks the store about the cells from first on.
+func (s *sweep) survey(ctx workflow.Context, first int) error {
+	in := CellsInput{Plan: s.in.Plan, First: first, Count: min(surveyed, len(s.marks)-first)}
+	var found SurveyResult
+	err := workflow.ExecuteActivity(s.options(ctx, "which cells are done?", lookupLimit), nameOf(SweepActivities.SurveyCells), in).Get(ctx, &found)
+	if err != nil {
+		return err
+	}
+	if len(found.Marks) != in.Count {
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%d cells were asked about, the answer is of %d", in.Count, len(found.Marks)), ErrTypeBadInput, nil)
+	}
+	for i := range in.Count {
+		if CellMark(s.marks[first+i]) != CellUnknown {
+			continue
+		}
+		s.marks[first+i] = byte(CellWaiting)
+		if found.Marks.At(i) == CellDone {
+			s.marks[first+i] = byte(CellReused)
+		}
+	}
+	s.show(ctx)
+	return nil
+}
+
+// start plans a cell, starts its run and follows it to its end.
+func (s *sweep) start(ctx workflow.Context, cell int) {
+	// A cancelled sweep cancels its cells by name, whoever started them.
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	var plan CellPlan
+	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts}
+	err := workflow.ExecuteActivity(s.options(detached, fmt.Sprintf("plan cell %d", cell), planLimit), nameOf(SweepActivities.PlanCell), in).Get(detached, &plan)
+	if err != nil {
+		s.starting--
+		s.end(ctx, CellEnd{Cell: cell, Name: fmt.Sprintf("cell %d", cell), Mark: CellFailed, Reason: rootMessage(err)})
+		return
+	}
+	child, running, err := s.child(detached, plan)
+	s.starting--
+	if err != nil {
+		s.end(ctx, CellEnd{Cell: cell, Name: plan.Name, Mark: CellFailed, Reason: rootMessage(err)})
+		return
+	}
+	running.Cell, running.Name = cell, plan.Name
+	s.running[cell] = running
+	s.show(ctx)
+	if end, leaving := s.leaving[cell]; leaving { // cancelled while it was started
+		s.cancel(ctx, cell, end)
+	}
+	s.ended(ctx, running, child.Get(detached, nil))
+}
+
+// child starts a cell's run. Where a run of that name is under way, for another
+// sweep or by esclab run, the cell has one of its own beside it, and their
+// stages meet.
+func (s *sweep) child(ctx workflow.Context, plan CellPlan) (workflow.ChildWorkflowFuture, RunningCell, error) {
+	info := workflow.GetInfo(ctx)
+	options := workflow.ChildWorkflowOptions{
+		WorkflowID:            plan.WorkflowID,
+		TaskQueue:             s.in.Queues.Control,
+		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON, // continuing as new closes the parent
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WaitForCancellation:   true,
+		StaticSummary:         fmt.Sprintf("%s, cell %s", s.in.Name, plan.Name),
+		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
+		TypedSearchAttributes: plan.Run.SearchAttributes(),
+	}
+	for try := 1; ; try++ {
+		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RunName, plan.Run)
+		var execution workflow.Execution
+		err := child.GetChildWorkflowExecution().Get(ctx, &execution)
+		var taken *temporal.ChildWorkflowExecutionAlreadyStartedError
+		if errors.As(err, &taken) && try < 10 {
+			options.WorkflowID = fmt.Sprintf("%s-%.6s-%d", plan.WorkflowID, info.FirstRunID, try)
+			continue
+		}
+		return child, RunningCell{WorkflowID: execution.ID, RunID: execution.RunID}, err
+	}
+}
+
+// follow waits for a cell that an earlier execution has started.
+func (s *sweep) follow(ctx workflow.Context, r RunningCell) {
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	options := s.options(detached, r.Name, stageTotal)
+	s.ended(ctx, r, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
+}
+
+// ended notes how a cell's run has ended.
+func (s *sweep) ended(ctx workflow.Context, r RunningCell, err error) {
+	end := CellEnd{Cell: r.Cell, Name: r.Name, Mark: CellDone}
+	leaving, asked := s.leaving[r.Cell]
+	switch {
+	case err == nil:
+	case asked:
+		end.Mark, end.Reason = leaving.Mark, leaving.Reason
+	case temporal.IsCanceledError(err) || hasType(err, ErrTypeCancelled):
+		end.Mark, end.Reason = CellCancelled, "its run was cancelled"
+	default:
+		end.Mark, end.Reason = CellFailed, rootMessage(err)
+	}
+	delete(s.running, r.Cell)
+	delete(s.leaving, r.Cell)
+	s.end(ctx, end)
+}
+
+// end marks a cell.
+func (s *sweep) end(ctx workflow.Context, e CellEnd) {
+	s.marks[e.Cell] = byte(e.Mark)
+	switch e.Mark {
+	case CellWaiting:
+		s.next = min(s.next, e.Cell)
+	case CellFailed, CellCancelled, CellStopped:
+		s.ends[e.Cell] = s.shortened(e)
+	}
+	s.show(ctx)
+}
+
+// shortened keeps what is carried over within a payload, whatever fails.
+func (s *sweep) shortened(e CellEnd) CellEnd {
+	total := 0
+	for _, other := range s.ends {
+		total += len(other.Reason) // a sum: its order does not matter
+	}
+	limit := reasonLimit
+	if total > endsLimit {
+		limit = 40
+	}
+	if runes := []rune(e.Reason); len(runes) > limit {
+		e.Reason = string(runes[:limit]) + "…"
+	}
+	return e
+}
+
+// cancel asks a cell's run to stop; how the cell is marked then is in end.
+func (s *sweep) cancel(ctx workflow.Context, cell int, end CellEnd) {
+	s.leaving[cell] = end
+	r, running := s.running[cell]
+	if !running {
+		return // start looks at leaving once there is a run
+	}
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	err := workflow.RequestCancelExternalWorkflow(detached, r.WorkflowID, r.RunID).Get(detached, nil)
+	if err != nil { // it has just ended by itself
+		workflow.GetLogger(ctx).Info("a cell could not be cancelled", "cell", r.Name, "error", err)
+	}
+}
+
+// cancelAll cancels every cell that runs or is about to.
+func (s *sweep) cancelAll(ctx workflow.Context, end CellEnd) {
+	for cell := range s.marks {
+		if CellMark(s.marks[cell]) == CellRunning {
+			s.cancel(ctx, cell, end)
+		}
+	}
+}
+
+// cancelled takes the running cells along.
+func (s *sweep) cancelled(ctx workflow.Context) (SweepResult, error) {
+	detached, _ := workflow.NewDisconnectedContext(ctx)
+	s.cancelAll(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
+	_ = workflow.Await(detached, func() bool { return s.active() == 0 }) // a detached context is never cancelled
+	s.show(detached)
+	return SweepResult{}, ctx.Err()
+}
+
+// cells lists the running cells in their order.
+func (s *sweep) cells() []int {
+	cells := make([]int, 0, len(s.running))
+	for cell := range s.running {
+		cells = append(cells, cell)
+	}
+	slices.Sort(cells)
+	return cells
+}
+
+// finish writes the table. Cells that have failed fail the sweep, last of all.
+func (s *sweep) finish(ctx workflow.Context) (SweepResult, error) {
+	state := s.state()
+	result := SweepResult{Plan: s.in.Plan, Marks: state.Marks, Ends: state.Ends}
+	in := TableInput{Plan: s.in.Plan, Marks: result.Marks, Ends: result.Ends}
+	err := workflow.ExecuteActivity(s.options(ctx, "the sweep's table", lookupLimit), nameOf(SweepActivities.TabulateSweep), in).Get(ctx, &result.Table)
+	if err != nil {
+		return result, err
+	}
+	workflow.SetCurrentDetails(ctx, sweepDetails(state)+"\n"+result.Table.Markdown)
+	if failed := result.Marks.Count(CellFailed); failed > 0 {
+		message := fmt.Sprintf("%d of %d cells failed", failed, len(result.Marks))
+		for _, e := range result.Ends {
+			if e.Mark == CellFailed {
+				message += fmt.Sprintf("; %s: %s", e.Name, e.Reason)
+				break
+			}
+		}
+		return result, temporal.NewNonRetryableApplicationError(message, ErrTypeCells, nil, result)
+	}
+	return result, nil
+}
+
+// stopHopeless gives cells up now and then.
+func (s *sweep) stopHopeless(ctx workflow.Context) {
+	for {
+		if err := workflow.Sleep(ctx, time.Duration(s.in.StopEverySeconds)*time.Second); err != nil {
+			return
+		}
+		if len(s.running) == 0 || s.longHistory(ctx) {
+			continue
+		}
+		var hopeless []experiments.HopelessCell
+		in := HopelessInput{Plan: s.in.Plan, Marks: CellMarks(s.marks), Running: s.cells()}
+		err := workflow.ExecuteActivity(s.options(ctx, "hopeless cells?", lookupLimit), nameOf(SweepActivities.FindHopeless), in).Get(ctx, &hopeless)
+		if err != nil {
+			if ctx.Err() == nil {
+				workflow.GetLogger(ctx).Warn("hopeless cells could not be looked for", "error", err)
+			}
+			continue
+		}
+		for _, h := range hopeless {
+			if _, leaving := s.leaving[h.Cell]; !leaving && CellMark(s.marks[h.Cell]) == CellRunning {
+				s.cancel(ctx, h.Cell, CellEnd{Mark: CellStopped, Reason: h.Reason})
+			}
+		}
+	}
+}
+
+// options are those of the sweep's own activities.
+func (s *sweep) options(ctx workflow.Context, summary string, limit time.Duration) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:           s.in.Queues.Control,
+		StartToCloseTimeout: limit,
+		HeartbeatTimeout:    time.Duration(s.in.HeartbeatSeconds) * time.Second,
+		Summary:             summary,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, MaximumInterval: time.Minute,
+			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed", ErrTypeCancelled),
+		},
+	})
+}
+
+// ErrTypeCancelled is how AwaitCell says that a run was cancelled.
+const ErrTypeCancelled = "Cancelled"
+
+func hasType(err error, kind string) bool {
+	var app *temporal.ApplicationError
+	return errors.As(err, &app) && app.Type() == kind
+}
+
+// state is what the query answers.
+func (s *sweep) state() SweepState {
+	state := SweepState{
+		Name: s.in.Name, Plan: s.in.Plan, Parallel: s.in.Parallel, Priority: s.in.Priority, Paused: s.paused,
+		Executions: s.executions, Marks: CellMarks(s.marks), Running: []RunningCell{}, Ends: []CellEnd{},
+	}
+	for _, cell := range s.cells() {
+		state.Running = append(state.Running, s.running[cell])
+	}
+	for cell := range s.marks {
+		if e, ended := s.ends[cell]; ended {
+			state.Ends = append(state.Ends, e)
+		}
+	}
+	return state
+}
+
+// carryOn is the input of the next execution.
+func (s *sweep) carryOn() SweepInput {
+	state, in := s.state(), s.in
+	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions}
+	return in
+}
+
+// show puts the sweep's state into the web UI.
+func (s *sweep) show(ctx workflow.Context) {
+	workflow.SetCurrentDetails(ctx, sweepDetails(s.state()))
+}

@@ -1,0 +1,159 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+
+	"go.temporal.io/sdk/workflow"
+)
+
+// handlers answers queries and takes commands. What a validator refuses never
+// enters the history.
+func (s *sweep) handlers(ctx workflow.Context) error {
+	if err := workflow.SetQueryHandler(ctx, QueryState, func() (SweepState, error) { return s.state(), nil }); err != nil {
+		return err
+	}
+	for _, set := range []func() error{
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdatePause, func(ctx workflow.Context, in PauseInput) (SweepState, error) {
+				s.paused = true
+				if in.Now {
+					s.cancelAll(ctx, CellEnd{Mark: CellWaiting})
+				}
+				return s.answer(ctx), nil
+			}, workflow.UpdateHandlerOptions{Validator: func(in PauseInput) error {
+				if s.paused && !(in.Now && len(s.running) > 0) {
+					return fmt.Errorf("sweep %s is paused already", s.in.Name)
+				}
+				return nil
+			}})
+		},
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdateResume, func(ctx workflow.Context) (SweepState, error) {
+				s.paused = false
+				return s.answer(ctx), nil
+			}, workflow.UpdateHandlerOptions{Validator: func() error {
+				if !s.paused {
+					return fmt.Errorf("sweep %s is not paused", s.in.Name)
+				}
+				return nil
+			}})
+		},
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdateParallel, func(ctx workflow.Context, n int) (SweepState, error) {
+				s.in.Parallel = n
+				return s.answer(ctx), nil
+			}, workflow.UpdateHandlerOptions{Validator: func(n int) error {
+				if n < 1 || n > 1000 {
+					return fmt.Errorf("%d cells at the same time: it lies between 1 and 1000; esclab sweep pause starts none", n)
+				}
+				return nil
+			}})
+		},
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdateCancelCell, s.cancelCell, workflow.UpdateHandlerOptions{Validator: func(in CancelCellInput) error {
+				if in.Cell < 0 || in.Cell >= len(s.marks) {
+					return fmt.Errorf("sweep %s has no cell %s", s.in.Name, in.Name)
+				}
+				switch mark := CellMark(s.marks[in.Cell]); mark {
+				case CellRunning, CellWaiting, CellUnknown:
+					return nil
+				default:
+					return fmt.Errorf("cell %s is %s", in.Name, mark)
+				}
+			}})
+		},
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdateRetryFailed, func(ctx workflow.Context) (SweepState, error) {
+				for cell := range s.marks {
+					if s.retryable(cell) {
+						delete(s.ends, cell)
+						s.marks[cell] = byte(CellWaiting)
+						s.next = min(s.next, cell)
+					}
+				}
+				return s.answer(ctx), nil
+			}, workflow.UpdateHandlerOptions{Validator: func() error {
+				for cell := range s.marks {
+					if s.retryable(cell) {
+						return nil
+					}
+				}
+				return fmt.Errorf("no cell of sweep %s has failed or was cancelled", s.in.Name)
+			}})
+		},
+		func() error {
+			return workflow.SetUpdateHandlerWithOptions(ctx, UpdateAddCells, func(ctx workflow.Context, plan PlanRef) (SweepState, error) {
+				s.in.Plan = plan
+				s.grow()
+				s.next = 0
+				return s.answer(ctx), nil
+			}, workflow.UpdateHandlerOptions{Validator: func(plan PlanRef) error {
+				switch {
+				case plan.Sweep != s.in.Plan.Sweep:
+					return fmt.Errorf("the plan is of sweep %s", plan.Sweep)
+				case plan.Cells <= s.in.Plan.Cells:
+					return fmt.Errorf("sweep %s has all these cells already", s.in.Name)
+				}
+				return nil
+			}})
+		},
+	} {
+		if err := set(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retryable says whether a cell may be tried again: one that failed or was
+// cancelled, not one that was given up as hopeless.
+func (s *sweep) retryable(cell int) bool {
+	mark := CellMark(s.marks[cell])
+	return mark == CellFailed || mark == CellCancelled
+}
+
+func (s *sweep) cancelCell(ctx workflow.Context, in CancelCellInput) (SweepState, error) {
+	end := CellEnd{Cell: in.Cell, Name: in.Name, Mark: CellCancelled, Reason: "it was cancelled"}
+	if CellMark(s.marks[in.Cell]) == CellRunning {
+		s.cancel(ctx, in.Cell, end)
+	} else {
+		s.end(ctx, end)
+	}
+	return s.answer(ctx), nil
+}
+
+// answer shows what a command has changed and returns it.
+func (s *sweep) answer(ctx workflow.Context) SweepState {
+	s.show(ctx)
+	return s.state()
+}
+
+// shownEnds bounds the failures that the web UI lists.
+const shownEnds = 50
+
+// sweepDetails says how far a sweep is, what runs and what went wrong.
+func sweepDetails(state SweepState) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s**: %d cells, %s\n\n", state.Name, len(state.Marks), state.Marks.Summary())
+	fmt.Fprintf(&b, "%d at a time, priority %d", state.Parallel, state.Priority)
+	if state.Paused {
+		b.WriteString(", **paused**")
+	}
+	b.WriteString("\n\n")
+	if len(state.Running) > 0 {
+		b.WriteString("| running | run |\n|:--|:--|\n")
+		for _, r := range state.Running[:min(len(state.Running), shownEnds)] {
+			fmt.Fprintf(&b, "| %s | %s |\n", r.Name, literal(r.WorkflowID))
+		}
+		b.WriteString("\n")
+	}
+	for i, e := range state.Ends {
+		if i == shownEnds {
+			fmt.Fprintf(&b, "- and %d more\n", len(state.Ends)-i)
+			break
+		}
+		fmt.Fprintf(&b, "- **%s** %s: %s\n", e.Name, e.Mark, literal(e.Reason))
+	}
+	return b.String()
+}
