@@ -13,7 +13,7 @@ DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 
-.PHONY: help build test vet demo gpu-build gpu-bench clean ci
+.PHONY: help build test vet demo sweep-kill sweep-scale gpu-build gpu-bench clean ci
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ vet: ## static checks
 
 demo: build ## the whole paper on the sample corpus, to its report
 	$(BIN)/esclab run demo --data $(DEMO_DATA) --report $(DEMO_DATA)/report
+
+sweep-kill: ## a sweep killed five times at random ends with the same table
+	ESCLAB_TEST_KILLS=5 $(GO) test ./cmd/esclab -run TestSweepEndsWithTheSameTable -count 1 -v -timeout 20m
+
+sweep-scale: ## 2,000 trivial cells: history, memory, throughput
+	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
 
 gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm

@@ -44,6 +44,9 @@ func ReadSweep(file string, content []byte, dir string, sets ...string) (Sweep, 
 	if len(r.problems) == 0 {
 		r.base(&s, dir, sets)
 	}
+	if len(s.Seeds) > 0 {
+		s.Base.Seeds = []uint64{} // a cell each instead of all in one run
+	}
 	if len(r.problems) == 0 {
 		r.grid(&s)
 		s.Cells = r.assignments("cells", s.Base)

@@ -131,8 +131,11 @@ func (s *sweep) waits() bool {
 }
 
 func (s *sweep) longHistory(ctx workflow.Context) bool {
-	info := workflow.GetInfo(ctx)
-	return info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > sweepEvents || info.GetCurrentHistorySize() > sweepBytes
+	info, events := workflow.GetInfo(ctx), sweepEvents
+	if s.in.HistoryEvents > 0 {
+		events = s.in.HistoryEvents
+	}
+	return info.GetContinueAsNewSuggested() || info.GetCurrentHistoryLength() > events || info.GetCurrentHistorySize() > sweepBytes
 }
 
 // fill starts cells while there is room.

@@ -192,6 +192,8 @@ type SweepInput struct {
 	Facts Facts `json:"facts"`
 	// StopEverySeconds is how often hopeless cells are looked for; 0: never.
 	StopEverySeconds int `json:"stop_every_seconds,omitempty"`
+	// HistoryEvents ends an execution; 0: 3,000.
+	HistoryEvents int `json:"history_events,omitempty"`
 	// Carry is what an earlier execution has done; nil at the beginning.
 	Carry *SweepCarry `json:"carry,omitempty"`
 }

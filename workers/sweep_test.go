@@ -1,0 +1,212 @@
+package workers_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+
+	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workers"
+	"github.com/esclab/esclab/workers/stack"
+	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workflows"
+)
+
+// trivial is a worker whose stages commit a byte and are done: what is left is
+// the orchestration. Everything else is the real thing.
+type trivial struct {
+	*activities.Activities
+	store *artifacts.Store
+}
+
+func (a *trivial) commit(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	lease, err := a.store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{Owner: activity.GetInfo(ctx).WorkflowExecution.RunID, Steal: true})
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	ref, err := a.store.PutBytes(ctx, []byte{1})
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	made, err := lease.Commit(ctx, artifacts.Manifest{Kind: string(in.Stage.Kind), Stage: in.Stage.Name, Files: map[string]artifacts.Ref{"f": ref}, Params: in.Stage.Params}, nil)
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	return workflows.StageResult{Stage: in.Stage.Name, Fingerprint: made.Fingerprint, Digest: made.Digest}, lease.Release(ctx)
+}
+
+func (a *trivial) Corpus(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+func (a *trivial) Report(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+	return a.commit(ctx, in)
+}
+
+// A sweep of many cells keeps its history bounded by continuing as new, runs
+// each cell once, and holds no more memory at its end than at its beginning.
+// ESCLAB_TEST_CELLS=2000 (make sweep-scale) reports the throughput.
+func TestSweepOfManyCells(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs some hundred workflows")
+	}
+	cells, events := 24, 150
+	if text := os.Getenv("ESCLAB_TEST_CELLS"); text != "" {
+		var err error
+		if cells, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+		events = 0 // the default
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Hour)
+	defer stop()
+	s, err := stack.Start(ctx, stack.Options{DataDir: t.TempDir(), Namespace: "default", Retention: 24 * time.Hour, NoS3: true, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Temporal(), Namespace: "default"}, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	dir := t.TempDir()
+	backend, err := artifacts.OpenDirectory(filepath.Join(dir, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(dir, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queues := workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}
+	w, err := workers.Start(workers.Options{
+		Client: c, Queues: queues, KernelSlots: 4, CPUSlots: 4, StopTimeout: time.Second, Identity: "test",
+		Activities: &trivial{&activities.Activities{Store: store, Client: c, Log: zerolog.Nop(), Scratch: dir, DemoCorpus: democorpus.JSON()}, store},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+
+	// Cells that differ in the judge's samples share all but judge and report.
+	yaml := fmt.Sprintf("name: many\nbase: demo\nset: {paradigms: [vanilla], methods: [base]}\ngrid: {judge.samples: {from: 1, to: %d, step: 1}}\n", cells)
+	sweep, err := experiments.ReadSweep("many.yaml", []byte(yaml), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := experiments.PlanSweep(sweep, dir, func(e experiments.Experiment) (experiments.Sources, error) {
+		return experiments.SourceDigests(e, experiments.OS(democorpus.JSON()))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "sweep/many/1"
+	ref, err := activities.WriteSweepPlan(ctx, store, id, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: queues.Control}, workflows.SweepName,
+		workflows.SweepInput{Name: "many", Plan: ref, Parallel: 8, Priority: 4, Queues: queues, HeartbeatSeconds: 30, HistoryEvents: events})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result workflows.SweepResult
+	ended := make(chan error, 1)
+	go func() { ended <- run.Get(ctx, &result) }()
+	var heap []string
+	for tick := time.NewTicker(15 * time.Second); ; {
+		select {
+		case err = <-ended:
+			tick.Stop()
+		case <-tick.C:
+			heap = append(heap, fmt.Sprintf("%.0f s: %d MiB", time.Since(began).Seconds(), heapMiB()))
+			continue
+		}
+		break
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	if want := strings.Repeat("d", cells); string(result.Marks) != want {
+		t.Errorf("marks %s", result.Marks)
+	}
+
+	// Every execution of the sweep, and how long its history is.
+	list, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: "WorkflowType = 'Sweep'", PageSize: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var longest, bytes int64
+	for _, e := range list.GetExecutions() {
+		d, err := c.DescribeWorkflowExecution(ctx, id, e.GetExecution().GetRunId())
+		if err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, d.GetWorkflowExecutionInfo().GetHistoryLength())
+		bytes = max(bytes, d.GetWorkflowExecutionInfo().GetHistorySizeBytes())
+	}
+	t.Logf("%d cells in %.1f s, %.1f a second; %d executions of the sweep, the longest history has %d events and %d KiB",
+		cells, took.Seconds(), float64(cells)/took.Seconds(), len(list.GetExecutions()), longest, bytes>>10)
+	t.Logf("heap in use after a collection, %s; at the end %d MiB", strings.Join(heap, ", "), heapMiB())
+	if len(list.GetExecutions()) < 2 && events > 0 {
+		t.Error("the sweep has not continued as new")
+	}
+	if longest > 4096 {
+		t.Errorf("a history of %d events", longest)
+	}
+	runs, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Query: "WorkflowType = 'Run'"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runs.GetCount() != int64(cells) {
+		t.Errorf("%d runs of %d cells", runs.GetCount(), cells)
+	}
+}
+
+func heapMiB() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse >> 20
+}
