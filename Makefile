@@ -13,7 +13,7 @@ DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 
-.PHONY: help build test vet demo sweep-kill sweep-scale gpu-build gpu-bench clean ci
+.PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench clean ci
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,27 @@ test: vet ## every test (references are read from ../shared where present)
 vet: ## static checks
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt needed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+
+# Tools by their versions, so that they stay out of go.mod. The database of
+# vulnerabilities comes through the module proxy as well, at the revision of its
+# day: raise VULNDB with the dependencies. VULNDB= asks vuln.go.dev instead.
+WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+VULNDB        ?= golang.org/x/vulndb@v0.0.0-20261105234957-e22db6528018
+
+lint: vet ## workflows deterministic, staticcheck, known vulnerabilities, licences
+	$(GO) run $(WORKFLOWCHECK) ./workflows/...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run ./internal/licences ./cmd/...
+	@if [ -n "$(VULNDB)" ]; then \
+	  dir=$$($(GO) mod download -json $(VULNDB) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); \
+	  [ -d "$$dir/data/osv" ] || { echo "lint: no database of vulnerabilities: $(VULNDB) cannot be had; nothing was checked against it"; exit 1; }; \
+	  $(GO) run $(GOVULNCHECK) -db "file://$$dir/data/osv" -scan package ./cmd/...; \
+	else $(GO) run $(GOVULNCHECK) -scan package ./cmd/...; fi
+
+histories: ## record the workflow histories that TestReplay replays, of the code as it is
+	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased
 
 demo: build ## the whole paper on the sample corpus, to its report
 	$(BIN)/esclab run demo --data $(DEMO_DATA) --report $(DEMO_DATA)/report

@@ -21,6 +21,11 @@ const (
 	StageName = "Stage"
 )
 
+// Registered gives every workflow by the name under which workers register it.
+func Registered() map[string]any {
+	return map[string]any{RunName: Run, StageName: Stage}
+}
+
 // Activities is what a worker must be able to do. The workflows name the
 // activities through this interface, so that a missing or renamed one is a
 // compile error, while no kernel is linked into the workflow code.
@@ -183,7 +188,9 @@ func (q Queues) Queue(class experiments.Queue) string {
 const (
 	ErrTypeBadInput   = "BadInput"   // the data or the parameters are wrong
 	ErrTypeNonFinite  = "NonFinite"  // NaN or Inf in a loss
+	ErrTypeExploded   = "Exploded"   // gradients whose norm no training recovers from
 	ErrTypeNoPairs    = "NoPairs"    // mining found nothing to train on
+	ErrTypeNeverStops = "NeverStops" // no sample ended before the limit of new tokens
 	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone or damaged
 	ErrTypeBudget     = "Budget"     // the judge's budget is spent
 	ErrTypeJudge      = "Judge"      // the judge's endpoint refuses, or its model gives too few usable answers
@@ -191,7 +198,7 @@ const (
 
 // NonRetryable lists the error types after which a stage is not tried again.
 func NonRetryable() []string {
-	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeNoPairs, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge}
+	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeExploded, ErrTypeNoPairs, ErrTypeNeverStops, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge}
 }
 
 // activityFor names the activity that executes a kind of stage.

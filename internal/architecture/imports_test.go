@@ -74,6 +74,7 @@ var rules = []rule{
 	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
 
 	{tree: "internal"},
+	{tree: "internal/licences", light: true},
 	{tree: "internal/memory", light: true},
 }
 

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.temporal.io/api/common/v1"
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/history/v1"
+	"go.temporal.io/api/temporalproto"
+	"go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/workflows"
+)
+
+var recordHistories = flag.String("histories", "", "record the workflow histories that the tests of package workflows replay into this directory")
+
+// TestRecordHistories runs small experiments as users do, on the embedded
+// server, and keeps the histories of what they started: one for each workflow
+// type, end and kind of stage. It records only with -histories DIR (make
+// histories), for a release or a new workflow type.
+func TestRecordHistories(t *testing.T) {
+	if *recordHistories == "" {
+		t.Skip("records only with -histories DIR: make histories")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	data := t.TempDir()
+	up, upLog := esclab(t, ctx, "up", "--data", data)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		_ = up.Wait()
+	}()
+	if _, err := waitForStack(ctx, data); err != nil {
+		t.Fatalf("%v\n%s", err, upLog)
+	}
+	a := &app{dataDir: data, log: zerolog.Nop()}
+	se, err := a.open(ctx, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer se.close()
+
+	// command runs a command line to its end, whose exit code has to be want.
+	command := func(want int, args ...string) {
+		t.Helper()
+		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		if _ = c.Run(); c.ProcessState.ExitCode() != want {
+			t.Fatalf("esclab %s: exit code %d, want %d\n%s", strings.Join(args, " "), c.ProcessState.ExitCode(), want, log)
+		}
+	}
+	command(exitOK, "run", "testdata/micro.yaml", "--set", "name=whole")
+	command(exitOK, "run", "testdata/micro.yaml", "--set", "name=reuse")
+	command(exitFailed, "run", "testdata/micro.yaml", "--set", "name=fail", "--set", "limits.max_tokens=40", "--set", "mining.max_new_tokens=8",
+		"--set", "generation.max_new_tokens=8")
+	recordCancelled(t, ctx, se, data)
+	recordFound(t, ctx, se)
+
+	recorded := 0
+	names := map[string]bool{}
+	for _, w := range closed(t, ctx, se) {
+		name := historyName(w)
+		for n := 2; names[name] && w.GetType().GetName() != workflows.StageName; n++ {
+			name = fmt.Sprintf("%s-%d", historyName(w), n)
+		}
+		if names[name] {
+			continue // another stage of a kind that ended alike
+		}
+		names[name] = true
+		writeHistory(t, ctx, se, w.GetExecution(), filepath.Join(*recordHistories, name+".json"))
+		recorded++
+	}
+	t.Logf("%d histories in %s", recorded, *recordHistories)
+}
+
+// recordCancelled cancels a run while its base is being trained.
+func recordCancelled(t *testing.T, ctx context.Context, se *session, data string) {
+	t.Helper()
+	sets := []string{"name=cancel", "backbone.tiny.pretrain.epochs=500", "checkpoint.every_steps=1000"}
+	args := []string{"run", "testdata/micro.yaml", "--data", data}
+	for _, s := range sets {
+		args = append(args, "--set", s)
+	}
+	run, log := esclab(t, ctx, args...)
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	host, err := se.app.host(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := plan(host, "testdata/micro.yaml", sets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage := workflows.StageWorkflowID(p.stages[1].Kind, p.stages[1].Fingerprint)
+	for {
+		progress, err := activities.ReadProgress(ctx, se.node.Client, stage)
+		if err == nil && progress.Step > 0 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the base is never trained: %v\n%s", err, log)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := se.node.Client.CancelWorkflow(ctx, p.runID(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _ = run.Wait(); run.ProcessState.ExitCode() != exitFailed {
+		t.Fatalf("the cancelled run ended with %d\n%s", run.ProcessState.ExitCode(), log)
+	}
+}
+
+// recordFound starts the workflow of a stage that is in the store, as happens
+// where two runs are close behind each other.
+func recordFound(t *testing.T, ctx context.Context, se *session) {
+	t.Helper()
+	for _, w := range closed(t, ctx, se) {
+		if w.GetType().GetName() != workflows.StageName || w.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+			continue
+		}
+		first, err := se.node.Client.GetWorkflowHistory(ctx, w.GetExecution().GetWorkflowId(), w.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var in workflows.StageInput
+		if err := converter.GetDefaultDataConverter().FromPayloads(first.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
+			t.Fatal(err)
+		}
+		run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "found", TaskQueue: se.node.Queues().Control}, workflows.StageName, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var result workflows.StageResult
+		if err := run.Get(ctx, &result); err != nil || !result.Reused {
+			t.Fatalf("a stage that is in the store: %+v, %v", result, err)
+		}
+		return
+	}
+	t.Fatal("no stage was completed")
+}
+
+// closed lists the workflows that have ended, the oldest first, once Temporal
+// shows none that runs.
+func closed(t *testing.T, ctx context.Context, se *session) []*workflow.WorkflowExecutionInfo {
+	t.Helper()
+	for {
+		list, err := se.node.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{PageSize: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := list.GetExecutions()
+		running := slices.ContainsFunc(all, func(w *workflow.WorkflowExecutionInfo) bool {
+			return w.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && !strings.HasPrefix(w.GetExecution().GetWorkflowId(), "temporal-sys-")
+		})
+		if !running {
+			all = slices.DeleteFunc(all, func(w *workflow.WorkflowExecutionInfo) bool {
+				return strings.HasPrefix(w.GetExecution().GetWorkflowId(), "temporal-sys-")
+			})
+			slices.Reverse(all)
+			return all
+		}
+		if ctx.Err() != nil {
+			t.Fatal(errors.Join(errors.New("a workflow never ends"), ctx.Err()))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// historyName names a history by the workflow's type, what it is of and its end.
+func historyName(w *workflow.WorkflowExecutionInfo) string {
+	id := strings.Split(w.GetExecution().GetWorkflowId(), "/")
+	what := id[0]
+	if len(id) > 1 {
+		what = id[1]
+	}
+	status := strings.ToLower(w.GetStatus().String())
+	name := strings.ToLower(w.GetType().GetName()) + "-" + what + "-" + status
+	return regexp.MustCompile(`[^a-z0-9_-]+`).ReplaceAllString(strings.ToLower(name), "-")
+}
+
+// writeHistory keeps a history as JSON, without the names of the machine and
+// the directories that it was recorded on.
+func writeHistory(t *testing.T, ctx context.Context, se *session, of *common.WorkflowExecution, path string) {
+	t.Helper()
+	var h history.History
+	for events := se.node.Client.GetWorkflowHistory(ctx, of.GetWorkflowId(), of.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); events.HasNext(); {
+		e, err := events.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		anonymous(e.ProtoReflect())
+		h.Events = append(h.Events, e)
+	}
+	raw, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(&h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One event a line: a difference can be read, and the files stay small.
+	raw = regexp.MustCompile(`\},\{"eventId"`).ReplaceAll(raw, []byte("},\n{\"eventId\""))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append(raw, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// anonymous replaces the identity of workers and clients, which names process
+// and host, wherever a message has it.
+func anonymous(m protoreflect.Message) {
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Name() == "identity" && f.Kind() == protoreflect.StringKind:
+			m.Set(f, protoreflect.ValueOfString("esclab"))
+		case f.Kind() == protoreflect.MessageKind && !f.IsList() && !f.IsMap():
+			anonymous(v.Message())
+		case f.Kind() == protoreflect.MessageKind && f.IsList():
+			for i := range v.List().Len() {
+				anonymous(v.List().Get(i).Message())
+			}
+		}
+		return true
+	})
+	if f := m.Descriptor().Fields().ByName("sticky_task_queue"); f != nil {
+		m.Clear(f)
+	}
+}
