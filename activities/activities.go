@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/esclab/esclab/artifacts"
@@ -47,6 +49,10 @@ type Activities struct {
 	Nightly Nightly
 	// Observer is told how stages go; nil: nobody watches.
 	Observer Observer
+
+	// Version is the build of this worker where runs stay on the build that
+	// started them; zero where they do not.
+	Version worker.WorkerDeploymentVersion
 
 	engines engines
 	judges  judges
@@ -154,21 +160,40 @@ func badInput(err error) error { return &permanentError{workflows.ErrTypeBadInpu
 // where the activity returns, so that the type stands outermost; the message
 // says everything, so the causes do not travel.
 func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	return classified(err, brief(err.Error()))
+}
+
+// maxMessage bounds the message of an error that goes into a history.
+const maxMessage = 8 << 10
+
+func brief(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + " …"
+}
+
+func classified(err error, message string) error {
 	var permanent *permanentError
 	var data *esc.DataError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &permanent):
-		return temporal.NewNonRetryableApplicationError(err.Error(), permanent.kind, nil)
+		return temporal.NewNonRetryableApplicationError(message, permanent.kind, nil)
 	case errors.As(err, &data):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBadInput, nil)
+		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBadInput, nil)
 	case errors.Is(err, openai.ErrBudget):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeBudget, nil)
+		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBudget, nil)
 	case errors.Is(err, openai.ErrRefused):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeJudge, nil)
+		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeJudge, nil)
 	case errors.Is(err, lm.ErrNonFinite):
-		return temporal.NewNonRetryableApplicationError(err.Error(), workflows.ErrTypeNonFinite, nil)
+		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeNonFinite, nil)
+	case errors.Is(err, lm.ErrExploded):
+		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeExploded, nil)
+	case len(message) < len(err.Error()):
+		return errors.New(message)
 	}
 	return err
 }

@@ -49,6 +49,8 @@ func (a *Activities) AwaitStage(ctx context.Context, in workflows.StageInput) (w
 // awaitOnce starts or joins the stage's workflow and follows it to its end.
 func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
 	run, err := a.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		VersioningOverride: a.override(),
+
 		ID:        in.WorkflowID(),
 		TaskQueue: in.Queues.Control,
 		// A closed workflow says nothing about the store's state today, so
@@ -106,6 +108,15 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 			}
 		}
 	}
+}
+
+// override starts a stage on the build of the run that needs it, also where new
+// runs start on another one by now; nil without versioning.
+func (a *Activities) override() client.VersioningOverride {
+	if a.Version.BuildID == "" {
+		return nil
+	}
+	return &client.PinnedVersioningOverride{Version: a.Version}
 }
 
 // abandon handles the end of the awaiting activity's context: a cancelled run

@@ -40,6 +40,9 @@ type Options struct {
 	// Failed is told the queue and the reason where a poller has ended for
 	// good, as one whose namespace was deleted does; nil: nobody is.
 	Failed func(queue string, err error)
+	// Version is the build that these workers are, in a Worker Deployment: what
+	// a run does stays on the build that started it. Zero: no versioning.
+	Version worker.WorkerDeploymentVersion
 }
 
 // Workers are the pollers of one process.
@@ -63,10 +66,9 @@ func Start(o Options) (*Workers, error) {
 		}
 		one := worker.New(o.Client, o.Queues.Queue(class), opts)
 		if class == experiments.QueueControl {
-			one.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
-			one.RegisterWorkflowWithOptions(workflows.Stage, workflow.RegisterOptions{Name: workflows.StageName})
-			one.RegisterWorkflowWithOptions(workflows.Nightly, workflow.RegisterOptions{Name: workflows.NightlyName})
-			one.RegisterWorkflowWithOptions(workflows.Sweep, workflow.RegisterOptions{Name: workflows.SweepName})
+			for name, fn := range workflows.Registered() {
+				one.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
+			}
 		}
 		one.RegisterActivityWithOptions(o.Activities, activity.RegisterOptions{SkipInvalidStructFunctions: true})
 		if err := one.Start(); err != nil {
@@ -86,6 +88,11 @@ func (o Options) worker(class experiments.Queue) worker.Options {
 		// A progress bar wants a heartbeat's details within seconds.
 		DefaultHeartbeatThrottleInterval: 2 * time.Second,
 		MaxHeartbeatThrottleInterval:     2 * time.Second,
+	}
+	if o.Version.BuildID != "" {
+		opts.DeploymentOptions = worker.DeploymentOptions{
+			UseVersioning: true, Version: o.Version, DefaultVersioningBehavior: workflow.VersioningBehaviorPinned,
+		}
 	}
 	switch class {
 	case experiments.QueueGPU:

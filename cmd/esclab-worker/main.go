@@ -43,6 +43,7 @@ func command() *cobra.Command {
 	var queues []string
 	var slots int
 	var stop time.Duration
+	var promote bool
 	c := &cobra.Command{
 		Use:   "esclab-worker",
 		Short: "Work on the task queues of a Temporal that temporal.yaml names",
@@ -52,7 +53,7 @@ device. temporal.yaml says where Temporal and the S3 store are. "bench lm"
 measures what the device makes of training and generation, and needs neither.`,
 		Version: version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return work(c.Context(), config, data, metrics, queues, slots, stop)
+			return work(c.Context(), config, data, metrics, queues, slots, stop, promote)
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file (default: temporal.yaml here; $ESCLAB_CONFIG)")
@@ -61,6 +62,7 @@ measures what the device makes of training and generation, and needs neither.`,
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
 	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
 	c.Flags().StringVar(&metrics, "metrics", "", "serve Prometheus /metrics, /healthz and /readyz on this address, like 127.0.0.1:9464")
+	c.Flags().BoolVar(&promote, "promote", false, "with versioning.mode: pinned, new runs start on this build from now on")
 	log := zerolog.New(os.Stderr).With().Timestamp().Logger()
 	openEngine := func(name string) (*lm.Engine, error) {
 		s, err := load(config, data)
@@ -83,7 +85,7 @@ func load(config, data string) (*settings.Settings, error) {
 	return s, err
 }
 
-func work(ctx context.Context, config, data, metrics string, queues []string, slots int, stop time.Duration) error {
+func work(ctx context.Context, config, data, metrics string, queues []string, slots int, stop time.Duration, promote bool) error {
 	classes, err := node.ParseQueues(queues)
 	if err != nil {
 		return err
@@ -111,7 +113,7 @@ func work(ctx context.Context, config, data, metrics string, queues []string, sl
 		return err
 	}
 	defer n.Close()
-	n.Revision, n.StopTimeout = build, stop
+	n.Revision, n.StopTimeout, n.Promote = build, stop, promote
 	if err := n.Work(classes, slots); err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ func (a *app) workerCommand() *cobra.Command {
 	var serve []string
 	var slots int
 	var stop time.Duration
+	var promote bool
 	c := &cobra.Command{
 		Use:   "worker",
 		Short: "Work on the task queues of an external Temporal, or of a stack that is up",
@@ -84,16 +85,17 @@ save a checkpoint, and another worker continues them.
   cpu      stages that run a model on CPU cores
   gpu      stages that run a model on this machine's best device`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots, stop) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots, stop, promote) },
 	}
 	c.Flags().StringSliceVar(&serve, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
 	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
+	c.Flags().BoolVar(&promote, "promote", false, "with versioning.mode: pinned, new runs start on this build from now on")
 	a.metricsFlag(c)
 	return c
 }
 
-func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.Duration) error {
+func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.Duration, promote bool) error {
 	classes, err := node.ParseQueues(serve)
 	if err != nil {
 		return err
@@ -103,7 +105,7 @@ func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.D
 		return err
 	}
 	defer se.close()
-	se.node.StopTimeout = stop
+	se.node.StopTimeout, se.node.Promote = stop, promote
 	if err := se.node.Work(classes, slots); err != nil {
 		return unreachable(err)
 	}

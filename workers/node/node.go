@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
@@ -37,8 +38,10 @@ type Node struct {
 	// those of the settings that the namespace has.
 	Attributes map[string]string
 
-	// Revision is the build of this program; set it before Work.
+	// Revision is the build of this program, on which runs stay where the
+	// settings pin them; Promote makes new runs start on it. Set them before Work.
 	Revision string
+	Promote  bool
 	// StopTimeout is the time that interrupted stages have to save their
 	// checkpoints; 0 means workers' default. Set it before Work.
 	StopTimeout time.Duration
@@ -124,9 +127,12 @@ func (n *Node) Queues() workflows.Queues {
 // Work polls the queues of the given classes (all of them where there are
 // none) and runs at most slots kernel stages at the same time.
 func (n *Node) Work(serve []experiments.Queue, slots int) error {
+	version, err := n.version()
+	if err != nil {
+		return err
+	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
-	var err error
 	n.workers, err = workers.Start(workers.Options{
 		Client: n.Client,
 		Activities: &activities.Activities{
@@ -139,16 +145,36 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 				return string(key), err
 			},
 			DataDir:  n.settings.Embedded.DataDir,
+			Version:  version,
 			Nightly:  n.nightly(),
 			Observer: n.telemetry.Observer(),
 		},
-		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout,
+		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout, Version: version,
 	})
 	if err != nil {
 		return err
 	}
 	n.health.works(identity, n.Queues(), serve)
 	n.telemetry.Serve(n)
+	return n.promote(version)
+}
+
+// promote makes new runs start on this build where it was asked for, or where
+// nothing would run otherwise.
+func (n *Node) promote(version worker.WorkerDeploymentVersion) error {
+	if version.BuildID == "" {
+		return nil
+	}
+	current, err := workers.Promote(context.Background(), n.Client, version, n.Promote)
+	if err != nil {
+		return err
+	}
+	log := n.log.Info().Str("build", version.BuildID)
+	if current != version.BuildID {
+		log.Str("current", current).Msg("works on the runs of this build; new runs start on the current one (--promote changes that)")
+		return nil
+	}
+	log.Msg("new runs start on this build")
 	return nil
 }
 
@@ -160,6 +186,22 @@ func (n *Node) nightly() activities.Nightly {
 		Secret:      func() string { return os.Getenv(of.SecretEnv) },
 		Directories: append([]string{filepath.Join(n.settings.Embedded.DataDir, "nightly")}, of.Directories...),
 	}
+}
+
+// version is the build that this process's workers are, where the settings
+// pin runs to builds.
+func (n *Node) version() (worker.WorkerDeploymentVersion, error) {
+	v := n.settings.Versioning
+	if v.Mode != settings.VersioningPinned {
+		if n.Promote {
+			return worker.WorkerDeploymentVersion{}, errors.New("--promote goes with versioning.mode: pinned in temporal.yaml")
+		}
+		return worker.WorkerDeploymentVersion{}, nil
+	}
+	if n.Revision == "" || strings.HasSuffix(n.Revision, "-dirty") || n.Revision == "dev" {
+		return worker.WorkerDeploymentVersion{}, fmt.Errorf("versioning.mode is pinned, and this program has no revision of its own (%q): build it with make build from a clean checkout", n.Revision)
+	}
+	return worker.WorkerDeploymentVersion{DeploymentName: v.Deployment, BuildID: n.Revision}, nil
 }
 
 func hostname() string {

@@ -29,6 +29,7 @@ type Settings struct {
 	Embedded         Embedded          `yaml:"embedded"`
 	Judge            Judge             `yaml:"judge"`
 	TaskQueues       TaskQueues        `yaml:"task_queues"`
+	Versioning       Versioning        `yaml:"versioning"`
 	SearchAttributes map[string]string `yaml:"search_attributes"` // name → type, see AttributeTypes
 	Nightly          Nightly           `yaml:"nightly"`
 	Schedules        []Schedule        `yaml:"schedules"`
@@ -123,6 +124,22 @@ type TaskQueues struct {
 	GPU     string `yaml:"gpu"`     // stages that train or generate on an accelerator
 }
 
+// Versioning says whether runs stay on the build of the program that started
+// them (Temporal's Worker Deployments).
+type Versioning struct {
+	Mode       VersioningMode `yaml:"mode"`       // off | pinned
+	Deployment string         `yaml:"deployment"` // name of the Worker Deployment
+}
+
+// VersioningMode is how a newer build of the program treats what is running.
+type VersioningMode string
+
+// Modes of versioning.
+const (
+	VersioningOff    VersioningMode = "off"    // whatever worker is up goes on with it
+	VersioningPinned VersioningMode = "pinned" // workers of the build that started it do
+)
+
 // attributeTypes maps a search attribute's type to how many of it Temporal's
 // SQL visibility store has columns for in one namespace.
 var attributeTypes = map[string]int{
@@ -149,6 +166,7 @@ func Default() *Settings {
 			Retention: 30 * 24 * time.Hour,
 		},
 		TaskQueues: TaskQueues{Control: "esclab-control", CPU: "esclab-cpu", GPU: "esclab-gpu"},
+		Versioning: Versioning{Mode: VersioningOff, Deployment: "esclab"},
 		SearchAttributes: map[string]string{
 			"Experiment": "Keyword", "Stage": "Keyword", "Backbone": "Keyword", "Paradigm": "Keyword", "Method": "Keyword",
 			"Sweep": "Keyword", "Cell": "Keyword", "Revision": "Keyword", "Verdict": "Keyword",

@@ -27,7 +27,7 @@ type problem struct{ key, message string }
 // validate checks the values; the first broken rule is the error, with the
 // line of its key where the file has it.
 func (s *Settings) validate(file *ast.File) error {
-	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.judgeProblems(), s.queueProblems(),
+	problems := slices.Concat(s.temporalProblems(), s.s3Problems(), s.embeddedProblems(), s.judgeProblems(), s.queueProblems(), s.versioningProblems(),
 		s.attributeProblems(), s.nightlyProblems(), s.scheduleProblems())
 	if len(problems) == 0 {
 		return nil
@@ -164,6 +164,20 @@ func (s *Settings) queueProblems() (out []problem) {
 	}
 	if q.Control == q.CPU || q.Control == q.GPU {
 		out = append(out, problem{"task_queues.control", "shared with a queue for stages: long stages would hold up workflows; give it its own name"})
+	}
+	return out
+}
+
+func (s *Settings) versioningProblems() (out []problem) {
+	v := s.Versioning
+	switch {
+	case v.Mode != VersioningOff && v.Mode != VersioningPinned:
+		out = append(out, problem{"versioning.mode", fmt.Sprintf("%q: off or pinned", v.Mode)})
+	case v.Mode == VersioningPinned && s.EmbedTemporal():
+		out = append(out, problem{"versioning.mode", "pinned needs a Temporal of its own (temporal.address): the embedded one has one build at a time, and runs that were pinned to the build before would wait for ever"})
+	}
+	if v.Deployment == "" || strings.ContainsAny(v.Deployment, ".:") {
+		out = append(out, problem{"versioning.deployment", fmt.Sprintf("%q: a name without '.' and ':'", v.Deployment)})
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/esclab/esclab/workers/settings"
 )
@@ -97,6 +98,7 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 		HostPort:          t.Address,
 		Namespace:         t.Namespace,
 		Logger:            NewLogger(log),
+		DataConverter:     limited{converter.GetDefaultDataConverter(), maxPayload},
 		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout},
 	}
 	if t.APIKey != "" {

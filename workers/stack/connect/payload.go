@@ -1,0 +1,57 @@
+package connect
+
+import (
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+)
+
+// maxPayload bounds what one call hands to Temporal: half of what its server
+// takes. Everything that passes is names, parameters, digests and numbers; what
+// is larger is content in the wrong place.
+const maxPayload = 1 << 20
+
+// ErrTypePayload is the type of the error that a larger payload is refused
+// with. No retry makes it smaller.
+const ErrTypePayload = "PayloadTooLarge"
+
+// limited is a data converter that refuses payloads above a size before they
+// are sent. The server would refuse them as well, but only after the call, and a
+// worker whose result is refused runs its activity again and again.
+type limited struct {
+	converter.DataConverter
+	max int
+}
+
+// ToPayload implements converter.DataConverter.
+func (l limited) ToPayload(value any) (*commonpb.Payload, error) {
+	p, err := l.DataConverter.ToPayload(value)
+	if err != nil {
+		return nil, err
+	}
+	return p, l.check(value, p.Size())
+}
+
+// ToPayloads implements converter.DataConverter.
+func (l limited) ToPayloads(values ...any) (*commonpb.Payloads, error) {
+	p, err := l.DataConverter.ToPayloads(values...)
+	if err != nil || p == nil {
+		return p, err
+	}
+	var what any
+	if len(values) > 0 {
+		what = values[0]
+	}
+	return p, l.check(what, p.Size())
+}
+
+func (l limited) check(value any, size int) error {
+	if size <= l.max {
+		return nil
+	}
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+		"temporal: a %T of %d KiB, more than %d KiB, is not sent: content belongs into the store; pass its key and digest, or split the experiment or sweep",
+		value, size>>10, l.max>>10), ErrTypePayload, nil)
+}
