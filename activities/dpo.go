@@ -39,9 +39,9 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 	}
 	data = selectPairs(data, pairs, params.PairSet)
 	notes.Examples = len(data.Examples)
-	if len(data.Examples) == 0 {
-		err := fmt.Errorf("there is no %s pair to train on: mining found none; mine more turns or samples (mining.max_turns, mining.samples)", params.PairSet)
-		return output{}, &permanentError{workflows.ErrTypeNoPairs, err}
+	// Pairs whose two sides are the same tokens have no gradient.
+	if contrast(data) == 0 {
+		return output{}, t.noPairs(ctx, params.PairSet, len(pairs))
 	}
 	adapter, err := t.adapter(ctx, k, "sft")
 	if err != nil {
@@ -53,7 +53,11 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
 	}
-	return t.trainAdapter(ctx, k, adapter, data, config, notes)
+	out, err := t.trainAdapter(ctx, k, adapter, data, config, notes)
+	if err == nil && oneClass(esc.Role(params.Role), pairs, params.PairSet) {
+		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
+	}
+	return out, err
 }
 
 // readPairs loads the mined pairs.

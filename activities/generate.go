@@ -85,10 +85,21 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 			cut++
 		}
 	}
-	return output{
+	out := output{
 		files:   map[string]string{filePredictions: path},
 		metrics: map[string]float64{"turns": float64(len(predictions)), "unparsed": float64(unparsed), "cut": float64(cut)},
-	}, nil
+	}
+	texts := make([]string, len(predictions))
+	for i, p := range predictions {
+		texts[i] = p.Strategy + "\n" + p.Response
+	}
+	if cut == len(predictions) {
+		t.suspicious(out.metrics, "cut", cut, "every reply was cut at generation.max_new_tokens: the model does not know where a turn ends")
+	}
+	if identical(texts) {
+		t.suspicious(out.metrics, "identical", len(texts), "all replies are the same: the model has collapsed")
+	}
+	return out, nil
 }
 
 // predict gives the lines of predictions.jsonl.

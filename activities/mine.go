@@ -111,6 +111,9 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
+	if err := t.neverStops(ctx, samples, rows, len(chunk(turns))); err != nil {
+		return output{}, err
+	}
 	faulty, err := faultyGold(ctx, turnsOfPairs(role, turns, samples), label)
 	if err != nil {
 		return output{}, err
@@ -123,7 +126,18 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 			return output{}, err
 		}
 	}
-	return t.minedOutput(rows, pairs, found)
+	out, err := t.minedOutput(rows, pairs, found)
+	if err != nil {
+		return output{}, err
+	}
+	texts := make([]string, len(samples))
+	for i, s := range samples {
+		texts[i] = s.Text
+	}
+	if identical(texts) {
+		t.suspicious(out.metrics, "identical", len(texts), "all samples are the same text: the model has collapsed")
+	}
+	return out, nil
 }
 
 // labelFunc labels the psychological errors of a response.
@@ -179,7 +193,7 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 	row := minedSample{Dialogue: turn.Dialogue, Turn: turn.Index, Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
 	if answer.cut {
 		// A pair would teach an end of turn that the model never wrote.
-		row.Problem = "cut at mining.max_new_tokens"
+		row.Problem = cutProblem
 		return row, nil
 	}
 	parsed := esc.ParseAnswer(role, answer.text)

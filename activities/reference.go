@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -60,7 +61,12 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 	}
 	for i, example := range scores {
 		for _, sequence := range example {
-			sums[index[i]] = append(sums[index[i]], sequence.Sum())
+			sum := sequence.Sum()
+			if math.IsNaN(sum) || math.IsInf(sum, 0) {
+				err := fmt.Errorf("pair %d: log-probability %v under the SFT model: %w", index[i], sum, lm.ErrNonFinite)
+				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], group(pairs[index[i]].Dialogue)}}}, err)
+			}
+			sums[index[i]] = append(sums[index[i]], sum)
 		}
 	}
 	path, err := t.create(fileReference, func(f *os.File) error {

@@ -63,7 +63,7 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 		if why := context.Cause(ctx); why != nil {
 			return t.leave(ctx, why, save)
 		}
-		return err
+		return t.keepFailedTraining(ctx, trainer, record, err)
 	}
 	for {
 		if validate && record.lacksValidation(trainer.Steps()) {

@@ -17,9 +17,10 @@ import (
 const stateFormat = "esclab-trainer-1"
 
 // Save writes the trainer's state between steps: trained weights, AdamW's moments and the step, from which data
-// order, dropout and learning rate follow. One safetensors stream, the same bytes for the same state.
+// order, dropout and learning rate follow. One safetensors stream, the same bytes for the same state. After a step that
+// went wrong before it changed a weight (DivergedError.Intact) it writes the state before that step.
 func (t *Trainer) Save(w io.Writer) error {
-	if t.failed != nil {
+	if t.failed != nil && !t.intact {
 		return fmt.Errorf("save training state: %w", t.failed)
 	}
 	all := map[string]*tensors.Tensor{}
@@ -84,7 +85,7 @@ func (t *Trainer) Restore(r io.Reader) error {
 	}
 	t.weights, t.first, t.second = parts[0], parts[1], parts[2]
 	t.clearSums()
-	t.step, t.failed = step, nil
+	t.step, t.failed, t.intact = step, nil, false
 	return nil
 }
 

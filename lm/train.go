@@ -37,6 +37,26 @@ type StepMetrics struct {
 // ErrNonFinite says that a loss or gradient is NaN or infinite. The trainer stops there: its last checkpoint is good.
 var ErrNonFinite = errors.New("not a finite number")
 
+// ErrExploded says that the norm of a step's gradients is beyond any that a training recovers from.
+var ErrExploded = errors.New("the gradients explode")
+
+// explodedNorm is the gradient norm from which on a training counts as lost: losses are means over tokens or pairs,
+// whose gradients have norms of up to a few thousand in the worst of healthy trainings. Clipping hides such a norm but
+// keeps nothing of its direction.
+const explodedNorm = 1e6
+
+// DivergedError says at which step a training's numbers went wrong, of what, and on which examples. It wraps
+// ErrNonFinite or ErrExploded.
+type DivergedError struct {
+	Metrics StepMetrics // of the step, as far as it came; Loss or GradNorm may be no number
+	Batch   []int       // the step's examples
+	Intact  bool        // the weights are those before the step, and Save still works
+	Err     error
+}
+
+func (e *DivergedError) Error() string { return e.Err.Error() }
+func (e *DivergedError) Unwrap() error { return e.Err }
+
 // Trainer fine-tunes an adapter, or a whole model, on a data set. It is not safe for concurrent use. Everything it
 // does is a function of its inputs and the step: two trainers made alike, or one restored from the other's state,
 // take bit-identical steps on one engine and machine type.
@@ -65,6 +85,7 @@ type Trainer struct {
 	order    [][]int // that epoch's batches
 	perEpoch int
 	failed   error
+	intact   bool // whatever failed left the weights as they were before the step
 }
 
 // NewTrainer checks the inputs, plans the shapes of all steps and places the trained weights. With a nil adapter all
@@ -163,6 +184,9 @@ func (t *Trainer) Steps() int {
 // Step is the number of finished steps.
 func (t *Trainer) Step() int { return t.step }
 
+// Group is the group (the dialogue) of a training example.
+func (t *Trainer) Group(example int) string { return t.data.Examples[example].Group }
+
 // Shapes lists the shapes planned for all steps, and how many micro-batches use each.
 func (t *Trainer) Shapes() []ShapeCount { return t.planner.report() }
 
@@ -179,7 +203,7 @@ func (t *Trainer) Close() {
 	for _, list := range [][]*tensors.Tensor{t.weights, t.first, t.second, t.sums} {
 		release(list...)
 	}
-	t.failed = errors.New("the trainer is closed")
+	t.failed, t.intact = errors.New("the trainer is closed"), false
 }
 
 // batch lists the examples of a step.
@@ -211,6 +235,9 @@ func (t *Trainer) Next(ctx context.Context) (StepMetrics, error) {
 	m, err := t.next(ctx)
 	if err != nil {
 		err = fmt.Errorf("training step %d: %w", t.step+1, err)
+		if errors.Is(err, ErrNonFinite) || errors.Is(err, ErrExploded) {
+			err = &DivergedError{Metrics: m, Batch: t.batch(t.step), Intact: t.intact, Err: err}
+		}
 		if ctx.Err() == nil {
 			t.failed = err
 		}
@@ -224,8 +251,10 @@ func (t *Trainer) next(ctx context.Context) (StepMetrics, error) {
 		LearningRate: t.config.learningRate(t.step, t.Steps())}
 	if err := t.accumulate(ctx, batch, &m); err != nil {
 		t.clearSums()
+		t.intact = true
 		return m, err
 	}
+	t.intact = false
 	n := len(t.weights)
 	hyper := tensors.FromFlatDataAndDimensions(t.config.hyper(t.step, t.Steps()), 3)
 	inputs := slices.Concat(donate(t.weights...), donate(t.first...), donate(t.second...), donate(t.sums...), keep(hyper))
@@ -240,6 +269,9 @@ func (t *Trainer) next(ctx context.Context) (StepMetrics, error) {
 	release(hyper, out[0])
 	if !finite(m.GradNorm) {
 		return m, fmt.Errorf("gradient norm %v: %w", m.GradNorm, ErrNonFinite)
+	}
+	if m.GradNorm > explodedNorm {
+		return m, fmt.Errorf("gradient norm %.3g, more than %.0e: %w", m.GradNorm, float64(explodedNorm), ErrExploded)
 	}
 	t.step++
 	return m, nil

@@ -331,12 +331,50 @@ func TestTrainerErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer trainer.Close()
+	before = state(t, trainer)
 	for range 2 {
-		if _, err := trainer.Next(t.Context()); !errors.Is(err, ErrNonFinite) {
-			t.Errorf("training on NaN: %v", err)
+		_, err := trainer.Next(t.Context())
+		var diverged *DivergedError
+		if !errors.Is(err, ErrNonFinite) || !errors.As(err, &diverged) {
+			t.Fatalf("training on NaN: %v", err)
+		}
+		if !diverged.Intact || diverged.Metrics.Step != 1 || !math.IsNaN(diverged.Metrics.Loss) || len(diverged.Batch) == 0 {
+			t.Errorf("what is said of the step: %+v", diverged)
 		}
 	}
-	if err := trainer.Save(&bytes.Buffer{}); !errors.Is(err, ErrNonFinite) {
-		t.Errorf("a broken state was saved: %v", err)
+	if !bytes.Equal(before, state(t, trainer)) {
+		t.Error("the loss was no number before the update, and yet the state is not the one before the step")
+	}
+	if _, err := trainer.Model(); !errors.Is(err, ErrNonFinite) {
+		t.Errorf("a broken model was given out: %v", err)
+	}
+}
+
+// TestExploded: a norm from which no training recovers ends it, clipped or not,
+// and the weights after that step are given to nobody.
+func TestExploded(t *testing.T) {
+	engine := testEngine(t)
+	model := tinyModel(t, tinyConfig())
+	tensors.MustMutableFlatData(model.weights["model.norm.weight"], func(flat []float32) {
+		for i := range flat {
+			flat[i] *= 1e9
+		}
+	})
+	config := TrainConfig{Loss: Loss{Kind: LossSFT}, Epochs: 2, BatchSize: 4, LearningRate: 1e-3, ClipNorm: 1}
+	trainer, err := NewTrainer(engine, model, nil, Dataset{Examples: nestedExamples(2, 4, 3, 50, false)}, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trainer.Close()
+	_, err = trainer.Next(t.Context())
+	var diverged *DivergedError
+	if !errors.Is(err, ErrExploded) || !errors.As(err, &diverged) {
+		t.Fatalf("training with gradients of 1e9: %v", err)
+	}
+	if diverged.Intact || diverged.Metrics.GradNorm <= explodedNorm || len(diverged.Batch) != 4 {
+		t.Errorf("what is said of the step: %+v", diverged)
+	}
+	if err := trainer.Save(&bytes.Buffer{}); !errors.Is(err, ErrExploded) {
+		t.Errorf("the state after the step was saved: %v", err)
 	}
 }
