@@ -158,7 +158,7 @@ func WriteKey(w io.Writer, k Key) error {
 // ReadKey reads what WriteKey wrote. name stands for the file in errors.
 func ReadKey(name string, r io.Reader) (Key, error) {
 	var k Key
-	d := json.NewDecoder(r)
+	d := json.NewDecoder(io.LimitReader(r, maxSheet))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&k); err != nil {
 		return k, fmt.Errorf("%s: not the key of a sheet: %w", name, err)

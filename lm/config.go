@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 )
 
@@ -72,7 +71,7 @@ func (t TokenIDs) MarshalJSON() ([]byte, error) {
 // ReadConfig reads dir/config.json; what this package would compute differently is an error, not a guess.
 func ReadConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config.json")
-	data, err := os.ReadFile(path)
+	data, err := readLimited(path, maxConfigFile)
 	if err != nil {
 		return Config{}, fmt.Errorf("read model configuration: %w", err)
 	}
@@ -131,17 +130,24 @@ func (c *Config) complete() error {
 		c.HeadDim = c.HiddenSize / c.NumAttentionHeads
 	}
 	for _, f := range []struct {
-		name  string
-		value int
+		name        string
+		value, most int
 	}{
-		{"hidden_size", c.HiddenSize}, {"intermediate_size", c.IntermediateSize},
-		{"num_hidden_layers", c.NumHiddenLayers}, {"num_attention_heads", c.NumAttentionHeads},
-		{"num_key_value_heads", c.NumKeyValueHeads}, {"head_dim", c.HeadDim}, {"vocab_size", c.VocabSize},
-		{"max_position_embeddings", c.MaxPositionEmbeddings},
+		{"hidden_size", c.HiddenSize, 1 << 20}, {"intermediate_size", c.IntermediateSize, 1 << 22},
+		{"num_hidden_layers", c.NumHiddenLayers, 4096}, {"num_attention_heads", c.NumAttentionHeads, 1 << 16},
+		{"num_key_value_heads", c.NumKeyValueHeads, 1 << 16}, {"head_dim", c.HeadDim, 1 << 16}, {"vocab_size", c.VocabSize, 1 << 24},
+		{"max_position_embeddings", c.MaxPositionEmbeddings, 1 << 24},
 	} {
 		if f.value <= 0 {
 			return fmt.Errorf("%s is %d: it must be positive", f.name, f.value)
 		}
+		if f.value > f.most {
+			return fmt.Errorf("%s is %d, at most %d", f.name, f.value, f.most)
+		}
+	}
+	// Weights are named, and tables filled, before a file is opened.
+	if heads := max(c.NumAttentionHeads, c.NumKeyValueHeads); heads*c.HeadDim > 1<<20 || c.MaxPositionEmbeddings*c.HeadDim > 1<<30 {
+		return fmt.Errorf("head_dim %d with %d heads and %d positions is larger than any model that is supported", c.HeadDim, heads, c.MaxPositionEmbeddings)
 	}
 	if c.NumAttentionHeads%c.NumKeyValueHeads != 0 {
 		return fmt.Errorf("num_attention_heads %d is no multiple of num_key_value_heads %d", c.NumAttentionHeads, c.NumKeyValueHeads)

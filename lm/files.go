@@ -9,6 +9,30 @@ import (
 	"path/filepath"
 )
 
+// Limits of the JSON files of a checkpoint, which are read whole. The largest
+// tokenizer.json in use has 34 MB, and an index of shards some MB.
+const (
+	maxTokenizerFile = 256 << 20
+	maxConfigFile    = 16 << 20
+)
+
+// readLimited reads a file whole that has at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s: more than %d MiB: is it the right file?", path, limit>>20)
+	}
+	return data, nil
+}
+
 // writeJSON writes a value indented, with a final newline.
 func writeJSON(path string, value any) error {
 	data, err := json.MarshalIndent(value, "", "  ")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"sort"
@@ -139,7 +138,7 @@ func (a *Adapter) Save(dir, base string) error {
 // LoadAdapter reads a LoRA adapter in PEFT's layout for a model of the given configuration.
 func LoadAdapter(dir string, config Config) (*Adapter, error) {
 	path := filepath.Join(dir, "adapter_config.json")
-	data, err := os.ReadFile(path)
+	data, err := readLimited(path, maxConfigFile)
 	if err != nil {
 		return nil, fmt.Errorf("read adapter: %w", err)
 	}

@@ -3,8 +3,10 @@ package lm
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -21,6 +23,9 @@ import (
 
 // maxHeader is the format's own limit on the header's length.
 const maxHeader = 100 << 20
+
+// maxTensors bounds the tensors of a file; the largest models have some thousands.
+const maxTensors = 1 << 20
 
 type tensorHeader struct {
 	DType   string   `json:"dtype"`
@@ -43,7 +48,7 @@ func parseTensorFile(path string, content []byte) (*tensorFile, error) {
 		return nil, fmt.Errorf("%s: %d bytes: truncated or no safetensors file", path, size)
 	}
 	n := binary.LittleEndian.Uint64(content)
-	if n > maxHeader || int64(n)+8 > size {
+	if n > maxHeader || int64(n) > size-8 {
 		return nil, fmt.Errorf("%s: header of %d bytes does not fit a file of %d: truncated or no safetensors file", path, n, size)
 	}
 	header, content := content[8:8+n], content[8+n:]
@@ -52,6 +57,9 @@ func parseTensorFile(path string, content []byte) (*tensorFile, error) {
 		return nil, fmt.Errorf("%s: parse header: %w", path, err)
 	}
 	f := &tensorFile{path: path, data: content, tensors: make(map[string]tensorHeader, len(raw))}
+	if len(raw) > maxTensors {
+		return nil, fmt.Errorf("%s: header names %d tensors, at most %d", path, len(raw), maxTensors)
+	}
 	for name, data := range raw {
 		if name == "__metadata__" {
 			if err := json.Unmarshal(data, &f.metadata); err != nil {
@@ -129,7 +137,11 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
 	}
-	if data, readErr := os.ReadFile(indexPath); readErr == nil {
+	if data, readErr := readLimited(indexPath, maxConfigFile); readErr != nil {
+		if !errors.Is(readErr, fs.ErrNotExist) {
+			return nil, nil, readErr
+		}
+	} else {
 		if err := json.Unmarshal(data, &index); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", indexPath, err)
 		}

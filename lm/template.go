@@ -3,6 +3,7 @@ package lm
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"unicode"
@@ -11,6 +12,8 @@ import (
 	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
+	"github.com/nikolalohinski/gonja/v2/parser"
+	"github.com/nikolalohinski/gonja/v2/tokens"
 )
 
 // Message is one message of a chat. Roles are the template's: system, user,
@@ -83,26 +86,130 @@ func (t *Tokenizer) setTemplate(source string) error {
 	return nil
 }
 
+// Limits of chat templates, which come with checkpoints from anywhere. Those of
+// Qwen2.5 and Llama 3.1 have 2 to 4 kB and write some hundred bytes a message.
+const (
+	maxTemplate  = 256 << 10 // bytes of its source
+	maxRendering = 4 << 20   // bytes that it writes
+	maxRange     = 10_000    // numbers of one range()
+)
+
+// templateStatements are the statements that a chat template may have. Those
+// that read other files (include, import, from, extends) have no place in one,
+// and a macro that calls itself would exhaust the stack, which no recover mends.
+var templateStatements = []string{"autoescape", "break", "continue", "do", "filter", "for", "if", "raw", "set", "with"}
+
+// templateFilters and templateFunctions are what a chat template may call: what
+// those of known checkpoints use, without what makes long text of a number
+// (center, indent, format, lipsum).
+var (
+	templateFilters = []string{"abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "int", "items", "join", "last",
+		"length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "sort",
+		"string", "sum", "title", "tojson", "trim", "unique", "upper"}
+	templateFunctions = []string{"dict", "namespace"}
+)
+
+// noFiles is a template loader that has no files.
+type noFiles struct{}
+
+var errNoFiles = errors.New("a chat template reads no other files")
+
+func (noFiles) Read(string) (io.Reader, error)           { return nil, errNoFiles }
+func (noFiles) Resolve(string) (string, error)           { return "", errNoFiles }
+func (f noFiles) Inherit(string) (loaders.Loader, error) { return f, nil }
+
+// boundedRange is Jinja's range with at most maxRange numbers.
+func boundedRange(_ *exec.Evaluator, params *exec.VarArgs) ([]int, error) {
+	bounds := []int{0, 0, 1} // start, stop, step
+	if n := len(params.Args); n < 1 || n > 3 {
+		return nil, exec.ErrInvalidCall(errors.New("range takes one to three integers"))
+	}
+	for i, arg := range params.Args {
+		if !arg.IsInteger() {
+			return nil, exec.ErrInvalidCall(errors.New("range takes one to three integers"))
+		}
+		bounds[i] = arg.Integer()
+	}
+	if len(params.Args) == 1 {
+		bounds[0], bounds[1] = 0, bounds[0]
+	}
+	start, stop, step := bounds[0], bounds[1], bounds[2]
+	if step == 0 {
+		return nil, exec.ErrInvalidCall(errors.New("range with a step of 0"))
+	}
+	var numbers []int
+	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
+		if len(numbers) == maxRange {
+			return nil, exec.ErrInvalidCall(fmt.Errorf("range of more than %d numbers", maxRange))
+		}
+		numbers = append(numbers, i)
+	}
+	return numbers, nil
+}
+
+// limitedWriter refuses to grow beyond a limit.
+type limitedWriter struct{ strings.Builder }
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	if w.Len()+len(p) > maxRendering {
+		return 0, fmt.Errorf("the template writes more than %d bytes", maxRendering)
+	}
+	return w.Builder.Write(p)
+}
+
 // compileTemplate parses a chat template with the settings of transformers'
 // environment (trim_blocks, lstrip_blocks) and its raise_exception.
 func compileTemplate(source string) (template *exec.Template, err error) {
 	defer recovered("chat_template", &err)
+	if len(source) > maxTemplate {
+		return nil, fmt.Errorf("a template of %d bytes, at most %d", len(source), maxTemplate)
+	}
 	settings := config.New()
 	settings.TrimBlocks, settings.LeftStripBlocks = true, true
-	context := exec.EmptyContext().Update(builtins.GlobalFunctions).Update(builtins.GlobalVariables)
-	context.Set("raise_exception", func(message string) (string, error) { return "", errors.New(message) })
-	const name = "chat_template"
-	base, err := loaders.NewFileSystemLoader("")
-	if err != nil {
-		return nil, err
+	context := exec.EmptyContext().Update(builtins.GlobalVariables)
+	for _, function := range templateFunctions {
+		value, ok := builtins.GlobalFunctions.Get(function)
+		if !ok {
+			return nil, fmt.Errorf("the template engine has no function %q", function)
+		}
+		context.Set(function, value)
 	}
-	loader, err := loaders.NewShiftedLoader(name, strings.NewReader(source), base)
+	filters := exec.NewFilterSet(map[string]exec.FilterFunction{})
+	for _, filter := range templateFilters {
+		apply, ok := builtins.Filters.Get(filter)
+		if !ok {
+			return nil, fmt.Errorf("the template engine has no filter %q", filter)
+		}
+		if err := filters.Register(filter, apply); err != nil {
+			return nil, err
+		}
+	}
+	context.Set("range", boundedRange)
+	context.Set("raise_exception", func(message string) (string, error) { return "", errors.New(message) })
+	// A text times a number is as long as the number says.
+	for stream := tokens.LexAll(source, settings); !stream.End(); stream.Next() {
+		if kind := stream.Current().Type; kind == tokens.Multiply || kind == tokens.Power {
+			return nil, errors.New("a template that multiplies is not supported")
+		}
+	}
+	const name = "chat_template"
+	statements := exec.NewControlStructureSet(map[string]parser.ControlStructureParser{})
+	for _, statement := range templateStatements {
+		parse, ok := builtins.ControlStructures.Get(statement)
+		if !ok {
+			return nil, fmt.Errorf("the template engine has no statement %q", statement)
+		}
+		if err := statements.Register(statement, parse); err != nil {
+			return nil, err
+		}
+	}
+	loader, err := loaders.NewShiftedLoader(name, strings.NewReader(source), noFiles{})
 	if err != nil {
 		return nil, err
 	}
 	return exec.NewTemplate(name, settings, loader, &exec.Environment{
-		Context: context, Filters: builtins.Filters, Tests: builtins.Tests,
-		ControlStructures: builtins.ControlStructures, Methods: builtins.Methods,
+		Context: context, Filters: filters, Tests: builtins.Tests,
+		ControlStructures: statements, Methods: builtins.Methods,
 	})
 }
 
@@ -128,10 +235,12 @@ func (c *chatTemplate) render(messages []Message, addGenerationPrompt bool) (tex
 	for i, m := range messages {
 		list[i] = map[string]any{"role": m.Role, "content": m.Content}
 	}
-	return c.template.ExecuteToString(exec.NewContext(map[string]any{
+	var out limitedWriter
+	err = c.template.Execute(&out, exec.NewContext(map[string]any{
 		"messages": list, "add_generation_prompt": addGenerationPrompt,
 		"bos_token": c.bos, "eos_token": c.eos,
 	}))
+	return out.String(), err
 }
 
 // skeleton returns the pieces of a chat with these roles.

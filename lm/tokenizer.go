@@ -21,7 +21,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -61,7 +60,7 @@ type Tokenizer struct {
 // without one loads: the chat methods then return an error.
 func LoadTokenizer(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
-	data, err := os.ReadFile(path)
+	data, err := readLimited(path, maxTokenizerFile)
 	if err != nil {
 		return nil, fmt.Errorf("lm: load tokenizer: %w", err)
 	}

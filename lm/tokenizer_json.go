@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 )
 
@@ -170,17 +169,21 @@ func (t *Tokenizer) setPipeline(file *tokenizerJSON) error {
 	return nil
 }
 
+// maxVocabulary bounds the ids, by which tables are laid out; the largest
+// vocabulary in use has a quarter of a million.
+const maxVocabulary = 1 << 22
+
 func (t *Tokenizer) setVocabulary(file *tokenizerJSON) error {
 	m := &file.Model
 	size := int32(0)
 	for token, id := range m.Vocab {
-		if id < 0 || id >= 1<<24 {
+		if id < 0 || id >= maxVocabulary {
 			return fmt.Errorf("model.vocab: token %q has id %d", token, id)
 		}
 		size = max(size, id+1)
 	}
 	for _, added := range file.AddedTokens {
-		if added.ID < 0 || added.ID >= 1<<24 {
+		if added.ID < 0 || added.ID >= maxVocabulary {
 			return fmt.Errorf("added_tokens: %q has id %d", added.Content, added.ID)
 		}
 		size = max(size, added.ID+1)
@@ -304,7 +307,7 @@ func (c *tokenizerConfig) template() (string, error) {
 
 // readOptional reads a file that may be absent.
 func readOptional(path string) ([]byte, error) {
-	data, err := os.ReadFile(path)
+	data, err := readLimited(path, maxConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -1,0 +1,187 @@
+package lm
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// safetensorsOf puts a header before data.
+func safetensorsOf(header string, data ...byte) []byte {
+	return append(append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...), data...)
+}
+
+// FuzzTensorFile: whatever the bytes of a safetensors file, no tensor reaches
+// beyond it, and no size is believed before it is checked.
+func FuzzTensorFile(f *testing.F) {
+	f.Add(safetensorsOf(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}`, 0, 0, 128, 63, 0, 0, 0, 64))
+	f.Add(safetensorsOf(`{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},"b":{"dtype":"I64","shape":[],"data_offsets":[2,10]}}`, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+	for _, header := range []string{
+		`{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}`, // overflows
+		`{"a":{"dtype":"F32","shape":[0,9223372036854775807],"data_offsets":[0,0]}}`, // empty and huge
+		`{"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}`,                    // before the file
+		`{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}`,                     // backwards
+		`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,9223372036854775807]}}`,   // beyond it
+		`{"a":{"dtype":"F8","shape":[2],"data_offsets":[0,2]}}`, `{"a":null}`, `{"a":[]}`, `[]`, `null`, `{`, ``, `{"__metadata__":{"a":1}}`,
+	} {
+		f.Add(safetensorsOf(header, 1, 2, 3, 4, 5, 6, 7, 8))
+	}
+	f.Add(binary.LittleEndian.AppendUint64(nil, 1<<63))
+	f.Add(binary.LittleEndian.AppendUint64(nil, maxHeader))
+	f.Add([]byte("short"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		file, err := parseTensorFile("fuzz.safetensors", content)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "fuzz.safetensors: ") {
+				t.Fatalf("an error without the file's name: %v", err)
+			}
+			return
+		}
+		for _, name := range file.names() {
+			h := file.tensors[name]
+			values, err := file.float32s(name)
+			if err != nil {
+				continue // I64
+			}
+			if size := shapeSize(h.Shape); size != len(values) {
+				t.Fatalf("tensor %q of shape %v has %d values", name, h.Shape, len(values))
+			}
+		}
+	})
+}
+
+// FuzzConfig: a config.json is refused, or can be laid out: parameters are named
+// and counted without more memory than a model of that size has.
+func FuzzConfig(f *testing.F) {
+	tiny, err := json.Marshal(tinyConfig())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(tiny)
+	for _, s := range []string{`{}`, `null`, `[]`, `{"model_type":"qwen2","num_hidden_layers":9223372036854775807}`,
+		`{"model_type":"llama","hidden_size":16,"num_attention_heads":1000000000,"intermediate_size":1,"num_hidden_layers":1,"vocab_size":1,"max_position_embeddings":1}`,
+		strings.Replace(string(tiny), "{", `{"rope_scaling":{"rope_type":"llama3","factor":1e-300,"low_freq_factor":0,"high_freq_factor":1,"original_max_position_embeddings":1},`, 1),
+		`{"eos_token_id":[1,2,"x"]}`, `{"eos_token_id":null,"quantization_config":{}}`, `{"rms_norm_eps":1e999}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		config, err := ParseConfig(data)
+		if err != nil {
+			return
+		}
+		if config.HeadDim*config.NumAttentionHeads > 1<<21 || config.NumHiddenLayers > 4096 {
+			t.Fatalf("accepted: %+v", config)
+		}
+		for _, p := range config.parameters() {
+			for _, d := range p.shape {
+				if d <= 0 {
+					t.Fatalf("%s has shape %v", p.name, p.shape)
+				}
+			}
+		}
+		config.ropeTables(4)
+	})
+}
+
+// FuzzTokenizer: a tokenizer.json is refused, or encodes and decodes any text
+// without leaving its vocabulary.
+func FuzzTokenizer(f *testing.F) {
+	dir := f.TempDir()
+	if _, err := TrainBPE(f.Context(), slices.Values([]string{"low lower lowest", "é 🙂"}), dir, BPEOptions{VocabSize: 280}); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole, "lowest é <|end|>")
+	const pipeline = `"pre_tokenizer":{"type":"ByteLevel"},"decoder":{"type":"ByteLevel"}`
+	for _, s := range []string{
+		`{` + pipeline + `,"model":{"vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}`,
+		`{` + pipeline + `,"model":{"vocab":{"a":2147483647}}}`, `{` + pipeline + `,"model":{"vocab":{"a":-1}}}`,
+		`{` + pipeline + `,"model":{"vocab":{"a":0},"merges":[["a","a"]]}}`,
+		`{` + pipeline + `,"added_tokens":[{"id":0,"content":"a"},{"id":0,"content":""},{"id":5,"content":"ab","lstrip":true,"rstrip":true}],"model":{"vocab":{"a":0}}}`,
+		`{` + pipeline + `,"normalizer":{"type":"NFC"},"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}},{"Sequence":{"id":"A"}}],"special_tokens":{"x":{"ids":[7]}}},"model":{"vocab":{"a":0}}}`,
+		`{}`, `null`, `{"model":{"vocab":{"":0}}}`, `{"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Sequence"}]}}`,
+	} {
+		f.Add([]byte(s), "a ab\x00\xff")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, text string) {
+		if len(data) > 64<<10 || len(text) > 1<<10 {
+			return
+		}
+		var file tokenizerJSON
+		if err := json.Unmarshal(data, &file); err != nil {
+			return
+		}
+		tok, err := file.build()
+		if err != nil {
+			return
+		}
+		for _, ids := range [][]int32{tok.Encode(text), tok.EncodeText(text), tok.EncodeWithSpecial(text)} {
+			tok.Decode(ids)
+			if s := tok.DecodeText(ids); !utf8.ValidString(s) {
+				t.Fatalf("decoded to %q", s)
+			}
+		}
+		tok.Decode([]int32{-1, 1 << 30})
+	})
+}
+
+// FuzzTemplate: a chat template is refused, or writes a bounded text; it reads
+// no file and ends.
+func FuzzTemplate(f *testing.F) {
+	dir := f.TempDir()
+	tok, err := TrainBPE(f.Context(), slices.Values([]string{"low lower lowest"}), dir, BPEOptions{VocabSize: 280})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{
+		tok.chat.source, "", "{{ messages[0].content }}", "{% for m in messages %}{{ m['role'] }}{% endfor %}", "{{ raise_exception('no') }}",
+		"{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+		"{% for i in range(1000000000) %}x{% endfor %}", "{{ 'x' * 1000000000 }}", "{{ 'x'|center(1000000000) }}", "{{ lipsum(n=1000000) }}", "{{ 10 ** 10 ** 10 }}",
+		"{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x ~ m.content %}{% endfor %}{{ ns.x }}", "{% if", "{{", "{% raw %}", "{{ messages[9].content }}",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, source string) {
+		if len(source) > 2<<10 || strings.Count(source, "for")+strings.Count(source, "~")+strings.Count(source, "replace") > 3 {
+			return // nested loops and doublings cost what they say
+		}
+		one := &Tokenizer{nfc: tok.nfc, split: tok.split, bpe: tok.bpe, plain: tok.plain, normalized: tok.normalized, anyAdded: tok.anyAdded,
+			added: tok.added, tokens: tok.tokens, raw: tok.raw, special: tok.special, bos: tok.bos, eos: tok.eos}
+		if err := one.setTemplate(source); err != nil {
+			return
+		}
+		text, err := one.RenderChat([]Message{{"user", "hello"}, {"assistant", "yes"}}, true)
+		if err == nil && len(text) > maxRendering {
+			t.Fatalf("%d bytes", len(text))
+		}
+		if _, err := one.ChatPrompt([]Message{{"user", "hello <|end|>"}}, ""); err != nil && err.Error() == "" {
+			t.Fatal("an error without words")
+		}
+	})
+}
+
+// What a chat template must not be able to do, it cannot.
+func TestTemplatesAreConfined(t *testing.T) {
+	for _, source := range []string{
+		"{% include '/etc/passwd' %}", "{% import '/etc/passwd' as x %}{{ x }}", "{% extends '/etc/passwd' %}", "{% from '/etc/passwd' import x %}",
+		"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% for i in range(1000000000) %}x{% endfor %}",
+		"{{ 'x' * 1000000000 }}", "{{ 'x'|center(1000000000) }}", "{{ lipsum(n=1000000) }}", strings.Repeat(" ", maxTemplate+1),
+	} {
+		template, err := compileTemplate(source)
+		if err != nil {
+			continue
+		}
+		c := chatTemplate{template: template}
+		if text, err := c.render(nil, false); err == nil {
+			t.Errorf("%.40q writes %.100q", source, text)
+		}
+	}
+}
