@@ -71,6 +71,7 @@ type Facts struct {
 // right type, sorted: the value for Facts.Attributes.
 func UsableAttributes(have map[string]string) []string {
 	var names []string
+	//workflowcheck:ignore
 	for name, kind := range AttributeTypes() {
 		if have[name] == kind {
 			names = append(names, name)
@@ -85,6 +86,7 @@ func (f Facts) Usable(updates ...temporal.SearchAttributeUpdate) []temporal.Sear
 	var kept []temporal.SearchAttributeUpdate
 	for _, u := range updates {
 		var name string
+		//workflowcheck:ignore
 		for n := range temporal.NewSearchAttributes(u).GetUntypedValues() {
 			name = n.GetName()
 		}
@@ -226,6 +228,7 @@ func Headline(stages []experiments.Stage) (System, bool) {
 // number is left out: no search attribute holds it.
 func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
 	var updates []temporal.SearchAttributeUpdate
+	//workflowcheck:ignore
 	for _, name := range slices.Sorted(maps.Keys(metrics)) {
 		v := metrics[name]
 		if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -154,6 +154,7 @@ func systemMetrics(stages []StageState) (order []System, rows map[System]map[str
 			rows[sys], counts[sys] = map[string]float64{}, map[string]float64{}
 			order = append(order, sys)
 		}
+		//workflowcheck:ignore
 		for metric, v := range s.Result.Metrics {
 			counts[sys][metric]++
 			rows[sys][metric] += (v - rows[sys][metric]) / counts[sys][metric]
@@ -199,6 +200,7 @@ func resultDetails(stage string, r StageResult) string {
 		fmt.Fprintf(&b, "**%s** ran in %.1f s\n\n", plain(stage), r.Seconds)
 	}
 	b.WriteString("| what | value |\n|:--|:--|\n")
+	//workflowcheck:ignore
 	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
 		fmt.Fprintf(&b, "| %s | %s |\n", plain(strings.ReplaceAll(name, "_", " ")), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
 	}

@@ -102,7 +102,7 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 		done:         make(map[string]workflow.Future, len(in.Stages)),
 	}
 	for i, s := range in.Stages {
-		for _, input := range s.Inputs {
+		for _, input := range sortedValues(s.Inputs) {
 			if _, ok := r.index[input]; !ok {
 				err := fmt.Errorf("stage %s needs %s, which does not come before it in the plan", s.Name, input)
 				return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
@@ -273,6 +273,7 @@ func rootMessage(err error) string {
 // workflow takes the same path on replay.
 func sortedValues(m map[string]string) []string {
 	keys := make([]string, 0, len(m))
+	//workflowcheck:ignore
 	for k := range m {
 		keys = append(keys, k)
 	}

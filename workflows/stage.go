@@ -87,6 +87,7 @@ func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
 // stageInput builds the input of one stage of a run.
 func stageInput(run RunInput, s experiments.Stage, fingerprints map[string]string) StageInput {
 	inputs := make(map[string]string, len(s.Inputs))
+	//workflowcheck:ignore
 	for name, stage := range s.Inputs {
 		inputs[name] = fingerprints[stage]
 	}
