@@ -153,16 +153,15 @@ func FuzzTemplate(f *testing.F) {
 		if len(source) > 2<<10 || strings.Count(source, "for")+strings.Count(source, "~")+strings.Count(source, "replace") > 3 {
 			return // nested loops and doublings cost what they say
 		}
-		one := &Tokenizer{nfc: tok.nfc, split: tok.split, bpe: tok.bpe, plain: tok.plain, normalized: tok.normalized, anyAdded: tok.anyAdded,
-			added: tok.added, tokens: tok.tokens, raw: tok.raw, special: tok.special, bos: tok.bos, eos: tok.eos}
-		if err := one.setTemplate(source); err != nil {
+
+		if err := tok.setTemplate(source); err != nil {
 			return
 		}
-		text, err := one.RenderChat([]Message{{"user", "hello"}, {"assistant", "yes"}}, true)
+		text, err := tok.RenderChat([]Message{{"user", "hello"}, {"assistant", "yes"}}, true)
 		if err == nil && len(text) > maxRendering {
 			t.Fatalf("%d bytes", len(text))
 		}
-		if _, err := one.ChatPrompt([]Message{{"user", "hello <|end|>"}}, ""); err != nil && err.Error() == "" {
+		if _, err := tok.ChatPrompt([]Message{{"user", "hello <|end|>"}}, ""); err != nil && err.Error() == "" {
 			t.Fatal("an error without words")
 		}
 	})
