@@ -3,6 +3,7 @@ package artifacts
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,10 @@ type S3Config struct {
 	Encryption string `yaml:"encryption" json:"encryption"`
 	// KMSKey is the key of sse-kms, an ARN or ID; empty means the account's own.
 	KMSKey string `yaml:"kms_key" json:"kms_key"`
+
+	// TLS replaces the trust in the system's authorities, and may hold a client
+	// certificate; nil: the system's, and those of AWS_CA_BUNDLE.
+	TLS *tls.Config `yaml:"-" json:"-"`
 
 	// AccessKey and SecretKey, if set, replace the SDK's chain of environment,
 	// shared configuration and instance role.
@@ -123,8 +128,12 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	if attempts == 0 {
 		attempts = 5
 	}
+	transport := awshttp.NewBuildableClient().WithReadTimeout(readTimeout)
+	if c.TLS != nil {
+		transport = transport.WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = c.TLS.Clone() })
+	}
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithReadTimeout(readTimeout)),
+		config.WithHTTPClient(transport),
 		config.WithLogger(logging.Nop{}), // what matters is in the errors
 		config.WithRequestChecksumCalculation(request),
 		config.WithResponseChecksumValidation(response),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workers/stack/connect"
 )
 
 // OpenBucket opens what an s3://bucket/prefix names, for backbones: on the S3
@@ -28,6 +29,9 @@ func OpenBucket(ctx context.Context, s *settings.Settings, uri string) (*artifac
 		return nil, err
 	}
 	c.Endpoint, c.Region, c.PathStyle, c.Checksums = s.S3.Endpoint, s.S3.Region, s.S3.PathStyle, string(s.S3.Checksum)
+	if c.TLS, err = connect.S3TLS(s.S3); err != nil {
+		return nil, err
+	}
 	c.AccessKey, c.SecretKey, c.SessionToken = credentials.AccessKey, string(credentials.SecretKey), string(credentials.SessionToken)
 	return artifacts.OpenS3(ctx, c)
 }

@@ -94,7 +94,7 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 func storeConfig(p connect.S3) artifacts.S3Config {
 	c := artifacts.S3Config{
 		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle, Checksums: string(p.Checksum),
-		Encryption: string(p.Encryption), KMSKey: p.KMSKey,
+		Encryption: string(p.Encryption), KMSKey: p.KMSKey, TLS: p.TLS,
 		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),
 	}
 	if p.CredentialsFile != "" {

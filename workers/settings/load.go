@@ -110,8 +110,10 @@ func Parse(name string, data []byte) (*Settings, error) {
 // resolvePaths makes every path absolute, relative to the settings file.
 func (s *Settings) resolvePaths(dir string) {
 	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile, &s.Judge.APIKeyFile}
-	if s.Temporal.TLS != nil {
-		paths = append(paths, &s.Temporal.TLS.CA, &s.Temporal.TLS.Cert, &s.Temporal.TLS.Key)
+	for _, t := range []*TLS{s.Temporal.TLS, s.S3.TLS} {
+		if t != nil {
+			paths = append(paths, &t.CA, &t.Cert, &t.Key)
+		}
 	}
 	for i := range s.Nightly.Directories {
 		paths = append(paths, &s.Nightly.Directories[i])

@@ -43,7 +43,7 @@ type Temporal struct {
 	APIKeyEnv string `yaml:"api_key_env"` // name of the variable that holds the API key
 }
 
-// TLS for the Temporal connection. An empty mapping means TLS with the
+// TLS for a connection to Temporal or S3. An empty mapping means TLS with the
 // system's certificate authorities. Paths are relative to the settings file.
 type TLS struct {
 	CA         string `yaml:"ca"`          // PEM file with the authorities to trust
@@ -65,6 +65,7 @@ type S3 struct {
 	// Encryption by the service of what it stores: none | sse-s3 | sse-kms.
 	Encryption Encryption `yaml:"encryption"`
 	KMSKey     string     `yaml:"kms_key"` // key of sse-kms, its ARN or ID; empty: the account's own
+	TLS        *TLS       `yaml:"tls"`     // of an https endpoint; nil: the system's authorities
 }
 
 // Judge says which endpoints of language models this worker may ask to judge,

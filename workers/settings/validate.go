@@ -86,6 +86,14 @@ func (s *Settings) s3Problems() (out []problem) {
 			out = append(out, problem{"s3.endpoint", "holds credentials: use access_key_env and secret_key_env, or credentials_file"})
 		}
 	}
+	if c.TLS != nil {
+		if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+			out = append(out, problem{"s3.tls", "cert and key go together: give both or neither"})
+		}
+		if !strings.HasPrefix(c.Endpoint, "https://") {
+			out = append(out, problem{"s3.tls", "goes with an endpoint that begins with https://"})
+		}
+	}
 	if !bucketName.MatchString(c.Bucket) {
 		out = append(out, problem{"s3.bucket", fmt.Sprintf("%q is not a bucket name: 3 to 63 of a-z, 0-9, '.' and '-'", c.Bucket)})
 	}

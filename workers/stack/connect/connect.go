@@ -91,8 +91,12 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 	if err != nil {
 		return t, err
 	}
+	secure, err := S3TLS(c)
+	if err != nil {
+		return t, err
+	}
 	t.S3 = S3{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, PathStyle: c.PathStyle,
-		Credentials: credentials, Checksum: c.Checksum, Encryption: c.Encryption, KMSKey: c.KMSKey, CredentialsFile: c.CredentialsFile}
+		Credentials: credentials, Checksum: c.Checksum, Encryption: c.Encryption, KMSKey: c.KMSKey, CredentialsFile: c.CredentialsFile, TLS: secure}
 	return t, nil
 }
 

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 
@@ -28,6 +29,15 @@ type S3 struct {
 	// CredentialsFile is where Credentials were read from, "" for the
 	// environment: it may be renewed while a process runs.
 	CredentialsFile string
+	TLS             *tls.Config // of an https endpoint; nil: the system's authorities
+}
+
+// S3TLS reads the TLS files of an S3 service; nil where none are set.
+func S3TLS(s settings.S3) (*tls.Config, error) {
+	if s.TLS == nil {
+		return nil, nil
+	}
+	return tlsConfig("s3.tls", *s.TLS)
 }
 
 // encryption is what a put asks of the service.
@@ -55,6 +65,9 @@ func (p S3) Client() *s3.Client {
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
 		RetryMaxAttempts:           2,
+	}
+	if p.TLS != nil {
+		options.HTTPClient = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = p.TLS.Clone() })
 	}
 	if p.Checksum == settings.ChecksumWhenSupported {
 		options.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported

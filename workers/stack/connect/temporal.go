@@ -55,33 +55,39 @@ func external(s settings.Temporal) (Temporal, error) {
 		}
 		return t, nil
 	}
-	t.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.TLS.ServerName}
-	if s.TLS.CA != "" {
-		pem, err := os.ReadFile(s.TLS.CA)
+	t.TLS, err = tlsConfig("temporal.tls", *s.TLS)
+	return t, err
+}
+
+// tlsConfig reads the files of a TLS setting; key is its name, for errors.
+func tlsConfig(key string, s settings.TLS) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
+	if s.CA != "" {
+		pem, err := os.ReadFile(s.CA)
 		if err != nil {
-			return t, fmt.Errorf("temporal.tls.ca: %w", err)
+			return nil, fmt.Errorf("%s.ca: %w", key, err)
 		}
-		t.TLS.RootCAs = x509.NewCertPool()
-		if !t.TLS.RootCAs.AppendCertsFromPEM(pem) {
-			return t, fmt.Errorf("temporal.tls.ca: %s holds no PEM certificate", s.TLS.CA)
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s.ca: %s holds no PEM certificate", key, s.CA)
 		}
 	}
-	if s.TLS.Cert != "" {
-		key, err := settings.ReadSecretFile(s.TLS.Key)
+	if s.Cert != "" {
+		private, err := settings.ReadSecretFile(s.Key)
 		if err != nil {
-			return t, fmt.Errorf("temporal.tls.key: %w", err)
+			return nil, fmt.Errorf("%s.key: %w", key, err)
 		}
-		cert, err := os.ReadFile(s.TLS.Cert)
+		cert, err := os.ReadFile(s.Cert)
 		if err != nil {
-			return t, fmt.Errorf("temporal.tls.cert: %w", err)
+			return nil, fmt.Errorf("%s.cert: %w", key, err)
 		}
-		pair, err := tls.X509KeyPair(cert, key)
+		pair, err := tls.X509KeyPair(cert, private)
 		if err != nil {
-			return t, fmt.Errorf("temporal.tls: %s and %s: %w", s.TLS.Cert, s.TLS.Key, err)
+			return nil, fmt.Errorf("%s: %s and %s: %w", key, s.Cert, s.Key, err)
 		}
-		t.TLS.Certificates = []tls.Certificate{pair}
+		c.Certificates = []tls.Certificate{pair}
 	}
-	return t, nil
+	return c, nil
 }
 
 // Dial connects to Temporal and makes sure that the namespace is there. Errors
