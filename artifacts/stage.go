@@ -68,6 +68,13 @@ func (s *Store) readManifestBytes(ctx context.Context, fingerprint string) (Mani
 	if err == nil && m.Fingerprint != fingerprint {
 		err = &CorruptError{key, "it is the manifest of stage " + m.Fingerprint}
 	}
+	if err == nil {
+		// Whoever may write to the bucket may have written this: no name in it
+		// becomes a path before it is known to be a clean one.
+		if invalid := m.validate(); invalid != nil {
+			err = &CorruptError{key, invalid.Error()}
+		}
+	}
 	var corrupt *CorruptError
 	if errors.As(err, &corrupt) {
 		return Manifest{}, data, &DamagedError{Fingerprint: fingerprint, Key: key, Reason: corrupt.Reason}

@@ -85,6 +85,9 @@ type dataset struct {
 // begin with it, its tokens cancel out in losses of log-probabilities' ratios
 // (DPO, IPO). Contexts are whole: the trainer cuts them to its own limit.
 func Export(dir, name string, format Format, prompts esc.Prompts, all []Pair) ([]string, error) {
+	if name != filepath.Base(name) || !filepath.IsLocal(name) {
+		return nil, fmt.Errorf("%q cannot name files: use letters, digits, '.', '-' and '_'", name)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
