@@ -98,7 +98,11 @@ func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 			continue
 		}
 		if s.longHistory(ctx) && s.starting == 0 && workflow.AllHandlersFinished(ctx) {
-			return SweepResult{}, workflow.NewContinueAsNewError(ctx, SweepName, s.carryOn())
+			// The one place where a sweep may move to a newer build: it lives for
+			// days, while each of its runs stays where it began.
+			return SweepResult{}, workflow.NewContinueAsNewErrorWithOptions(ctx, workflow.ContinueAsNewErrorOptions{
+				InitialVersioningBehavior: workflow.ContinueAsNewVersioningBehaviorAutoUpgrade,
+			}, SweepName, s.carryOn())
 		}
 		// Nothing to do until a cell ends, a command comes, or the sweep is
 		// cancelled. A history that has grown long waits for cells that start.
