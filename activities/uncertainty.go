@@ -114,41 +114,40 @@ func strategyScores(turns []scoredTurn) (bias, weighted, macro float64) {
 	return r.PreferenceBias, r.WeightedF1, r.MacroF1
 }
 
+// columnsOf are the columns of Table 3 on turns, by name; NaN where no turn has
+// a value.
+func columnsOf(turns []scoredTurn) (names []string, values []float64) {
+	add := func(name string, v float64) {
+		names, values = append(names, name), append(values, v)
+	}
+	ofScores := func(f func(metrics.Scores) float64) float64 {
+		return mean(turns, func(t scoredTurn) (float64, bool) { return f(t.automatic), true })
+	}
+	ofJudge := func(f func(judge.Scores) float64) float64 {
+		return mean(turns, func(t scoredTurn) (float64, bool) { return f(t.scores), t.judged })
+	}
+	add("distinct_1", ofScores(func(s metrics.Scores) float64 { return s.Distinct1 }))
+	add("bleu_1", ofScores(func(s metrics.Scores) float64 { return s.Bleu1 }))
+	add("f1", ofScores(func(s metrics.Scores) float64 { return s.F1 }))
+	add("rouge_l", ofScores(func(s metrics.Scores) float64 { return s.RougeL }))
+	add("fluency", ofJudge(func(s judge.Scores) float64 { return s.Fluency }))
+	add("professionalism", ofJudge(func(s judge.Scores) float64 { return s.Professionalism }))
+	add("empathy", ofJudge(func(s judge.Scores) float64 { return s.Empathy }))
+	add("helpfulness", ofJudge(func(s judge.Scores) float64 { return s.Helpfulness }))
+	bias, weighted, macro := strategyScores(turns)
+	add("preference_bias", bias)
+	add("weighted_f1", weighted)
+	add("macro_f1", macro)
+	return names, values
+}
+
 // intervals are the 95 % intervals of a system's columns, by bootstrap over
 // dialogues and, where its turns come from several seeds' models, over these.
 func intervals(ctx context.Context, runs [][]scoredTurn, seed uint64) ([]report.Interval, error) {
-	type column struct {
-		name  string
-		value func(scoredTurn) (float64, bool)
-	}
-	all := func(f func(metrics.Scores) float64) func(scoredTurn) (float64, bool) {
-		return func(t scoredTurn) (float64, bool) { return f(t.automatic), true }
-	}
-	ofJudge := func(f func(judge.Scores) float64) func(scoredTurn) (float64, bool) {
-		return func(t scoredTurn) (float64, bool) { return f(t.scores), t.judged }
-	}
-	means := []column{
-		{"distinct_1", all(func(s metrics.Scores) float64 { return s.Distinct1 })},
-		{"bleu_1", all(func(s metrics.Scores) float64 { return s.Bleu1 })},
-		{"f1", all(func(s metrics.Scores) float64 { return s.F1 })},
-		{"rouge_l", all(func(s metrics.Scores) float64 { return s.RougeL })},
-		{"fluency", ofJudge(func(s judge.Scores) float64 { return s.Fluency })},
-		{"professionalism", ofJudge(func(s judge.Scores) float64 { return s.Professionalism })},
-		{"empathy", ofJudge(func(s judge.Scores) float64 { return s.Empathy })},
-		{"helpfulness", ofJudge(func(s judge.Scores) float64 { return s.Helpfulness })},
-	}
-	names := make([]string, 0, len(means)+3)
-	for _, c := range means {
-		names = append(names, c.name)
-	}
-	names = append(names, "preference_bias", "weighted_f1", "macro_f1")
+	names, _ := columnsOf(nil)
 	found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(t scoredTurn) int { return t.dialogue }), func(turns []scoredTurn) []float64 {
-		values := make([]float64, 0, len(names))
-		for _, c := range means {
-			values = append(values, mean(turns, c.value))
-		}
-		bias, weighted, macro := strategyScores(turns)
-		return append(values, bias, weighted, macro)
+		_, values := columnsOf(turns)
+		return values
 	}, reportResamples, seed)
 	if err != nil {
 		return nil, err

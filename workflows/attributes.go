@@ -124,21 +124,13 @@ func keyword(s string) string {
 // SearchAttributes are those that a run starts with, whoever starts it.
 func (in RunInput) SearchAttributes() temporal.SearchAttributes {
 	updates := in.Facts.updates()
-	var paradigms, methods []string
-	add := func(list []string, v string) []string {
-		if slices.Contains(list, v) {
-			return list
-		}
-		return append(list, v)
-	}
+	var systems []System
 	for _, s := range in.Stages {
 		if sys, ok := SystemOf(s); ok && s.Kind == experiments.KindGenerate {
-			paradigms, methods = add(paradigms, string(sys.Paradigm)), add(methods, string(sys.Method))
+			systems = append(systems, sys)
 		}
 	}
-	if len(paradigms) > 0 {
-		updates = append(updates, AttrParadigms.ValueSet(paradigms), AttrMethods.ValueSet(methods))
-	}
+	updates = append(updates, systemLists(systems)...)
 	if sys, ok := Headline(in.Stages); ok {
 		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
 	}
@@ -157,10 +149,10 @@ func (in StageInput) SearchAttributes() temporal.SearchAttributes {
 
 // System is one row of Table 3: a paradigm's models made by a method.
 type System struct {
-	Paradigm experiments.Paradigm
-	Method   experiments.Method
+	Paradigm experiments.Paradigm `json:"paradigm"`
+	Method   experiments.Method   `json:"method"`
 	// Set is the pair set of the vanilla model's dpo, "" for all pairs.
-	Set experiments.PairSet
+	Set experiments.PairSet `json:"set,omitempty"`
 }
 
 // String is the system's name: "decoupled/dpo", "vanilla/dpo/nsnr".
@@ -170,6 +162,12 @@ func (s System) String() string {
 		name += "/" + string(s.Set)
 	}
 	return name
+}
+
+// ParseSystem reads a system's name.
+func ParseSystem(name string) System {
+	parts := strings.Split(name+"//", "/")
+	return System{Paradigm: experiments.Paradigm(parts[0]), Method: experiments.Method(parts[1]), Set: experiments.PairSet(parts[2])}
 }
 
 // SystemOf says which system a stage belongs to: the one that it generates

@@ -85,17 +85,6 @@ func runDetails(state RunState) string {
 	return b.String()
 }
 
-// columns are those of Table 3: the name of a stage's metric, its heading, and
-// whether less is better.
-var columns = []struct {
-	metric, heading string
-	less            bool
-}{
-	{"distinct_1", "D-1", false}, {"bleu_1", "B-1", false}, {"f1", "F1", false}, {"rouge_l", "R-L", false},
-	{"fluency", "Flu.", false}, {"professionalism", "Pro.", false}, {"empathy", "Emp.", false}, {"helpfulness", "Hel.", false},
-	{"preference_bias", "B", true}, {"weighted_f1", "Qw", false}, {"macro_f1", "Q", false},
-}
-
 // systemsTable is Table 3 of a run's own systems, vanilla beside decoupled, as
 // far as they are evaluated, the best of a column in bold; "" before the first
 // number.
@@ -108,25 +97,25 @@ func systemsTable(stages []StageState) string {
 	b.WriteString("\n| system |")
 	rule := "|:--|"
 	best := map[string]float64{}
-	for _, c := range columns {
-		fmt.Fprintf(&b, " %s |", c.heading)
+	for _, c := range experiments.Table3() {
+		fmt.Fprintf(&b, " %s |", c.Head)
 		rule += "--:|"
 		for _, sys := range order {
-			v, ok := rows[sys][c.metric]
-			if was, any := best[c.metric]; ok && (!any || (v > was && !c.less) || (v < was && c.less)) {
-				best[c.metric] = v
+			v, ok := rows[sys][c.Name]
+			if was, any := best[c.Name]; ok && (!any || (v > was && !c.Smaller) || (v < was && c.Smaller)) {
+				best[c.Name] = v
 			}
 		}
 	}
 	b.WriteString("\n" + rule + "\n")
 	for _, sys := range order {
 		fmt.Fprintf(&b, "| %s |", plain(sys.String()))
-		for _, c := range columns {
-			v, ok := rows[sys][c.metric]
+		for _, c := range experiments.Table3() {
+			v, ok := rows[sys][c.Name]
 			switch {
 			case !ok:
 				b.WriteString(" – |")
-			case len(order) > 1 && v == best[c.metric]:
+			case len(order) > 1 && v == best[c.Name]:
 				fmt.Fprintf(&b, " **%.2f** |", v)
 			default:
 				fmt.Fprintf(&b, " %.2f |", v)

@@ -116,8 +116,9 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	flags.StringVar(&a.logLevel, "log", "info", "log level: debug, info, warn, error")
 	root.AddCommand(
 		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
-		a.scheduleCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(), a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
-		a.sweepCommand(),
+		a.scheduleCommand(), a.sweepCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(),
+		a.compareCommand(), a.diffCommand(), a.uiCommand(), a.exportCommand(),
+		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
 		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), benchlm.Command(benchlm.Host{OpenEngine: a.openEngine, Log: &a.log, Failed: failed}),
 	)
 	return root

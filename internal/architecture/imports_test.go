@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "pairs", "human", "chat", "nightly", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest", "judge/chattest"}},
+		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "compare", "tfevents", "pairs", "human", "chat", "nightly", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest", "judge/chattest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -63,6 +63,8 @@ var rules = []rule{
 		theirs: []string{"github.com/openai/openai-go/v3", "golang.org/x/sync", "golang.org/x/time"}},
 	{tree: "judge/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments"}},
+	{tree: "compare", ours: []string{"experiments"}, light: true},
+	{tree: "tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
 	{tree: "pairs", ours: []string{"esc"}, light: true},
 	{tree: "chat", ours: []string{"esc"}, light: true},
 	{tree: "nightly", light: true},

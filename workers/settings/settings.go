@@ -41,6 +41,7 @@ type Temporal struct {
 	Namespace string `yaml:"namespace"`   // must exist on an external service
 	TLS       *TLS   `yaml:"tls"`         // nil: plain text
 	APIKeyEnv string `yaml:"api_key_env"` // name of the variable that holds the API key
+	UI        string `yaml:"ui"`          // URL of the service's web UI, for links; empty: unknown
 }
 
 // TLS for a connection to Temporal or S3. An empty mapping means TLS with the

@@ -66,6 +66,11 @@ func (s *Settings) temporalProblems() (out []problem) {
 	if t.APIKeyEnv != "" && !variableName.MatchString(t.APIKeyEnv) {
 		out = append(out, problem{"temporal.api_key_env", "not the name of an environment variable: put the key into a variable and give the variable's name"})
 	}
+	if t.UI != "" {
+		if u, err := url.Parse(t.UI); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+			out = append(out, problem{"temporal.ui", "not the URL of a web UI (for example https://cloud.temporal.io)"})
+		}
+	}
 	if t.TLS != nil && (t.TLS.Cert == "") != (t.TLS.Key == "") {
 		out = append(out, problem{"temporal.tls", "cert and key go together: give both or neither"})
 	}

@@ -56,7 +56,7 @@ func Discover(ctx context.Context, dataDir string) (*Info, error) {
 type Target struct {
 	Temporal Temporal
 	S3       S3
-	UI       string // URL of the embedded web UI, empty where Temporal is external
+	UI       string // URL of the web UI, empty where it is not known
 }
 
 // Resolve says where Temporal and S3 are: at the settings' addresses, and for
@@ -77,6 +77,8 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		t.UI = info.UI
 	} else if t.Temporal, err = external(s.Temporal); err != nil {
 		return t, err
+	} else {
+		t.UI = s.Temporal.UI
 	}
 
 	c := s.S3

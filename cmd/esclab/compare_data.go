@@ -1,0 +1,347 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/compare"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/workflows"
+)
+
+// comparedRun is a run, and what it takes to read its systems.
+type comparedRun struct {
+	compare.Run
+	experiment string
+	seed       uint64
+	runID      string // of the workflow's newest execution
+	evaluated  map[string]*activities.Evaluation
+}
+
+// selected finds the runs to compare.
+func (se *session) selected(ctx context.Context, args []string, f compareFlags) ([]*comparedRun, error) {
+	if f.sweep != "" {
+		return se.cells(ctx, f.sweep)
+	}
+	var runs []*comparedRun
+	for _, arg := range args {
+		r, err := se.runNamed(ctx, arg)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, r)
+	}
+	nameRuns(runs)
+	return runs, nil
+}
+
+// runNamed finds a run by its name, by its ID with or without "run/", or plans
+// an experiment that was not run under that name.
+func (se *session) runNamed(ctx context.Context, arg string) (*comparedRun, error) {
+	id := arg
+	if parts := strings.Split(arg, "/"); len(parts) == 2 && len(parts[1]) == 12 {
+		id = "run/" + arg
+	}
+	executions, err := se.list(ctx, fmt.Sprintf("WorkflowType = '%s'", workflows.RunName), func(e *workflow.WorkflowExecutionInfo) bool {
+		got := e.GetExecution().GetWorkflowId()
+		return got == id || runName(got) == id
+	}, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(executions) > 0 {
+		return se.runOf(ctx, executions[0])
+	}
+	l, err := se.layoutOf(ctx, arg, nil)
+	if err != nil {
+		return nil, err
+	}
+	return newCompared(l.name, "", l.stages), nil
+}
+
+// cells are the runs of a sweep, in the order of their cells.
+func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, error) {
+	if se.node.Attributes[workflows.AttrSweep.GetName()] == "" {
+		return nil, failed(errors.New("this Temporal has no search attribute Sweep, by which a sweep's runs are found: esclab doctor says more"))
+	}
+	seen := map[string]bool{}
+	executions, err := se.list(ctx, visibilityQuery(workflows.RunName, "Sweep", sweep), func(e *workflow.WorkflowExecutionInfo) bool {
+		id := e.GetExecution().GetWorkflowId()
+		newest := !seen[id]
+		seen[id] = true
+		return newest
+	}, 0)
+	if err != nil {
+		return nil, err
+	}
+	if len(executions) == 0 {
+		return nil, fmt.Errorf("there is no run of a sweep %q", sweep)
+	}
+	var runs []*comparedRun
+	for _, e := range executions {
+		r, err := se.runOf(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, r)
+	}
+	slices.SortStableFunc(runs, func(a, b *comparedRun) int { return strings.Compare(a.Name, b.Name) })
+	nameRuns(runs)
+	return runs, nil
+}
+
+// visibilityQuery asks for workflows of a type with an attribute's value.
+func visibilityQuery(workflowType, attribute, value string) string {
+	return fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", workflowType, attribute, strings.ReplaceAll(strings.ReplaceAll(value, `\`, `\\`), "'", `\'`))
+}
+
+// list gives the executions that a query finds and want takes, the newest
+// first, at most limit; 0 is all.
+func (se *session) list(ctx context.Context, query string, want func(*workflow.WorkflowExecutionInfo) bool, limit int) ([]*workflow.WorkflowExecutionInfo, error) {
+	var found []*workflow.WorkflowExecutionInfo
+	request := &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000}
+	for {
+		page, err := se.node.Client.ListWorkflow(ctx, request)
+		if err != nil {
+			return nil, unreachable(fmt.Errorf("list runs: %w", err))
+		}
+		for _, e := range page.GetExecutions() {
+			if want(e) {
+				if found = append(found, e); len(found) == limit {
+					return found, nil
+				}
+			}
+		}
+		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
+			return found, nil
+		}
+	}
+}
+
+// runOf reads what an execution was started with.
+func (se *session) runOf(ctx context.Context, e *workflow.WorkflowExecutionInfo) (*comparedRun, error) {
+	id, runID := e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()
+	history := se.node.Client.GetWorkflowHistory(ctx, id, runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	if !history.HasNext() {
+		return nil, unreachable(fmt.Errorf("run %s has no history", id))
+	}
+	event, err := history.Next()
+	if err != nil {
+		return nil, unreachable(fmt.Errorf("history of run %s: %w", id, err))
+	}
+	var in workflows.RunInput
+	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
+		return nil, fmt.Errorf("run %s: what it was started with: %w", id, err)
+	}
+	r := newCompared(in.Experiment, id, in.Stages)
+	r.runID = runID
+	if in.Facts.Cell != "" {
+		r.Name = in.Facts.Cell
+	}
+	if s := e.GetStatus(); s != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		r.State = strings.ToLower(s.String())
+	}
+	return r, nil
+}
+
+func newCompared(experiment, id string, stages []experiments.Stage) *comparedRun {
+	r := &comparedRun{Run: compare.Run{Name: experiment, ID: id, Stages: stages}, experiment: experiment, evaluated: map[string]*activities.Evaluation{}}
+	for _, s := range stages {
+		if s.Kind == experiments.KindReport {
+			if p, err := experiments.ParamsOf[experiments.ReportParams](s); err == nil {
+				r.seed = p.Seed
+			}
+		}
+	}
+	return r
+}
+
+// nameRuns tells runs of one experiment apart by their fingerprints.
+func nameRuns(runs []*comparedRun) {
+	count := map[string]int{}
+	for _, r := range runs {
+		count[r.Name]++
+	}
+	for _, r := range runs {
+		if count[r.Name] > 1 && r.ID != "" {
+			r.Name = strings.TrimPrefix(r.ID, "run/")
+		}
+	}
+}
+
+// evaluate reads what the run's systems score: those that are named, or each
+// paradigm's headline system. What is not computed is left out.
+func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string) error {
+	intervals := se.reportIntervals(ctx, r)
+	for _, system := range systemsOf(r.Stages, wanted) {
+		seeds := stagesOf(r.Stages, system)
+		e, err := activities.ReadEvaluation(ctx, se.node.Store, seeds)
+		values := map[string]compare.Value{}
+		switch {
+		case err == nil:
+			r.evaluated[system] = &e
+		case errors.Is(err, artifacts.ErrNotFound), errors.Is(err, artifacts.ErrDamaged):
+			// Of a run that is under way or has failed: what there is.
+			if e.Metrics, err = se.partial(ctx, seeds); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("system %s: %w", system, err)
+		}
+		of := intervals[system]
+		if of == nil && r.evaluated[system] != nil {
+			found, err := e.Intervals(ctx, r.seed)
+			if err != nil {
+				return fmt.Errorf("system %s: %w", system, err)
+			}
+			of = found
+		}
+		for _, c := range experiments.Table3() {
+			if v, ok := e.Metrics[c.Name]; ok {
+				values[c.Name] = compare.Value{Value: v}
+			}
+		}
+		for _, i := range of {
+			if v, ok := values[i.Column]; ok && i.Low == i.Low && i.High == i.High { // no NaN
+				v.Low, v.High = &i.Low, &i.High
+				values[i.Column] = v
+			}
+		}
+		if len(values) > 0 {
+			r.Systems = append(r.Systems, compare.System{Name: system, Values: values})
+		}
+	}
+	return nil
+}
+
+// reportIntervals are those that the run's report has, by system; nil where it
+// is not written.
+func (se *session) reportIntervals(ctx context.Context, r *comparedRun) map[string][]report.Interval {
+	for _, s := range r.Stages {
+		if s.Kind != experiments.KindReport || s.Fingerprint == "" {
+			continue
+		}
+		raw, err := se.reportFile(ctx, s.Fingerprint, "report.json")
+		if err != nil {
+			return nil // they are computed from the turns then
+		}
+		data, err := report.Read(bytes.NewReader(raw))
+		if err != nil {
+			return nil
+		}
+		intervals := map[string][]report.Interval{}
+		for _, row := range data.Systems {
+			if len(row.Intervals) > 0 {
+				intervals[row.System()] = row.Intervals
+			}
+		}
+		return intervals
+	}
+	return nil
+}
+
+// partial gives the metrics of those evaluations that are done.
+func (se *session) partial(ctx context.Context, seeds []activities.EvaluationStages) (map[string]float64, error) {
+	sums, counts := map[string]float64{}, map[string]float64{}
+	for _, of := range seeds {
+		for _, fingerprint := range []string{of.Score, of.Judge, of.Bias} {
+			if fingerprint == "" {
+				continue
+			}
+			m, err := se.node.Store.Lookup(ctx, fingerprint)
+			if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			for name, v := range m.Metrics {
+				sums[name] += v
+				counts[name]++
+			}
+		}
+	}
+	for name := range sums {
+		sums[name] /= counts[name]
+	}
+	return sums, nil
+}
+
+// systemsOf lists the systems of a plan that are wanted, in its order.
+func systemsOf(stages []experiments.Stage, wanted []string) []string {
+	var names []string
+	headlines := map[experiments.Paradigm]string{}
+	for _, p := range experiments.Paradigms() {
+		own := slices.DeleteFunc(slices.Clone(stages), func(s experiments.Stage) bool {
+			sys, ok := workflows.SystemOf(s)
+			return !ok || sys.Paradigm != p
+		})
+		if sys, ok := workflows.Headline(own); ok {
+			headlines[p] = sys.String()
+		}
+	}
+	for _, s := range stages {
+		sys, ok := workflows.SystemOf(s)
+		if !ok || s.Kind != experiments.KindBias || slices.Contains(names, sys.String()) {
+			continue
+		}
+		if n := sys.String(); slices.Contains(wanted, n) || slices.Contains(wanted, "all") || len(wanted) == 0 && headlines[sys.Paradigm] == n {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// stagesOf gives the stages that evaluate a system, of each of its seeds.
+func stagesOf(stages []experiments.Stage, system string) []activities.EvaluationStages {
+	var order []string
+	bySeed := map[string]*activities.EvaluationStages{}
+	corpus := ""
+	for _, s := range stages {
+		if s.Kind == experiments.KindCorpus {
+			corpus = s.Fingerprint
+		}
+		sys, ok := workflows.SystemOf(s)
+		if !ok || sys.String() != system {
+			continue
+		}
+		_, seed, _ := strings.Cut(s.Name, "@")
+		of := bySeed[seed]
+		switch s.Kind {
+		case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
+			if of == nil {
+				of = &activities.EvaluationStages{}
+				bySeed[seed] = of
+				order = append(order, seed)
+			}
+		}
+		switch s.Kind {
+		case experiments.KindGenerate:
+			of.Generate = s.Fingerprint
+		case experiments.KindScore:
+			of.Score = s.Fingerprint
+		case experiments.KindJudge:
+			of.Judge = s.Fingerprint
+		case experiments.KindBias:
+			of.Bias = s.Fingerprint
+		}
+	}
+	var out []activities.EvaluationStages
+	for _, seed := range order {
+		bySeed[seed].Corpus = corpus
+		out = append(out, *bySeed[seed])
+	}
+	return out
+}

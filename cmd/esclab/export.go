@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/cmd/internal/revision"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/pairs"
+)
+
+type exportFlags struct {
+	out  string
+	set  []string
+	base string
+}
+
+// Values of --base.
+const (
+	baseTrained = "trained"
+	baseAlways  = "always"
+	baseNever   = "never"
+)
+
+func (a *app) exportCommand() *cobra.Command {
+	var f exportFlags
+	c := &cobra.Command{
+		Use:   "export RUN --out DIR",
+		Short: "Write a run's adapters, predictions, pairs, tables and curves as a folder that others can load",
+		Long: `Write what a run has made into a folder:
+
+  adapters/STAGE/      PEFT adapters: PeftModel.from_pretrained(base, "DIR/adapters/dpo-rg")
+  base/                the backbone in Hugging Face's layout, where this run has
+                       pretrained it (--base always: an imported one as well)
+  predictions/         every system's replies, JSON lines, as esclab score reads them
+  pairs/               the preference pairs as TRL's DPOTrainer reads them, JSON lines
+  tables/              the report: HTML, Markdown, LaTeX, CSV, JSON
+  tensorboard/         the curves of each training: tensorboard --logdir DIR/tensorboard
+  README.md            how to load all this
+  manifest.json        every file with its SHA-256, its stage and its artifact
+
+What is not done yet is left out and named. The folder has to be new or empty,
+and nothing is written outside of it.
+
+The pairs and the predictions hold the corpus' dialogues: its licence goes with
+them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
+
+` + helpRun,
+		Example: "  esclab export demo --out demo-export\n  esclab export qwen2.5-7b --out q/ --base never",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return a.export(c.Context(), args[0], f) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.out, "out", "", "folder to write into, new or empty (required)")
+	flags.StringVar(&f.base, "base", baseTrained, "write the backbone: trained (if it was pretrained here), always, never")
+	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
+	return c
+}
+
+func (a *app) export(ctx context.Context, run string, f exportFlags) error {
+	switch {
+	case f.out == "":
+		return errors.New("--out is missing: name the folder to write into")
+	case f.base != baseTrained && f.base != baseAlways && f.base != baseNever:
+		return fmt.Errorf("--base %s: use %s, %s or %s", f.base, baseTrained, baseAlways, baseNever)
+	}
+	// Whatever the servers in this process do to the working directory.
+	out, err := filepath.Abs(f.out)
+	if err != nil {
+		return err
+	}
+	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
+		return fmt.Errorf("--out %s holds other files: name a new folder or an empty one", f.out)
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("--out: %w", err)
+	}
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	l, err := se.layoutOf(ctx, run, f.set)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return failed(err)
+	}
+	root, err := os.OpenRoot(out)
+	if err != nil {
+		return failed(err)
+	}
+	defer root.Close()
+	x := &exporter{se: se, folder: folder{root: root}, layout: l, base: f.base}
+	if err := x.write(ctx); err != nil {
+		return failed(fmt.Errorf("export %s: %w", l.name, err))
+	}
+	fmt.Fprintf(os.Stderr, "%d files written to %s\n", len(x.folder.files)+1, out)
+	for _, name := range x.missing {
+		fmt.Fprintf(os.Stderr, "stage %s is not done: it is left out\n", name)
+	}
+	return nil
+}
+
+// exporter writes one run into a folder.
+type exporter struct {
+	se      *session
+	folder  folder
+	layout  layout
+	base    string
+	missing []string // stages that are not done
+	systems []string // whose predictions were written
+	trained []string // stages with an adapter
+	bases   []string // folders with a backbone
+}
+
+func (x *exporter) write(ctx context.Context) error {
+	for _, s := range x.layout.stages {
+		m, err := x.se.node.Store.Lookup(ctx, s.Fingerprint)
+		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
+			x.missing = append(x.missing, s.Name)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.stage(ctx, s, m); err != nil {
+			return fmt.Errorf("stage %s: %w", s.Name, err)
+		}
+	}
+	if len(x.folder.files) == 0 {
+		return fmt.Errorf("nothing of it is in the store: run it first: esclab run %s", x.layout.name)
+	}
+	if err := x.pairs(ctx); err != nil {
+		return err
+	}
+	if err := x.folder.write("README.md", origin{}, strings.NewReader(x.readme())); err != nil {
+		return err
+	}
+	return x.folder.manifest(x.layout.name, revision.Of())
+}
+
+// stage writes what a stage's artifact has for others.
+func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.Manifest) error {
+	from := origin{stage: s.Name, artifact: m.Digest}
+	flat := strings.ReplaceAll(s.Name, "/", "-")
+	switch s.Kind {
+	case experiments.KindBase:
+		_, trainedHere := m.Files["metrics.jsonl"]
+		if x.base == baseAlways || x.base == baseTrained && trainedHere {
+			for name, ref := range m.Files {
+				if name == "metrics.jsonl" || name == "summary.json" {
+					continue
+				}
+				if err := x.copy(ctx, path.Join(flat, name), from, ref); err != nil {
+					return err
+				}
+			}
+			x.bases = append(x.bases, flat)
+		}
+	case experiments.KindSFT, experiments.KindDPO:
+		for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
+			ref, err := m.File(name)
+			if err != nil {
+				return err
+			}
+			if err := x.copy(ctx, path.Join("adapters", flat, name), from, ref); err != nil {
+				return err
+			}
+		}
+		x.trained = append(x.trained, flat)
+	case experiments.KindGenerate:
+		ref, err := m.File("predictions.jsonl")
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(flat, "generate-")
+		x.systems = append(x.systems, name)
+		return x.copy(ctx, path.Join("predictions", name+".jsonl"), from, ref)
+	case experiments.KindReport:
+		for name, ref := range m.Files {
+			if err := x.copy(ctx, path.Join("tables", name), from, ref); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if ref, ok := m.Files["metrics.jsonl"]; ok {
+		return x.curves(ctx, s.Name, from, ref)
+	}
+	return nil
+}
+
+func (x *exporter) copy(ctx context.Context, name string, from origin, ref artifacts.Ref) error {
+	r, err := x.se.node.Store.Open(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return x.folder.write(name, from, r)
+}
+
+// pairs writes the preference pairs in TRL's layout, those of each seed on
+// their own.
+func (x *exporter) pairs(ctx context.Context) error {
+	for _, v := range seedViews(x.layout) {
+		if len(v.layout.of(experiments.KindMine)) == 0 {
+			continue
+		}
+		if err := x.pairsOf(ctx, v); err != nil {
+			return fmt.Errorf("pairs: %w", err)
+		}
+	}
+	return nil
+}
+
+func (x *exporter) pairsOf(ctx context.Context, v seedView) error {
+	for _, s := range v.layout.of(experiments.KindMine) {
+		role, err := esc.ParseRole(strings.TrimPrefix(s.Name, string(experiments.KindMine)+"/"))
+		if err != nil {
+			return err
+		}
+		m, err := x.se.node.Store.Lookup(ctx, s.Fingerprint)
+		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
+			continue // it is named among what is missing
+		}
+		if err != nil {
+			return err
+		}
+		found, err := readMined(ctx, x.se.node.Store, v.layout, []esc.Role{role})
+		if err != nil {
+			return err
+		}
+		if len(found.pairs) == 0 {
+			continue
+		}
+		// By way of a directory of our own: that writer knows no borders.
+		dir, err := os.MkdirTemp("", "esclab-export-*")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		files, err := pairs.Export(dir, "pairs", pairs.TRL, found.prompts, found.pairs)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			f, err := os.Open(filepath.Join(dir, file))
+			if err != nil {
+				return err
+			}
+			name := string(role) + ".jsonl"
+			if v.seed != "" {
+				name = string(role) + "@" + v.seed + ".jsonl"
+			}
+			err = x.folder.write(path.Join("pairs", name), origin{stage: s.Name, artifact: m.Digest}, f)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// seedView is a run as one of its seeds sees it: the stages that all share and
+// its own, under their plain names.
+type seedView struct {
+	seed   string // "" where the run has one seed
+	layout layout
+}
+
+func seedViews(l layout) []seedView {
+	var seeds []string
+	for _, s := range l.stages {
+		if _, seed, own := strings.Cut(s.Name, "@"); own && !slices.Contains(seeds, seed) {
+			seeds = append(seeds, seed)
+		}
+	}
+	if len(seeds) == 0 {
+		return []seedView{{layout: l}}
+	}
+	var views []seedView
+	for _, seed := range seeds {
+		v := seedView{seed: seed, layout: layout{name: l.name}}
+		for _, s := range l.stages {
+			plain, of, own := strings.Cut(s.Name, "@")
+			if own && of != seed {
+				continue
+			}
+			s.Name = plain
+			v.layout.stages = append(v.layout.stages, s)
+		}
+		views = append(views, v)
+	}
+	return views
+}
