@@ -9,6 +9,15 @@ type Column struct {
 	Smaller bool   // the smaller the better
 }
 
+// Judged reports whether the column is the judge's.
+func (c Column) Judged() bool {
+	switch c.Name {
+	case "fluency", "professionalism", "empathy", "helpfulness":
+		return true
+	}
+	return false
+}
+
 // Table3 lists the columns in the paper's order: percent but for the judge's
 // scores (0-5) and the preference bias B.
 func Table3() []Column {

@@ -93,13 +93,18 @@ func systemsTable(stages []StageState) string {
 	if len(order) == 0 {
 		return ""
 	}
-	var b strings.Builder
-	b.WriteString("\n| system |")
-	rule := "|:--|"
-	best := map[string]float64{}
+	// In two parts: the page is narrow, and would hide the last columns.
+	part := map[bool][]experiments.Column{}
 	for _, c := range experiments.Table3() {
-		fmt.Fprintf(&b, " %s |", c.Head)
-		rule += "--:|"
+		part[c.Judged()] = append(part[c.Judged()], c)
+	}
+	return systemsPart(order, rows, part[false]) + systemsPart(order, rows, part[true])
+}
+
+// systemsPart is the table of some columns; "" where nobody has a number.
+func systemsPart(order []System, rows map[System]map[string]float64, columns []experiments.Column) string {
+	best := map[string]float64{}
+	for _, c := range columns {
 		for _, sys := range order {
 			v, ok := rows[sys][c.Name]
 			if was, any := best[c.Name]; ok && (!any || (v > was && !c.Smaller) || (v < was && c.Smaller)) {
@@ -107,10 +112,20 @@ func systemsTable(stages []StageState) string {
 			}
 		}
 	}
+	if len(best) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n| system |")
+	rule := "|:--|"
+	for _, c := range columns {
+		fmt.Fprintf(&b, " %s |", c.Head)
+		rule += "--:|"
+	}
 	b.WriteString("\n" + rule + "\n")
 	for _, sys := range order {
 		fmt.Fprintf(&b, "| %s |", plain(sys.String()))
-		for _, c := range experiments.Table3() {
+		for _, c := range columns {
 			v, ok := rows[sys][c.Name]
 			switch {
 			case !ok:

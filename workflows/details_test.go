@@ -65,13 +65,18 @@ func TestSystemsTable(t *testing.T) {
 		{Name: "bias/vanilla/dpo", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 0.9, "macro_f1": 20}}},
 		{Name: "score/decoupled/dpo", Kind: experiments.KindScore, Result: StageResult{Metrics: map[string]float64{"distinct_1": 89, "rouge_l": 15}}},
 		{Name: "bias/decoupled/dpo", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 0.19, "macro_f1": 21.5}}},
-		{Name: "judge/decoupled/dpo", Kind: experiments.KindJudge},
+		{Name: "judge/decoupled/dpo", Kind: experiments.KindJudge, Result: StageResult{Metrics: map[string]float64{"fluency": 3.5}}},
 	}
 	want := `
-| system | D-1 | B-1 | F1 | R-L | Flu. | Pro. | Emp. | Hel. | B | Qw | Q |
-|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
-| vanilla/dpo | **90.12** | – | – | **15.00** | – | – | – | – | 0.90 | – | 20.00 |
-| decoupled/dpo | 89.00 | – | – | **15.00** | – | – | – | – | **0.19** | – | **21.50** |
+| system | D-1 | B-1 | F1 | R-L | B | Qw | Q |
+|:--|--:|--:|--:|--:|--:|--:|--:|
+| vanilla/dpo | **90.12** | – | – | **15.00** | 0.90 | – | 20.00 |
+| decoupled/dpo | 89.00 | – | – | **15.00** | **0.19** | – | **21.50** |
+
+| system | Flu. | Pro. | Emp. | Hel. |
+|:--|--:|--:|--:|--:|
+| vanilla/dpo | – | – | – | – |
+| decoupled/dpo | **3.50** | – | – | – |
 `
 	if got := systemsTable(stages); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

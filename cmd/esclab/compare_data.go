@@ -294,7 +294,7 @@ func systemsOf(stages []experiments.Stage, wanted []string) []string {
 	}
 	for _, s := range stages {
 		sys, ok := workflows.SystemOf(s)
-		if !ok || s.Kind != experiments.KindBias || slices.Contains(names, sys.String()) {
+		if !ok || s.Kind != experiments.KindGenerate || slices.Contains(names, sys.String()) {
 			continue
 		}
 		if n := sys.String(); slices.Contains(wanted, n) || slices.Contains(wanted, "all") || len(wanted) == 0 && headlines[sys.Paradigm] == n {

@@ -29,6 +29,10 @@ func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareFla
 	for _, c := range contrasts {
 		p := compare.Paired{Run: c.run.Name, System: c.system, AgainstRun: c.against.Name, AgainstSystem: c.againstSystem}
 		a, b := c.run.evaluated[c.system], c.against.evaluated[c.againstSystem]
+		if slices.Equal(stagesOf(c.run.Stages, c.system), stagesOf(c.against.Stages, c.againstSystem)) {
+			notes = append(notes, p.Contrast()+": the same replies")
+			continue
+		}
 		if a == nil || b == nil {
 			notes = append(notes, fmt.Sprintf("%s: not computed, as a run is not done", p.Contrast()))
 			continue

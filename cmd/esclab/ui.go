@@ -26,6 +26,9 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
+// detailsTab is the tab of a workflow's page with its details.
+const detailsTab = "user-metadata"
+
 // maxShown bounds the Markdown that a comparison's workflow is started with;
 // Temporal warns at 512 KiB.
 const maxShown = 256 << 10
@@ -123,7 +126,7 @@ func (se *session) address(ctx context.Context, args []string, f uiFlags) (strin
 		if r.ID == "" {
 			return "", fmt.Errorf("%s has not been run here: esclab run %s", args[0], args[0])
 		}
-		return se.page(r.ID, r.runID, "metadata"), nil
+		return se.page(r.ID, r.runID, detailsTab), nil
 	}
 	return se.listLink(fmt.Sprintf("WorkflowType = '%s'", workflows.RunName)), nil
 }
@@ -134,7 +137,7 @@ func (se *session) listLink(query string) string {
 		url.PathEscape(se.target.Temporal.Namespace), strings.ReplaceAll(url.QueryEscape(query), "+", "%20"))
 }
 
-// page is a tab of a workflow's page in the UI: history, timeline, metadata.
+// page is a tab of a workflow's page in the UI: detailsTab, timeline, history.
 func (se *session) page(id, runID, tab string) string {
 	return fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/%s", strings.TrimSuffix(se.target.UI, "/"),
 		url.PathEscape(se.target.Temporal.Namespace), url.PathEscape(id), url.PathEscape(runID), tab)
@@ -189,7 +192,7 @@ func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*c
 	if err := run.Get(ctx, nil); err != nil {
 		return "", fmt.Errorf("the workflow of the comparison: %w", err)
 	}
-	return se.page(run.GetID(), run.GetRunID(), "metadata"), nil
+	return se.page(run.GetID(), run.GetRunID(), detailsTab), nil
 }
 
 // openBrowser opens an address with what the desktop has for it.

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// browser is a headless Chromium, driven by its DevTools protocol.
+type browser struct{ address string } // host:port
+
+// startBrowser starts Chromium, or skips the test where there is none.
+func startBrowser(t *testing.T, ctx context.Context) browser {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		t.Skip("there is no chromium on the PATH")
+	}
+	c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1920,1080",
+		"--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+t.TempDir(), "about:blank")
+	said, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		if _, rest, ok := strings.Cut(lines.Text(), "listening on ws://"); ok {
+			address, _, _ := strings.Cut(rest, "/")
+			go func() {
+				for lines.Scan() { // or its pipe is full some day
+				}
+			}()
+			return browser{address}
+		}
+	}
+	t.Fatal("chromium ended before it listened")
+	return browser{}
+}
+
+// shows opens a page and waits until a JavaScript expression gives a text that
+// holds all that is wanted.
+func (b browser) shows(t *testing.T, ctx context.Context, url, expression string, want ...string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+b.address+"/json/new", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var tab struct {
+		Socket string `json:"webSocketDebuggerUrl"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&tab); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := websocket.Dial(tab.Socket, "", "http://"+b.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := websocket.JSON.Send(socket, map[string]any{"id": 0, "method": "Page.navigate", "params": map[string]any{"url": url}}); err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if text, err = evaluate(socket, expression); err != nil {
+			t.Fatal(err)
+		}
+		if missing(text, want) == "" {
+			return
+		}
+	}
+	t.Errorf("%s does not show %q but\n%.3000s", url, missing(text, want), text)
+}
+
+func missing(text string, want []string) string {
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			return w
+		}
+	}
+	return ""
+}
+
+// evaluate gives the string that an expression gives in the page; "" while it
+// fails, as it does before the page has what it looks for.
+func evaluate(socket *websocket.Conn, expression string) (string, error) {
+	err := websocket.JSON.Send(socket, map[string]any{"id": 1, "method": "Runtime.evaluate",
+		"params": map[string]any{"expression": expression, "returnByValue": true}})
+	if err != nil {
+		return "", fmt.Errorf("ask chromium: %w", err)
+	}
+	for {
+		var answer struct {
+			ID     int
+			Result struct{ Result struct{ Value any } }
+		}
+		if err := websocket.JSON.Receive(socket, &answer); err != nil {
+			return "", fmt.Errorf("chromium's answer: %w", err)
+		}
+		if answer.ID == 1 {
+			text, _ := answer.Result.Result.Value.(string)
+			return text, nil
+		}
+	}
+}

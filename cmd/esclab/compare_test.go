@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/esclab/esclab/compare"
+	"github.com/esclab/esclab/experiments"
+)
+
+// testCompare compares a finished run's systems, and the run with a variant
+// that has not been run.
+func testCompare(t *testing.T, ctx context.Context, data string) {
+	var got compare.Table
+	if err := json.Unmarshal([]byte(output(t, ctx, "", "compare", "micro", "--json", "--data", data)), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Rows) != 2 || got.Rows[0].System != "vanilla/dpo" || got.Rows[1].System != "decoupled/dpo" || len(got.Parameters) != 0 || len(got.Paired) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	vanilla, decoupled, paired := got.Rows[0].Scores, got.Rows[1].Scores, got.Paired[0]
+	for _, c := range experiments.Table3() {
+		a, b := vanilla[c.Name], decoupled[c.Name]
+		if a.Low == nil || b.Low == nil || *a.Low > a.Value || *b.High < b.Value {
+			t.Errorf("%s: no interval, or one without its value: %+v, %+v", c.Name, a, b)
+		}
+		if a.Best == b.Best && a.Value != b.Value {
+			t.Errorf("%s: best of %v and %v: %v, %v", c.Name, a.Value, b.Value, a.Best, b.Best)
+		}
+		d, ok := paired.Differences[c.Name]
+		if !ok || math.Abs(d.Value-(b.Value-a.Value)) > 1e-9 || d.Low > d.Value || d.High < d.Value || d.P <= 0 || d.P > 1 {
+			t.Errorf("%s: paired difference %+v of %v and %v", c.Name, d, b.Value, a.Value)
+		}
+	}
+	rows, err := csv.NewReader(strings.NewReader(output(t, ctx, "", "compare", "micro", "--csv", "--system", "all", "--sort", "B", "--data", data))).ReadAll()
+	if err != nil || len(rows) < 7 || rows[0][2] != "system" {
+		t.Errorf("csv: %v, %v", err, rows)
+	}
+	if md := output(t, ctx, "", "compare", "micro", "--md", "--metrics", "B", "--data", data); !strings.Contains(md, "| run | system | B ↓ |\n|:--|:--|--:|\n| micro | vanilla/dpo |") {
+		t.Errorf("markdown:\n%s", md)
+	}
+
+	raw, err := os.ReadFile("testdata/micro.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant := writeFile(t, "variant.yaml", strings.Replace(string(raw), "sp: {learning_rate: 1e-3, beta: 0.5}", "sp: {learning_rate: 1e-3, beta: 0.25}", 1))
+	var d runsDiff
+	if err := json.Unmarshal([]byte(output(t, ctx, "", "diff", "micro", variant, "--json", "--data", data)), &d); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.Parameters) != 1 || d.Parameters[0].Name != "dpo/sp.beta" || len(d.DAG.Parts) != 1 || d.DAG.Parts[0].Stage != "dpo/sp" || len(d.DAG.Shared) < 30 || len(d.DAG.OnlyA)+len(d.DAG.OnlyB) != 0 {
+		t.Errorf("%+v", d.DAG)
+	}
+	for _, a := range d.Artifacts {
+		if a.A == "" || a.B != "" {
+			t.Errorf("artifact %+v, want one of the run alone", a)
+		}
+	}
+	if said := output(t, ctx, "", "diff", "micro", "micro", "--data", data); !strings.Contains(said, "they compute the same") {
+		t.Errorf("a run and itself:\n%s", said)
+	}
+}
+
+// testExport writes a run as a folder and checks every file's digest.
+func testExport(t *testing.T, ctx context.Context, data string) {
+	dir := filepath.Join(t.TempDir(), "out")
+	output(t, ctx, "", "export", "micro", "--out", dir, "--data", data)
+	raw, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m struct {
+		Experiment string
+		Files      []exported
+	}
+	if err := json.Unmarshal(raw, &m); err != nil || m.Experiment != "micro" {
+		t.Fatalf("%v, %+v", err, m)
+	}
+	there := map[string]bool{}
+	for _, f := range m.Files {
+		content, err := os.ReadFile(filepath.Join(dir, f.Path))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != f.SHA256 || int64(len(content)) != f.Bytes {
+			t.Errorf("%s is not what the manifest says", f.Path)
+		}
+		there[f.Path] = true
+	}
+	for _, want := range []string{
+		"README.md", "base/model.safetensors", "base/tokenizer.json", "adapters/sft-vm/adapter_model.safetensors", "adapters/dpo-rg/adapter_config.json",
+		"predictions/decoupled-dpo.jsonl", "pairs/sp.jsonl", "tables/report.html", "tables/table3.csv",
+		"tensorboard/base/events.out.tfevents.0.esclab", "tensorboard/dpo/rg/events.out.tfevents.0.esclab",
+	} {
+		if !there[want] {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	// What esclab itself reads back.
+	if said := output(t, ctx, "", "score", filepath.Join(dir, "predictions", "decoupled-dpo.jsonl"), "--json"); !strings.Contains(said, "rouge_l") {
+		t.Errorf("score: %s", said)
+	}
+	c, log := esclab(t, ctx, "export", "micro", "--out", dir, "--data", data)
+	if err := c.Run(); err == nil || !strings.Contains(log.String(), "holds other files") {
+		t.Errorf("a second export into the same folder: %v\n%s", err, log)
+	}
+}
+
+// An export stays in its folder, whatever names and links say.
+func TestFolderHasBorders(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	d := folder{root: root}
+	for _, name := range []string{"../x", "link/x", "/x", "a/../../x"} {
+		if err := d.write(name, origin{}, strings.NewReader("x")); err == nil {
+			t.Errorf("%s was written", name)
+		}
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside: %v, %v", left, err)
+	}
+	if err := d.write("a/b", origin{}, strings.NewReader("x")); err != nil || d.write("a/b", origin{}, strings.NewReader("y")) == nil {
+		t.Errorf("%v, or written twice", err)
+	}
+}
+
+func TestWriteCurves(t *testing.T) {
+	record := `{"step":1,"loss":0.5,"rewards":{"accuracy":0.75,"margin":2}}
+{"step":2,"loss":0.25,"validation":{"loss":0.3,"samples":7}}
+`
+	var b bytes.Buffer
+	if err := writeCurves(&b, strings.NewReader(record)); err != nil {
+		t.Fatal(err)
+	}
+	for tag, n := range map[string]int{"train/loss": 2, "train/rewards/accuracies": 1, "train/rewards/margins": 1, "eval/loss": 1, "eval/samples": 1, "step": 0} {
+		if got := strings.Count(b.String(), tag); got != n {
+			t.Errorf("%s: %d values, want %d", tag, got, n)
+		}
+	}
+	if err := writeCurves(&b, strings.NewReader("{}\n")); err == nil || !strings.Contains(err.Error(), "line 1: no step") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCompareFlags(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"compare", "name the runs to compare"},
+		{"compare demo --sweep s", "not both"},
+		{"compare demo --metrics charm", "--metrics charm"},
+		{"compare demo --md --csv", "md"},
+		{"export demo", "--out is missing"},
+		{"export demo --out " + t.TempDir() + "/x --base some", "--base some"},
+		{"ui a b", "--compare"},
+		{"ui a --query q", "one of them"},
+	} {
+		c, log := esclab(t, t.Context(), append(strings.Fields(test.args), "--data", t.TempDir())...)
+		if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(log.String(), test.want) {
+			t.Errorf("%s: %v\n%s", test.args, err, log)
+		}
+	}
+}
+
+// testUI reads the pages of a run, of a query and of a comparison with a
+// browser.
+func testUI(t *testing.T, ctx context.Context, data string) {
+	b := startBrowser(t, ctx)
+	up, upLog := esclab(t, ctx, "up", "--data", data)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		_ = up.Wait()
+	}()
+	if _, err := waitForStack(ctx, data); err != nil {
+		t.Fatalf("%v\n%s", err, upLog)
+	}
+	const details = `document.querySelector("#user-metadata-current-details")?.contentDocument?.body?.innerText ?? ""`
+	address := func(args ...string) string {
+		return strings.TrimSpace(output(t, ctx, "", append(append([]string{"ui"}, args...), "--data", data)...))
+	}
+	b.shows(t, ctx, address("micro"), details, "micro: ", "vanilla/dpo", "decoupled/dpo", "Qw", "report\t✓ done")
+	b.shows(t, ctx, address("micro"), `document.body.innerText`, "run/micro/", "User Metadata")
+	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
+	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "1 Workflow")
+	b.shows(t, ctx, address("--query", strings.Replace(query, "<", ">", 1)), `document.body.innerText`, "0 Workflows")
+	deadline := time.Now().Add(time.Minute)
+	for page := ""; page == ""; page = address("--compare", "micro") { // until the stack's worker polls
+		if time.Now().After(deadline) {
+			t.Fatal("the comparison gets no page")
+		}
+	}
+	b.shows(t, ctx, address("--compare", "micro"), details, "Paired differences", "micro: decoupled/dpo − vanilla/dpo")
+}
