@@ -192,8 +192,12 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 		_ = up.Process.Signal(syscall.SIGTERM)
 		_ = up.Wait()
 	}()
-	if _, err := waitForStack(ctx, data); err != nil {
-		t.Fatalf("%v\n%s", err, upLog)
+	for { // also on a machine that is so busy that commands would give up
+		if _, err := waitForStack(ctx, data); err == nil {
+			break
+		} else if ctx.Err() != nil {
+			t.Fatalf("%v\n%s", err, upLog)
+		}
 	}
 	const details = `document.querySelector("#user-metadata-current-details")?.contentDocument?.body?.innerText ?? ""`
 	address := func(args ...string) string {
