@@ -175,8 +175,7 @@ func ParseSystem(name string) System {
 // what all systems share.
 func SystemOf(s experiments.Stage) (System, bool) {
 	// An experiment with several seeds has a stage for each: "sft/sp@2".
-	name, _, _ := strings.Cut(s.Name, "@")
-	parts := strings.Split(name, "/")
+	parts := strings.Split(experiments.WithoutSeed(s.Name), "/")
 	switch s.Kind {
 	case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
 		if len(parts) < 3 {

@@ -160,7 +160,7 @@ func newCompared(experiment, id string, stages []experiments.Stage) *comparedRun
 	r := &comparedRun{Run: compare.Run{Name: experiment, ID: id, Stages: stages}, experiment: experiment, evaluated: map[string]*activities.Evaluation{}}
 	for _, s := range stages {
 		if s.Kind == experiments.KindReport {
-			if p, err := experiments.ParamsOf[experiments.ReportParams](s); err == nil {
+			if p, err := experiments.ParamsOf[experiments.ReportParams](s); err == nil { // drawn with by the report, too
 				r.seed = p.Seed
 			}
 		}
