@@ -14,6 +14,7 @@ DEMO_DATA ?= out/demo
 GPU         ?= out/gpu
 
 .PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench clean ci ui-check
+.PHONY: help build test vet ui-check demo sweep-kill sweep-scale gpu-build gpu-bench clean ci
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
