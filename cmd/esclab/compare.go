@@ -12,6 +12,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"github.com/esclab/esclab/compare"
@@ -154,10 +155,21 @@ func (se *session) compared(ctx context.Context, args []string, f compareFlags) 
 		return nil, compare.Table{}, err
 	}
 	shown := make([]compare.Run, len(runs))
+	turns := f.sweep == "" || f.against != ""
+	reading, gctx := errgroup.WithContext(ctx)
+	reading.SetLimit(8)
+	for _, r := range runs {
+		reading.Go(func() error {
+			if err := se.evaluate(gctx, r, f.systems, turns); err != nil {
+				return fmt.Errorf("run %s: %w", r.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, compare.Table{}, failed(err)
+	}
 	for i, r := range runs {
-		if err := se.evaluate(ctx, r, f.systems); err != nil {
-			return nil, compare.Table{}, failed(fmt.Errorf("run %s: %w", r.Name, err))
-		}
 		shown[i] = r.Run
 	}
 	if len(f.systems) > 0 && !slices.ContainsFunc(shown, func(r compare.Run) bool { return len(r.Systems) > 0 }) {

@@ -71,35 +71,64 @@ func (se *session) runNamed(ctx context.Context, arg string) (*comparedRun, erro
 	return newCompared(l.name, "", l.stages), nil
 }
 
-// cells are the runs of a sweep, in the order of their cells.
+// cells are those of a sweep, as its plan has them: also such as needed no run,
+// because all that they are was in the store.
 func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, error) {
-	if se.node.Attributes[workflows.AttrSweep.GetName()] == "" {
-		return nil, failed(errors.New("this Temporal has no search attribute Sweep, by which a sweep's runs are found: esclab doctor says more"))
-	}
-	seen := map[string]bool{}
-	executions, err := se.list(ctx, visibilityQuery(workflows.RunName, "Sweep", sweep), func(e *workflow.WorkflowExecutionInfo) bool {
-		id := e.GetExecution().GetWorkflowId()
-		newest := !seen[id]
-		seen[id] = true
-		return newest
-	}, 0)
+	id, err := se.findSweep(ctx, sweep, false)
 	if err != nil {
 		return nil, err
 	}
-	if len(executions) == 0 {
-		return nil, fmt.Errorf("there is no run of a sweep %q", sweep)
+	ref, marks, err := se.sweepStands(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	var runs []*comparedRun
-	for _, e := range executions {
-		r, err := se.runOf(ctx, e)
+	plan, err := activities.ReadSweepPlan(ctx, se.node.Store, ref)
+	if err != nil {
+		return nil, failed(err)
+	}
+	runs := make([]*comparedRun, len(plan.Cells))
+	for i, cell := range plan.Cells {
+		exp, stages, err := plan.Stages(i)
 		if err != nil {
-			return nil, err
+			return nil, failed(err)
 		}
-		runs = append(runs, r)
+		runs[i] = newCompared(exp.Name, planned{exp: exp, stages: stages}.runID(), stages)
+		runs[i].Name = cell.Name
+		if i >= len(marks) {
+			continue
+		}
+		switch mark := marks.At(i); mark {
+		case workflows.CellDone, workflows.CellReused, workflows.CellUnknown:
+		default:
+			runs[i].State = mark.String()
+		}
 	}
-	slices.SortStableFunc(runs, func(a, b *comparedRun) int { return strings.Compare(a.Name, b.Name) })
 	nameRuns(runs)
 	return runs, nil
+}
+
+// sweepStands gives a sweep's plan and where its cells stand: from its result,
+// by asking it, or, where no worker is up to answer, as it was started.
+func (se *session) sweepStands(ctx context.Context, id string) (workflows.PlanRef, workflows.CellMarks, error) {
+	d, err := se.node.Client.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return workflows.PlanRef{}, "", unreachable(fmt.Errorf("sweep %s: %w", id, err))
+	}
+	e := d.GetWorkflowExecutionInfo()
+	if e.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		var result workflows.SweepResult
+		if err := se.node.Client.GetWorkflow(ctx, id, e.GetExecution().GetRunId()).Get(ctx, &result); err == nil {
+			return result.Plan, result.Marks, nil
+		}
+	}
+	if state, err := se.sweepState(ctx, id); err == nil {
+		return state.Plan, state.Marks, nil
+	}
+	var in workflows.SweepInput
+	if err := se.startedBy(ctx, e, &in); err != nil {
+		return workflows.PlanRef{}, "", err
+	}
+	return in.Plan, "", nil
 }
 
 // visibilityQuery asks for workflows of a type with an attribute's value.
@@ -130,20 +159,29 @@ func (se *session) list(ctx context.Context, query string, want func(*workflow.W
 	}
 }
 
-// runOf reads what an execution was started with.
-func (se *session) runOf(ctx context.Context, e *workflow.WorkflowExecutionInfo) (*comparedRun, error) {
-	id, runID := e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()
-	history := se.node.Client.GetWorkflowHistory(ctx, id, runID, false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+// startedBy reads what a workflow was started with from its first event.
+func (se *session) startedBy(ctx context.Context, e *workflow.WorkflowExecutionInfo, in any) error {
+	id := e.GetExecution().GetWorkflowId()
+	history := se.node.Client.GetWorkflowHistory(ctx, id, e.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	if !history.HasNext() {
-		return nil, unreachable(fmt.Errorf("run %s has no history", id))
+		return unreachable(fmt.Errorf("%s has no history", id))
 	}
 	event, err := history.Next()
 	if err != nil {
-		return nil, unreachable(fmt.Errorf("history of run %s: %w", id, err))
+		return unreachable(fmt.Errorf("history of %s: %w", id, err))
 	}
+	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), in); err != nil {
+		return fmt.Errorf("%s: what it was started with: %w", id, err)
+	}
+	return nil
+}
+
+// runOf reads a run.
+func (se *session) runOf(ctx context.Context, e *workflow.WorkflowExecutionInfo) (*comparedRun, error) {
+	id, runID := e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()
 	var in workflows.RunInput
-	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
-		return nil, fmt.Errorf("run %s: what it was started with: %w", id, err)
+	if err := se.startedBy(ctx, e, &in); err != nil {
+		return nil, err
 	}
 	r := newCompared(in.Experiment, id, in.Stages)
 	r.runID = runID
@@ -182,12 +220,17 @@ func nameRuns(runs []*comparedRun) {
 }
 
 // evaluate reads what the run's systems score: those that are named, or each
-// paradigm's headline system. What is not computed is left out.
-func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string) error {
+// paradigm's headline system. What is not computed is left out. With turns it
+// reads every turn, for paired differences.
+func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string, turns bool) error {
 	intervals := se.reportIntervals(ctx, r)
 	for _, system := range systemsOf(r.Stages, wanted) {
 		seeds := stagesOf(r.Stages, system)
-		e, err := activities.ReadEvaluation(ctx, se.node.Store, seeds)
+		var e activities.Evaluation
+		err := error(artifacts.ErrNotFound)
+		if turns || intervals[system] == nil {
+			e, err = activities.ReadEvaluation(ctx, se.node.Store, seeds)
+		}
 		values := map[string]compare.Value{}
 		switch {
 		case err == nil:

@@ -82,7 +82,7 @@ func (se *session) contrasts(ctx context.Context, runs []*comparedRun, f compare
 			if against, err = se.runNamed(ctx, f.against); err != nil {
 				return nil, fmt.Errorf("--against: %w", err)
 			}
-			if err := se.evaluate(ctx, against, f.systems); err != nil {
+			if err := se.evaluate(ctx, against, f.systems, true); err != nil {
 				return nil, fmt.Errorf("--against %s: %w", f.against, err)
 			}
 		}
