@@ -14,7 +14,6 @@ DEMO_DATA ?= out/demo
 GPU         ?= out/gpu
 
 .PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench clean ci ui-check
-.PHONY: help build test vet ui-check demo sweep-kill sweep-scale gpu-build gpu-bench clean ci
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -50,6 +49,7 @@ lint: vet ## workflows deterministic, staticcheck, known vulnerabilities, licenc
 
 histories: ## record the workflow histories that TestReplay replays, of the code as it is
 	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased
+
 ui-check: ## the web UI's pages of a run and a comparison, in a headless Chromium
 	$(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui' -count=1 -v
 

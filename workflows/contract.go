@@ -23,7 +23,7 @@ const (
 
 // Registered gives every workflow by the name under which workers register it.
 func Registered() map[string]any {
-	return map[string]any{RunName: Run, StageName: Stage, NightlyName: Nightly, SweepName: Sweep}
+	return map[string]any{RunName: Run, StageName: Stage, NightlyName: Nightly, SweepName: Sweep, CompareName: Compare}
 }
 
 // Activities is what a worker must be able to do. The workflows name the
