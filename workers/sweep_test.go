@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -77,6 +78,51 @@ func (a *trivial) Report(ctx context.Context, in workflows.StageInput) (workflow
 	return a.commit(ctx, in)
 }
 
+// server is an embedded Temporal, a store in a directory and a worker.
+type server struct {
+	client client.Client
+	store  *artifacts.Store
+	queues workflows.Queues
+	dir    string
+}
+
+type pending = *workflow.PendingActivityInfo
+
+func newServer(t *testing.T, ctx context.Context, slots int, work func(*trivial) workflows.Activities) server {
+	t.Helper()
+	st, err := stack.Start(ctx, stack.Options{DataDir: t.TempDir(), Namespace: "default", Retention: 24 * time.Hour, NoS3: true, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := server{queues: workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}, dir: t.TempDir()}
+	if s.client, err = connect.Dial(ctx, connect.Temporal{Address: st.Temporal(), Namespace: "default"}, zerolog.Nop()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.client.Close)
+	backend, err := artifacts.OpenDirectory(filepath.Join(s.dir, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(s.dir, "cache")}); err != nil {
+		t.Fatal(err)
+	}
+	whole := &activities.Activities{Store: s.store, Client: s.client, Log: zerolog.Nop(), Scratch: s.dir, DemoCorpus: democorpus.JSON()}
+	w, err := workers.Start(workers.Options{
+		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, StopTimeout: time.Second, Identity: "test",
+		Activities: work(&trivial{whole, s.store}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	return s
+}
+
 // A sweep of many cells keeps its history bounded by continuing as new, runs
 // each cell once, and holds no more memory at its end than at its beginning.
 // ESCLAB_TEST_CELLS=2000 (make sweep-scale) reports the throughput.
@@ -94,38 +140,8 @@ func TestSweepOfManyCells(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Hour)
 	defer stop()
-	s, err := stack.Start(ctx, stack.Options{DataDir: t.TempDir(), Namespace: "default", Retention: 24 * time.Hour, NoS3: true, Log: zerolog.Nop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Temporal(), Namespace: "default"}, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	dir := t.TempDir()
-	backend, err := artifacts.OpenDirectory(filepath.Join(dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	queues := workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}
-	w, err := workers.Start(workers.Options{
-		Client: c, Queues: queues, KernelSlots: 4, CPUSlots: 4, StopTimeout: time.Second, Identity: "test",
-		Activities: &trivial{&activities.Activities{Store: store, Client: c, Log: zerolog.Nop(), Scratch: dir, DemoCorpus: democorpus.JSON()}, store},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
+	s := newServer(t, ctx, 4, func(tr *trivial) workflows.Activities { return tr })
+	c, store, queues, dir := s.client, s.store, s.queues, s.dir
 
 	// Cells that differ in the judge's samples share all but judge and report.
 	yaml := fmt.Sprintf("name: many\nbase: demo\nset: {paradigms: [vanilla], methods: [base]}\ngrid: {judge.samples: {from: 1, to: %d, step: 1}}\n", cells)

@@ -211,6 +211,9 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
 		WaitForCancellation:    true,
 		Summary:                Summary(s),
+		// Inherited by the task, but not told to the activity, which starts the
+		// stage's workflow with it.
+		Priority: workflow.GetInfo(ctx).Priority,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, MaximumInterval: time.Minute,
 			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed"),
