@@ -62,6 +62,11 @@ sweep-kill: ## a sweep killed five times at random ends with the same table
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
 
+# The program is in bin/, the servers are the test's own processes.
+.PHONY: postgres
+postgres: build ## the DAG on a Temporal whose database is PostgreSQL (apt install postgresql)
+	ESCLAB_TEST_PROGRAM=$(CURDIR)/$(BIN)/esclab $(GO) test ./workers/stack/external -run TestPostgres -count 1 -v -timeout 15m
+
 gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(GPU)/ ./cmd/esclab-worker

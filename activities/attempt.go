@@ -31,6 +31,7 @@ type attempt struct {
 	started time.Time
 	engine  string
 	resumed bool              // from a checkpoint
+	stored  time.Duration     // spent on the store
 	inputs  map[string]string // artifact digests by input name
 	pulse   *pulse
 	// What the attempts before this one paid a judge, and this one's ledger.
@@ -86,7 +87,7 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 }
 
 func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attempt, error) {
-	info := activity.GetInfo(ctx)
+	info, started := activity.GetInfo(ctx), time.Now()
 	// A stage's workflow is the only one of its fingerprint and gives the
 	// stage to one attempt at a time, so whoever comes now takes the lease
 	// over; an earlier attempt, should it wake up, cannot write any more.
@@ -107,8 +108,8 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 		return nil, fmt.Errorf("stage %s: scratch directory: %w", in.Stage.Name, err)
 	}
 	t := &attempt{
-		a: a, in: in, lease: lease, dir: dir, started: time.Now(),
-		inputs: map[string]string{},
+		a: a, in: in, lease: lease, dir: dir, started: started,
+		inputs: map[string]string{}, stored: time.Since(started),
 	}
 	if last := (workflows.Progress{}); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &last) == nil && last.Spent != nil {
 		t.paid = *last.Spent
@@ -139,6 +140,7 @@ func (t *attempt) input(ctx context.Context, name string, only ...string) (strin
 	if !ok {
 		return "", badInput(fmt.Errorf("stage %s has no input %q", t.in.Stage.Name, name))
 	}
+	defer t.onStore(time.Now())
 	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
 	m, err := t.a.Store.Lookup(ctx, fingerprint)
 	if err != nil {
@@ -162,6 +164,9 @@ func (t *attempt) input(ctx context.Context, name string, only ...string) (strin
 	t.inputs[name] = m.Digest
 	return dir, nil
 }
+
+// onStore counts the time since a call of the store began.
+func (t *attempt) onStore(began time.Time) { t.stored += time.Since(began) }
 
 // inputError tells an input that is gone or damaged, though it was whole when
 // the run looked, from a store that cannot be reached. Trying again mends only
@@ -202,6 +207,7 @@ func (t *attempt) createJSON(name string, v any) (string, error) {
 // commit stores the files and writes the manifest last.
 func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult, error) {
 	t.beat(ctx, workflows.Progress{Phase: "store"})
+	began := time.Now()
 	m := artifacts.Manifest{
 		Kind:    string(t.in.Stage.Kind),
 		Stage:   t.in.Stage.Name,
@@ -225,10 +231,12 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	if err := errors.Join(t.lease.DropCheckpoints(ctx), t.lease.Release(ctx)); err != nil {
 		t.a.Log.Warn().Err(err).Str("stage", t.in.Stage.Name).Msg("checkpoints or lease of a finished stage could not be removed")
 	}
+	t.onStore(began)
+	seconds = time.Since(t.started).Seconds() // with the artifact's way into the store
 	t.a.Log.Info().Str("stage", t.in.Stage.Name).Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
 	return workflows.StageResult{
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
-		Seconds: seconds, Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,
+		Seconds: seconds, StoreSeconds: t.stored.Seconds(), Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,
 	}, nil
 }
 

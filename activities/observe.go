@@ -49,6 +49,7 @@ func (t *attempt) observeEnd(ctx context.Context, err error) {
 // saveCheckpoint commits a checkpoint, fenced by the attempt's lease.
 func (t *attempt) saveCheckpoint(ctx context.Context, step int64, files map[string]artifacts.WriteFunc) error {
 	began := time.Now()
+	defer t.onStore(began)
 	c, err := t.lease.SaveCheckpoint(ctx, step, files)
 	if err != nil || t.a.Observer == nil {
 		return err

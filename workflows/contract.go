@@ -107,6 +107,9 @@ type StageResult struct {
 	Reason string `json:"reason,omitempty"`
 	// Seconds is the wall time of the attempt that finished the stage.
 	Seconds float64 `json:"seconds"`
+	// StoreSeconds is the part of them that went to the store: the lease,
+	// inputs, checkpoints, the artifact's files.
+	StoreSeconds float64 `json:"store_seconds,omitempty"`
 	// Resumed tells that this attempt went on from a checkpoint: Seconds is not
 	// the time of all the work.
 	Resumed bool `json:"resumed,omitempty"`

@@ -14,8 +14,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-
-	"github.com/esclab/esclab/cmd/internal/benchlm"
 )
 
 // version is set by the linker.
@@ -119,7 +117,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 		a.scheduleCommand(), a.sweepCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(),
 		a.compareCommand(), a.diffCommand(), a.uiCommand(), a.exportCommand(),
 		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
-		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), benchlm.Command(benchlm.Host{OpenEngine: a.openEngine, Log: &a.log, Failed: failed}),
+		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), a.benchCommand(),
 	)
 	return root
 }

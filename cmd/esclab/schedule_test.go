@@ -83,8 +83,9 @@ schedules:
 		return log.String()
 	}
 
-	up, upLog := esclab(t, ctx, "up", "--data", data, "--config", config)
-	up.Env = append(up.Env, "TEST_HOOK_SECRET=s3cret")
+	metrics, collector := freeAddress(t), newCollector(t)
+	up, upLog := esclab(t, ctx, "up", "--data", data, "--config", config, "--metrics", metrics)
+	up.Env = append(up.Env, "TEST_HOOK_SECRET=s3cret", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_BSP_SCHEDULE_DELAY=100")
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +131,7 @@ schedules:
 		t.Fatal(err)
 	}
 	defer se.close()
+	watched(t, ctx, "http://"+metrics, collector)
 	records, err := se.nights(ctx, "nightly", 5)
 	if err != nil || len(records) != 2 {
 		t.Fatalf("%d records, %v", len(records), err)

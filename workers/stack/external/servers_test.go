@@ -28,13 +28,13 @@ import (
 
 // Variables that make the test binary one of the servers.
 const (
-	envServer  = "ESCLAB_TEST_SERVER" // temporal | versitygw
+	envServer  = "ESCLAB_TEST_SERVER" // temporal | temporal-postgres | versitygw
 	envAddress = "ESCLAB_TEST_ADDRESS"
 	envDir     = "ESCLAB_TEST_DIR"
 )
 
 func TestMain(m *testing.M) {
-	serve := map[string]func(context.Context) error{"temporal": serveTemporal, "versitygw": serveVersitygw}[os.Getenv(envServer)]
+	serve := map[string]func(context.Context) error{"temporal": serveTemporal, "temporal-postgres": servePostgres, "versitygw": serveVersitygw}[os.Getenv(envServer)]
 	if serve == nil {
 		os.Exit(m.Run())
 	}
@@ -62,10 +62,6 @@ func serveVersitygw(ctx context.Context) error {
 // serveTemporal does what "temporal server start-dev" does: all services in
 // one process, on an SQLite database in memory, with the namespace default.
 func serveTemporal(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(os.Getenv(envAddress))
-	if err != nil {
-		return err
-	}
 	database := &config.SQL{PluginName: sqliteplugin.PluginName, DatabaseName: "dev",
 		ConnectAttributes: map[string]string{"mode": "memory", "cache": "shared"}}
 	namespace, err := sqliteschema.NewNamespaceConfig("active", "default", false, nil)
@@ -75,9 +71,18 @@ func serveTemporal(ctx context.Context) error {
 	if err := sqliteschema.CreateNamespaces(database, namespace); err != nil {
 		return err
 	}
+	return serveOn(ctx, config.Persistence{DefaultStore: "db", VisibilityStore: "db", NumHistoryShards: 1,
+		DataStores: map[string]config.DataStore{"db": {SQL: database}}})
+}
+
+// serveOn serves all of Temporal's services on databases that are set up.
+func serveOn(ctx context.Context, persistence config.Persistence) error {
+	host, port, err := net.SplitHostPort(os.Getenv(envAddress))
+	if err != nil {
+		return err
+	}
 	c := &config.Config{
-		Persistence: config.Persistence{DefaultStore: "db", VisibilityStore: "db", NumHistoryShards: 1,
-			DataStores: map[string]config.DataStore{"db": {SQL: database}}},
+		Persistence: persistence,
 		ClusterMetadata: &cluster.Config{FailoverVersionIncrement: 10, MasterClusterName: "active", CurrentClusterName: "active",
 			ClusterInformation: map[string]cluster.ClusterInformation{"active": {Enabled: true, InitialFailoverVersion: 1, RPCAddress: os.Getenv(envAddress)}}},
 		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
