@@ -42,7 +42,16 @@ func TestRecordHistories(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	data := t.TempDir()
-	up, upLog := esclab(t, ctx, "up", "--data", data)
+	experiment, err := filepath.Abs("testdata/micro.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := writeFile(t, "temporal.yaml", fmt.Sprintf(`
+embedded: {ports: {temporal: auto, ui: auto, s3: auto}}
+schedules:
+- {id: nightly, experiment: "%s", set: [methods=base, paradigms=vanilla, backbone.tiny.pretrain.epochs=2], cron: "0 3 1 1 *"}
+`, experiment))
+	up, upLog := esclab(t, ctx, "up", "--data", data, "--config", config)
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +72,7 @@ func TestRecordHistories(t *testing.T) {
 	// command runs a command line to its end, whose exit code has to be want.
 	command := func(want int, args ...string) {
 		t.Helper()
-		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		c, log := esclab(t, ctx, append(args, "--data", data, "--config", config)...)
 		if _ = c.Run(); c.ProcessState.ExitCode() != want {
 			t.Fatalf("esclab %s: exit code %d, want %d\n%s", strings.Join(args, " "), c.ProcessState.ExitCode(), want, log)
 		}
@@ -72,6 +81,13 @@ func TestRecordHistories(t *testing.T) {
 	command(exitOK, "run", "testdata/micro.yaml", "--set", "name=reuse")
 	command(exitFailed, "run", "testdata/micro.yaml", "--set", "name=fail", "--set", "limits.max_tokens=40", "--set", "mining.max_new_tokens=8",
 		"--set", "generation.max_new_tokens=8")
+	command(exitFailed, "sweep", "testdata/micro-sweep.yaml") // one of its cells fails
+	command(exitOK, "schedule", "apply")
+	for range 2 { // the first night, and one that is compared with it
+		command(exitOK, "schedule", "trigger", "nightly")
+		time.Sleep(2 * time.Second) // until it has begun
+		closed(t, ctx, se)
+	}
 	recordCancelled(t, ctx, se, data)
 	recordFound(t, ctx, se)
 
@@ -79,11 +95,11 @@ func TestRecordHistories(t *testing.T) {
 	names := map[string]bool{}
 	for _, w := range closed(t, ctx, se) {
 		name := historyName(w)
-		for n := 2; names[name] && w.GetType().GetName() != workflows.StageName; n++ {
-			name = fmt.Sprintf("%s-%d", historyName(w), n)
+		if names[name] && w.GetType().GetName() != workflows.StageName {
+			name += "-2"
 		}
 		if names[name] {
-			continue // another stage of a kind that ended alike
+			continue // another that ended alike
 		}
 		names[name] = true
 		writeHistory(t, ctx, se, w.GetExecution(), filepath.Join(*recordHistories, name+".json"))
@@ -203,13 +219,19 @@ func historyName(w *workflow.WorkflowExecutionInfo) string {
 // the directories that it was recorded on.
 func writeHistory(t *testing.T, ctx context.Context, se *session, of *common.WorkflowExecution, path string) {
 	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Paths that the experiments were planned with.
+	places := regexp.MustCompile(regexp.QuoteMeta(here) + "|" + regexp.QuoteMeta(os.TempDir()) + `/TestRecordHistories[0-9]+/[0-9]+`)
 	var h history.History
 	for events := se.node.Client.GetWorkflowHistory(ctx, of.GetWorkflowId(), of.GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT); events.HasNext(); {
 		e, err := events.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		anonymous(e.ProtoReflect())
+		anonymous(e.ProtoReflect(), places)
 		h.Events = append(h.Events, e)
 	}
 	raw, err := temporalproto.CustomJSONMarshalOptions{}.Marshal(&h)
@@ -227,22 +249,29 @@ func writeHistory(t *testing.T, ctx context.Context, se *session, of *common.Wor
 }
 
 // anonymous replaces the identity of workers and clients, which names process
-// and host, wherever a message has it.
-func anonymous(m protoreflect.Message) {
+// and host, and the places that payloads name.
+func anonymous(m protoreflect.Message, places *regexp.Regexp) {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case f.Name() == "identity" && f.Kind() == protoreflect.StringKind:
 			m.Set(f, protoreflect.ValueOfString("esclab"))
-		case f.Kind() == protoreflect.MessageKind && !f.IsList() && !f.IsMap():
-			anonymous(v.Message())
+		case f.Name() == "data" && f.Kind() == protoreflect.BytesKind:
+			m.Set(f, protoreflect.ValueOfBytes(places.ReplaceAll(v.Bytes(), []byte("/lab"))))
+		case f.Name() == "message" && f.Kind() == protoreflect.StringKind:
+			m.Set(f, protoreflect.ValueOfString(places.ReplaceAllString(v.String(), "/lab")))
+		case f.IsMap() && f.MapValue().Kind() == protoreflect.MessageKind:
+			v.Map().Range(func(_ protoreflect.MapKey, each protoreflect.Value) bool {
+				anonymous(each.Message(), places)
+				return true
+			})
+		case f.IsMap():
 		case f.Kind() == protoreflect.MessageKind && f.IsList():
 			for i := range v.List().Len() {
-				anonymous(v.List().Get(i).Message())
+				anonymous(v.List().Get(i).Message(), places)
 			}
+		case f.Kind() == protoreflect.MessageKind:
+			anonymous(v.Message(), places)
 		}
 		return true
 	})
-	if f := m.Descriptor().Fields().ByName("sticky_task_queue"); f != nil {
-		m.Clear(f)
-	}
 }
