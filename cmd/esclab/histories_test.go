@@ -212,7 +212,8 @@ func historyName(w *workflow.WorkflowExecutionInfo) string {
 	}
 	status := strings.ToLower(w.GetStatus().String())
 	name := strings.ToLower(w.GetType().GetName()) + "-" + what + "-" + status
-	return regexp.MustCompile(`[^a-z0-9_-]+`).ReplaceAllString(strings.ToLower(name), "-")
+	name = regexp.MustCompile(`[^a-z0-9_-]+`).ReplaceAllString(strings.ToLower(name), "-")
+	return regexp.MustCompile(`-\d{4}-\d\d-\d\dt[\d-]+z`).ReplaceAllString(name, "") // of a schedule's night
 }
 
 // writeHistory keeps a history as JSON, without the names of the machine and
