@@ -295,6 +295,7 @@ func (s *sweep) end(ctx workflow.Context, e CellEnd) {
 // shortened keeps what is carried over within a payload, whatever fails.
 func (s *sweep) shortened(e CellEnd) CellEnd {
 	total := 0
+	//workflowcheck:ignore
 	for _, other := range s.ends {
 		total += len(other.Reason) // a sum: its order does not matter
 	}
@@ -343,6 +344,7 @@ func (s *sweep) cancelled(ctx workflow.Context) (SweepResult, error) {
 // cells lists the running cells in their order.
 func (s *sweep) cells() []int {
 	cells := make([]int, 0, len(s.running))
+	//workflowcheck:ignore
 	for cell := range s.running {
 		cells = append(cells, cell)
 	}
