@@ -190,4 +190,9 @@ func TestManyParameters(t *testing.T) {
 	if len(grids) != 2 || grids[0].Title != "What differs" || len(grids[0].Rows) != 6 || len(grids[1].Rows) != 2 {
 		t.Errorf("%+v", grids)
 	}
+	// So do few, on a narrow page.
+	var page strings.Builder
+	if err := compared().Page(&page, experiments.Table3()[3:4]); err != nil || !strings.Contains(page.String(), "| dpo/sp.beta | 0.10 | 0.3 |") || !strings.Contains(page.String(), "| run | system | R-L | state |") {
+		t.Errorf("%v, %s", err, page.String())
+	}
 }

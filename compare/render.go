@@ -34,6 +34,8 @@ type Format struct {
 	Best func(string) string
 	// Text writes a name or a value that may hold anything.
 	Text func(string) string
+	// Narrow keeps the parameters out of the rows, where there are few runs.
+	Narrow bool
 }
 
 // Grids lays the comparison out: the parameters that differ (with few of them,
@@ -44,7 +46,7 @@ func (t Table) Grids(f Format) []Grid {
 	}
 	var out []Grid
 	params := t.Parameters
-	if len(params) > inline {
+	if len(params) > inline || f.Narrow && len(params) > 0 && len(t.runs) <= inline {
 		g := Grid{Title: "What differs", Heads: []string{"parameter"}, Numeric: []bool{false}}
 		for _, r := range t.runs {
 			g.Heads, g.Numeric = append(g.Heads, f.Text(r.Name)), append(g.Numeric, false)
@@ -158,8 +160,17 @@ func probability(p float64) string {
 // Markdown writes the comparison as GitHub-flavoured tables, the best in bold.
 // Nothing in it can break a table.
 func (t Table) Markdown(w io.Writer, columns []experiments.Column) error {
+	return t.markdown(w, columns, false)
+}
+
+// Page is Markdown for the web UI, whose page is narrow.
+func (t Table) Page(w io.Writer, columns []experiments.Column) error {
+	return t.markdown(w, columns, true)
+}
+
+func (t Table) markdown(w io.Writer, columns []experiments.Column, narrow bool) error {
 	var b bytes.Buffer
-	for _, g := range t.Grids(Format{Columns: columns, Best: func(s string) string { return "**" + s + "**" }, Text: Escape}) {
+	for _, g := range t.Grids(Format{Columns: columns, Best: func(s string) string { return "**" + s + "**" }, Text: Escape, Narrow: narrow}) {
 		g.Markdown(&b)
 	}
 	for _, n := range t.Notes {

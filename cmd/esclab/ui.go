@@ -154,7 +154,7 @@ func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*c
 		return "", err
 	}
 	var b bytes.Buffer
-	if err := t.Markdown(&b, columns); err != nil {
+	if err := t.Page(&b, columns); err != nil {
 		return "", err
 	}
 	in := workflows.CompareInput{Sweep: f.sweep, Table: b.String(), Facts: workflows.Facts{
