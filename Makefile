@@ -13,7 +13,7 @@ DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 
-.PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench clean ci ui-check
+.PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench store-bench clean ci ui-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ gpu-bench: gpu-build ## tests and benchmarks on this machine's card, below ten m
 
 ci: ## what CI runs
 	bash .ci/run
+
+store-bench: ## a checkpoint of 2 GB up and down, in turns with rclone: MB/s and peak memory
+	ESCLAB_STORE_BENCH=2e9 $(GO) test ./artifacts -run '^TestStoreBench$$' -v -count=1 -timeout 60m
 
 clean: ## remove programs and demo results
 	rm -rf $(BIN) out
