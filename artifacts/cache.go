@@ -58,7 +58,7 @@ func verifyFile(ctx context.Context, path string, ref Ref) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(io.Discard, newVerifyingReader(ref, contextReader{ctx, f}))
+	_, err = copyBytes(io.Discard, newVerifyingReader(ref, contextReader{ctx, f}))
 	return err
 }
 
@@ -75,7 +75,7 @@ func (s *Store) fetch(ctx context.Context, ref Ref, path string) error {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = io.Copy(f, contextReader{ctx, r})
+	_, err = copyBytes(f, contextReader{ctx, r})
 	if err := errors.Join(err, f.Chmod(0o444), f.Close()); err != nil {
 		return err
 	}

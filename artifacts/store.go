@@ -109,7 +109,7 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, contextReader{ctx, f})
+	n, err := copyBytes(h, contextReader{ctx, f})
 	if err != nil {
 		return Ref{}, fmt.Errorf("put file %s: %w", path, err)
 	}

@@ -250,7 +250,7 @@ func moveOne(what string) error {
 				return err
 			}
 			defer f.Close()
-			_, err = io.Copy(w, f)
+			_, err = io.CopyBuffer(w, struct{ io.Reader }{f}, make([]byte, 1<<20))
 			return err
 		}})
 		return err
@@ -264,19 +264,11 @@ func moveOne(what string) error {
 				state.Key, state.Bytes = o.Key, o.Bytes
 			}
 		}
-		r, err := s.Open(ctx, state)
+		path, err := s.LocalFile(ctx, state)
 		if err != nil {
 			return err
 		}
-		defer r.Close()
-		path := filepath.Join(dir, "ours")
-		f, err := os.Create(path)
-		if err != nil {
-			return err
-		}
-		defer os.Remove(path)
-		_, err = io.Copy(f, r)
-		return errors.Join(err, f.Close())
+		return os.Remove(path)
 	}
 	return nil
 }
