@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 )
+
+// maxFile bounds a settings file; the one of the repository has 7 kB.
+const maxFile = 256 << 10
 
 // Load reads the settings from path. With an empty path it takes the file that
 // ESCLAB_CONFIG names, else temporal.yaml in the working directory, else the
@@ -28,8 +32,12 @@ func load(path string, env func(string) string) (*Settings, error) {
 	}
 	s := Default()
 	if path != "" {
-		data, err := os.ReadFile(path)
+		file, err := os.Open(path)
 		if err != nil {
+			return nil, fmt.Errorf("settings: read %s: %w", path, err)
+		}
+		data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+		if err := errors.Join(err, file.Close()); err != nil {
 			return nil, fmt.Errorf("settings: read %s: %w", path, err)
 		}
 		if s, err = Parse(path, data); err != nil {
@@ -74,6 +82,9 @@ func locate(path string, env func(string) string) (string, error) {
 // name is the file's path; relative paths in it are relative to its directory.
 // The environment is not consulted.
 func Parse(name string, data []byte) (*Settings, error) {
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: more than %d KiB: is it a settings file?", name, maxFile>>10)
+	}
 	s := Default()
 	s.Path = name
 	file, err := parser.ParseBytes(data, 0)
