@@ -34,6 +34,8 @@ type Sweep struct {
 	// Priority of the cells' stages on the task queues, 1 (first) to 5 (last).
 	Priority      int
 	EarlyStopping EarlyStopping
+
+	file string // that problems name
 }
 
 // Axis is one varied field with its values.
@@ -117,7 +119,7 @@ func LoadSweep(nameOrPath string, sets ...string) (Sweep, error) {
 // what repeats an earlier cell is left out. Every cell is validated as an
 // experiment. The error is Problems.
 func (s Sweep) Expand() ([]Cell, error) {
-	d := newDecoder(s.Name)
+	d := newDecoder(s.file)
 	points := s.points()
 	if n := len(points) * max(len(s.Seeds), 1); n > maxCells {
 		return nil, fmt.Errorf("sweep %s: %d cells are more than %d; split it", s.Name, n, maxCells)
@@ -137,7 +139,10 @@ func (s Sweep) Expand() ([]Cell, error) {
 			exp, err := s.experiment(cell)
 			if err != nil {
 				for _, problem := range problemsOf(err) {
-					d.fail(p.line, problem.Path, "%s (in the cell %s)", problem.Message, strings.Join(set, " "))
+					if key := problem.Path + problem.Message; !seen[key] { // the other cells would say the same
+						seen[key] = true
+						d.fail(p.line, problem.Path, "%s (in the cell %s)", problem.Message, strings.Join(set, " "))
+					}
 				}
 				continue
 			}

@@ -30,7 +30,7 @@ type sweepFields struct {
 func ReadSweep(file string, content []byte, dir string, sets ...string) (Sweep, error) {
 	r := &sweepReader{decoder: newDecoder(file), nodes: map[string]ast.Node{}}
 	r.keys(content)
-	s := Sweep{}
+	s := Sweep{file: file}
 	fields := sweepFields{Parallel: DefaultParallel, Priority: DefaultPriority, EarlyStopping: defaultEarlyStopping()}
 	into := reflect.ValueOf(&fields).Elem()
 	for _, key := range sweepKeys {
