@@ -76,6 +76,7 @@ The exit code is 1 where a cell has failed.`,
 	c.Flags().IntVar(&f.slots, "slots", 0, "kernel stages at the same time, where this process does the work (default: one a cell, at most one a core; 1 beside a GPU)")
 	c.Flags().StringVar(&f.out, "out", "", "write the table into this directory as Markdown, CSV and JSON when the sweep is done")
 	c.AddCommand(a.sweepVerbs()...)
+	c.SuggestionsMinimumDistance = 2
 	return c
 }
 
