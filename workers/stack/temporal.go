@@ -69,7 +69,9 @@ func startTemporal(o temporalOptions) (temporal.Server, error) {
 		temporal.WithStaticHosts(staticHosts(ports)),
 		temporal.WithLogger(o.log),
 		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
-			dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 8192,
+			// Executions kept in memory, about 60 KB each: a sweep leaves thousands
+			// behind, and what is cached of them is never needed again.
+			dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 512,
 			dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
 			// A changed search attribute or retention is seen this much later.
 			dynamicconfig.NamespaceCacheRefreshInterval.Key(): 250 * time.Millisecond,
