@@ -30,7 +30,7 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 	if path == "" {
 		t.Skip("there is no chromium on the PATH")
 	}
-	c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1920,1080",
+	c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--window-size=1920,1080",
 		"--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+t.TempDir(), "about:blank")
 	said, err := c.StderrPipe()
 	if err != nil {
@@ -58,42 +58,55 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 }
 
 // shows opens a page and waits until a JavaScript expression gives a text that
-// holds all that is wanted.
+// holds all that is wanted. A page that the browser loses is opened again.
 func (b browser) shows(t *testing.T, ctx context.Context, url, expression string, want ...string) {
 	t.Helper()
+	text, err := "", error(nil)
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if text, err = b.read(ctx, url, expression, want, deadline); err == nil && missing(text, want) == "" {
+			return
+		}
+	}
+	t.Errorf("%s does not show %q but (%v)\n%.3000s", url, missing(text, want), err, text)
+}
+
+// read gives what the expression gives in the page, as soon as it has all that
+// is wanted, or at the deadline.
+func (b browser) read(ctx context.Context, url, expression string, want []string, deadline time.Time) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+b.address+"/json/new", nil)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer answer.Body.Close()
 	var tab struct {
 		Socket string `json:"webSocketDebuggerUrl"`
 	}
 	if err := json.NewDecoder(answer.Body).Decode(&tab); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	socket, err := websocket.Dial(tab.Socket, "", "http://"+b.address)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	defer socket.Close()
+	defer func() {
+		_ = websocket.JSON.Send(socket, map[string]any{"id": 2, "method": "Page.close"})
+		socket.Close()
+	}()
 	if err := websocket.JSON.Send(socket, map[string]any{"id": 0, "method": "Page.navigate", "params": map[string]any{"url": url}}); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	text := ""
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if text, err = evaluate(socket, expression); err != nil {
-			t.Fatal(err)
+	for time.Now().Before(deadline) {
+		if text, err = evaluate(socket, expression); err != nil || missing(text, want) == "" {
+			return text, err
 		}
-		if missing(text, want) == "" {
-			return
-		}
+		time.Sleep(200 * time.Millisecond)
 	}
-	t.Errorf("%s does not show %q but\n%.3000s", url, missing(text, want), text)
+	return text, nil
 }
 
 func missing(text string, want []string) string {

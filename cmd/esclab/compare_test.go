@@ -206,8 +206,8 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	b.shows(t, ctx, address("micro"), details, "micro: ", "vanilla/dpo", "decoupled/dpo", "Qw", "report\t✓ done")
 	b.shows(t, ctx, address("micro"), `document.body.innerText`, "run/micro/", "User Metadata")
 	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
-	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "1 Workflow")
-	b.shows(t, ctx, address("--query", strings.Replace(query, "<", ">", 1)), `document.body.innerText`, "0 Workflows")
+	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "PreferenceBias < 1000")
+	b.shows(t, ctx, address("--query", strings.Replace(query, "<", ">", 1)), `document.body.innerText`, "No Workflows Found", "PreferenceBias > 1000")
 	deadline := time.Now().Add(time.Minute)
 	for page := ""; page == ""; page = address("--compare", "micro") { // until the stack's worker polls
 		if time.Now().After(deadline) {
