@@ -63,11 +63,12 @@ func (a *Activities) NotifyNight(ctx context.Context, in workflows.NotifyInput) 
 	}
 	var told []string
 	if night.Notify.File != "" {
-		path, err := a.writeNotice(night.Notify.File, body)
-		if err != nil {
+		if err := a.writeNotice(night.Notify.File, body); err != nil {
 			return "", classify(fmt.Errorf("notify file %s: %w", night.Notify.File, err))
 		}
-		told = append(told, path)
+		// As the schedule has it: where the worker keeps its files is nothing
+		// for a history.
+		told = append(told, night.Notify.File)
 	}
 	if night.Notify.Webhook != "" {
 		if err := a.callWebhook(ctx, night.Notify.Webhook, r.Schedule+"/"+r.Night, body); err != nil {
@@ -80,9 +81,9 @@ func (a *Activities) NotifyNight(ctx context.Context, in workflows.NotifyInput) 
 
 // writeNotice writes a file that is whole at every moment, in a directory that
 // the worker allows.
-func (a *Activities) writeNotice(name string, body []byte) (string, error) {
+func (a *Activities) writeNotice(name string, body []byte) error {
 	if len(a.Nightly.Directories) == 0 {
-		return "", badInput(errors.New("this worker has no directory for it"))
+		return badInput(errors.New("this worker has no directory for it"))
 	}
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(a.Nightly.Directories[0], name)
@@ -94,21 +95,21 @@ func (a *Activities) writeNotice(name string, body []byte) (string, error) {
 		allowed = allowed || err == nil && filepath.IsLocal(rest) && rest != "."
 	}
 	if !allowed {
-		return "", badInput(fmt.Errorf("outside %s: add its directory to nightly.directories of the worker's temporal.yaml", strings.Join(a.Nightly.Directories, ", ")))
+		return badInput(fmt.Errorf("outside %s: add its directory to nightly.directories of the worker's temporal.yaml", strings.Join(a.Nightly.Directories, ", ")))
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return "", err
+		return err
 	}
 	part, err := os.CreateTemp(filepath.Dir(name), ".night-*")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.Remove(part.Name())
 	_, err = part.Write(append(body, '\n'))
 	if err := errors.Join(err, part.Chmod(0o644), part.Sync(), part.Close()); err != nil {
-		return "", err
+		return err
 	}
-	return name, os.Rename(part.Name(), name)
+	return os.Rename(part.Name(), name)
 }
 
 // callWebhook posts the notice. Temporal tries again what may pass: no answer,
