@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -17,9 +18,16 @@ import (
 // browser is a headless Chromium, driven by its DevTools protocol.
 type browser struct{ address string } // host:port
 
-// startBrowser starts Chromium, or skips the test where there is none.
+// envBrowser asks for the tests in a browser: make ui-check sets it. They are
+// no part of every test run, since they take minutes on a busy machine.
+const envBrowser = "ESCLAB_TEST_BROWSER"
+
+// startBrowser starts Chromium, or skips the test where none is wanted or there.
 func startBrowser(t *testing.T, ctx context.Context) browser {
 	t.Helper()
+	if os.Getenv(envBrowser) == "" {
+		t.Skip("set " + envBrowser + "=1, as make ui-check does, to look at the web UI in Chromium")
+	}
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
@@ -118,9 +126,16 @@ func missing(text string, want []string) string {
 	return ""
 }
 
+// patience is how long a page may take to answer one question: one that is
+// asked while the page changes may never be answered.
+const patience = 10 * time.Second
+
 // evaluate gives the string that an expression gives in the page; "" while it
 // fails, as it does before the page has what it looks for.
 func evaluate(socket *websocket.Conn, expression string) (string, error) {
+	if err := socket.SetDeadline(time.Now().Add(patience)); err != nil {
+		return "", fmt.Errorf("ask chromium: %w", err)
+	}
 	err := websocket.JSON.Send(socket, map[string]any{"id": 1, "method": "Runtime.evaluate",
 		"params": map[string]any{"expression": expression, "returnByValue": true}})
 	if err != nil {
