@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,8 +39,14 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 	if path == "" {
 		t.Skip("there is no chromium on the PATH")
 	}
+	// Not t.TempDir: its helpers may still write when the browser has ended.
+	profile, err := os.MkdirTemp("", "esclab-browser-*")
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--window-size=1920,1080",
-		"--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+t.TempDir(), "about:blank")
+		"--remote-debugging-port=0", "--remote-allow-origins=*", "--user-data-dir="+profile, "about:blank")
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	said, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +55,14 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.Process.Kill()
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // with its helpers
 		_ = c.Wait()
+		for range 50 {
+			if os.RemoveAll(profile) == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 	})
 	for lines := bufio.NewScanner(said); lines.Scan(); {
 		if _, rest, ok := strings.Cut(lines.Text(), "listening on ws://"); ok {
