@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/http"
 	"time"
 
@@ -86,7 +87,7 @@ const (
 type S3 struct {
 	client  *s3.Client
 	uploads *transfermanager.Client
-	http    aws.HTTPClient
+	conns   *connections
 	bucket  string
 	prefix  string // empty or ends with a slash
 	sse     encryption
@@ -128,7 +129,8 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	if attempts == 0 {
 		attempts = 5
 	}
-	transport := awshttp.NewBuildableClient().WithReadTimeout(readTimeout)
+	conns := &connections{open: map[net.Conn]bool{}}
+	transport := awshttp.NewBuildableClient().WithReadTimeout(readTimeout).WithTransportOptions(conns.track)
 	if c.TLS != nil {
 		transport = transport.WithTransportOptions(func(t *http.Transport) { t.TLSClientConfig = c.TLS.Clone() })
 	}
@@ -196,17 +198,12 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 		// cancelled activity leaves no parts behind that cost money.
 		o.FailTimeout = 30 * time.Second
 	})
-	return &S3{client: client, uploads: uploads, http: cfg.HTTPClient, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
+	return &S3{client: client, uploads: uploads, conns: conns, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
 }
 
-// Close closes the idle connections; a service that is being stopped may wait
-// for them.
-func (b *S3) Close() error {
-	if c, ok := b.http.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-	return nil
-}
+// Close closes the connections, of which none may be in use any more; a service
+// that is being stopped may wait for them.
+func (b *S3) Close() error { return b.conns.close() }
 
 // EnsureBucket creates the bucket unless it is there and reachable.
 func (b *S3) EnsureBucket(ctx context.Context) error {

@@ -49,6 +49,7 @@ type Node struct {
 	settings  *settings.Settings
 	log       zerolog.Logger
 	telemetry *telemetry.Telemetry
+	backend   *artifacts.S3
 	workers   *workers.Workers
 	health    health
 }
@@ -85,6 +86,7 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err != nil {
 		return err
 	}
+	n.backend = backend
 	n.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(n.settings.Embedded.DataDir, "cache")})
 	return err
 }
@@ -239,6 +241,11 @@ func (n *Node) Close() {
 		if err := os.RemoveAll(n.scratch()); err != nil {
 			n.log.Warn().Err(err).Msg("cannot remove the scratch directory")
 		}
+	}
+	// The embedded store waits ten seconds for connections that are open when it
+	// is stopped.
+	if err := n.backend.Close(); err != nil {
+		n.log.Warn().Err(err).Msg("cannot close the connections to the store")
 	}
 	n.Client.Close()
 }
