@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -18,43 +17,18 @@ import (
 // the format of sha256sum.
 const digestSuffix = ".sha256"
 
-func runKey(runID, name string) (string, error) {
-	run, err := EscapeSegment(runID)
-	if err != nil {
-		return "", fmt.Errorf("run ID: %w", err)
-	}
-	path, err := escapePath(name)
-	if err != nil {
-		return "", fmt.Errorf("file of run %s: %w", runID, err)
-	}
-	if strings.HasSuffix(path, digestSuffix) {
-		return "", fmt.Errorf("%w: file of run %s: %s is reserved for digests", ErrInvalidKey, runID, name)
-	}
-	return "runs/" + run + "/" + path, nil
-}
+func runKey(runID, name string) (string, error) { return ofRun.key(runID, name) }
 
 // PutRunFile stores a small file of a run (its plan, its report) and replaces
 // one of the same name. name is a clean relative path.
 func (s *Store) PutRunFile(ctx context.Context, runID, name string, data []byte) (Ref, error) {
-	key, err := runKey(runID, name)
-	if err != nil {
-		return Ref{}, err
-	}
-	if err := s.putDigested(ctx, key, data); err != nil {
-		return Ref{}, err
-	}
-	sum := sha256.Sum256(data)
-	return Ref{Key: key, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len(data))}, nil
+	return s.putFileOf(ctx, ofRun, runID, name, data)
 }
 
 // GetRunFile returns the verified content of a file of a run. The error wraps
 // ErrNotFound if there is none and ErrCorrupt if it is not what was put.
 func (s *Store) GetRunFile(ctx context.Context, runID, name string) ([]byte, error) {
-	key, err := runKey(runID, name)
-	if err != nil {
-		return nil, err
-	}
-	return s.getDigested(ctx, key)
+	return s.getFileOf(ctx, ofRun, runID, name)
 }
 
 // putDigested stores an object that people read where it lies, so that its
@@ -119,27 +93,7 @@ func (s *Store) ListRuns(ctx context.Context) ([]string, error) {
 
 // ListRunFiles returns the names of the files of a run, sorted.
 func (s *Store) ListRunFiles(ctx context.Context, runID string) ([]string, error) {
-	run, err := EscapeSegment(runID)
-	if err != nil {
-		return nil, fmt.Errorf("run ID: %w", err)
-	}
-	prefix := "runs/" + run + "/"
-	var files []string
-	for o, err := range s.backend.List(ctx, prefix) {
-		if err != nil {
-			return nil, fmt.Errorf("list files of run %s: %w", runID, err)
-		}
-		if strings.HasSuffix(o.Key, digestSuffix) {
-			continue
-		}
-		name, err := unescapePath(o.Key[len(prefix):])
-		if err != nil {
-			return nil, fmt.Errorf("list files of run %s: %w", runID, err)
-		}
-		files = append(files, name)
-	}
-	slices.Sort(files)
-	return files, nil
+	return s.listFilesOf(ctx, ofRun, runID)
 }
 
 // ListStages returns the fingerprints of the stages of which there is anything:
