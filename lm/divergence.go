@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -32,6 +33,7 @@ func Diverge(ctx context.Context, engine *Engine, first *Model, adapter *Adapter
 	if options.MicroBatchTokens == 0 {
 		options.MicroBatchTokens = divergenceTokens
 	}
+	options.MaxShapes = cmp.Or(options.MaxShapes, engine.mostShapes())
 	if err := options.complete(); err != nil {
 		return d, err
 	}

@@ -95,6 +95,18 @@ func (e *Engine) Close() { e.Backend.Finalize() }
 // onOnnx says whether a graph is built for ONNX Runtime.
 func onOnnx(g *graph.Graph) bool { return g.Backend().Name() == "onnxruntime" }
 
+// onXLA says whether a graph is built for XLA.
+func onXLA(g *graph.Graph) bool { return g.Backend().Name() == "xla" }
+
+// mostShapes is how many shapes a plan may have where nobody says. Compiling a graph takes Go's backend a second or
+// less, and XLA the tenth of a minute or more: padding is cheaper there.
+func (e *Engine) mostShapes() int {
+	if e.Backend.Name() == "xla" {
+		return 3
+	}
+	return 8
+}
+
 // newGraph begins a graph.
 func (e *Engine) newGraph(name string) *graph.Graph {
 	if e.builder != nil {

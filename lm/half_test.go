@@ -3,6 +3,8 @@ package lm
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
@@ -41,6 +43,12 @@ func roundedModel(t *testing.T, config Config) (wide, half *Model) {
 // gradients and answers of one in float32.
 func TestBFloat16Base(t *testing.T) {
 	engine := testEngine(t)
+	if err := engine.Keeps(BFloat16); err != nil {
+		t.Skip(err)
+	}
+	if strings.HasPrefix(engine.Name, "xla") {
+		t.Skip("xla rounds activations to bfloat16 too: TestBFloat16Activations")
+	}
 	for _, tied := range []bool{true, false} {
 		config := tinyConfig()
 		config.ModelType, config.TieWordEmbeddings = "qwen2", tied
@@ -90,6 +98,24 @@ func TestBFloat16Base(t *testing.T) {
 		if fmt.Sprint(answers) != fmt.Sprint(same) {
 			t.Errorf("tied %v: answers %v, in float32 %v", tied, same, answers)
 		}
+	}
+}
+
+// TestBFloat16Activations: an engine that multiplies bfloat16 rounds a product's other operand to it, and stays near
+// the logits in float32: within 2^-6 of the largest, four roundings of 8 bits.
+func TestBFloat16Activations(t *testing.T) {
+	engine := testEngine(t)
+	if err := engine.Keeps(BFloat16); err != nil {
+		t.Skip(err)
+	}
+	config := tinyConfig()
+	wide, half := roundedModel(t, config)
+	ids := []int32{1, 7, 30, 4, 4, 49, 12}
+	a, b := slices.Concat(logitsOf(t, engine, wide, ids)...), slices.Concat(logitsOf(t, engine, half, ids)...)
+	if off := apart(a, b, 0); off > 1.0/64 {
+		t.Errorf("logits are %v of the largest apart", off)
+	} else {
+		t.Logf("logits are %.1g of the largest apart", off)
 	}
 }
 

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -30,7 +31,7 @@ type LogProbsOptions struct {
 	Packing          Packing               // "": tree
 	RowTokens        int                   // as in TrainConfig; 0: 1024
 	MicroBatchTokens int                   // 0: 2048
-	MaxShapes        int                   // 0: 8
+	MaxShapes        int                   // 0: 8, on XLA 3
 	Progress         func(done, total int) // examples scored, after each batch; may be nil
 	// Native scores on the decoder that generation runs on, where there is one (GenerateConfig), with an adapter
 	// merged: several times faster, in no shapes, and a sequence's score does not depend on what is scored beside it.
@@ -64,6 +65,7 @@ type Scorer struct {
 
 // NewScorer makes a scorer for a model with an adapter, which may be nil.
 func NewScorer(engine *Engine, model *Model, adapter *Adapter, options LogProbsOptions) (*Scorer, error) {
+	options.MaxShapes = cmp.Or(options.MaxShapes, engine.mostShapes())
 	if err := options.complete(); err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (d *decoder) forward(tokens, positions, mask *Node, cache attend) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
 	masks := []*Node{mask}
-	if cache == nil {
+	if cache == nil && !onXLA(tokens.Graph()) { // XLA compiles kernels for each block's shape: minutes, to save milliseconds
 		masks = causalBlocks(mask)
 	}
 	for i := range d.config.NumHiddenLayers {

@@ -114,7 +114,7 @@ type TrainConfig struct {
 	Packing          Packing // "": tree
 	RowTokens        int     // nodes of a row, more only where one example alone is larger; 0: 1024
 	MicroBatchTokens int     // nodes of a micro-batch, B·N, more only where one row is longer; 0: 2048
-	MaxShapes        int     // planned shapes; 0: 8
+	MaxShapes        int     // planned shapes; 0: 8, on XLA 3
 	Checkpointing    bool    // recompute activations on the way back: half the memory, a third more time
 }
 

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +92,7 @@ type Trainer struct {
 // NewTrainer checks the inputs, plans the shapes of all steps and places the trained weights. With a nil adapter all
 // the model's weights are trained (on a copy).
 func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, config TrainConfig) (*Trainer, error) {
+	config.MaxShapes = cmp.Or(config.MaxShapes, engine.mostShapes())
 	if err := config.complete(); err != nil {
 		return nil, err
 	}

@@ -81,10 +81,15 @@ func TestResume(t *testing.T) {
 				t.Error("a restored state is saved differently")
 			}
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("full %v: losses %v, want %v", full, got, want)
+		// On a GPU the embedding's gradient is added up in no order: equal training differs in the last digits.
+		exact := !full || !strings.HasPrefix(engine.Name, "xla")
+		for i := range want {
+			if off := math.Abs(got[i] - want[i]); exact && off != 0 || off > 1e-5 {
+				t.Errorf("full %v: losses %v, want %v", full, got, want)
+				break
+			}
 		}
-		if trainer.Step() != 10 || !bytes.Equal(state(t, trainer), state(t, through)) {
+		if trainer.Step() != 10 || exact && !bytes.Equal(state(t, trainer), state(t, through)) {
 			t.Errorf("full %v: the interrupted training ended in another state", full)
 		}
 		if _, err := trainer.Next(t.Context()); err == nil {

@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,22 +136,70 @@ func (p Plugin) cudaDirs() []string {
 	return []string{"nvidia/cu13", "nvidia/cuda_nvcc"}
 }
 
-// Environment lists what has to stand in the environment before a CUDA plugin of Python packages is loaded: where
-// CUDA's own tools are, and no check for a layout that these packages do not have. What is there already stays.
+// cudaFlags are XLA's flags that a CUDA plugin is started with.
+//
+// Matrix products go to cuBLAS, by its own choice of algorithm. Left alone, XLA compiles dozens of Triton kernels for
+// each shape of product and times them: on an H200 the graphs of a model of 4 million parameters took longer than a
+// minute each. And a choice that is timed differs from process to process, so that a training that is resumed would not
+// be the one that was stopped, bit by bit.
+var cudaFlags = []struct{ name, value string }{
+	{"xla_gpu_enable_triton_gemm", "false"},
+	{"xla_gpu_autotune_level", "0"},
+}
+
+// Environment lists what has to stand in the environment before a CUDA plugin is loaded: flags that make compiling
+// quick and repeatable, and, for a plugin of Python packages, where CUDA's own tools are and no check for a layout that
+// these packages do not have. What is there already stays.
 func (p Plugin) Environment(env func(string) string) []Variable {
 	flags := Variable{Name: EnvXLAFlags, Value: env(EnvXLAFlags)}
 	checks := Variable{Name: EnvCUDAChecks, Value: env(EnvCUDAChecks)}
+	add := func(name, value string) {
+		if !strings.Contains(flags.Value, "--"+name) {
+			flags.Value, flags.Set = strings.TrimSpace(flags.Value+" --"+name+"="+value), true
+		}
+	}
 	if p.SitePackages != "" {
-		const flag = "--xla_gpu_cuda_data_dir="
 		for _, dir := range p.cudaDirs() {
 			dir = filepath.Join(p.SitePackages, filepath.FromSlash(dir))
-			if info, err := os.Stat(dir); err == nil && info.IsDir() && !strings.Contains(flags.Value, flag) {
-				flags.Value, flags.Set = strings.TrimSpace(flags.Value+" "+flag+dir), true
+			if info, err := os.Stat(dir); err == nil && info.IsDir() {
+				add("xla_gpu_cuda_data_dir", dir)
 			}
 		}
 		if checks.Value == "" {
 			checks.Value, checks.Set = "0", true
 		}
 	}
+	if strings.Contains(filepath.Base(filepath.Dir(p.Path))+filepath.Base(p.Path), "cuda") {
+		for _, f := range cudaFlags {
+			if knows(p.Path, f.name) {
+				add(f.name, f.value)
+			}
+		}
+	}
 	return []Variable{flags, checks}
+}
+
+// knows says whether a plugin has a flag: its name is in the file. XLA ends the process over one that it does not know,
+// and flags come and go with its versions.
+func knows(path, flag string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	const block = 1 << 20
+	buffer, kept := make([]byte, block+len(flag)), 0
+	for {
+		n, err := file.Read(buffer[kept : kept+block])
+		if bytes.Contains(buffer[:kept+n], []byte(flag)) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		// The end goes before the next block: a name may be cut.
+		tail := min(len(flag)-1, kept+n)
+		copy(buffer, buffer[kept+n-tail:kept+n])
+		kept = tail
+	}
 }

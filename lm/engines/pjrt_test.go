@@ -3,6 +3,7 @@ package engines
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,6 +88,24 @@ func TestEnvironment(t *testing.T) {
 	} {
 		if got := environment(c.plugin, c.env); got != c.want {
 			t.Errorf("%s with %v:\n%s, want\n%s", c.plugin, c.env, got, c.want)
+		}
+	}
+	// Flags that a plugin knows, wherever they stand in it; none that it does not know.
+	for _, at := range []int{0, 1<<20 - 10, 1<<20 - 1, 3 << 20} {
+		path := filepath.Join(t.TempDir(), "pjrt_c_api_cuda_plugin.so")
+		content := slices.Concat(make([]byte, at), []byte("xla_gpu_enable_triton_gemm\x00xla_gpu_autotune"), make([]byte, 100))
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for given, want := range map[string]string{
+			"":                                  "--xla_gpu_enable_triton_gemm=false",
+			"--a=b":                             "--a=b --xla_gpu_enable_triton_gemm=false",
+			"--xla_gpu_enable_triton_gemm=true": "--xla_gpu_enable_triton_gemm=true",
+		} {
+			got := PluginAt(path).Environment(func(name string) string { return map[string]string{EnvXLAFlags: given}[name] })[0]
+			if got.Value != want || got.Set != (given != want) {
+				t.Errorf("flag at %d, XLA_FLAGS=%q: %v, want %q", at, given, got, want)
+			}
 		}
 	}
 	for _, v := range (Plugin{Path: "/somewhere/pjrt_c_api_cuda_plugin.so"}).Environment(func(string) string { return "" }) {
