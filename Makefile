@@ -13,7 +13,7 @@ DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 
-.PHONY: help build test vet lint histories demo sweep-kill sweep-scale gpu-build gpu-bench store-bench clean ci ui-check
+.PHONY: help build test vet lint histories demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ sweep-kill: ## a sweep killed five times at random ends with the same table
 
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
+
+sweep-load: ## 500 cells of the demo by eight workers: every stage once, memory flat
+	ESCLAB_TEST_LOAD=1 $(GO) test ./cmd/esclab -run TestSweepOfManyWorkers -count 1 -v -timeout 130m
 
 # The program is in bin/, the servers are the test's own processes.
 .PHONY: postgres

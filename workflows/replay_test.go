@@ -60,7 +60,7 @@ func TestHistoriesCoverEveryType(t *testing.T) {
 		}
 	}
 	for _, what := range []string{"run-whole-completed", "run-reuse-completed", "run-fail-failed", "run-cancel-canceled", "stage-found-completed", "stage-sft-failed", "stage-base-canceled",
-		"sweep-micro-sweep-failed", "nightly-nightly-completed"} {
+		"sweep-micro-sweep-failed", "sweep-again-continuedasnew", "nightly-nightly-completed", "compare-shown-completed"} {
 		if !strings.Contains(files, "/"+what+".json") {
 			t.Errorf("no history %s: make histories", what)
 		}

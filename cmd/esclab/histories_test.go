@@ -88,8 +88,10 @@ schedules:
 		time.Sleep(2 * time.Second) // until it has begun
 		closed(t, ctx, se)
 	}
+	command(exitOK, "ui", "--compare", "whole", "reuse", "--system", "vanilla/dpo,decoupled/dpo")
 	recordCancelled(t, ctx, se, data)
 	recordFound(t, ctx, se)
+	recordContinued(t, ctx, se)
 
 	recorded := 0
 	names := map[string]bool{}
@@ -151,29 +153,52 @@ func recordCancelled(t *testing.T, ctx context.Context, se *session, data string
 // where two runs are close behind each other.
 func recordFound(t *testing.T, ctx context.Context, se *session) {
 	t.Helper()
+	var in workflows.StageInput
+	inputOf(t, ctx, se, workflows.StageName, enums.WORKFLOW_EXECUTION_STATUS_COMPLETED, &in)
+	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "found", TaskQueue: se.node.Queues().Control}, workflows.StageName, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result workflows.StageResult
+	if err := run.Get(ctx, &result); err != nil || !result.Reused {
+		t.Fatalf("a stage that is in the store: %+v, %v", result, err)
+	}
+}
+
+// recordContinued runs the sweep again, with so short a history that it goes on
+// in executions that follow each other.
+func recordContinued(t *testing.T, ctx context.Context, se *session) {
+	t.Helper()
+	var in workflows.SweepInput
+	inputOf(t, ctx, se, workflows.SweepName, enums.WORKFLOW_EXECUTION_STATUS_FAILED, &in)
+	in.HistoryEvents = 8
+	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "sweep/again/1", TaskQueue: se.node.Queues().Control}, workflows.SweepName, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Get(ctx, nil); err == nil {
+		t.Fatal("the sweep's failed cell did not fail again")
+	}
+}
+
+// inputOf reads what the oldest workflow of a type that has ended so was
+// started with.
+func inputOf(t *testing.T, ctx context.Context, se *session, name string, status enums.WorkflowExecutionStatus, in any) {
+	t.Helper()
 	for _, w := range closed(t, ctx, se) {
-		if w.GetType().GetName() != workflows.StageName || w.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		if w.GetType().GetName() != name || w.GetStatus() != status {
 			continue
 		}
 		first, err := se.node.Client.GetWorkflowHistory(ctx, w.GetExecution().GetWorkflowId(), w.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
 		if err != nil {
 			t.Fatal(err)
 		}
-		var in workflows.StageInput
-		if err := converter.GetDefaultDataConverter().FromPayloads(first.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
+		if err := converter.GetDefaultDataConverter().FromPayloads(first.GetWorkflowExecutionStartedEventAttributes().GetInput(), in); err != nil {
 			t.Fatal(err)
-		}
-		run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "found", TaskQueue: se.node.Queues().Control}, workflows.StageName, in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var result workflows.StageResult
-		if err := run.Get(ctx, &result); err != nil || !result.Reused {
-			t.Fatalf("a stage that is in the store: %+v, %v", result, err)
 		}
 		return
 	}
-	t.Fatal("no stage was completed")
+	t.Fatalf("no %s %s", name, status)
 }
 
 // closed lists the workflows that have ended, the oldest first, once Temporal
@@ -209,6 +234,9 @@ func historyName(w *workflow.WorkflowExecutionInfo) string {
 	what := id[0]
 	if len(id) > 1 {
 		what = id[1]
+	}
+	if w.GetType().GetName() == workflows.CompareName { // a digest of what it compares
+		what = "shown"
 	}
 	status := strings.ToLower(w.GetStatus().String())
 	name := strings.ToLower(w.GetType().GetName()) + "-" + what + "-" + status

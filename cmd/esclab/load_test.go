@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// envLoad asks for the 500 cells; `make sweep-load` sets it.
+const envLoad = "ESCLAB_TEST_LOAD"
+
+// residentMiB is a process's memory, and its peak.
+func residentMiB(t *testing.T, pid int) (now, peak int) {
+	t.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "VmRSS" && name != "VmHWM" {
+			continue
+		}
+		kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "VmRSS" {
+			now = kib >> 10
+		} else {
+			peak = kib >> 10
+		}
+	}
+	return now, peak
+}
+
+// Eight workers share 500 cells of the demo: every stage is run once, by one of
+// them, none is lost, and no process holds more at the end than at the quarter.
+func TestSweepOfManyWorkers(t *testing.T) {
+	if os.Getenv(envLoad) == "" {
+		t.Skipf("500 cells take a quarter of an hour or more: $%s or make sweep-load", envLoad)
+	}
+	const file, cells, workers = "testdata/load-sweep.yaml", 500, 8
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer stop()
+	data := t.TempDir()
+
+	c, log := esclab(t, ctx, "sweep", file, "--plan", "--json", "--data", data)
+	var out bytes.Buffer
+	c.Stdout = &out
+	if err := c.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	var plan struct {
+		Stages struct {
+			InCells  int `json:"in_cells"`
+			Distinct int `json:"distinct"`
+		} `json:"stages"`
+		Kinds []struct {
+			Kind     string `json:"kind"`
+			Distinct int    `json:"distinct"`
+		} `json:"kinds"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &plan); err != nil {
+		t.Fatal(err)
+	}
+
+	type process struct {
+		name string
+		*exec.Cmd
+		log  *bytes.Buffer
+		past []int // MiB
+	}
+	var processes []*process
+	start := func(name string, args ...string) {
+		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		processes = append(processes, &process{name: name, Cmd: c, log: log})
+		t.Cleanup(func() { _ = c.Process.Kill() }) // where the test has ended before its processes
+	}
+	start("stack", "up") // with a worker in it
+	if _, err := waitForStack(ctx, data); err != nil {
+		t.Fatalf("%v\n%s", err, processes[0].log)
+	}
+	for i := range workers - 1 {
+		start(fmt.Sprintf("worker %d", i+2), "worker")
+	}
+
+	began := time.Now()
+	if c, log := esclab(t, ctx, "sweep", file, "--detach", "--data", data); c.Run() != nil {
+		t.Fatalf("%s", log)
+	}
+	var state struct {
+		Cells []cellState `json:"cells"`
+	}
+	done, quarter := 0, 0
+	for done < cells {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d of %d cells are done", done, cells)
+		case <-time.After(5 * time.Second):
+		}
+		c, log := esclab(t, ctx, "sweep", "status", "load-sweep", "--json", "--data", data)
+		var out bytes.Buffer
+		c.Stdout = &out
+		if err := c.Run(); err != nil {
+			t.Fatalf("%v\n%s", err, log)
+		}
+		if err := json.Unmarshal(out.Bytes(), &state); err != nil {
+			t.Fatal(err)
+		}
+		done = 0
+		for _, cell := range state.Cells {
+			switch cell.State {
+			case "done":
+				done++
+			case "failed":
+				t.Fatalf("cell %s: %+v", cell.Cell, cell)
+			}
+		}
+		for _, p := range processes {
+			now, _ := residentMiB(t, p.Process.Pid)
+			p.past = append(p.past, now)
+		}
+		if quarter == 0 && done >= cells/4 {
+			quarter = len(processes[0].past) - 1
+		}
+		if len(processes[0].past)%12 == 0 {
+			t.Logf("%4.0f s: %d of %d cells", time.Since(began).Seconds(), done, cells)
+		}
+	}
+	took := time.Since(began)
+
+	peaks := make([]int, len(processes))
+	for i, p := range processes {
+		_, peaks[i] = residentMiB(t, p.Process.Pid)
+	}
+	var whole strings.Builder
+	for i := len(processes) - 1; i >= 0; i-- { // the stack last
+		p := processes[i]
+		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		if err := p.Wait(); err != nil {
+			t.Errorf("%s: %v\n%s", p.name, err, p.log)
+		}
+		whole.WriteString(p.log.String())
+		at, end := p.past[quarter], p.past[len(p.past)-1]
+		t.Logf("%-8s %4d MiB at a quarter of the cells, %4d at the end, %4d at most; %d stages", p.name, at, end, peaks[i], trained(p.log.String(), ""))
+		if end > at+at/2+64 {
+			t.Errorf("%s holds %d MiB at the end and held %d at a quarter", p.name, end, at)
+		}
+	}
+	for _, k := range plan.Kinds {
+		// A stage's name is its kind, alone or before a slash.
+		if got := trained(whole.String(), k.Kind+`"`) + trained(whole.String(), k.Kind+"/"); got != k.Distinct {
+			t.Errorf("%d stages of kind %s were run, want %d", got, k.Kind, k.Distinct)
+		}
+	}
+	t.Logf("%d cells, %d stages in them, %d different, by %d workers in %.0f s: %.2f cells a second, %.1f stages",
+		cells, plan.Stages.InCells, plan.Stages.Distinct, workers, took.Seconds(), cells/took.Seconds(), float64(plan.Stages.Distinct)/took.Seconds())
+}
