@@ -277,6 +277,8 @@ func writeHistory(t *testing.T, ctx context.Context, se *session, of *common.Wor
 	}
 }
 
+var sticky = regexp.MustCompile(`^[^:]*(:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+
 // anonymous replaces the identity of workers and clients, which names process
 // and host, and the places that payloads name.
 func anonymous(m protoreflect.Message, places *regexp.Regexp) {
@@ -284,6 +286,8 @@ func anonymous(m protoreflect.Message, places *regexp.Regexp) {
 		switch {
 		case f.Name() == "identity" && f.Kind() == protoreflect.StringKind:
 			m.Set(f, protoreflect.ValueOfString("esclab"))
+		case f.Name() == "name" && f.Kind() == protoreflect.StringKind: // of a sticky queue: host:UUID
+			m.Set(f, protoreflect.ValueOfString(sticky.ReplaceAllString(v.String(), "esclab$1")))
 		case f.Name() == "data" && f.Kind() == protoreflect.BytesKind:
 			m.Set(f, protoreflect.ValueOfBytes(places.ReplaceAll(v.Bytes(), []byte("/lab"))))
 		case f.Name() == "message" && f.Kind() == protoreflect.StringKind:
