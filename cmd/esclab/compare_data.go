@@ -115,9 +115,9 @@ func (se *session) sweepStands(ctx context.Context, id string) (workflows.PlanRe
 		return workflows.PlanRef{}, "", unreachable(fmt.Errorf("sweep %s: %w", id, err))
 	}
 	e := d.GetWorkflowExecutionInfo()
-	if e.GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
-		var result workflows.SweepResult
-		if err := se.node.Client.GetWorkflow(ctx, id, e.GetExecution().GetRunId()).Get(ctx, &result); err == nil {
+	if e.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		// A sweep with failed cells has a result, too; a cancelled one has none.
+		if result, _ := se.sweepResult(ctx, id, e.GetExecution().GetRunId()); result.Marks != "" {
 			return result.Plan, result.Marks, nil
 		}
 	}

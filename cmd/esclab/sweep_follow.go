@@ -33,11 +33,7 @@ func (se *session) followSweep(ctx context.Context, id string, out *os.File) (wo
 	go func() {
 		var o outcome
 		// Without a run ID: a sweep that continues as new is followed on.
-		o.err = se.node.Client.GetWorkflow(ctx, id, "").Get(ctx, &o.result)
-		var app *temporal.ApplicationError
-		if errors.As(o.err, &app) && app.Type() == workflows.ErrTypeCells && app.HasDetails() {
-			o.err = errors.Join(o.err, app.Details(&o.result))
-		}
+		o.result, o.err = se.sweepResult(ctx, id, "")
 		ended <- o
 	}()
 	tick := time.NewTicker(followEvery)
@@ -57,6 +53,17 @@ func (se *session) followSweep(ctx context.Context, id string, out *os.File) (wo
 			}
 		}
 	}
+}
+
+// sweepResult waits for a sweep's end and returns what it ended with, also where
+// cells have failed and the error says so.
+func (se *session) sweepResult(ctx context.Context, id, runID string) (result workflows.SweepResult, err error) {
+	err = se.node.Client.GetWorkflow(ctx, id, runID).Get(ctx, &result)
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) && app.Type() == workflows.ErrTypeCells && app.HasDetails() {
+		err = errors.Join(err, app.Details(&result))
+	}
+	return result, err
 }
 
 // sweepState asks a sweep how it stands.

@@ -89,6 +89,11 @@ func TestSweepEndsWithTheSameTable(t *testing.T) {
 		t.Errorf("the failed cell has lost the figures of its training: %+v", table.Rows[8])
 	}
 
+	// No worker is up to ask: how the sweep ended says which cell has failed.
+	if md := output(t, ctx, "", "compare", "--sweep", "micro-sweep", "--md", "--data", data); strings.Count(md, "| failed |") != 1 {
+		t.Errorf("comparison of the sweep's cells:\n%s", md)
+	}
+
 	// Once more: nothing but the failed cell is tried.
 	again, log := runSweep(t, ctx, data)
 	if !strings.Contains(log, "4 cells are in the store whole") || trained(log, "") != 0 {
