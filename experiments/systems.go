@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,10 +9,10 @@ import (
 
 // System is a row of Table 3 or 4: what replies to the test turns.
 type System struct {
-	Paradigm Paradigm
-	Method   Method
+	Paradigm Paradigm `json:"paradigm"`
+	Method   Method   `json:"method"`
 	// PairSet is the one that the vanilla model's dpo was trained on; "" elsewhere.
-	PairSet PairSet
+	PairSet PairSet `json:"set,omitempty"`
 }
 
 // Name is how stages, reports and commands call the system: "decoupled/dpo",
@@ -70,6 +71,55 @@ func Systems(paradigms []Paradigm, methods []Method, sets []PairSet) []System {
 
 // Systems lists the systems that the report shows.
 func (p ReportParams) Systems() []System { return Systems(p.Paradigms, p.Methods, p.PairSets) }
+
+// SystemOf says which system a stage belongs to: the one that it generates
+// for, scores or judges, or the one that it trains a role for. It is false for
+// what all systems share.
+func SystemOf(s Stage) (System, bool) {
+	// An experiment with several seeds has a stage for each: "sft/sp@2".
+	kind, rest, ok := strings.Cut(WithoutSeed(s.Name), "/")
+	if !ok {
+		return System{}, false
+	}
+	switch s.Kind {
+	case KindGenerate, KindScore, KindJudge, KindBias:
+		sys, err := ParseSystem(rest)
+		return sys, err == nil
+	case KindSFT, KindMine, KindReference, KindDPO:
+		role, set, _ := strings.Cut(rest, "/")
+		sys := System{Paradigm: Decoupled, Method: MethodDPO}
+		if kind == string(KindSFT) {
+			sys.Method = MethodSFT
+		}
+		if Role(role) == VM {
+			sys.Paradigm = Vanilla
+			if sys.Method == MethodDPO {
+				sys.PairSet = cmp.Or(PairSet(set), PairsAll)
+			}
+		}
+		return sys, true
+	}
+	return System{}, false
+}
+
+// Headline is the system whose numbers stand for a run: the last of Table 3's
+// order that learned from all its pairs, so decoupled/dpo where the run has it.
+func Headline(stages []Stage) (System, bool) {
+	var best System
+	found := false
+	for _, s := range stages {
+		if s.Kind != KindBias {
+			continue
+		}
+		if sys, ok := SystemOf(s); ok && (!found || sys.whole() || !best.whole()) {
+			best, found = sys, true
+		}
+	}
+	return best, found
+}
+
+// whole says that the system learned from all its pairs.
+func (s System) whole() bool { return s.PairSet == "" || s.PairSet == PairsAll }
 
 // words joins a list for people.
 func words[T ~string](list []T) string {

@@ -81,3 +81,20 @@ func TestPlanComparisons(t *testing.T) {
 		t.Errorf("the report shows %v, %v", r.Systems(), err)
 	}
 }
+
+func TestSystemOf(t *testing.T) {
+	for name, want := range map[string]string{
+		"corpus": "", "base": "", "sft/vm": "vanilla/sft", "dpo/vm/nsnr": "vanilla/dpo/nsnr", "dpo/vm/all": "vanilla/dpo",
+		"mine/sp": "decoupled/dpo", "mine/vm": "vanilla/dpo", "bias/decoupled/dpo": "decoupled/dpo", "bias/decoupled/dpo@2": "decoupled/dpo",
+		"dpo/vm/nsnr@2": "vanilla/dpo/nsnr", "score/vanilla/dpo/psnr": "vanilla/dpo/psnr", "score/odd": "",
+	} {
+		kind, _, _ := strings.Cut(name, "/")
+		sys, ok := SystemOf(Stage{Name: name, Kind: Kind(kind)})
+		if ok != (want != "") || ok && sys.Name() != want {
+			t.Errorf("%s: %v, %v; want %q", name, sys, ok, want)
+		}
+		if parsed, err := ParseSystem(want); ok && (err != nil || parsed != sys) {
+			t.Errorf("%s is %+v, and %s reads as %+v, %v", name, sys, want, parsed, err)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -18,7 +17,7 @@ import (
 // same names and types are the settings' default for search_attributes.
 //
 // Paradigm and Method name the one system whose numbers a workflow carries: a
-// stage's own, a run's headline system (see Headline). Paradigms and Methods
+// stage's own, a run's headline system (see experiments.Headline). Paradigms and Methods
 // list everything that a run has.
 var (
 	AttrExperiment = temporal.NewSearchAttributeKeyKeyword("Experiment")
@@ -124,14 +123,14 @@ func keyword(s string) string {
 // SearchAttributes are those that a run starts with, whoever starts it.
 func (in RunInput) SearchAttributes() temporal.SearchAttributes {
 	updates := in.Facts.updates()
-	var systems []System
+	var systems []experiments.System
 	for _, s := range in.Stages {
-		if sys, ok := SystemOf(s); ok && s.Kind == experiments.KindGenerate {
+		if sys, ok := experiments.SystemOf(s); ok && s.Kind == experiments.KindGenerate {
 			systems = append(systems, sys)
 		}
 	}
 	updates = append(updates, systemLists(systems)...)
-	if sys, ok := Headline(in.Stages); ok {
+	if sys, ok := experiments.Headline(in.Stages); ok {
 		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
 	}
 	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)
@@ -141,84 +140,10 @@ func (in RunInput) SearchAttributes() temporal.SearchAttributes {
 // paradigm and method, and the facts of the run that started it.
 func (in StageInput) SearchAttributes() temporal.SearchAttributes {
 	updates := append(in.Facts.updates(), AttrStage.ValueSet(keyword(in.Stage.Name)))
-	if sys, ok := SystemOf(in.Stage); ok {
+	if sys, ok := experiments.SystemOf(in.Stage); ok {
 		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
 	}
 	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)
-}
-
-// System is one row of Table 3: a paradigm's models made by a method.
-type System struct {
-	Paradigm experiments.Paradigm `json:"paradigm"`
-	Method   experiments.Method   `json:"method"`
-	// Set is the pair set of the vanilla model's dpo, "" for all pairs.
-	Set experiments.PairSet `json:"set,omitempty"`
-}
-
-// String is the system's name: "decoupled/dpo", "vanilla/dpo/nsnr".
-func (s System) String() string {
-	name := string(s.Paradigm) + "/" + string(s.Method)
-	if s.Set != "" {
-		name += "/" + string(s.Set)
-	}
-	return name
-}
-
-// ParseSystem reads a system's name.
-func ParseSystem(name string) System {
-	parts := strings.Split(name+"//", "/")
-	return System{Paradigm: experiments.Paradigm(parts[0]), Method: experiments.Method(parts[1]), Set: experiments.PairSet(parts[2])}
-}
-
-// SystemOf says which system a stage belongs to: the one that it generates
-// for, scores or judges, or the one that it trains a role for. It is false for
-// what all systems share.
-func SystemOf(s experiments.Stage) (System, bool) {
-	// An experiment with several seeds has a stage for each: "sft/sp@2".
-	parts := strings.Split(experiments.WithoutSeed(s.Name), "/")
-	switch s.Kind {
-	case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
-		if len(parts) < 3 {
-			return System{}, false
-		}
-		sys := System{Paradigm: experiments.Paradigm(parts[1]), Method: experiments.Method(parts[2])}
-		if len(parts) > 3 {
-			sys.Set = experiments.PairSet(parts[3])
-		}
-		return sys, true
-	case experiments.KindSFT, experiments.KindMine, experiments.KindReference, experiments.KindDPO:
-		if len(parts) < 2 {
-			return System{}, false
-		}
-		sys := System{Paradigm: experiments.Decoupled, Method: experiments.MethodDPO}
-		if experiments.Role(parts[1]) == experiments.VM {
-			sys.Paradigm = experiments.Vanilla
-		}
-		if s.Kind == experiments.KindSFT {
-			sys.Method = experiments.MethodSFT
-		}
-		if len(parts) > 2 && parts[2] != string(experiments.PairsAll) {
-			sys.Set = experiments.PairSet(parts[2])
-		}
-		return sys, true
-	}
-	return System{}, false
-}
-
-// Headline is the system whose numbers stand for a run: the last of Table 3's
-// order that learned from all its pairs, so decoupled/dpo where the run has it.
-func Headline(stages []experiments.Stage) (System, bool) {
-	var best System
-	found := false
-	for _, s := range stages {
-		if s.Kind != experiments.KindBias {
-			continue
-		}
-		if sys, ok := SystemOf(s); ok && (!found || sys.Set == "" || best.Set != "") {
-			best, found = sys, true
-		}
-	}
-	return best, found
 }
 
 // measured are the search attributes of a stage's metrics. What is not a

@@ -45,41 +45,19 @@ func demoPlan() []experiments.Stage {
 
 func all() []string { return UsableAttributes(AttributeTypes()) }
 
-func TestSystemOf(t *testing.T) {
-	for name, want := range map[string]string{
-		"corpus": "", "sft/vm": "vanilla/sft", "dpo/vm/nsnr": "vanilla/dpo/nsnr", "dpo/vm/all": "vanilla/dpo",
-		"mine/sp": "decoupled/dpo", "bias/decoupled/dpo": "decoupled/dpo", "bias/decoupled/dpo@2": "decoupled/dpo", "dpo/vm/nsnr@2": "vanilla/dpo/nsnr", "score/vanilla/dpo/psnr": "vanilla/dpo/psnr", "score/odd": "",
-	} {
-		kind, _, _ := cut(name)
-		sys, ok := SystemOf(experiments.Stage{Name: name, Kind: experiments.Kind(kind)})
-		if ok != (want != "") || ok && sys.String() != want {
-			t.Errorf("%s: %v, %v; want %q", name, sys, ok, want)
-		}
-	}
-}
-
-func cut(name string) (before, after string, found bool) {
-	for i, r := range name {
-		if r == '/' {
-			return name[:i], name[i+1:], true
-		}
-	}
-	return name, "", false
-}
-
 func TestHeadline(t *testing.T) {
 	plan := demoPlan()
-	if sys, ok := Headline(plan); !ok || sys.String() != "decoupled/dpo" {
+	if sys, ok := experiments.Headline(plan); !ok || sys.Name() != "decoupled/dpo" {
 		t.Errorf("headline %v, %v", sys, ok)
 	}
 	vanilla := slices.DeleteFunc(plan, func(s experiments.Stage) bool {
-		sys, ok := SystemOf(s)
+		sys, ok := experiments.SystemOf(s)
 		return ok && sys.Paradigm == experiments.Decoupled
 	})
-	if sys, _ := Headline(vanilla); sys.String() != "vanilla/dpo" {
+	if sys, _ := experiments.Headline(vanilla); sys.Name() != "vanilla/dpo" {
 		t.Errorf("headline of vanilla systems: %v", sys)
 	}
-	if _, ok := Headline(vanilla[:3]); ok {
+	if _, ok := experiments.Headline(vanilla[:3]); ok {
 		t.Error("a plan without an evaluation has a headline")
 	}
 }
@@ -112,8 +90,8 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 		return StageResult{}, errors.New("not reached")
 	}, activityOptions(nameOf(Activities.AwaitStage)))
 	metrics := func(in StageInput) map[string]float64 {
-		sys, _ := SystemOf(in.Stage)
-		x := map[string]float64{"vanilla/sft": 1, "vanilla/dpo": 2, "vanilla/dpo/nsnr": 3, "decoupled/sft": 4, "decoupled/dpo": 5}[sys.String()]
+		sys, _ := experiments.SystemOf(in.Stage)
+		x := map[string]float64{"vanilla/sft": 1, "vanilla/dpo": 2, "vanilla/dpo/nsnr": 3, "decoupled/sft": 4, "decoupled/dpo": 5}[sys.Name()]
 		switch in.Stage.Kind {
 		case experiments.KindScore:
 			return map[string]float64{"rouge_l": 10.004 + x}

@@ -7,6 +7,8 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
 )
 
 // CompareName is the name under which the comparison's workflow is registered.
@@ -19,8 +21,8 @@ type CompareInput struct {
 	// Table is Markdown, whose text is escaped.
 	Table string `json:"table"`
 	// Systems are those that it shows.
-	Systems []System `json:"systems"`
-	Facts   Facts    `json:"facts"`
+	Systems []experiments.System `json:"systems"`
+	Facts   Facts                `json:"facts"`
 }
 
 // Compare gives a comparison a page in the web UI: its details are the table.
@@ -58,7 +60,7 @@ func (in CompareInput) SearchAttributes() temporal.SearchAttributes {
 }
 
 // systemLists are the lists of the systems' paradigms and methods.
-func systemLists(systems []System) []temporal.SearchAttributeUpdate {
+func systemLists(systems []experiments.System) []temporal.SearchAttributeUpdate {
 	var paradigms, methods []string
 	for _, s := range systems {
 		if p := string(s.Paradigm); !slices.Contains(paradigms, p) {

@@ -102,7 +102,7 @@ func systemsTable(stages []StageState) string {
 }
 
 // systemsPart is the table of some columns; "" where nobody has a number.
-func systemsPart(order []System, rows map[System]map[string]float64, columns []experiments.Column) string {
+func systemsPart(order []experiments.System, rows map[experiments.System]map[string]float64, columns []experiments.Column) string {
 	best := map[string]float64{}
 	for _, c := range columns {
 		for _, sys := range order {
@@ -124,7 +124,7 @@ func systemsPart(order []System, rows map[System]map[string]float64, columns []e
 	}
 	b.WriteString("\n" + rule + "\n")
 	for _, sys := range order {
-		fmt.Fprintf(&b, "| %s |", plain(sys.String()))
+		fmt.Fprintf(&b, "| %s |", plain(sys.Name()))
 		for _, c := range columns {
 			v, ok := rows[sys][c.Name]
 			switch {
@@ -143,14 +143,14 @@ func systemsPart(order []System, rows map[System]map[string]float64, columns []e
 
 // systemMetrics gathers the systems' evaluations, in the order of the stages;
 // where a system has several seeds' models, the mean over those evaluated.
-func systemMetrics(stages []StageState) (order []System, rows map[System]map[string]float64) {
-	rows = map[System]map[string]float64{}
-	counts := map[System]map[string]float64{}
+func systemMetrics(stages []StageState) (order []experiments.System, rows map[experiments.System]map[string]float64) {
+	rows = map[experiments.System]map[string]float64{}
+	counts := map[experiments.System]map[string]float64{}
 	for _, s := range stages {
 		if s.Kind != experiments.KindScore && s.Kind != experiments.KindJudge && s.Kind != experiments.KindBias {
 			continue
 		}
-		sys, ok := SystemOf(experiments.Stage{Name: s.Name, Kind: s.Kind})
+		sys, ok := experiments.SystemOf(experiments.Stage{Name: s.Name, Kind: s.Kind})
 		if !ok || len(s.Result.Metrics) == 0 {
 			continue
 		}

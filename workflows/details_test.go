@@ -86,7 +86,7 @@ func TestSystemsTable(t *testing.T) {
 		{Name: "bias/vanilla/sft@2", Kind: experiments.KindBias, Result: StageResult{Metrics: map[string]float64{"preference_bias": 1}}},
 		{Name: "bias/vanilla/sft@3", Kind: experiments.KindBias},
 	})
-	if got := rows[System{Paradigm: experiments.Vanilla, Method: experiments.MethodSFT}]["preference_bias"]; got != 0.75 {
+	if got := rows[experiments.System{Paradigm: experiments.Vanilla, Method: experiments.MethodSFT}]["preference_bias"]; got != 0.75 {
 		t.Errorf("mean over seeds %v, want 0.75", got)
 	}
 	if got := systemsTable(stages[:1]); got != "" {
@@ -109,7 +109,7 @@ func TestSummaries(t *testing.T) {
 		"sft/sp": "sft/sp: fine-tune the strategy planner", "dpo/vm/nsnr": "dpo/vm/nsnr: preference-optimize the vanilla model",
 		"report": "report: tables and figures", "odd/1": "odd/1",
 	} {
-		kind, _, _ := cut(name)
+		kind, _, _ := strings.Cut(name, "/")
 		if got := Summary(experiments.Stage{Name: name, Kind: experiments.Kind(kind)}); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

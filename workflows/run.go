@@ -239,7 +239,7 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 // record puts the headline system's numbers into the run's search attributes,
 // as far as it is evaluated.
 func (r *run) record(ctx workflow.Context) error {
-	headline, ok := Headline(r.in.Stages)
+	headline, ok := experiments.Headline(r.in.Stages)
 	if !ok {
 		return nil
 	}

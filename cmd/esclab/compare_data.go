@@ -328,19 +328,19 @@ func systemsOf(stages []experiments.Stage, wanted []string) []string {
 	headlines := map[experiments.Paradigm]string{}
 	for _, p := range experiments.Paradigms() {
 		own := slices.DeleteFunc(slices.Clone(stages), func(s experiments.Stage) bool {
-			sys, ok := workflows.SystemOf(s)
+			sys, ok := experiments.SystemOf(s)
 			return !ok || sys.Paradigm != p
 		})
-		if sys, ok := workflows.Headline(own); ok {
-			headlines[p] = sys.String()
+		if sys, ok := experiments.Headline(own); ok {
+			headlines[p] = sys.Name()
 		}
 	}
 	for _, s := range stages {
-		sys, ok := workflows.SystemOf(s)
-		if !ok || s.Kind != experiments.KindGenerate || slices.Contains(names, sys.String()) {
+		sys, ok := experiments.SystemOf(s)
+		if !ok || s.Kind != experiments.KindGenerate || slices.Contains(names, sys.Name()) {
 			continue
 		}
-		if n := sys.String(); slices.Contains(wanted, n) || slices.Contains(wanted, "all") || len(wanted) == 0 && headlines[sys.Paradigm] == n {
+		if n := sys.Name(); slices.Contains(wanted, n) || slices.Contains(wanted, "all") || len(wanted) == 0 && headlines[sys.Paradigm] == n {
 			names = append(names, n)
 		}
 	}
@@ -356,8 +356,8 @@ func stagesOf(stages []experiments.Stage, system string) []activities.Evaluation
 		if s.Kind == experiments.KindCorpus {
 			corpus = s.Fingerprint
 		}
-		sys, ok := workflows.SystemOf(s)
-		if !ok || sys.String() != system {
+		sys, ok := experiments.SystemOf(s)
+		if !ok || sys.Name() != system {
 			continue
 		}
 		_, seed, _ := strings.Cut(s.Name, "@")

@@ -167,7 +167,7 @@ func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*c
 	for _, r := range runs {
 		in.Runs = append(in.Runs, cmp.Or(r.ID, r.Name))
 		for _, s := range r.Systems {
-			if sys := workflows.ParseSystem(s.Name); !slices.Contains(in.Systems, sys) {
+			if sys, err := experiments.ParseSystem(s.Name); err == nil && !slices.Contains(in.Systems, sys) {
 				in.Systems = append(in.Systems, sys)
 			}
 		}
