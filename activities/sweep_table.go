@@ -53,7 +53,7 @@ func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInpu
 		name  string
 		write func(io.Writer) error
 	}{
-		{SweepTableMarkdown, func(w io.Writer) error { return report.SweepMarkdown(w, table, 0) }},
+		{SweepTableMarkdown, func(w io.Writer) error { return report.SweepMarkdown(w, table) }},
 		{SweepTableCSV, func(w io.Writer) error { return report.SweepCSV(w, table) }},
 		{SweepTableJSON, func(w io.Writer) error { return report.SweepJSON(w, table) }},
 	} {
@@ -67,7 +67,7 @@ func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInpu
 		out.Files = append(out.Files, f.name)
 	}
 	var shown bytes.Buffer
-	if err := report.SweepMarkdown(&shown, table, shownRows); err != nil {
+	if err := report.SweepPage(&shown, table, shownRows); err != nil {
 		return err
 	}
 	out.Markdown = shown.String()

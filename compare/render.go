@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // inline is the number of differing parameters that still stand in the rows;
@@ -160,21 +161,21 @@ func probability(p float64) string {
 // Markdown writes the comparison as GitHub-flavoured tables, the best in bold.
 // Nothing in it can break a table.
 func (t Table) Markdown(w io.Writer, columns []experiments.Column) error {
-	return t.markdown(w, columns, false)
+	return t.markdown(w, columns, false, inert.Markdown)
 }
 
 // Page is Markdown for the web UI, whose page is narrow.
 func (t Table) Page(w io.Writer, columns []experiments.Column) error {
-	return t.markdown(w, columns, true)
+	return t.markdown(w, columns, true, inert.Page)
 }
 
-func (t Table) markdown(w io.Writer, columns []experiments.Column, narrow bool) error {
+func (t Table) markdown(w io.Writer, columns []experiments.Column, narrow bool, text func(string) string) error {
 	var b bytes.Buffer
-	for _, g := range t.Grids(Format{Columns: columns, Best: func(s string) string { return "**" + s + "**" }, Text: Escape, Narrow: narrow}) {
+	for _, g := range t.Grids(Format{Columns: columns, Best: func(s string) string { return "**" + s + "**" }, Text: text, Narrow: narrow}) {
 		g.Markdown(&b)
 	}
 	for _, n := range t.Notes {
-		b.WriteString("\n" + Escape(n) + "\n")
+		b.WriteString("\n" + text(n) + "\n")
 	}
 	_, err := w.Write(bytes.TrimPrefix(b.Bytes(), []byte("\n")))
 	return err
@@ -196,19 +197,14 @@ func (g Grid) Markdown(b *bytes.Buffer) {
 	}
 }
 
-// Escape writes text so that Markdown shows it as it is, on one line.
-func Escape(s string) string { return escaper.Replace(s) }
-
-var escaper = strings.NewReplacer("\r\n", " ", "\n", " ", `\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`,
-	"<", `\<`, ">", `\>`, "|", `\|`, "~", `\~`, "#", `\#`, "&", `\&`, "!", `\!`, "$", `\$`)
-
 // CSV writes a line a row: run, system, the parameters that differ, Table 3's
-// columns in full, each followed by the ends of its interval, state.
+// columns in full, each followed by the ends of its interval, state. Text that a
+// spreadsheet would take for a formula has an apostrophe before it.
 func (t Table) CSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	head := []string{"run", "id", "system"}
 	for _, p := range t.Parameters {
-		head = append(head, p.Name)
+		head = append(head, inert.Cell(p.Name))
 	}
 	for _, c := range experiments.Table3() {
 		head = append(head, c.Name, c.Name+"_low", c.Name+"_high")
@@ -223,9 +219,9 @@ func (t Table) CSV(w io.Writer) error {
 		return strconv.FormatFloat(*v, 'g', -1, 64)
 	}
 	for _, r := range t.Rows {
-		line := []string{r.Run, r.ID, r.System}
+		line := []string{inert.Cell(r.Run), inert.Cell(r.ID), inert.Cell(r.System)}
 		for _, p := range t.Parameters {
-			line = append(line, r.Values[p.Name])
+			line = append(line, inert.Cell(r.Values[p.Name]))
 		}
 		for _, c := range experiments.Table3() {
 			v, ok := r.Scores[c.Name]
@@ -235,7 +231,7 @@ func (t Table) CSV(w io.Writer) error {
 			}
 			line = append(line, number(&v.Value), number(v.Low), number(v.High))
 		}
-		if err := out.Write(append(line, r.State)); err != nil {
+		if err := out.Write(append(line, inert.Cell(r.State))); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/esclab/esclab/internal/inert"
 	"github.com/esclab/esclab/metrics"
 )
 
@@ -159,14 +160,14 @@ func result(ctx context.Context, question string, samples, units [][]int, seed u
 // Markdown is the results as a table for a text.
 func (r Results) Markdown() string {
 	title := fmt.Sprintf("**%s** against **%s**: %d samples, %d raters. Win, tie and loss are the first system's, in %% of the answers, with 95 %% bootstrap intervals over samples.",
-		r.Systems[0].Label(r.Systems), r.Systems[1].Label(r.Systems), r.Samples, len(r.Raters))
+		inert.Markdown(r.Systems[0].Label(r.Systems)), inert.Markdown(r.Systems[1].Label(r.Systems)), r.Samples, len(r.Raters))
 	text := title + "\n\n| Question | Answers | Win | Tie | Loss | " + r.agreementHead() + " |\n|---|---:|---:|---:|---:|---:|\n"
 	for _, q := range r.Questions {
 		c := q.Cells()
-		text += fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", c[0], c[1], c[2], c[3], c[4], c[5])
+		text += fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", inert.Markdown(c[0]), c[1], c[2], c[3], c[4], c[5])
 	}
 	for _, note := range r.Notes {
-		text += "\n- " + note
+		text += "\n- " + inert.Markdown(note)
 	}
 	if len(r.Notes) > 0 {
 		text += "\n"

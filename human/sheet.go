@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // Columns of a sheet besides the questions'.
@@ -24,7 +25,8 @@ const bom = "\ufeff"
 
 // WriteSheet writes the sheet that raters fill, as CSV with a byte-order mark
 // and CRLF, which every spreadsheet opens; separator is ',' or, for spreadsheets
-// of a locale with a decimal comma, ';' or a tab.
+// of a locale with a decimal comma, ';' or a tab. A text that begins like a formula
+// has an apostrophe before it.
 func WriteSheet(w io.Writer, samples []Sample, questions []Question, separator rune) error {
 	if _, err := io.WriteString(w, bom); err != nil {
 		return err
@@ -40,24 +42,13 @@ func WriteSheet(w io.Writer, samples []Sample, questions []Question, separator r
 	}
 	for _, s := range samples {
 		row := make([]string, len(head)+1) // the answers and the comment stay empty
-		row[0], row[1], row[2], row[3] = s.ID, inert(Conversation(s.Context)), inert(s.A), inert(s.B)
+		row[0], row[1], row[2], row[3] = s.ID, inert.Cell(Conversation(s.Context)), inert.Cell(s.A), inert.Cell(s.B)
 		if err := c.Write(row); err != nil {
 			return err
 		}
 	}
 	c.Flush()
 	return c.Error()
-}
-
-// inert keeps a spreadsheet from taking a model's text for a formula: an
-// apostrophe goes before what begins like one, also after white space, which
-// some programs drop.
-func inert(text string) string {
-	begins := strings.TrimLeft(text, " \t\r\n")
-	if begins != "" && strings.ContainsRune("=+-@", rune(begins[0])) || strings.HasPrefix(text, "\t") || strings.HasPrefix(text, "\r") {
-		return "'" + text
-	}
-	return text
 }
 
 // Conversation is a context as raters read it: without strategies, which are

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // Headline is the verdict in a line.
@@ -41,11 +43,11 @@ func (f Finding) String() string {
 // Markdown is the night's report.
 func (r Record) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s, night %s: %s\n\n%s\n\n", r.Schedule, r.Night, r.Verdict, cell(r.Headline()))
+	fmt.Fprintf(&b, "# %s, night %s: %s\n\n%s\n\n", inert.Markdown(r.Schedule), inert.Markdown(r.Night), inert.Markdown(string(r.Verdict)), inert.Markdown(r.Headline()))
 	b.WriteString("| what | value |\n|:--|:--|\n")
 	row := func(what, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "| %s | %s |\n", what, cell(value))
+			fmt.Fprintf(&b, "| %s | %s |\n", what, inert.Markdown(value))
 		}
 	}
 	row("experiment", r.Experiment)
@@ -59,7 +61,7 @@ func (r Record) Markdown() string {
 	row("took", fmt.Sprintf("%.0f s", r.Finished.Sub(r.Started).Seconds()))
 	row("compared with", strings.Join(r.Against, ", "))
 	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "\n%s.\n", cell(note))
+		fmt.Fprintf(&b, "\n%s.\n", inert.Markdown(note))
 	}
 	r.findings(&b)
 	r.systems(&b)
@@ -77,7 +79,7 @@ func (r Record) findings(b *strings.Builder) {
 		if f.Worse {
 			mark = "**worse**"
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s to %s | %d |\n", mark, cell(f.Where), cell(f.Metric), number(f.Value), number(f.Usual), number(f.Low), number(f.High), f.Nights)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s to %s | %d |\n", mark, inert.Markdown(f.Where), inert.Markdown(f.Metric), number(f.Value), number(f.Usual), number(f.Low), number(f.High), f.Nights)
 	}
 }
 
@@ -88,7 +90,7 @@ func (r Record) systems(b *strings.Builder) {
 	b.WriteString("\n## Quality\n\nWith 95 % bootstrap intervals over dialogues.\n\n| system | metric | value | interval |\n|:--|:--|--:|:--|\n")
 	for _, s := range r.Systems {
 		for _, m := range s.Metrics {
-			fmt.Fprintf(b, "| %s | %s | %s | %s to %s |\n", cell(s.Name), cell(m.Name), number(m.Value), number(m.Low), number(m.High))
+			fmt.Fprintf(b, "| %s | %s | %s | %s to %s |\n", inert.Markdown(s.Name), inert.Markdown(m.Name), number(m.Value), number(m.Low), number(m.High))
 		}
 	}
 }
@@ -108,12 +110,9 @@ func (r Record) stages(b *strings.Builder) {
 		case s.Tokens > 0 && s.Seconds > 0:
 			rate = fmt.Sprintf("%.0f", s.Tokens/s.Seconds)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", cell(s.Name), seconds, rate, cell(s.Engine))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", inert.Markdown(s.Name), seconds, rate, inert.Markdown(s.Engine))
 	}
 }
-
-// cell keeps text on one line and within its cell.
-func cell(s string) string { return strings.ReplaceAll(oneLine(s), "|", `\|`) }
 
 func oneLine(s string) string { return strings.NewReplacer("\r\n", " ", "\n", " ").Replace(s) }
 

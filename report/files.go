@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // CSV writes Table 3 in long form: one line per system, this run's ("run")
 // first, then the paper's ("paper") with Table 5's pair sets; after the columns
 // the bounds of their 95 % intervals, as COLUMN_low and COLUMN_high. Absent
-// values are empty.
+// values are empty. Text that a spreadsheet would take for a formula has an
+// apostrophe before it.
 func CSV(w io.Writer, d Data) error {
 	d, err := d.prepared()
 	if err != nil {
@@ -32,7 +35,7 @@ func CSV(w io.Writer, d Data) error {
 	}
 	lines := [][]string{header}
 	for _, r := range d.Systems {
-		line := []string{"run", r.Backbone, string(r.Paradigm), string(r.Method), string(r.Pairs)}
+		line := []string{"run", inert.Cell(r.Backbone), inert.Cell(string(r.Paradigm)), inert.Cell(string(r.Method)), inert.Cell(string(r.Pairs))}
 		for _, v := range r.Columns.values() {
 			field := ""
 			if *v != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // LaTeX writes the report's tables as table environments in the style of
@@ -110,10 +111,15 @@ func latexCell(c cell) string {
 
 // latex makes text inert in LaTeX, on one line.
 func latex(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' ' // TeX ends lines and files at some of them
+		}
+		return r
+	}, strings.ReplaceAll(s, "\r\n", "\n"))
 	return strings.NewReplacer(
 		"\\", "\\textbackslash{}", "{", "\\{", "}", "\\}", "$", "\\$", "&", "\\&", "#", "\\#", "%", "\\%", "_", "\\_",
 		"~", "\\textasciitilde{}", "^", "\\textasciicircum{}", "<", "\\textless{}", ">", "\\textgreater{}", "|", "\\textbar{}", "\"", "\\textquotedbl{}",
 		"↑", "$\\uparrow$", "↓", "$\\downarrow$", "…", "\\ldots{}", "–", "--", "−", "$-$", "✓", "", "⚠ ", "", "⚠", "",
-		"\r\n", " ", "\n", " ", "\r", " ",
 	).Replace(s)
 }

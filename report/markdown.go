@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // Markdown writes the report as GitHub-flavoured Markdown: everything but the
@@ -15,24 +17,24 @@ func Markdown(w io.Writer, d Data) error {
 		return err
 	}
 	var b bytes.Buffer
-	b.WriteString("# " + escape(doc.Title) + "\n\n")
+	b.WriteString("# " + inert.Markdown(doc.Title) + "\n\n")
 	for _, f := range doc.Facts {
-		b.WriteString("- " + f[0] + ": " + escape(f[1]) + "\n")
+		b.WriteString("- " + f[0] + ": " + inert.Markdown(f[1]) + "\n")
 	}
 	b.WriteString("\n")
 	if doc.Warning != "" {
-		b.WriteString("> ⚠ **Offline judge.** " + escape(doc.Warning) + "\n\n")
+		b.WriteString("> ⚠ **Offline judge.** " + inert.Markdown(doc.Warning) + "\n\n")
 	}
 	for _, n := range doc.Notes {
-		b.WriteString(escape(n) + "\n\n")
+		b.WriteString(inert.Markdown(n) + "\n\n")
 	}
 	for _, s := range doc.Sections {
-		b.WriteString("## " + s.Title + "\n\n")
+		b.WriteString("## " + inert.Markdown(s.Title) + "\n\n")
 		if s.Mark != "" {
-			b.WriteString("⚠ " + escape(s.Mark) + "\n\n")
+			b.WriteString("⚠ " + inert.Markdown(s.Mark) + "\n\n")
 		}
 		for _, t := range s.Text {
-			b.WriteString(escape(t) + "\n\n")
+			b.WriteString(inert.Markdown(t) + "\n\n")
 		}
 		for _, t := range s.Tables {
 			markdownTable(&b, t)
@@ -44,7 +46,7 @@ func Markdown(w io.Writer, d Data) error {
 	if len(doc.Missing) > 0 {
 		b.WriteString("## Not in this report\n\n")
 		for _, line := range doc.Missing {
-			b.WriteString("- " + escape(line) + "\n")
+			b.WriteString("- " + inert.Markdown(line) + "\n")
 		}
 	}
 	_, err = w.Write(b.Bytes())
@@ -52,9 +54,9 @@ func Markdown(w io.Writer, d Data) error {
 }
 
 func markdownTable(b *bytes.Buffer, t table) {
-	b.WriteString(escape(t.Caption) + "\n\n|")
+	b.WriteString(inert.Markdown(t.Caption) + "\n\n|")
 	for _, h := range t.Heads {
-		b.WriteString(" " + escape(h.Text) + " |")
+		b.WriteString(" " + inert.Markdown(h.Text) + " |")
 	}
 	b.WriteString("\n|")
 	for _, h := range t.Heads {
@@ -74,7 +76,7 @@ func markdownTable(b *bytes.Buffer, t table) {
 	}
 	b.WriteString("\n")
 	for _, n := range t.Notes {
-		b.WriteString("- " + escape(n) + "\n")
+		b.WriteString("- " + inert.Markdown(n) + "\n")
 	}
 	if len(t.Notes) > 0 {
 		b.WriteString("\n")
@@ -82,7 +84,7 @@ func markdownTable(b *bytes.Buffer, t table) {
 	if len(t.Sources) > 0 {
 		var from []string
 		for _, s := range t.Sources {
-			from = append(from, escape(s.Name)+" "+markdownCell(code(s.Short())))
+			from = append(from, inert.Markdown(s.Name)+" "+markdownCell(code(s.Short())))
 		}
 		b.WriteString("<details><summary>from " + artifactsOf(len(from)) + "</summary>\n\n" + strings.Join(from, ", ") + "\n\n</details>\n\n")
 	}
@@ -99,19 +101,19 @@ func markdownCell(c cell) string {
 	if c.Covered {
 		return ""
 	}
-	s := escape(c.Text)
+	s := inert.Markdown(c.Text)
 	switch {
 	case c.Best:
 		s = "**" + s + "**"
 	case c.Second:
 		s = "<u>" + s + "</u>"
 	case c.Code:
-		s = "`" + strings.NewReplacer("`", "'", "|", "\\|", "\n", " ").Replace(c.Text) + "`"
+		s = inert.Code(c.Text)
 	}
 	if c.Paper != "" {
-		s += "<br><sub>" + escape(c.Paper)
+		s += "<br><sub>" + inert.Markdown(c.Paper)
 		if c.Delta != "" {
-			s += " (" + escape(c.Delta) + ")"
+			s += " (" + inert.Markdown(c.Delta) + ")"
 		}
 		s += "</sub>"
 	}
@@ -119,16 +121,16 @@ func markdownCell(c cell) string {
 }
 
 func markdownSample(b *bytes.Buffer, s sample) {
-	b.WriteString("### " + escape(s.Title) + "\n\n")
+	b.WriteString("### " + inert.Markdown(s.Title) + "\n\n")
 	for _, m := range s.Context {
 		strategy := ""
 		if m.Strategy != "" {
-			strategy = "\\[" + escape(m.Strategy) + "\\] "
+			strategy = "\\[" + inert.Markdown(m.Strategy) + "\\] "
 		}
-		b.WriteString("> **" + escape(m.Role) + "** " + strategy + escape(m.Content) + "\n>\n")
+		b.WriteString("> **" + inert.Markdown(m.Role) + "** " + strategy + inert.Markdown(m.Content) + "\n>\n")
 	}
 	b.WriteString("\n")
-	b.WriteString("- **gold** \\[" + escape(s.Gold.Strategy) + "\\] " + escape(s.Gold.Response) + "\n")
+	b.WriteString("- **gold** \\[" + inert.Markdown(s.Gold.Strategy) + "\\] " + inert.Markdown(s.Gold.Response) + "\n")
 	for _, row := range s.Rows {
 		for _, r := range row.Replies {
 			if r == nil {
@@ -138,26 +140,12 @@ func markdownSample(b *bytes.Buffer, s sample) {
 			if r.Agrees {
 				agrees = " ✓"
 			}
-			b.WriteString("- **" + escape(r.System) + "** \\[" + escape(r.Strategy) + agrees + "\\] " + escape(r.Response))
+			b.WriteString("- **" + inert.Markdown(r.System) + "** \\[" + inert.Markdown(r.Strategy) + agrees + "\\] " + inert.Markdown(r.Response))
 			if len(r.Errors) > 0 {
-				b.WriteString(" *(" + escape(strings.Join(r.Errors, ", ")) + ")*")
+				b.WriteString(" *(" + inert.Markdown(strings.Join(r.Errors, ", ")) + ")*")
 			}
 			b.WriteString("\n")
 		}
 	}
 	b.WriteString("\n")
-}
-
-// escape makes text inert in Markdown and in the HTML that it may hold, on
-// one line.
-func escape(s string) string {
-	s = strings.NewReplacer(
-		"&", "&amp;", "<", "&lt;", ">", "&gt;",
-		"\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "|", "\\|", "~", "\\~",
-		"\r\n", " ", "\n", " ", "\r", " ",
-	).Replace(s)
-	if strings.HasPrefix(s, "#") {
-		s = "\\" + s
-	}
-	return s
 }

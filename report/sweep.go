@@ -9,6 +9,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // Sweep is the table of a sweep: a row for every cell and system. It holds no
@@ -40,12 +42,16 @@ type SweepRow struct {
 // allCells is what stands for the cell of a row that holds for all of them.
 const allCells = "(all cells)"
 
-// SweepMarkdown writes at most limit rows as a GitHub-flavoured table, the best
-// of each column in bold; limit 0 writes all.
-func SweepMarkdown(w io.Writer, s Sweep, limit int) error {
+// SweepMarkdown writes a GitHub-flavoured table, the best of each column in bold.
+func SweepMarkdown(w io.Writer, s Sweep) error { return sweepTable(w, s, 0, inert.Markdown) }
+
+// SweepPage writes at most limit rows of it for Temporal's web UI.
+func SweepPage(w io.Writer, s Sweep, limit int) error { return sweepTable(w, s, limit, inert.Page) }
+
+func sweepTable(w io.Writer, s Sweep, limit int, text func(string) string) error {
 	var b bytes.Buffer
 	heads := append([]string{"cell"}, s.Heads...)
-	b.WriteString("| " + strings.Join(escaped(append(heads, "system")), " | "))
+	b.WriteString("| " + strings.Join(escaped(append(heads, "system"), text), " | "))
 	for _, c := range columns() {
 		b.WriteString(" | " + c.head)
 	}
@@ -56,23 +62,23 @@ func SweepMarkdown(w io.Writer, s Sweep, limit int) error {
 			fmt.Fprintf(&b, "\n… and %d more rows in the table's files.\n", len(s.Rows)-i)
 			break
 		}
-		cells := []string{escape(r.name())}
+		cells := []string{text(r.name())}
 		for k := range s.Varied {
-			cells = append(cells, escape(r.value(k)))
+			cells = append(cells, text(r.value(k)))
 		}
-		cells = append(cells, escape(r.System))
+		cells = append(cells, text(r.System))
 		for k, v := range r.Columns.values() {
-			text := "–"
+			figure := "–"
 			if *v != nil {
-				if text = fmt.Sprintf("%.2f", **v); **v == best[k] {
-					text = "**" + text + "**"
+				if figure = fmt.Sprintf("%.2f", **v); **v == best[k] {
+					figure = "**" + figure + "**"
 				}
 			}
-			cells = append(cells, text)
+			cells = append(cells, figure)
 		}
-		state := escape(r.State)
+		state := text(r.State)
 		if r.Reason != "" {
-			state += ": " + escape(r.Reason)
+			state += ": " + text(r.Reason)
 		}
 		b.WriteString("| " + strings.Join(append(cells, state), " | ") + " |\n")
 	}
@@ -80,17 +86,18 @@ func SweepMarkdown(w io.Writer, s Sweep, limit int) error {
 		b.WriteString("\nFlu. to Hel. are the offline judge's: fixed rules, no language model.\n")
 	}
 	for _, n := range s.Notes {
-		b.WriteString("\n" + escape(n) + "\n")
+		b.WriteString("\n" + text(n) + "\n")
 	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
 
 // SweepCSV writes the table as CSV: cell, the varied fields by their paths,
-// system, Table 3's columns in full, state and reason.
+// system, Table 3's columns in full, state and reason. Text that a spreadsheet
+// would take for a formula has an apostrophe before it.
 func SweepCSV(w io.Writer, s Sweep) error {
 	out := csv.NewWriter(w)
-	head := append([]string{"cell"}, s.Varied...)
+	head := append([]string{"cell"}, inert.Cells(s.Varied)...)
 	head = append(head, "system")
 	for _, c := range columns() {
 		head = append(head, c.name)
@@ -99,11 +106,11 @@ func SweepCSV(w io.Writer, s Sweep) error {
 		return err
 	}
 	for _, r := range s.Rows {
-		line := []string{r.Cell}
+		line := []string{inert.Cell(r.Cell)}
 		for k := range s.Varied {
-			line = append(line, r.value(k))
+			line = append(line, inert.Cell(r.value(k)))
 		}
-		line = append(line, r.System)
+		line = append(line, inert.Cell(r.System))
 		for _, v := range r.Columns.values() {
 			text := ""
 			if v := finite(*v); v != nil {
@@ -111,7 +118,7 @@ func SweepCSV(w io.Writer, s Sweep) error {
 			}
 			line = append(line, text)
 		}
-		if err := out.Write(append(line, r.State, r.Reason)); err != nil {
+		if err := out.Write(append(line, inert.Cell(r.State), inert.Cell(r.Reason))); err != nil {
 			return err
 		}
 	}
@@ -196,10 +203,10 @@ func (r SweepRow) value(k int) string {
 	return ""
 }
 
-func escaped(texts []string) []string {
+func escaped(texts []string, text func(string) string) []string {
 	out := make([]string, len(texts))
 	for i, t := range texts {
-		out[i] = escape(t)
+		out[i] = text(t)
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // CompareName is the name under which the comparison's workflow is registered.
@@ -35,11 +36,11 @@ func Compare(ctx workflow.Context, in CompareInput) error {
 // Summary says what is compared.
 func (in CompareInput) Summary() string {
 	if in.Sweep != "" {
-		return fmt.Sprintf("the %d cells of sweep %s", len(in.Runs), in.Sweep)
+		return fmt.Sprintf("the %d cells of sweep %s", len(in.Runs), inert.Page(in.Sweep))
 	}
 	names := make([]string, min(len(in.Runs), 4))
 	for i := range names {
-		names[i] = strings.TrimPrefix(in.Runs[i], "run/")
+		names[i] = inert.Page(strings.TrimPrefix(in.Runs[i], "run/"))
 	}
 	out := strings.Join(names, ", ")
 	if more := len(in.Runs) - len(names); more > 0 {

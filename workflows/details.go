@@ -8,11 +8,12 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/inert"
 )
 
-// The web UI shows a workflow's summary beside its name and its current
-// details, Markdown, in the tab "User Metadata". These functions write them;
-// they change no history.
+// The web UI shows a workflow's summary beside its name and its current details
+// in the tab "User Metadata", both as Markdown. These functions write them; they
+// change no history.
 
 // Summary says in a few words what a stage does, for workflows and activities.
 func Summary(s experiments.Stage) string {
@@ -40,12 +41,12 @@ func Summary(s experiments.Stage) string {
 
 // Summary says what a run is of.
 func (in RunInput) Summary() string {
-	out := in.Experiment
+	out := inert.Page(in.Experiment)
 	if f := in.Facts; f.Backbone != "" {
-		out += fmt.Sprintf(" on %s, seed %d", f.Backbone, f.Seed)
+		out += fmt.Sprintf(" on %s, seed %d", inert.Page(f.Backbone), f.Seed)
 	}
 	if f := in.Facts; f.Sweep != "" {
-		out += fmt.Sprintf(", sweep %s, cell %s", f.Sweep, f.Cell)
+		out += fmt.Sprintf(", sweep %s, cell %s", inert.Page(f.Sweep), inert.Page(f.Cell))
 	}
 	return out
 }
@@ -64,10 +65,10 @@ func runDetails(state RunState) string {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**: %d stages, %s\n\n", plain(state.Experiment), len(state.Stages), strings.Join(parts, ", "))
+	fmt.Fprintf(&b, "**%s**: %d stages, %s\n\n", inert.Page(state.Experiment), len(state.Stages), strings.Join(parts, ", "))
 	for _, s := range state.Stages {
 		if s.Error != "" {
-			fmt.Fprintf(&b, "- **%s** failed: %s\n", plain(s.Name), literal(s.Error))
+			fmt.Fprintf(&b, "- **%s** failed: %s\n", inert.Page(s.Name), inert.PageCode(s.Error))
 		}
 	}
 	b.WriteString(systemsTable(state.Stages))
@@ -78,9 +79,9 @@ func runDetails(state RunState) string {
 			seconds = fmt.Sprintf("%.1f", s.Result.Seconds)
 		}
 		if s.Result.Digest != "" {
-			digest = literal(short(s.Result.Digest))
+			digest = inert.PageCode(short(s.Result.Digest))
 		}
-		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", plain(s.Name), sign(s.Status), s.Status, seconds, digest)
+		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", inert.Page(s.Name), sign(s.Status), s.Status, seconds, digest)
 	}
 	return b.String()
 }
@@ -124,7 +125,7 @@ func systemsPart(order []experiments.System, rows map[experiments.System]map[str
 	}
 	b.WriteString("\n" + rule + "\n")
 	for _, sys := range order {
-		fmt.Fprintf(&b, "| %s |", plain(sys.Name()))
+		fmt.Fprintf(&b, "| %s |", inert.Page(sys.Name()))
 		for _, c := range columns {
 			v, ok := rows[sys][c.Name]
 			switch {
@@ -187,44 +188,32 @@ func sign(s StageStatus) string {
 // runningDetails says why a stage is computed and where.
 func runningDetails(in StageInput, reason string) string {
 	return fmt.Sprintf("**%s** runs on the queue %s: %s\n\nIts phase, step, loss and speed stand under *Pending Activities*.\n",
-		plain(in.Stage.Name), literal(in.Queues.Queue(in.Stage.Queue)), literal(reason))
+		inert.Page(in.Stage.Name), inert.PageCode(in.Queues.Queue(in.Stage.Queue)), inert.PageCode(reason))
 }
 
 // failedDetails says what a stage ended of.
 func failedDetails(in StageInput, err error) string {
-	return fmt.Sprintf("**%s** ended without an artifact: %s\n", plain(in.Stage.Name), literal(rootMessage(err)))
+	return fmt.Sprintf("**%s** ended without an artifact: %s\n", inert.Page(in.Stage.Name), inert.PageCode(rootMessage(err)))
 }
 
 // resultDetails shows what a stage made.
 func resultDetails(stage string, r StageResult) string {
 	var b strings.Builder
 	if r.Reused {
-		fmt.Fprintf(&b, "**%s** was in the store and is reused\n\n", plain(stage))
+		fmt.Fprintf(&b, "**%s** was in the store and is reused\n\n", inert.Page(stage))
 	} else {
-		fmt.Fprintf(&b, "**%s** ran in %.1f s\n\n", plain(stage), r.Seconds)
+		fmt.Fprintf(&b, "**%s** ran in %.1f s\n\n", inert.Page(stage), r.Seconds)
 	}
 	b.WriteString("| what | value |\n|:--|:--|\n")
 	//workflowcheck:ignore
 	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
-		fmt.Fprintf(&b, "| %s | %s |\n", plain(strings.ReplaceAll(name, "_", " ")), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
+		fmt.Fprintf(&b, "| %s | %s |\n", inert.Page(strings.ReplaceAll(name, "_", " ")), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
 	}
 	if r.Engine != "" {
-		fmt.Fprintf(&b, "| engine | %s |\n", plain(r.Engine))
+		fmt.Fprintf(&b, "| engine | %s |\n", inert.Page(r.Engine))
 	}
-	fmt.Fprintf(&b, "| artifact | %s |\n| fingerprint | %s |\n", literal(short(r.Digest)), literal(short(r.Fingerprint)))
+	fmt.Fprintf(&b, "| artifact | %s |\n| fingerprint | %s |\n", inert.PageCode(short(r.Digest)), inert.PageCode(short(r.Fingerprint)))
 	return b.String()
-}
-
-// plain shows text as it is within a line or a table, whatever Markdown it may
-// hold.
-func plain(s string) string { return escape.Replace(s) }
-
-var escape = strings.NewReplacer("\r\n", " ", "\n", " ", `\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`,
-	"<", `\<`, ">", `\>`, "|", `\|`, "~", `\~`, "#", `\#`, "&", `\&`, "!", `\!`)
-
-// literal shows text as it is, on one line, whatever Markdown it may hold.
-func literal(s string) string {
-	return "`" + strings.NewReplacer("`", "'", "\r\n", " ", "\n", " ").Replace(s) + "`"
 }
 
 // short abbreviates a digest for people.

@@ -19,7 +19,7 @@ func TestRunDetails(t *testing.T) {
 		{Name: "report", Status: StageWaiting},
 	}})
 	want := "**demo**: 7 stages, 1 done, 1 reused, 1 running, 2 waiting, 1 failed, 1 skipped\n\n" +
-		"- **sft/sp** failed: `loss NaN | at 'step' 3`\n" + `
+		"- **sft/sp** failed: loss NaN \\| at \\`step\\` 3\n" + `
 | stage | state | seconds | artifact |
 |:--|:--|--:|:--|
 | corpus | ↺ reused |  | ` + "`0123456789ab`" + ` |
@@ -97,7 +97,7 @@ func TestSystemsTable(t *testing.T) {
 // No name or message can change the table that it stands in.
 func TestDetailsEscape(t *testing.T) {
 	got := runDetails(RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
-	want := "**a\\|b\\*c\\* \\# \\<b\\>**: 1 stages, 1 failed\n\n- **x\\|y** failed: `bad 'code' | x | y |`\n\n" +
+	want := "**a\\|b\\*c\\* \\# \\<b\\>**: 1 stages, 1 failed\n\n- **x\\|y** failed: bad \\`code\\` \\| x \\| y \\|\n\n" +
 		"| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n| x\\|y | ✗ failed |  |  |\n"
 	if got != want {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
@@ -116,6 +116,10 @@ func TestSummaries(t *testing.T) {
 	}
 	in := RunInput{Experiment: "demo", Facts: Facts{Backbone: "tiny-llama", Seed: 3, Sweep: "betas", Cell: "7"}}
 	if got := in.Summary(); got != "demo on tiny-llama, seed 3, sweep betas, cell 7" {
+		t.Error(got)
+	}
+	in.Facts.Backbone, in.Facts.Cell = `<img src=x onerror=alert(1)>`, "[beta](javascript:alert(1))"
+	if got := in.Summary(); got != `demo on \<img src=x onerror=alert(1)\>, seed 3, sweep betas, cell \[beta\](javascript:alert(1))` {
 		t.Error(got)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // NightlyName is the name under which Nightly is registered.
@@ -178,14 +180,14 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 	}
 	plan := record.Plan
 	record.Report = plan.Run.Stages[len(plan.Run.Stages)-1].Fingerprint
-	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", in.Schedule, night.Name(), literal(plan.RunID), literal(plan.Revision)))
+	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), inert.PageCode(plan.RunID), inert.PageCode(plan.Revision)))
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            plan.RunID,
 		TaskQueue:             in.Queues.Control,
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s, night %s", in.Schedule, night.Name()),
+		StaticSummary:         fmt.Sprintf("%s, night %s", inert.Page(in.Schedule), inert.Page(night.Name())),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 	})
 	return workflow.ExecuteChildWorkflow(child, RunName, plan.Run).Get(ctx, &record.Result)
@@ -230,9 +232,9 @@ func show(ctx workflow.Context, markdown string) { workflow.SetCurrentDetails(ct
 
 func nightDetails(in NightInput, r NightResult) string {
 	details := fmt.Sprintf("**%s**, night %s: **%s**\n\n%s\n\n| what | value |\n|:--|:--|\n| run | %s |\n| report | %s |\n| record | %s |\n",
-		in.Schedule, r.Night, r.Verdict, literal(r.Headline), literal(r.Run), literal(r.Report.Key), literal(r.Record.Key))
+		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), inert.PageCode(r.Headline), inert.PageCode(r.Run), inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
 	if r.Notified != "" {
-		details += fmt.Sprintf("| told | %s |\n", literal(r.Notified))
+		details += fmt.Sprintf("| told | %s |\n", inert.PageCode(r.Notified))
 	}
 	return details
 }

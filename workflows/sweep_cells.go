@@ -8,6 +8,8 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // start plans a cell, starts its run and follows it to its end.
@@ -48,7 +50,7 @@ func (s *sweep) child(ctx workflow.Context, plan CellPlan) (workflow.ChildWorkfl
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON, // continuing as new closes the parent
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WaitForCancellation:   true,
-		StaticSummary:         fmt.Sprintf("%s, cell %s", s.in.Name, plan.Name),
+		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
 		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/internal/inert"
 )
 
 // handlers answers queries and takes commands. What a validator refuses never
@@ -135,7 +137,7 @@ const shownEnds = 50
 // sweepDetails says how far a sweep is, what runs and what went wrong.
 func sweepDetails(state SweepState) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**: %d cells, %s\n\n", state.Name, len(state.Marks), state.Marks.Summary())
+	fmt.Fprintf(&b, "**%s**: %d cells, %s\n\n", inert.Page(state.Name), len(state.Marks), state.Marks.Summary())
 	fmt.Fprintf(&b, "%d at a time, priority %d", state.Parallel, state.Priority)
 	if state.Paused {
 		b.WriteString(", **paused**")
@@ -144,7 +146,7 @@ func sweepDetails(state SweepState) string {
 	if len(state.Running) > 0 {
 		b.WriteString("| running | run |\n|:--|:--|\n")
 		for _, r := range state.Running[:min(len(state.Running), shownEnds)] {
-			fmt.Fprintf(&b, "| %s | %s |\n", r.Name, literal(r.WorkflowID))
+			fmt.Fprintf(&b, "| %s | %s |\n", inert.Page(r.Name), inert.PageCode(r.WorkflowID))
 		}
 		b.WriteString("\n")
 	}
@@ -153,7 +155,7 @@ func sweepDetails(state SweepState) string {
 			fmt.Fprintf(&b, "- and %d more\n", len(state.Ends)-i)
 			break
 		}
-		fmt.Fprintf(&b, "- **%s** %s: %s\n", e.Name, e.Mark, literal(e.Reason))
+		fmt.Fprintf(&b, "- **%s** %s: %s\n", inert.Page(e.Name), e.Mark, inert.PageCode(e.Reason))
 	}
 	return b.String()
 }
