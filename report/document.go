@@ -21,6 +21,7 @@ type section struct {
 	ID, Title string
 	// Mark is set where the section's figures are the offline judge's.
 	Mark    string
+	Answers []answer
 	Text    []string
 	Tables  []table
 	Figures []figure

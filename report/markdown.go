@@ -33,6 +33,13 @@ func Markdown(w io.Writer, d Data) error {
 		if s.Mark != "" {
 			b.WriteString("⚠ " + inert.Markdown(s.Mark) + "\n\n")
 		}
+		for _, a := range s.Answers {
+			b.WriteString("**" + inert.Markdown(a.Question) + "** Verdict: **" + inert.Markdown(a.Verdict) + "**.\n\n")
+			for _, because := range a.Because {
+				b.WriteString("- " + inert.Markdown(because) + "\n")
+			}
+			b.WriteString("\n")
+		}
 		for _, t := range s.Text {
 			b.WriteString(inert.Markdown(t) + "\n\n")
 		}

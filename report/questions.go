@@ -235,14 +235,19 @@ func (e Effect) bySeed() string {
 	return strings.Join(all, ", ")
 }
 
-// paragraph is the answer to the question in words.
-func (q Question) paragraph() string {
-	parts := []string{fmt.Sprintf("%s. %s Verdict: %s.", q.Name, q.Text, q.Verdict)}
+// answer is a question's verdict, and what it rests on in words.
+type answer struct {
+	Question, Verdict string
+	Because           []string // an effect each
+}
+
+func (q Question) answer() answer {
+	a := answer{Question: q.Name + ". " + q.Text, Verdict: string(q.Verdict)}
 	for _, e := range q.Effects {
 		s := e.sentence()
-		parts = append(parts, strings.ToUpper(s[:1])+s[1:])
+		a.Because = append(a.Because, strings.ToUpper(s[:1])+s[1:])
 	}
-	return strings.Join(parts, " ")
+	return a
 }
 
 // signed is fixed with three digits and a sign.
@@ -275,7 +280,7 @@ func questionSection(d Data, _ paper) (section, error) {
 	}
 	var systems []string
 	for _, q := range d.Questions {
-		s.Text = append(s.Text, q.paragraph())
+		s.Answers = append(s.Answers, q.answer())
 		for i, e := range q.Effects {
 			systems = append(systems, e.System, e.Against)
 			name, verdict := text(q.Name), text(string(q.Verdict))

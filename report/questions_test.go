@@ -52,8 +52,8 @@ func TestQuestionsAreAnswered(t *testing.T) {
 	md := rendered(t, Markdown, example())
 	for _, want := range []string{
 		"RQ1. Better? &lt;script&gt;",
-		"Verdict: cannot tell. Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010, 50 turns of 9 dialogues): an improvement. " +
-			"Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000, 40 turns of 8 dialogues): no difference is shown.",
+		"** Verdict: **cannot tell**.\n\n- Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010, 50 turns of 9 dialogues): an improvement.\n" +
+			"- Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000, 40 turns of 8 dialogues): no difference is shown.",
 		"The rule, the same for every run",
 		"| RQ1 | cannot tell | preference bias B | vanilla/dpo | vanilla/sft | -0.100 | -0.150 … -0.050 | 0.0010 | 9 |",
 	} {
