@@ -110,14 +110,8 @@ func (se *session) close() {
 	}
 }
 
-// heartbeat is how long a silent worker counts as alive: short where a killed
-// process is soon started again, longer across machines.
-func (se *session) heartbeat() int {
-	if se.settings.EmbedTemporal() {
-		return 15
-	}
-	return 60
-}
+// heartbeat is how long a silent worker counts as alive, in seconds.
+func (se *session) heartbeat() int { return int(se.settings.HeartbeatTimeout().Seconds()) }
 
 // runs lists runs, the newest first; with running, those that have not ended.
 func (se *session) runs(ctx context.Context, running bool) ([]*workflow.WorkflowExecutionInfo, error) {

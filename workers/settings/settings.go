@@ -42,6 +42,9 @@ type Temporal struct {
 	TLS       *TLS   `yaml:"tls"`         // nil: plain text
 	APIKeyEnv string `yaml:"api_key_env"` // name of the variable that holds the API key
 	UI        string `yaml:"ui"`          // URL of the service's web UI, for links; empty: unknown
+	// Heartbeat is how long a silent worker counts as alive; 0: HeartbeatTimeout's
+	// own choice.
+	Heartbeat time.Duration `yaml:"heartbeat"`
 }
 
 // TLS for a connection to Temporal or S3. An empty mapping means TLS with the
@@ -181,6 +184,19 @@ func Default() *Settings {
 // EmbedTemporal reports whether Temporal and its web UI run inside the process.
 func (s *Settings) EmbedTemporal() bool {
 	return s.Embedded.Mode == ModeAuto && s.Temporal.Address == ""
+}
+
+// HeartbeatTimeout is how long a silent worker counts as alive before its stages
+// are given to another: short where a killed process is soon started again,
+// longer across machines.
+func (s *Settings) HeartbeatTimeout() time.Duration {
+	switch {
+	case s.Temporal.Heartbeat > 0:
+		return s.Temporal.Heartbeat
+	case s.EmbedTemporal():
+		return 15 * time.Second
+	}
+	return 60 * time.Second
 }
 
 // EmbedS3 reports whether the S3 store runs inside the process.

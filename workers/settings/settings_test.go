@@ -125,6 +125,8 @@ func TestParseErrors(t *testing.T) {
 		{"KMS key alone", "s3:\n  kms_key: k\n", `t.yaml:2: s3.kms_key: goes with s3.encryption sse-kms`},
 		{"checksum", "s3:\n  checksum: never\n", `t.yaml:2: s3.checksum: "never"`},
 		{"secret instead of name", "temporal:\n  api_key_env: sk-1234\n", "t.yaml:2: temporal.api_key_env: not the name"},
+		{"heartbeat", "temporal:\n  heartbeat: 2s\n", "t.yaml:2: temporal.heartbeat: 2s: whole seconds, at least 7s"},
+		{"half a heartbeat", "temporal:\n  heartbeat: 7500ms\n", "t.yaml:2: temporal.heartbeat: 7.5s: whole seconds"},
 		{"half a client certificate", "temporal:\n  tls:\n    cert: a.pem\n", "temporal.tls: cert and key go together"},
 		{"judge address", "judge:\n  base_urls: [api.openai.com]\n", "judge.base_urls[0]: not an address"},
 		{"attribute type", "search_attributes:\n  Stage: keyword\n", `t.yaml:2: search_attributes.Stage: type "keyword"`},

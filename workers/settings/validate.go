@@ -21,6 +21,9 @@ var (
 	variableName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
+// minHeartbeat lets one sign of life get lost: a worker gives one every 3 s.
+const minHeartbeat = 7 * time.Second
+
 // problem is a rule that a key breaks: its YAML path and what to do.
 type problem struct{ key, message string }
 
@@ -70,6 +73,9 @@ func (s *Settings) temporalProblems() (out []problem) {
 		if u, err := url.Parse(t.UI); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
 			out = append(out, problem{"temporal.ui", "not the URL of a web UI (for example https://cloud.temporal.io)"})
 		}
+	}
+	if t.Heartbeat != 0 && (t.Heartbeat < minHeartbeat || t.Heartbeat%time.Second != 0) {
+		out = append(out, problem{"temporal.heartbeat", fmt.Sprintf("%s: whole seconds, at least %s, or 0 for what suits the service", t.Heartbeat, minHeartbeat)})
 	}
 	if t.TLS != nil && (t.TLS.Cert == "") != (t.TLS.Key == "") {
 		out = append(out, problem{"temporal.tls", "cert and key go together: give both or neither"})
