@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/activity"
 
 	"github.com/esclab/esclab/artifacts"
@@ -34,6 +35,7 @@ type attempt struct {
 	stored  time.Duration     // spent on the store
 	inputs  map[string]string // artifact digests by input name
 	pulse   *pulse
+	log     zerolog.Logger // names the stage, the attempt and its lease's token
 	// What the attempts before this one paid a judge, and this one's ledger.
 	paid   workflows.Spent
 	ledger *openai.Ledger
@@ -52,7 +54,10 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
-	defer t.end()
+	defer func() {
+		t.log.Debug().Err(err).Msg("attempt ends")
+		t.end()
+	}()
 	if a.Observer != nil {
 		a.Observer.Begin(in.Stage.Name, string(in.Stage.Kind))
 		defer func() { t.observeEnd(ctx, err) }()
@@ -110,7 +115,9 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	t := &attempt{
 		a: a, in: in, lease: lease, dir: dir, started: started,
 		inputs: map[string]string{}, stored: time.Since(started),
+		log: a.Log.With().Str("stage", in.Stage.Name).Int32("attempt", info.Attempt).Int64("token", lease.Token()).Logger(),
 	}
+	t.log.Debug().Msg("attempt begins")
 	if last := (workflows.Progress{}); activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &last) == nil && last.Spent != nil {
 		t.paid = *last.Spent
 	}
@@ -233,7 +240,7 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	}
 	t.onStore(began)
 	seconds = time.Since(t.started).Seconds() // with the artifact's way into the store
-	t.a.Log.Info().Str("stage", t.in.Stage.Name).Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
+	t.log.Info().Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
 	return workflows.StageResult{
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
 		Seconds: seconds, StoreSeconds: t.stored.Seconds(), Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,

@@ -51,8 +51,12 @@ func (t *attempt) saveCheckpoint(ctx context.Context, step int64, files map[stri
 	began := time.Now()
 	defer t.onStore(began)
 	c, err := t.lease.SaveCheckpoint(ctx, step, files)
-	if err != nil || t.a.Observer == nil {
+	if err != nil {
 		return err
+	}
+	t.log.Debug().Int64("saved", step).Msg("checkpoint saved")
+	if t.a.Observer == nil {
+		return nil
 	}
 	bytes := int64(0)
 	for _, f := range c.Files {

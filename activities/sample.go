@@ -140,6 +140,7 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 			}
 		}
 		turnsDone += len(chunks[done])
+		t.log.Debug().Int("chunk", done+1).Int("chunks", len(chunks)).Msg("chunk")
 		meter.step(ctx, turnsDone, 0, 0, saved)
 		if every := t.in.Checkpoint.EverySeconds; every > 0 && time.Since(savedAt) >= time.Duration(every)*time.Second {
 			done++
@@ -166,6 +167,7 @@ func (t *attempt) resumeRows(ctx context.Context) (int, *bytes.Buffer, error) {
 	}
 	rows.Write(data)
 	t.resumed = true
+	t.log.Info().Int64("chunk", c.Step).Msg("resumed from a checkpoint")
 	return int(c.Step), rows, nil
 }
 

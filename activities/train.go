@@ -89,6 +89,7 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 			return output{}, stopped(fmt.Errorf("step %d: %w", trainer.Step()+1, err))
 		}
 		record.add(m)
+		t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
 		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, saved)
 
 		due := cadence.EverySteps > 0 && trainer.Step()-saved >= cadence.EverySteps ||
@@ -147,7 +148,7 @@ func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*trainingRec
 		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
 	}
 	t.resumed = true
-	t.a.Log.Info().Str("stage", t.in.Stage.Name).Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
+	t.log.Info().Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
 	return record, nil
 }
 
