@@ -62,6 +62,15 @@ demo: build ## the whole paper on the sample corpus, to its report
 sweep-kill: ## a sweep killed five times at random ends with the same table
 	ESCLAB_TEST_KILLS=5 $(GO) test ./cmd/esclab -run TestSweepEndsWithTheSameTable -count 1 -v -timeout 20m
 
+CHAOS_SEED  ?= 1
+CHAOS_KILLS ?= 100
+.PHONY: chaos
+chaos: ## CHAOS_KILLS kills of worker, Temporal and store in one run of demo, by CHAOS_SEED
+	@mkdir -p out
+	$(GO) test -tags chaos -c -o out/chaos.test ./cmd/esclab
+	cd cmd/esclab && ESCLAB_CHAOS_SEED=$(CHAOS_SEED) ESCLAB_CHAOS_KILLS=$(CHAOS_KILLS) ESCLAB_CHAOS_LOG=$(CURDIR)/out/chaos-$(CHAOS_SEED).log \
+	$(CURDIR)/out/chaos.test -test.run '^TestCampaign$$' -test.timeout 4h
+
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
 

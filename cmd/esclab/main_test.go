@@ -21,6 +21,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/chaos"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
@@ -31,7 +32,11 @@ import (
 const envMain = "ESCLAB_TEST_MAIN"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envMain) != "" {
+	switch os.Getenv(envMain) {
+	case "":
+	case chaos.Temporal, chaos.Store:
+		serveForChaos(os.Getenv(envMain))
+	default:
 		main()
 		return
 	}

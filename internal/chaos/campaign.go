@@ -1,0 +1,358 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// look is how often the logs are read.
+	look = 5 * time.Millisecond
+	// settle bounds the wait for the run to advance after a disturbance.
+	settle = 90 * time.Second
+	// rival bounds the wait for a second attempt beside a frozen one.
+	rival = 60 * time.Second
+)
+
+// Lab is what a campaign disturbs.
+type Lab struct {
+	Workers         []*Process
+	Temporal, Store *Process
+	// Links are each worker's connections: by worker, then by service.
+	Links   map[string]map[string]*Link
+	Records *Records
+	// Finished asks whether the run has ended; it is called when nothing is
+	// being done.
+	Finished func(ctx context.Context) (bool, error)
+}
+
+// Campaign is a run that is disturbed.
+type Campaign struct {
+	Lab
+	Seed   uint64
+	Stages []Stage
+	Events []Event
+	Log    io.Writer // one line for each event; what is logged has no times of day
+
+	began time.Time
+	done  []Outcome
+}
+
+// Outcome is an event that has happened.
+type Outcome struct {
+	Event
+	Since  time.Duration // since the campaign began
+	Victim string        // process or link
+	Hit    []Hit         // what was under way there
+	Rival  bool          // a second attempt began beside a worker that was frozen or cut off
+	Late   bool          // the stage that it was meant for was over
+}
+
+// Hit is an attempt that was disturbed, and where it stood.
+type Hit struct {
+	Stage string
+	Token int64
+	Step  int // of a training; 0: none
+	Steps int
+	Pass  int // epoch of the step, from 1
+}
+
+func (h Hit) String() string {
+	if h.Step == 0 {
+		return h.Stage
+	}
+	return fmt.Sprintf("%s at step %d of %d, epoch %d", h.Stage, h.Step, h.Steps, h.Pass)
+}
+
+// Run disturbs the run by the events until it has finished. Events whose stage
+// is over before their time happen as soon as something is under way.
+func (c *Campaign) Run(ctx context.Context) error {
+	c.began = time.Now()
+	pending := slices.Clone(c.Events)
+	idle := time.Now()
+	for {
+		if err := c.Records.Read(); err != nil {
+			return err
+		}
+		if at, late := c.due(pending); at >= 0 {
+			event := pending[at]
+			pending = slices.Delete(pending, at, at+1)
+			outcome, happened, err := c.happen(ctx, event, late)
+			if err != nil {
+				return fmt.Errorf("event %d (%s): %w", event.Number, event, err)
+			}
+			if !happened { // there was nobody to do it to any more
+				pending = slices.Insert(pending, at, event)
+			} else if err := c.recovered(ctx, outcome); err != nil {
+				return err
+			}
+			idle = time.Now()
+		}
+		if c.busy() {
+			idle = time.Now()
+		}
+		if time.Since(idle) > 2*time.Second {
+			finished, err := c.Finished(ctx)
+			if err != nil || finished {
+				return err
+			}
+			idle = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the campaign did not end, %d events were left: %w", len(pending), ctx.Err())
+		case <-time.After(look):
+		}
+	}
+}
+
+// busy says whether a worker has an attempt under way.
+func (c *Campaign) busy() bool {
+	return slices.ContainsFunc(c.Workers, func(w *Process) bool { return len(c.Records.running(w.Name, w.Number())) > 0 })
+}
+
+// due finds the event whose time has come, the first by the schedule; -1 where
+// there is none.
+func (c *Campaign) due(pending []Event) (at int, late bool) {
+	seen := map[string]bool{}
+	spare := -1
+	for i, e := range pending {
+		if seen[e.Stage] {
+			continue // one after the other at a stage
+		}
+		seen[e.Stage] = true
+		now, is := c.Records.current(e.Stage)
+		if c.Records.done(e.Stage) {
+			if spare < 0 {
+				spare = i
+			}
+			continue
+		}
+		if !is || now.ended || now.start != c.worker(now.worker).Number() {
+			continue
+		}
+		if e.At == 0 && !e.Again || now.steps > 0 && (e.Again && c.again(now) || !e.Again && float64(now.last) >= e.At*float64(now.steps)) {
+			return i, false
+		}
+	}
+	if spare >= 0 && c.busy() {
+		return spare, true
+	}
+	return -1, false
+}
+
+// again says whether an attempt is in the epoch in which the stage was hit
+// before, or beyond it.
+func (c *Campaign) again(now progress) bool {
+	pass := 0
+	for _, o := range c.done {
+		for _, h := range o.Hit {
+			if h.Stage == now.stage && o.Action == KillWorker && h.Token < now.token {
+				pass = h.Pass
+			}
+		}
+	}
+	return now.pass >= pass
+}
+
+func (c *Campaign) worker(name string) *Process {
+	for _, w := range c.Workers {
+		if w.Name == name {
+			return w
+		}
+	}
+	return nil
+}
+
+// victim is the worker at the event's stage; of a late event, any that works.
+func (c *Campaign) victim(e Event, late bool) *Process {
+	if !late {
+		now, is := c.Records.current(e.Stage)
+		if is && !now.ended {
+			if w := c.worker(now.worker); w.Number() == now.start {
+				return w
+			}
+		}
+		return nil
+	}
+	for i := range c.Workers {
+		w := c.Workers[(i+e.Number)%len(c.Workers)]
+		if len(c.Records.running(w.Name, w.Number())) > 0 {
+			return w
+		}
+	}
+	return nil
+}
+
+// happen lets an event happen, and undoes what has to be undone.
+func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, bool, error) {
+	if e.At == 0 && !e.Again {
+		if err := sleep(ctx, e.After); err != nil {
+			return Outcome{}, false, err
+		}
+		if err := c.Records.Read(); err != nil {
+			return Outcome{}, false, err
+		}
+	}
+	worker := c.victim(e, late)
+	if worker == nil {
+		return Outcome{}, false, nil
+	}
+	start := worker.Number()
+	o := Outcome{Event: e, Since: time.Since(c.began), Victim: worker.Name, Late: late}
+	var err error
+	switch e.Action {
+	case KillWorker:
+		err = worker.End(syscall.SIGKILL, e.For)
+	case Terminate:
+		err = worker.End(syscall.SIGTERM, e.For)
+	case KillTemporal:
+		o.Victim = c.Temporal.Name
+		err = c.Temporal.End(syscall.SIGKILL, e.For)
+	case KillStore:
+		o.Victim = c.Store.Name
+		err = c.Store.End(syscall.SIGKILL, e.For)
+	case Freeze:
+		err = worker.Signal(syscall.SIGSTOP)
+	default:
+		o.Victim = worker.Name + " to " + e.Link
+		c.hurt(e, c.Links[worker.Name][e.Link])
+	}
+	if err != nil {
+		return o, true, err
+	}
+	// Only now: until its end a process may have come further.
+	if err := c.Records.Read(); err != nil {
+		return o, true, err
+	}
+	if e.Action == KillTemporal || e.Action == KillStore {
+		for _, w := range c.Workers {
+			o.Hit = append(o.Hit, hits(c.Records.running(w.Name, w.Number()))...)
+		}
+	} else {
+		o.Hit = hits(c.Records.running(worker.Name, start))
+	}
+	switch e.Action {
+	case Freeze, Partition:
+		if o.Rival, err = c.awaitRival(ctx, o.Hit, worker.Name); err == nil {
+			err = sleep(ctx, e.For)
+		}
+	case Cut, Slow, Hiccup:
+		err = sleep(ctx, e.For)
+	}
+	if e.Action == Freeze {
+		err = errors.Join(err, worker.Signal(syscall.SIGCONT))
+	}
+	for _, links := range c.Links[worker.Name] {
+		links.Heal()
+		links.Slow(0)
+		links.Resume()
+	}
+	c.done = append(c.done, o)
+	fmt.Fprintln(c.Log, o.line())
+	return o, true, err
+}
+
+// hurt does to a link what the event says.
+func (c *Campaign) hurt(e Event, l *Link) {
+	switch e.Action {
+	case Cut:
+		l.Cut(true)
+	case Slow:
+		l.Slow(e.For / 40) // 50 to 150 ms
+	case Partition, Hiccup:
+		l.Stall()
+	}
+}
+
+func hits(running []progress) []Hit {
+	var all []Hit
+	for _, p := range running {
+		h := Hit{Stage: p.stage, Token: p.token}
+		if p.steps > 0 {
+			h.Step, h.Steps, h.Pass = p.last, p.steps, p.pass
+		}
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b Hit) int { return strings.Compare(a.Stage, b.Stage) })
+	return all
+}
+
+// awaitRival waits until another attempt has begun at a stage that was hit, and
+// says whether one has.
+func (c *Campaign) awaitRival(ctx context.Context, hit []Hit, worker string) (bool, error) {
+	for until := time.Now().Add(rival); time.Now().Before(until); {
+		if err := c.Records.Read(); err != nil {
+			return false, err
+		}
+		for _, h := range hit {
+			if now, is := c.Records.current(h.Stage); is && now.token > h.Token && now.worker != worker {
+				return true, nil
+			}
+		}
+		if err := sleep(ctx, look); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// recovered waits until what was ended serves again and the run has advanced.
+func (c *Campaign) recovered(ctx context.Context, o Outcome) error {
+	if err := errors.Join(c.Temporal.WaitReady(ctx), c.Store.WaitReady(ctx)); err != nil {
+		return err
+	}
+	if err := c.Records.Read(); err != nil {
+		return err
+	}
+	before := c.Records.advances()
+	for until := time.Now().Add(settle); time.Now().Before(until) && c.Records.advances() == before; {
+		if err := sleep(ctx, look); err != nil {
+			return err
+		}
+		if err := c.Records.Read(); err != nil {
+			return err
+		}
+		if !c.busy() && time.Since(c.began)-o.Since > 5*time.Second {
+			return nil // nothing to wait for: the run may have ended
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// line is what the log says of an outcome.
+func (o Outcome) line() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%7.1f s  %3d  %-22s %-21s ", o.Since.Seconds(), o.Number, o.Action, o.Victim)
+	for i, h := range o.Hit {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(h.String())
+	}
+	if len(o.Hit) == 0 {
+		b.WriteString("nothing under way there")
+	}
+	if o.Late {
+		fmt.Fprintf(&b, " (meant for %s, which was over)", o.Stage)
+	}
+	if o.Rival {
+		b.WriteString(" (a second attempt began meanwhile)")
+	}
+	return b.String()
+}
