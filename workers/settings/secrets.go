@@ -34,16 +34,41 @@ type Credentials struct {
 	SessionToken Secret // of temporary credentials, else empty
 }
 
-// APIKey returns the key that api_key_env names, empty when none is named.
+// APIKey returns the key of api_key_file, else that of the environment variable
+// that api_key_env names, "" where neither is set.
 func (t Temporal) APIKey() (Secret, error) {
+	if t.APIKeyFile != "" {
+		return keyFile("temporal.api_key_file", t.APIKeyFile)
+	}
 	if t.APIKeyEnv == "" {
 		return "", nil
 	}
 	key := os.Getenv(t.APIKeyEnv)
 	if key == "" {
-		return "", fmt.Errorf("temporal.api_key_env: environment variable %s is not set: export it with the API key", t.APIKeyEnv)
+		return "", fmt.Errorf("temporal.api_key_env: environment variable %s is not set: export it with the API key, or set temporal.api_key_file", t.APIKeyEnv)
+	}
+	if !oneWord(key) {
+		return "", fmt.Errorf("temporal.api_key_env: environment variable %s does not hold one key on one line", t.APIKeyEnv)
 	}
 	return Secret(key), nil
+}
+
+// keyFile reads a key from a file that holds nothing else; name is the setting's.
+func keyFile(name, path string) (Secret, error) {
+	data, err := ReadSecretFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	key := strings.TrimSpace(string(data))
+	if !oneWord(key) {
+		return "", fmt.Errorf("%s: %s does not hold one key on one line", name, path)
+	}
+	return Secret(key), nil
+}
+
+// oneWord says whether a key can stand in a header.
+func oneWord(key string) bool {
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }
 
 // Credentials returns the S3 credentials: those of credentials_file, else
@@ -73,15 +98,7 @@ func (j Judge) Key(baseURL, variable string) (Secret, error) {
 		return "", fmt.Errorf("judge.base_url: this worker may not ask %s: add it to judge.base_urls in %s", baseURL, FileName)
 	}
 	if j.APIKeyFile != "" {
-		data, err := ReadSecretFile(j.APIKeyFile)
-		if err != nil {
-			return "", fmt.Errorf("judge.api_key_file: %w", err)
-		}
-		key := strings.TrimSpace(string(data))
-		if key == "" || strings.ContainsAny(key, " \t\r\n") {
-			return "", fmt.Errorf("judge.api_key_file: %s does not hold one key on one line", j.APIKeyFile)
-		}
-		return Secret(key), nil
+		return keyFile("judge.api_key_file", j.APIKeyFile)
 	}
 	if variable == "" {
 		return "", nil

@@ -41,7 +41,9 @@ type Temporal struct {
 	Namespace string `yaml:"namespace"`   // must exist on an external service
 	TLS       *TLS   `yaml:"tls"`         // nil: plain text
 	APIKeyEnv string `yaml:"api_key_env"` // name of the variable that holds the API key
-	UI        string `yaml:"ui"`          // URL of the service's web UI, for links; empty: unknown
+	// APIKeyFile holds the API key, mode 0600; it wins over the variable.
+	APIKeyFile string `yaml:"api_key_file"`
+	UI         string `yaml:"ui"` // URL of the service's web UI, for links; empty: unknown
 	// Heartbeat is how long a silent worker counts as alive; 0: HeartbeatTimeout's
 	// own choice.
 	Heartbeat time.Duration `yaml:"heartbeat"`

@@ -56,6 +56,7 @@ temporal:
   address: temporal.example.org:7233
   namespace: esc
   api_key_env: TEMPORAL_API_KEY
+  api_key_file: temporal.key
   tls: {ca: ca.pem, cert: /abs/client.pem, key: client.key, server_name: temporal}
 s3:
   endpoint: https://s3.example.org
@@ -81,7 +82,7 @@ schedules:
 	}
 	want := Default()
 	want.Path = "/etc/esclab/temporal.yaml"
-	want.Temporal = Temporal{Address: "temporal.example.org:7233", Namespace: "esc", APIKeyEnv: "TEMPORAL_API_KEY",
+	want.Temporal = Temporal{Address: "temporal.example.org:7233", Namespace: "esc", APIKeyEnv: "TEMPORAL_API_KEY", APIKeyFile: "/etc/esclab/temporal.key",
 		TLS: &TLS{CA: "/etc/esclab/ca.pem", Cert: "/abs/client.pem", Key: "/etc/esclab/client.key", ServerName: "temporal"}}
 	want.S3.Endpoint, want.S3.Bucket, want.S3.PathStyle, want.S3.Checksum = "https://s3.example.org", "esc-artifacts", false, ChecksumWhenSupported
 	want.S3.Encryption, want.S3.KMSKey = EncryptionKMS, "alias/esclab"
@@ -260,6 +261,25 @@ func TestAPIKey(t *testing.T) {
 	t.Setenv("TEST_API_KEY", "k")
 	if key, err := c.APIKey(); err != nil || key != "k" {
 		t.Errorf("%v, %v", key, err)
+	}
+	t.Setenv("TEST_API_KEY", "hush\nX-Other: 1")
+	if _, err := c.APIKey(); err == nil || !strings.Contains(err.Error(), "one key on one line") || strings.Contains(err.Error(), "hush") {
+		t.Errorf("two lines: %v", err)
+	}
+	c.APIKeyFile = filepath.Join(t.TempDir(), "key")
+	write(t, c.APIKeyFile, "from-file\n", 0o600)
+	if key, err := c.APIKey(); err != nil || key != "from-file" {
+		t.Errorf("%v, %v", key, err)
+	}
+	if err := os.Chmod(c.APIKeyFile, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.APIKey(); err == nil || !strings.Contains(err.Error(), "temporal.api_key_file") || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "from-file") {
+		t.Errorf("mode 0640: %v", err)
+	}
+	// The key itself has no place in the file, and the error does not repeat it.
+	if _, err := Parse("t.yaml", []byte("temporal:\n  api_key: hush\n")); err == nil || !strings.Contains(err.Error(), "api_key_env") || strings.Contains(err.Error(), "hush") {
+		t.Errorf("the key in YAML: %v", err)
 	}
 }
 

@@ -162,7 +162,7 @@ func (t Temporal) explain(err error) error {
 		return problem(nil, "create it (temporal operator namespace create -n "+t.Namespace+"), or correct temporal.namespace",
 			"temporal: %s has no namespace %q", t.Address, t.Namespace)
 	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated") || strings.Contains(text, "unauthorized"):
-		return problem(err, "check temporal.api_key_env and temporal.tls", "temporal: %s refused the credentials", t.Address)
+		return problem(err, "check the API key (temporal.api_key_env, temporal.api_key_file) and temporal.tls", "temporal: %s refused the credentials", t.Address)
 	case t.TLS != nil:
 		// A server that wants a client certificate ends the connection after
 		// the handshake, which looks like many other things.

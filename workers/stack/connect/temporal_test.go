@@ -2,14 +2,8 @@ package connect
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/esclab/esclab/internal/certtest"
 	"github.com/esclab/esclab/workers/settings"
 )
 
@@ -56,10 +51,14 @@ func requireKey(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handl
 
 func TestDialTLS(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir)
-	ca.issue(t, "server", "temporal.test")
-	ca.issue(t, "client", "")
-	newAuthority(t, filepath.Join(dir, "other"))
+	ca := certtest.New(t, dir)
+	ca.Issue(t, "server", "temporal.test")
+	ca.Issue(t, "client")
+	ca.Issue(t, "open")
+	if err := os.Chmod(ca.Path("open.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	certtest.New(t, filepath.Join(dir, "other"))
 	address := serveTLS(t, dir, ca)
 
 	good := settings.Temporal{Address: address, Namespace: "esc", APIKeyEnv: "TEST_KEY", TLS: &settings.TLS{
@@ -144,14 +143,14 @@ func oneLine(t *testing.T, err error, want string) {
 	}
 }
 
-func serveTLS(t *testing.T, dir string, ca *authority) string {
+func serveTLS(t *testing.T, dir string, ca *certtest.Authority) string {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
+	pool.AddCert(ca.Cert)
 	server := grpc.NewServer(grpc.UnaryInterceptor(requireKey), grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert})))
 	workflowservice.RegisterWorkflowServiceServer(server, frontend{})
@@ -162,70 +161,4 @@ func serveTLS(t *testing.T, dir string, ca *authority) string {
 	go server.Serve(l)
 	t.Cleanup(server.Stop)
 	return l.Addr().String()
-}
-
-// authority is a certificate authority for one test.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, dir string) *authority {
-	t.Helper()
-	a := &authority{dir: dir}
-	a.cert, a.key = certificate(t, dir, "ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil)
-	return a
-}
-
-// issue writes name.pem and name.key, and open.key with too wide a mode.
-func (a *authority) issue(t *testing.T, name, host string) {
-	t.Helper()
-	template := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if host != "" {
-		template.DNSNames = []string{host}
-	}
-	certificate(t, a.dir, name, template, a)
-	data, err := os.ReadFile(filepath.Join(a.dir, name+".key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(a.dir, "open.key"), data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func certificate(t *testing.T, dir, name string, template *x509.Certificate, issuer *authority) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name + dir}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := template, key
-	if issuer != nil {
-		parent, signer = issuer.cert, issuer.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
 }

@@ -95,8 +95,15 @@ func serveOn(ctx context.Context, persistence config.Persistence) error {
 		&c.NamespaceDefaults.Archival.History.State, &c.NamespaceDefaults.Archival.Visibility.State} {
 		*state = "disabled"
 	}
+	options := secured(c)
+	names := []primitives.ServiceName{primitives.FrontendService, primitives.HistoryService, primitives.MatchingService, primitives.WorkerService}
+	if c.Global.TLS.Frontend.IsServerEnabled() {
+		names, c.PublicClient.HostPort = append(names, primitives.InternalFrontendService), ""
+	}
 	hosts := make(map[primitives.ServiceName]static.Hosts)
-	for _, name := range []primitives.ServiceName{primitives.FrontendService, primitives.HistoryService, primitives.MatchingService, primitives.WorkerService} {
+	services := make([]string, 0, len(names))
+	for _, name := range names {
+		services = append(services, string(name))
 		if name != primitives.FrontendService {
 			l, err := net.Listen("tcp", host+":0")
 			if err != nil {
@@ -112,8 +119,8 @@ func serveOn(ctx context.Context, persistence config.Persistence) error {
 		c.Services[string(name)] = config.Service{RPC: config.RPC{GRPCPort: n, BindOnIP: host}}
 		hosts[name] = static.SingleLocalHost(net.JoinHostPort(host, port))
 	}
-	server, err := temporal.NewServer(temporal.WithConfig(c), temporal.ForServices(temporal.DefaultServices),
-		temporal.WithStaticHosts(hosts), temporal.WithLogger(temporallog.NewNoopLogger()))
+	server, err := temporal.NewServer(append(options, temporal.WithConfig(c), temporal.ForServices(services),
+		temporal.WithStaticHosts(hosts), temporal.WithLogger(temporallog.NewNoopLogger()))...)
 	if err != nil {
 		return err
 	}
