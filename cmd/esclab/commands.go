@@ -24,17 +24,23 @@ import (
 
 func (a *app) upCommand() *cobra.Command {
 	var slots int
+	var listen string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Start Temporal, its web UI, the store and a worker, and keep them running",
 		Long: `Start the embedded stack in this process and keep it running until Ctrl-C:
 a Temporal server on SQLite, its web UI and an S3 store, all on the loopback
 interface with their data in the data directory, and a worker beside them.
-Other esclab commands on the same data directory find it by themselves.`,
+Other esclab commands on the same data directory find it by themselves.
+
+With embedded.open in temporal.yaml, other machines reach Temporal and the store
+too, over TLS: Temporal demands a client certificate, the store its keys. The web
+UI stays on the loopback interface.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), slots) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), slots, listen) },
 	}
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time")
+	c.Flags().StringVar(&listen, "listen", "", "open Temporal and the store to other machines on this IP address, instead of embedded.open.listen; needs its certificates")
 	a.metricsFlag(c)
 	return c
 }
@@ -44,13 +50,21 @@ func (a *app) metricsFlag(c *cobra.Command) {
 	c.Flags().StringVar(&a.metrics, "metrics", "", "serve Prometheus /metrics, /healthz and /readyz on this address, like 127.0.0.1:9464")
 }
 
-func (a *app) up(ctx context.Context, slots int) error {
+func (a *app) up(ctx context.Context, slots int, listen string) error {
 	s, err := a.loadSettings()
 	if err != nil {
 		return err
 	}
+	options := stack.OptionsFrom(s, a.log)
+	options.Open = s.Embedded.Open
+	if listen != "" {
+		options.Open.Listen = listen
+	}
+	if err := options.Open.Check(); err != nil {
+		return err
+	}
 	se := &session{app: a, settings: s}
-	if se.stack, err = stack.Start(ctx, stack.OptionsFrom(s, a.log)); err != nil {
+	if se.stack, err = stack.Start(ctx, options); err != nil {
 		return unreachable(err)
 	}
 	defer se.close()
@@ -63,8 +77,16 @@ func (a *app) up(ctx context.Context, slots int) error {
 	if err := se.node.Work(nil, slots); err != nil {
 		return unreachable(err)
 	}
-	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\nready; Ctrl-C stops\n",
+	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\n",
 		se.target.Temporal.Address, se.target.UI, se.node.Store.Location(), s.Embedded.DataDir)
+	opened := se.stack.Opened()
+	if at := opened["temporal"]; at != "" {
+		fmt.Fprintf(os.Stderr, "open      Temporal %s, to whoever has a certificate of %s\n", at, options.Open.ClientCA)
+	}
+	if at := opened["s3"]; at != "" {
+		fmt.Fprintf(os.Stderr, "open      store https://%s, to whoever has its keys\n", at)
+	}
+	fmt.Fprintln(os.Stderr, "ready; Ctrl-C stops")
 	<-ctx.Done()
 	fmt.Fprintln(os.Stderr, "stopping")
 	return nil

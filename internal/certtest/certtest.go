@@ -83,6 +83,7 @@ func (a *Authority) certificate(t testing.TB, name string, template *x509.Certif
 		t.Fatal(err)
 	}
 	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + ".key": {Type: "PRIVATE KEY", Bytes: secret}} {
+		_ = os.Remove(a.Path(file)) // one that is there keeps its mode
 		if err := os.WriteFile(a.Path(file), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

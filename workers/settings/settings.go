@@ -105,6 +105,7 @@ type Embedded struct {
 	Mode      Mode          `yaml:"mode"`      // auto | off
 	DataDir   string        `yaml:"data_dir"`  // absolute after Load
 	Ports     Ports         `yaml:"ports"`     //
+	Open      Open          `yaml:"open"`      // for other machines; of esclab up alone
 	Retention time.Duration `yaml:"retention"` // how long closed workflows stay in the embedded Temporal
 }
 
@@ -170,6 +171,7 @@ func Default() *Settings {
 		Embedded: Embedded{
 			Mode:      ModeAuto,
 			Ports:     Ports{Temporal: 7233, UI: 8233, S3: 9233},
+			Open:      Open{Ports: OpenPorts{Temporal: 7243, S3: 9243}},
 			Retention: 30 * 24 * time.Hour,
 		},
 		TaskQueues: TaskQueues{Control: "esclab-control", CPU: "esclab-cpu", GPU: "esclab-gpu"},

@@ -43,7 +43,7 @@ func TestRootFileExplainsEveryKey(t *testing.T) {
 	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
 		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum", "encryption", "kms_key",
 		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
-		"base_urls", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note"} {
+		"base_urls", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note", "open", "listen", "client_ca"} {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in %s", key, FileName)
 		}
@@ -69,6 +69,7 @@ embedded:
   mode: off
   data_dir: data
   ports: {temporal: auto, ui: 0, s3: 9000}
+  open: {ports: {s3: auto}, cert: server.pem, key: server.key, client_ca: /abs/clients.pem}
   retention: 48h
 judge: {base_urls: ["https://a.example/v1"], api_key_file: judge.key}
 task_queues: {control: c, cpu: p, gpu: p}
@@ -86,7 +87,8 @@ schedules:
 		TLS: &TLS{CA: "/etc/esclab/ca.pem", Cert: "/abs/client.pem", Key: "/etc/esclab/client.key", ServerName: "temporal"}}
 	want.S3.Endpoint, want.S3.Bucket, want.S3.PathStyle, want.S3.Checksum = "https://s3.example.org", "esc-artifacts", false, ChecksumWhenSupported
 	want.S3.Encryption, want.S3.KMSKey = EncryptionKMS, "alias/esclab"
-	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour}
+	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour,
+		Open: Open{Ports: OpenPorts{Temporal: 7243}, Cert: "/etc/esclab/server.pem", Key: "/etc/esclab/server.key", ClientCA: "/abs/clients.pem"}}
 	want.Judge = Judge{BaseURLs: []string{"https://a.example/v1"}, APIKeyFile: "/etc/esclab/judge.key"}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
 	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
@@ -116,6 +118,11 @@ func TestParseErrors(t *testing.T) {
 		{"port range", "embedded:\n  ports:\n    ui: 70000\n", "t.yaml:3: embedded.ports.ui: a port"},
 		{"port twice", "embedded:\n  ports:\n    ui: 9233\n", "t.yaml:3: embedded.ports.s3: 9233 is also the port of ui"},
 		{"mode", "embedded:\n  mode: on\n", `t.yaml:2: embedded.mode: "on": auto or off`},
+		{"open to a name", "embedded:\n  open: {listen: lab.example.org, cert: c, key: k, client_ca: a}\n", `t.yaml:2: embedded.open.listen: "lab.example.org" is not an IP address`},
+		{"open without TLS", "embedded:\n  open: {listen: 0.0.0.0}\n", "t.yaml:2: embedded.open: cert and key and client_ca not set: Temporal asks for no password"},
+		{"open without clients' authority", "embedded:\n  open: {listen: 0.0.0.0, cert: c, key: k}\n", "embedded.open: client_ca not set"},
+		{"open on one port", "embedded:\n  open: {listen: 0.0.0.0, cert: c, key: k, client_ca: a, ports: {s3: 7243}}\n", "embedded.open.ports.s3: 7243 is also the port of temporal"},
+		{"nothing to open", "temporal: {address: 'a:1'}\ns3: {endpoint: 'http://a:1'}\nembedded:\n  open: {listen: 0.0.0.0, cert: c, key: k, client_ca: a}\n", "there is nothing to open"},
 		{"off without address", "embedded: {mode: off}\ns3: {endpoint: 'http://a:1'}\n", "temporal.address: empty while embedded.mode is off"},
 		{"address", "temporal:\n  address: localhost\n", `t.yaml:2: temporal.address: "localhost" is not host:port`},
 		{"endpoint", "s3:\n  endpoint: s3.example.org\n", `t.yaml:2: s3.endpoint: "s3.example.org" is not a URL`},
@@ -250,6 +257,14 @@ func TestCredentials(t *testing.T) {
 	write(t, path+"2", "[default]\naws_access_key_id = id\n", 0o600)
 	if _, err := ReadCredentials(path + "2"); err == nil {
 		t.Error("half a credential is accepted")
+	}
+}
+
+func TestPresentable(t *testing.T) {
+	for secret, want := range map[Secret]bool{"minioadmin": false, "": false, "test": false, "access-key-of-24-letters": false, "QZ5K2M7XW4TB6RJ3NHVD": true} {
+		if err := (Credentials{AccessKey: "ACCESS-KEY-OF-24-LETTERS", SecretKey: secret}).Presentable(); (err == nil) != want || err != nil && strings.Contains(err.Error(), "letters") {
+			t.Errorf("%d characters: %v", len(secret), err)
+		}
 	}
 }
 

@@ -157,6 +157,11 @@ func (s *Settings) embeddedProblems() (out []problem) {
 		}
 		seen[p.port] = p.name
 	}
+	if p := e.Open.problem(); p != nil {
+		out = append(out, *p)
+	} else if e.Open.Enabled() && !s.EmbedTemporal() && !s.EmbedS3() {
+		out = append(out, problem{"embedded.open.listen", "Temporal and S3 both run elsewhere: there is nothing to open"})
+	}
 	if e.Retention < 24*time.Hour {
 		out = append(out, problem{"embedded.retention", fmt.Sprintf("%s: at least 24h", e.Retention)})
 	}

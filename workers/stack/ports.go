@@ -12,8 +12,9 @@ import (
 	"github.com/esclab/esclab/workers/stack/connect"
 )
 
-// loopback is the only interface that the stack listens on: it has no
-// authentication between the user's processes but S3's keys.
+// loopback is the interface that the servers listen on: they have no
+// authentication between the user's processes but S3's keys. Others come through
+// a gate.
 const loopback = "127.0.0.1"
 
 // choosePort returns want if it is free, or a free port where want is auto.

@@ -1,6 +1,7 @@
 // Package stack runs Temporal, its web UI and an S3 store inside the process,
 // with their data in one directory, for users who have no cluster of their
-// own. It listens on the loopback interface only.
+// own. It listens on the loopback interface; other machines are let in through
+// TLS alone, and to Temporal with a certificate.
 package stack
 
 import (
@@ -37,10 +38,12 @@ type Options struct {
 	Bucket           string            // of S3, created when missing
 	NoTemporal       bool              // leave out Temporal and its UI
 	NoS3             bool              // leave out S3
+	Open             settings.Open     // for other machines
 	Log              zerolog.Logger
 }
 
-// OptionsFrom returns the options that settings ask for.
+// OptionsFrom returns the options that settings ask for, without what they open
+// to other machines: a stack that a command starts for itself is no service.
 func OptionsFrom(s *settings.Settings, log zerolog.Logger) Options {
 	return Options{
 		DataDir:          s.Embedded.DataDir,
@@ -63,6 +66,7 @@ type Stack struct {
 	temporal temporal.Server
 	ui       *webUI
 	gateway  *gateway
+	gates    []*gate
 	info     connect.Info
 	s3       connect.S3
 
@@ -139,6 +143,11 @@ func (s *Stack) start(ctx context.Context, o Options) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if o.Open.Enabled() {
+		if err := s.open(o.Open, o.Log); err != nil {
+			return err
+		}
+	}
 	if err := datadir.Publish(s.dir, &s.info); err != nil {
 		return fmt.Errorf("describe the stack: %w", err)
 	}
@@ -200,6 +209,16 @@ func (s *Stack) Temporal() string { return s.info.Temporal }
 // UI returns the web UI's URL.
 func (s *Stack) UI() string { return s.info.UI }
 
+// Opened returns where other machines reach Temporal and the store, host:port by
+// "temporal" and "s3".
+func (s *Stack) Opened() map[string]string {
+	at := make(map[string]string, len(s.gates))
+	for _, g := range s.gates {
+		at[g.name] = g.address()
+	}
+	return at
+}
+
 // S3 returns how to reach the S3 store.
 func (s *Stack) S3() connect.S3 { return s.s3 }
 
@@ -214,6 +233,9 @@ func (s *Stack) Stop() error {
 func (s *Stack) stop() error {
 	// No one is to find a stack that is going away.
 	errs := []error{datadir.Withdraw(s.dir)}
+	for _, g := range s.gates {
+		errs = append(errs, g.stop())
+	}
 	if s.ui != nil {
 		errs = append(errs, s.ui.stop())
 	}

@@ -90,6 +90,9 @@ func (t *Telemetry) metrics(o Options, what *resource.Resource) error {
 	if t.listener, err = net.Listen("tcp", o.Address); err != nil {
 		return fmt.Errorf("--metrics %s: %w: give a free address like 127.0.0.1:9464", o.Address, err)
 	}
+	if at, ok := t.listener.Addr().(*net.TCPAddr); ok && !at.IP.IsLoopback() {
+		o.Log.Warn().Stringer("address", at).Msg("metrics are open to every machine that reaches this address, without TLS and password: names of stages and queues, losses and speeds can be read")
+	}
 	t.registry = prometheus.NewRegistry()
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{

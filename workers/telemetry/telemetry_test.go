@@ -182,3 +182,18 @@ func TestNothing(t *testing.T) {
 		tel.Close()
 	}
 }
+
+// Metrics on an address that others reach are served with a warning.
+func TestOpenMetricsWarn(t *testing.T) {
+	for address, warned := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
+		var log strings.Builder
+		tel, err := New(t.Context(), Options{Address: address, Service: "esclab-worker", Log: zerolog.New(&log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tel.Close()
+		if got := strings.Contains(log.String(), "without TLS and password"); got != warned {
+			t.Errorf("%s: %s", address, log.String())
+		}
+	}
+}
