@@ -88,6 +88,10 @@ type dagCost struct {
 	Stages []stageCost `json:"stages"`
 }
 
+// awaitStage is the activity by which a run has a stage computed; it asks the
+// store about all its stages by another.
+const awaitStage = "AwaitStage"
+
 // stageCost is what one stage's time went into, in seconds.
 type stageCost struct {
 	Stage    string  `json:"stage"`
@@ -121,7 +125,7 @@ func (se *session) dagCost(ctx context.Context, id string) (dagCost, error) {
 	asked := map[int64]workflows.StageInput{}
 	ready := map[int64]time.Time{}
 	for _, e := range events {
-		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
+		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil && a.GetActivityType().GetName() == awaitStage {
 			var in workflows.StageInput
 			if err := decode(a.GetInput(), &in); err != nil {
 				return cost, failed(fmt.Errorf("run %s: %w", id, err))
@@ -129,7 +133,7 @@ func (se *session) dagCost(ctx context.Context, id string) (dagCost, error) {
 			asked[e.GetEventId()], ready[e.GetEventId()] = in, e.GetEventTime().AsTime()
 		}
 		a := e.GetActivityTaskCompletedEventAttributes()
-		if a == nil {
+		if a == nil || ready[a.GetScheduledEventId()].IsZero() {
 			continue
 		}
 		var result workflows.StageResult

@@ -34,6 +34,7 @@ func testReaders(t *testing.T, ctx context.Context, data string) {
 	t.Run("human", func(t *testing.T) { testHuman(t, ctx, data) })
 	t.Run("chat", func(t *testing.T) { testChat(t, ctx, data) })
 	t.Run("compare", func(t *testing.T) { testCompare(t, ctx, data) })
+	t.Run("bench dag", func(t *testing.T) { testBenchDAG(t, ctx, data) })
 	t.Run("export", func(t *testing.T) { testExport(t, ctx, data) })
 	t.Run("ui", func(t *testing.T) { testUI(t, ctx, data) })
 	t.Run("verify and gc", func(t *testing.T) { testTidy(t, ctx, data) })
