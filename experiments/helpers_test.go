@@ -1,7 +1,6 @@
 package experiments
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -89,19 +88,6 @@ func sha(s string) string {
 
 // minimal is the shortest valid experiment.
 const minimal = "name: t\ncorpus:\n  source: demo\nbackbone:\n  name: tiny-llama\n  tiny:\n    vocab_size: 1024\nlimits:\n  max_tokens: 512\n"
-
-// demoWith is the demo preset's text with one line replaced.
-func demoWith(t *testing.T, old, new string) []byte {
-	t.Helper()
-	content, err := PresetYAML("demo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(content, []byte(old)) {
-		t.Fatalf("the demo preset has no %q", old)
-	}
-	return bytes.Replace(content, []byte(old), []byte(new), 1)
-}
 
 type readCloser = io.ReadCloser
 

@@ -103,12 +103,20 @@ func modulesOf(packages []string) ([]module, error) {
 // reviewed are modules whose licence was looked up by a person, since their
 // files do not tell, at the version that was looked at.
 var reviewed = map[string]struct{ version, licence string }{
+	// LICENSE is the whole text of CC-BY-4.0, LICENSE-link.txt says that it is of
+	// all contents: compiled in is fine, and whoever hands a program on has to name
+	// the author, Anthony Starks, and the licence.
 	"github.com/ajstarks/svgo": {"v0.0.0-20211024235047-1546f124cd8b", "CC-BY-4.0"},
-	// A module within a repository that has an MIT licence at its root.
+	// A module within a repository: its files' heads say "MIT-style license … in the
+	// LICENSE file", which stands at the root, outside of the module. v5 of the same
+	// code is a module with that file, LICENSE.md: MIT, Eli Janssen.
 	"github.com/cactus/go-statsd-client/statsd": {"v0.0.0-20200423205355-cb0885a1018c", "MIT"},
 	// One of two, at the user's choice: FTL (licenses/ftl.txt) or GPL.
 	"github.com/golang/freetype": {"v0.0.0-20170609003504-e2365dfdc4a0", "FTL"},
-	// No file in this version; the repository's is MIT. Annotations of protobuf, from Temporal's API.
+	// No licence in the module, nor in its repository at this version. It is code
+	// generated from one file, options.proto, of Temporal's: go.temporal.io/api, whose
+	// LICENSE is MIT, distributes code generated from the same file in
+	// nexusannotations/v1. Look again when the version changes.
 	"github.com/nexus-rpc/nexus-proto-annotations": {"v0.1.0", "MIT"},
 	// BSD; LICENSE-LOGO is of a picture.
 	"modernc.org/memory": {"v1.11.0", "BSD"},
