@@ -58,6 +58,12 @@ type Node struct {
 // says what to do. tel is told what Temporal's client does; nil: nobody is.
 func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger, tel *telemetry.Telemetry) (*Node, error) {
 	n := &Node{settings: s, log: log, telemetry: tel}
+	if exposed := target.Temporal.Exposed(); exposed != "" {
+		log.Warn().Str("address", target.Temporal.Address).Msg("Temporal is reached " + exposed)
+	}
+	if exposed := target.S3.Exposed(); exposed != "" {
+		log.Warn().Str("endpoint", target.S3.Endpoint).Msg("the store is reached " + exposed)
+	}
 	var err error
 	if n.Client, err = connect.Dial(ctx, target.Temporal, quiet(log), tel.Client); err != nil {
 		return nil, err

@@ -61,6 +61,10 @@ func CheckTemporal(ctx context.Context, t Temporal, attributes map[string]string
 	}
 	check := Check{Name: "temporal", Status: OK,
 		Detail: fmt.Sprintf("%s, namespace %s, answered in %d ms", t.Address, t.Namespace, took.Milliseconds())}
+	if exposed := t.Exposed(); exposed != "" {
+		check.Status, check.Remedy = Warn, "set temporal.tls, if the service speaks TLS"
+		check.Detail += "; " + exposed
+	}
 	if len(missing) > 0 {
 		check.Status = Warn
 		check.Detail += "; lacks search attributes " + strings.Join(missing, ", ")
@@ -98,8 +102,13 @@ func CheckS3(ctx context.Context, p S3) Check {
 	if err := p.roundTrip(ctx); err != nil {
 		return failed("s3", err)
 	}
-	return Check{Name: "s3", Status: OK,
+	check := Check{Name: "s3", Status: OK,
 		Detail: fmt.Sprintf("%s, bucket %s, put, get and delete in %d ms", p.Endpoint, p.Bucket, time.Since(start).Milliseconds())}
+	if exposed := p.Exposed(); exposed != "" {
+		check.Status, check.Remedy = Warn, "give s3.endpoint as https://, if the service speaks TLS"
+		check.Detail += "; " + exposed
+	}
+	return check
 }
 
 func (p S3) roundTrip(ctx context.Context) error {
