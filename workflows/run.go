@@ -215,7 +215,7 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		// stage's workflow with it.
 		Priority: workflow.GetInfo(ctx).Priority,
 		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval: time.Second, MaximumInterval: time.Minute,
+			InitialInterval: time.Second, MaximumInterval: retryPause,
 			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed"),
 		},
 	})

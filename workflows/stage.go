@@ -15,6 +15,10 @@ const (
 	stageAttempt = 48 * time.Hour     // one attempt of a kernel stage
 	stageTotal   = 7 * 24 * time.Hour // all attempts together
 	lookupLimit  = time.Hour          // reading and verifying an artifact
+	// retryPause is the longest pause between two attempts. A kill counts as an
+	// attempt, too: on machines that are often preempted a longer one would
+	// soon follow every kill.
+	retryPause = 15 * time.Second
 )
 
 // Stage runs one stage of the DAG: what is in the store is reused, anything
@@ -78,7 +82,7 @@ func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:        time.Second,
 			BackoffCoefficient:     2,
-			MaximumInterval:        time.Minute,
+			MaximumInterval:        retryPause,
 			NonRetryableErrorTypes: NonRetryable(),
 		},
 	})

@@ -23,7 +23,7 @@ const (
 // demo has some of them.
 const chaosEvery = 3
 
-// TestCampaign runs the demo experiment, kills what makes it up so many times,
+// TestCampaign runs the demo experiment, its trainings cut to half, kills what makes it up so many times,
 // and compares what comes out with an undisturbed run.
 func TestCampaign(t *testing.T) {
 	number := func(variable string, otherwise uint64) uint64 {
@@ -50,7 +50,7 @@ func TestCampaign(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute+time.Duration(kills)*time.Minute)
 	defer stop()
 	account := campaign(t, ctx, seed, kills, chaosEvery, log, "demo", "demo",
-		"--set", "engine=go", "--set", fmt.Sprintf("checkpoint.every_steps=%d", chaosEvery))
+		"--set", "engine=go", "--set", "backbone.tiny.pretrain.epochs=6", "--set", "sft.epochs=2", "--set", fmt.Sprintf("checkpoint.every_steps=%d", chaosEvery))
 	if kills < 40 { // not every stage is hit twice then
 		return
 	}

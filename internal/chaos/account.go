@@ -135,6 +135,6 @@ func (a Account) String() string {
 			faults = append(faults, fmt.Sprintf("%d %s", n, action))
 		}
 	}
-	return fmt.Sprintf("seed %d: %d kills (%s), %d other faults (%s; a second attempt met the first %d times), %d stages, %d attempts, %d steps trained and %d of them again",
-		a.Seed, a.Kills, strings.Join(kills, ", "), a.Faults, strings.Join(faults, ", "), a.Rivals, a.Stages, a.Attempts, a.Steps, a.Repeated)
+	return fmt.Sprintf("seed %d: %d kills (%s), %d other faults (%s; a second attempt met the first %d times), %d stages, %d of them under way at a kill, %d attempts, %d steps trained and %d of them again",
+		a.Seed, a.Kills, strings.Join(kills, ", "), a.Faults, strings.Join(faults, ", "), a.Rivals, a.Stages, a.Struck, a.Attempts, a.Steps, a.Repeated)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,7 +18,7 @@ const (
 	// settle bounds the wait for the run to advance after a disturbance.
 	settle = 90 * time.Second
 	// rival bounds the wait for a second attempt beside a frozen one.
-	rival = 60 * time.Second
+	rival = 45 * time.Second
 )
 
 // Lab is what a campaign disturbs.
@@ -114,7 +115,13 @@ func (c *Campaign) Run(ctx context.Context) error {
 
 // busy says whether a worker has an attempt under way.
 func (c *Campaign) busy() bool {
-	return slices.ContainsFunc(c.Workers, func(w *Process) bool { return len(c.Records.running(w.Name, w.Number())) > 0 })
+	return slices.ContainsFunc(c.Workers, c.works)
+}
+
+// works says whether a worker lives and has an attempt under way.
+func (c *Campaign) works(w *Process) bool {
+	start := w.Number()
+	return w.Alive(start) && len(c.Records.running(w.Name, start)) > 0
 }
 
 // due finds the event whose time has come, the first by the schedule; -1 where
@@ -134,7 +141,7 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 			}
 			continue
 		}
-		if !is || now.ended || now.start != c.worker(now.worker).Number() {
+		if !is || now.ended || !c.worker(now.worker).Alive(now.start) {
 			continue
 		}
 		if e.At == 0 && !e.Again || now.steps > 0 && (e.Again && c.again(now) || !e.Again && float64(now.last) >= e.At*float64(now.steps)) {
@@ -147,18 +154,18 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 	return -1, false
 }
 
-// again says whether an attempt is in the epoch in which the stage was hit
-// before, or beyond it.
+// again says whether an attempt that came after the one that was killed has made
+// a step in that epoch, or beyond it.
 func (c *Campaign) again(now progress) bool {
-	pass := 0
+	var last Hit
 	for _, o := range c.done {
 		for _, h := range o.Hit {
-			if h.Stage == now.stage && o.Action == KillWorker && h.Token < now.token {
-				pass = h.Pass
+			if h.Stage == now.stage && o.Action == KillWorker {
+				last = h
 			}
 		}
 	}
-	return now.pass >= pass
+	return now.token > last.Token && now.first > 0 && now.pass >= last.Pass
 }
 
 func (c *Campaign) worker(name string) *Process {
@@ -175,7 +182,7 @@ func (c *Campaign) victim(e Event, late bool) *Process {
 	if !late {
 		now, is := c.Records.current(e.Stage)
 		if is && !now.ended {
-			if w := c.worker(now.worker); w.Number() == now.start {
+			if w := c.worker(now.worker); w.Alive(now.start) {
 				return w
 			}
 		}
@@ -183,7 +190,7 @@ func (c *Campaign) victim(e Event, late bool) *Process {
 	}
 	for i := range c.Workers {
 		w := c.Workers[(i+e.Number)%len(c.Workers)]
-		if len(c.Records.running(w.Name, w.Number())) > 0 {
+		if c.works(w) {
 			return w
 		}
 	}
@@ -224,6 +231,9 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 		o.Victim = worker.Name + " to " + e.Link
 		c.hurt(e, c.Links[worker.Name][e.Link])
 	}
+	if errors.Is(err, os.ErrProcessDone) {
+		return o, false, nil // it has ended by itself, and comes back
+	}
 	if err != nil {
 		return o, true, err
 	}
@@ -233,7 +243,9 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	}
 	if e.Action == KillTemporal || e.Action == KillStore {
 		for _, w := range c.Workers {
-			o.Hit = append(o.Hit, hits(c.Records.running(w.Name, w.Number()))...)
+			if n := w.Number(); w.Alive(n) {
+				o.Hit = append(o.Hit, hits(c.Records.running(w.Name, n))...)
+			}
 		}
 	} else {
 		o.Hit = hits(c.Records.running(worker.Name, start))
@@ -247,7 +259,7 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 		err = sleep(ctx, e.For)
 	}
 	if e.Action == Freeze {
-		err = errors.Join(err, worker.Signal(syscall.SIGCONT))
+		err = errors.Join(err, worker.Signal(syscall.SIGCONT)) // a frozen process cannot have ended
 	}
 	for _, links := range c.Links[worker.Name] {
 		links.Heal()

@@ -120,6 +120,21 @@ func (p *Process) Number() int {
 	return p.start
 }
 
+// Alive says whether a start of the process runs.
+func (p *Process) Alive(start int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.start != start {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // PID is the process that runs, or ran last.
 func (p *Process) PID() int {
 	p.mu.Lock()
