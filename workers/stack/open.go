@@ -187,7 +187,10 @@ func (g *gate) serve(conn net.Conn) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_, _ = io.Copy(host, guest)
+		if _, err := io.Copy(host, guest); err != nil {
+			host.Close() // the guest is gone, or the gate is closed: nobody waits for an answer
+			return
+		}
 		_ = host.(*net.TCPConn).CloseWrite()
 	}()
 	// A server that has ended its side has said all; the guest may not have
