@@ -171,19 +171,8 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 }
 
 func (se *session) runPlanned(ctx context.Context, p planned, f runFlags) error {
-	there, err := se.node.HasWorker(ctx)
-	if err != nil {
-		return unreachable(err)
-	}
-	// A stack of our own has no other worker: pollers of a process that was
-	// killed a moment ago do not count.
-	if se.stack != nil || !there {
-		if f.detach {
-			return unreachable(errors.New("no worker is up to do the work: start esclab up or esclab worker first, or leave --detach out"))
-		}
-		if err := se.node.Work(nil, 1); err != nil {
-			return unreachable(err)
-		}
+	if err := se.findWorker(ctx, f.detach, 1); err != nil {
+		return err
 	}
 	in := se.runInput(p)
 	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -147,4 +148,37 @@ func (se *session) findRun(ctx context.Context, name string, running bool) (stri
 		return "", errors.New("there is no run yet: start one with esclab run")
 	}
 	return "", fmt.Errorf("there is no run %q: esclab status --all lists them", name)
+}
+
+// workerWait is how long a detached command waits for a worker to show itself:
+// esclab up answers a moment before its worker polls.
+const workerWait = 5 * time.Second
+
+// findWorker makes sure that somebody does the work: a worker that is up, or
+// else this process, which then takes so many kernel stages at a time. A
+// detached command does none and needs one that is up.
+func (se *session) findWorker(ctx context.Context, detach bool, slots int) error {
+	for began := time.Now(); ; {
+		there, err := se.node.HasWorker(ctx)
+		switch {
+		case err != nil:
+			return unreachable(err)
+		case there && se.stack == nil:
+			return nil
+		case !detach:
+			// A stack of our own has no other worker: pollers of a process that
+			// was killed a moment ago do not count.
+			if err := se.node.Work(nil, slots); err != nil {
+				return unreachable(err)
+			}
+			return nil
+		case se.stack != nil || time.Since(began) > workerWait:
+			return unreachable(errors.New("no worker is up to do the work: start esclab up or esclab worker first, or leave --detach out"))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }

@@ -185,17 +185,8 @@ func (a *app) sweep(ctx context.Context, name string, f sweepFlags) error {
 }
 
 func (se *session) runSweep(ctx context.Context, p plannedSweep, f sweepFlags) error {
-	there, err := se.node.HasWorker(ctx)
-	if err != nil {
-		return unreachable(err)
-	}
-	if se.stack != nil || !there {
-		if f.detach {
-			return unreachable(errors.New("no worker is up to do the work: start esclab up or esclab worker first, or leave --detach out"))
-		}
-		if err := se.node.Work(nil, sweepSlots(f.slots, p.sweep.Parallel)); err != nil {
-			return unreachable(err)
-		}
+	if err := se.findWorker(ctx, f.detach, sweepSlots(f.slots, p.sweep.Parallel)); err != nil {
+		return err
 	}
 	run, err := se.startSweep(ctx, p)
 	if err != nil {
