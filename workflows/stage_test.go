@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
@@ -17,11 +18,15 @@ func activityOptions(name string) activity.RegisterOptions {
 	return activity.RegisterOptions{Name: name}
 }
 
+// stageStart is when stageEnv's workflows begin.
+var stageStart = time.Unix(1_700_000_000, 0)
+
 // stageEnv executes Stage over a store's answer and an activity's behaviour.
 func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)) (*testsuite.TestWorkflowEnvironment, *int) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(stageStart)
 	none := func(context.Context, StageInput) (StageResult, error) {
 		return StageResult{}, errors.New("not reached")
 	}
@@ -65,6 +70,25 @@ func TestStageRetriesUntilItIsDone(t *testing.T) {
 	}
 	if *calls != 4 || r.Digest != "made" || r.Reason != "not in the store" {
 		t.Errorf("%d calls, result %+v", *calls, r)
+	}
+}
+
+// A stage whose workers are killed over and over is not made to wait for ever
+// longer.
+func TestStageIsSoonTriedAgain(t *testing.T) {
+	const kills = 9 // the environment tries ten times
+	n := 0
+	env, calls := stageEnv(t, LookupResult{}, func() (StageResult, error) {
+		if n++; n <= kills {
+			return StageResult{}, errors.New("the worker is stopping")
+		}
+		return StageResult{Digest: "made"}, nil
+	})
+	if err := env.GetWorkflowError(); err != nil || *calls != kills+1 {
+		t.Fatalf("%d calls, error %v", *calls, err)
+	}
+	if took := env.Now().Sub(stageStart); took > kills*retryPause || took < kills*retryPause/3 {
+		t.Errorf("%d kills cost %s of pauses", kills, took)
 	}
 }
 
