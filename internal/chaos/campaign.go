@@ -18,7 +18,7 @@ const (
 	// settle bounds the wait for the run to advance after a disturbance.
 	settle = 90 * time.Second
 	// rival bounds the wait for a second attempt beside a frozen one.
-	rival = 45 * time.Second
+	rivalLimit = 45 * time.Second
 )
 
 // Lab is what a campaign disturbs.
@@ -43,6 +43,17 @@ type Campaign struct {
 
 	began time.Time
 	done  []Outcome
+	held  *held // nil: nobody is frozen or cut off
+}
+
+// held is a worker that is frozen or cut off from Temporal until another attempt
+// has begun at a stage of its, and a while longer. Other things happen meanwhile:
+// short stages would be over before.
+type held struct {
+	outcome int // in done
+	worker  *Process
+	since   time.Time
+	met     time.Time // when the second attempt was seen; zero: not yet
 }
 
 // Outcome is an event that has happened.
@@ -81,6 +92,9 @@ func (c *Campaign) Run(ctx context.Context) error {
 		if err := c.Records.Read(); err != nil {
 			return err
 		}
+		if err := c.release(); err != nil {
+			return err
+		}
 		if at, late := c.due(pending); at >= 0 {
 			event := pending[at]
 			pending = slices.Delete(pending, at, at+1)
@@ -90,7 +104,7 @@ func (c *Campaign) Run(ctx context.Context) error {
 			}
 			if !happened { // there was nobody to do it to any more
 				pending = slices.Insert(pending, at, event)
-			} else if err := c.recovered(ctx, outcome); err != nil {
+			} else if err := c.recovered(ctx, outcome, pending); err != nil {
 				return err
 			}
 			idle = time.Now()
@@ -98,7 +112,7 @@ func (c *Campaign) Run(ctx context.Context) error {
 		if c.busy() {
 			idle = time.Now()
 		}
-		if time.Since(idle) > 2*time.Second {
+		if time.Since(idle) > 2*time.Second && c.held == nil {
 			finished, err := c.Finished(ctx)
 			if err != nil || finished {
 				return err
@@ -118,20 +132,27 @@ func (c *Campaign) busy() bool {
 	return slices.ContainsFunc(c.Workers, c.works)
 }
 
-// works says whether a worker lives and has an attempt under way.
+// holds says whether a worker is frozen or cut off.
+func (c *Campaign) holds(w *Process) bool { return c.held != nil && c.held.worker == w }
+
+// works says whether a worker lives, is heard, and has an attempt under way.
 func (c *Campaign) works(w *Process) bool {
 	start := w.Number()
-	return w.Alive(start) && len(c.Records.running(w.Name, start)) > 0
+	return w.Alive(start) && !c.holds(w) && len(c.Records.running(w.Name, start)) > 0
 }
 
-// due finds the event whose time has come, the first by the schedule; -1 where
-// there is none.
+// due finds the event whose time has come, the first by the schedule, and of
+// those that hit a stage twice within an epoch before all others; -1 where there
+// is none.
 func (c *Campaign) due(pending []Event) (at int, late bool) {
 	seen := map[string]bool{}
-	spare := -1
+	spare, first := -1, -1
 	for i, e := range pending {
 		if seen[e.Stage] {
 			continue // one after the other at a stage
+		}
+		if c.held != nil && (e.Action == Freeze || e.Action == Partition) {
+			continue
 		}
 		seen[e.Stage] = true
 		now, is := c.Records.current(e.Stage)
@@ -141,12 +162,20 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 			}
 			continue
 		}
-		if !is || now.ended || !c.worker(now.worker).Alive(now.start) {
+		if !is || now.ended || !c.worker(now.worker).Alive(now.start) || c.holds(c.worker(now.worker)) {
 			continue
 		}
 		if e.At == 0 && !e.Again || now.steps > 0 && (e.Again && c.again(now) || !e.Again && float64(now.last) >= e.At*float64(now.steps)) {
-			return i, false
+			if e.Pair {
+				return i, false
+			}
+			if first < 0 {
+				first = i
+			}
 		}
+	}
+	if first >= 0 {
+		return first, false
 	}
 	if spare >= 0 && c.busy() {
 		return spare, true
@@ -182,7 +211,7 @@ func (c *Campaign) victim(e Event, late bool) *Process {
 	if !late {
 		now, is := c.Records.current(e.Stage)
 		if is && !now.ended {
-			if w := c.worker(now.worker); w.Alive(now.start) {
+			if w := c.worker(now.worker); w.Alive(now.start) && !c.holds(w) {
 				return w
 			}
 		}
@@ -250,25 +279,59 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	} else {
 		o.Hit = hits(c.Records.running(worker.Name, start))
 	}
+	c.done = append(c.done, o)
 	switch e.Action {
 	case Freeze, Partition:
-		if o.Rival, err = c.awaitRival(ctx, o.Hit, worker.Name); err == nil {
-			err = sleep(ctx, e.For)
-		}
+		c.held = &held{outcome: len(c.done) - 1, worker: worker, since: time.Now()}
+		return o, true, nil // release says the rest
 	case Cut, Slow, Hiccup:
 		err = sleep(ctx, e.For)
+		c.heal(worker)
 	}
-	if e.Action == Freeze {
-		err = errors.Join(err, worker.Signal(syscall.SIGCONT)) // a frozen process cannot have ended
-	}
-	for _, links := range c.Links[worker.Name] {
-		links.Heal()
-		links.Slow(0)
-		links.Resume()
-	}
-	c.done = append(c.done, o)
 	fmt.Fprintln(c.Log, o.line())
 	return o, true, err
+}
+
+// heal lets a worker's connections through again.
+func (c *Campaign) heal(worker *Process) {
+	for _, link := range c.Links[worker.Name] {
+		link.Heal()
+		link.Slow(0)
+		link.Resume()
+	}
+}
+
+// release wakes a worker up that is frozen, or lets it be heard again, when its
+// time has come.
+func (c *Campaign) release() error {
+	if c.held == nil {
+		return nil
+	}
+	h, o := c.held, &c.done[c.held.outcome]
+	if h.met.IsZero() && c.rival(o.Hit, h.worker.Name) {
+		o.Rival, h.met = true, time.Now()
+	}
+	over := !h.met.IsZero() && time.Since(h.met) > o.For || time.Since(h.since) > rivalLimit
+	if !over {
+		return nil
+	}
+	c.held = nil
+	c.heal(h.worker)
+	fmt.Fprintln(c.Log, o.line())
+	if o.Action == Freeze {
+		return h.worker.Signal(syscall.SIGCONT)
+	}
+	return nil
+}
+
+// rival says whether another worker has begun an attempt at a stage that was hit.
+func (c *Campaign) rival(hit []Hit, worker string) bool {
+	for _, h := range hit {
+		if now, is := c.Records.current(h.Stage); is && now.token > h.Token && now.worker != worker {
+			return true
+		}
+	}
+	return false
 }
 
 // hurt does to a link what the event says.
@@ -296,27 +359,9 @@ func hits(running []progress) []Hit {
 	return all
 }
 
-// awaitRival waits until another attempt has begun at a stage that was hit, and
-// says whether one has.
-func (c *Campaign) awaitRival(ctx context.Context, hit []Hit, worker string) (bool, error) {
-	for until := time.Now().Add(rival); time.Now().Before(until); {
-		if err := c.Records.Read(); err != nil {
-			return false, err
-		}
-		for _, h := range hit {
-			if now, is := c.Records.current(h.Stage); is && now.token > h.Token && now.worker != worker {
-				return true, nil
-			}
-		}
-		if err := sleep(ctx, look); err != nil {
-			return false, err
-		}
-	}
-	return false, nil
-}
-
-// recovered waits until what was ended serves again and the run has advanced.
-func (c *Campaign) recovered(ctx context.Context, o Outcome) error {
+// recovered waits until what was ended serves again and the run has advanced, or
+// a stage is where it is to be hit twice.
+func (c *Campaign) recovered(ctx context.Context, o Outcome, pending []Event) error {
 	if err := errors.Join(c.Temporal.WaitReady(ctx), c.Store.WaitReady(ctx)); err != nil {
 		return err
 	}
@@ -328,8 +373,11 @@ func (c *Campaign) recovered(ctx context.Context, o Outcome) error {
 		if err := sleep(ctx, look); err != nil {
 			return err
 		}
-		if err := c.Records.Read(); err != nil {
+		if err := errors.Join(c.Records.Read(), c.release()); err != nil {
 			return err
+		}
+		if at, _ := c.due(pending); at >= 0 && pending[at].Pair {
+			return nil
 		}
 		if !c.busy() && time.Since(c.began)-o.Since > 5*time.Second {
 			return nil // nothing to wait for: the run may have ended

@@ -4,6 +4,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -46,7 +47,10 @@ type Event struct {
 	Stage string
 	// At is the share of a training's steps after which it happens.
 	At float64
-	// Again lets it happen in the epoch in which the stage was hit before, as
+	// Pair marks the two kills of a training stage within an epoch, which come
+	// before everything else.
+	Pair bool
+	// Again, of the second of a pair, lets it happen in the epoch in which the stage was hit before, as
 	// soon as a later attempt has made a step there.
 	Again bool
 	// After is how long after the beginning of an attempt it happens, at a
@@ -83,6 +87,9 @@ func Plan(seed uint64, stages []Stage, kills int) []Event {
 		e.Stage = s.Name
 		if s.Trains && !e.Again {
 			e.At = 0.05 + 0.85*random.Float64()
+			if e.Pair {
+				e.At /= 2 // there have to be steps for the second
+			}
 		}
 		e.After = between(0, 400*time.Millisecond)
 		switch e.Action {
@@ -113,8 +120,8 @@ func Plan(seed uint64, stages []Stage, kills int) []Event {
 		if left < 2+len(turn)/2 { // a small campaign is to have kills of every kind, too
 			break
 		}
-		add(s, Event{Action: KillWorker})
-		add(s, Event{Action: KillWorker, Again: true})
+		add(s, Event{Action: KillWorker, Pair: true})
+		add(s, Event{Action: KillWorker, Pair: true, Again: true})
 		left -= 2
 	}
 	// Then by turns.
@@ -133,8 +140,8 @@ func Plan(seed uint64, stages []Stage, kills int) []Event {
 	var all []Event
 	for _, s := range stages {
 		events := byStage[s.Name]
-		// In the order of their time, each pair together.
-		slices.SortStableFunc(events, func(a, b Event) int { return compare(before(events, a), before(events, b)) })
+		// In the order of their time, the pair first.
+		slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.order(), b.order()) })
 		all = append(all, events...)
 	}
 	for i := range all {
@@ -167,23 +174,12 @@ func gcd(a, b int) int {
 	return a
 }
 
-// before is the time by which an event is ordered within its stage: its own,
-// or, of the second of a pair, the first one's.
-func before(events []Event, e Event) float64 {
-	if !e.Again {
-		return e.At
-	}
-	return events[0].At // a pair is drawn first
-}
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
+// order is the time by which an event is ordered within its stage.
+func (e Event) order() float64 {
+	if e.Pair {
 		return -1
-	case a > b:
-		return 1
 	}
-	return 0
+	return e.At
 }
 
 // String says what happens and when.
