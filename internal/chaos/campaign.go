@@ -132,6 +132,12 @@ func (c *Campaign) busy() bool {
 	return slices.ContainsFunc(c.Workers, c.works)
 }
 
+// ending says that every training is over. What is left then is short, and
+// whatever is to happen yet happens.
+func (c *Campaign) ending() bool {
+	return !slices.ContainsFunc(c.Stages, func(s Stage) bool { return s.Trains && !c.Records.done(s.Name) })
+}
+
 // holds says whether a worker is frozen or cut off.
 func (c *Campaign) holds(w *Process) bool { return c.held != nil && c.held.worker == w }
 
@@ -147,6 +153,7 @@ func (c *Campaign) works(w *Process) bool {
 func (c *Campaign) due(pending []Event) (at int, late bool) {
 	seen := map[string]bool{}
 	spare, first := -1, -1
+	ending := c.ending()
 	for i, e := range pending {
 		if seen[e.Stage] {
 			continue // one after the other at a stage
@@ -156,7 +163,7 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 		}
 		seen[e.Stage] = true
 		now, is := c.Records.current(e.Stage)
-		if c.Records.done(e.Stage) {
+		if ending || c.Records.done(e.Stage) {
 			if spare < 0 {
 				spare = i
 			}
@@ -242,6 +249,7 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	}
 	start := worker.Number()
 	o := Outcome{Event: e, Since: time.Since(c.began), Victim: worker.Name, Late: late}
+	before := hits(c.Records.running(worker.Name, start))
 	var err error
 	switch e.Action {
 	case KillWorker:
@@ -270,13 +278,16 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	if err := c.Records.Read(); err != nil {
 		return o, true, err
 	}
-	if e.Action == KillTemporal || e.Action == KillStore {
+	switch e.Action {
+	case Terminate: // by now it has let go of them
+		o.Hit = before
+	case KillTemporal, KillStore:
 		for _, w := range c.Workers {
 			if n := w.Number(); w.Alive(n) {
 				o.Hit = append(o.Hit, hits(c.Records.running(w.Name, n))...)
 			}
 		}
-	} else {
+	default:
 		o.Hit = hits(c.Records.running(worker.Name, start))
 	}
 	c.done = append(c.done, o)
@@ -367,6 +378,9 @@ func (c *Campaign) recovered(ctx context.Context, o Outcome, pending []Event) er
 	}
 	if err := c.Records.Read(); err != nil {
 		return err
+	}
+	if c.ending() {
+		return nil
 	}
 	before := c.Records.advances()
 	for until := time.Now().Add(settle); time.Now().Before(until) && c.Records.advances() == before; {

@@ -48,7 +48,7 @@ func TestPlan(t *testing.T) {
 		if by[KillTemporal] == 0 || by[KillStore] == 0 || by[Freeze] == 0 || by[Cut] == 0 {
 			t.Errorf("%d kills: %v", kills, by)
 		}
-		if kills >= 20 && (len(struck) != len(dag) || pairs != 3 || len(by) != len(actions)) {
+		if kills >= 100 && (len(struck) != len(dag) || pairs != 3 || len(by) != len(actions)) {
 			t.Errorf("%d kills strike %d stages with %d pairs: %v", kills, len(struck), pairs, by)
 		}
 	}

@@ -69,9 +69,9 @@ const (
 	Store    = "store"
 )
 
-// faultsPerKill is how many disturbances that kill nothing there are for each
-// kill.
-const faultsPerKill = 0.4
+// killsPerFault is how many kills there are for each disturbance that kills
+// nothing, of which there are two at least.
+const killsPerFault = 5
 
 // Plan draws a schedule: so many kills, spread over the stages, and other faults
 // beside them. Every training stage comes first with two kills of its worker
@@ -129,7 +129,7 @@ func Plan(seed uint64, stages []Stage, kills int) []Event {
 		add(draw(random, stages, training, i), Event{Action: turn[i%len(turn)]})
 	}
 	faults := []Action{Freeze, Cut, Terminate, Partition, Slow, Hiccup}
-	for i := range int(float64(kills) * faultsPerKill) {
+	for i := range max(2, kills/killsPerFault) {
 		s := training[random.IntN(len(training))]
 		if a := faults[i%len(faults)]; a == Freeze || a == Partition {
 			add(s, Event{Action: a}) // long enough for a second attempt to meet the first
