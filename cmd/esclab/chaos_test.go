@@ -158,7 +158,8 @@ func (l *chaosLab) command(args ...string) *exec.Cmd {
 }
 
 // esclab runs a command to its end and returns what it printed. It is tried
-// again where Temporal or the store cannot be reached or no worker answers.
+// again where Temporal or the store cannot be reached or no worker answers, and
+// where a run is not listed yet: Temporal's lists lag behind under load.
 func (l *chaosLab) esclab(ctx context.Context, args ...string) (string, error) {
 	for {
 		var out, said bytes.Buffer
@@ -168,7 +169,8 @@ func (l *chaosLab) esclab(ctx context.Context, args ...string) (string, error) {
 		if err == nil {
 			return out.String() + said.String(), nil
 		}
-		if c.ProcessState.ExitCode() != exitUnreachable || ctx.Err() != nil {
+		again := c.ProcessState.ExitCode() == exitUnreachable || strings.Contains(said.String(), "there is no run")
+		if !again || ctx.Err() != nil {
 			return "", fmt.Errorf("esclab %v: %w\n%s%s", args, err, &out, &said)
 		}
 		time.Sleep(200 * time.Millisecond)
