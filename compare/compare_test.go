@@ -130,7 +130,7 @@ func TestMarkdown(t *testing.T) {
 |:--|--:|--:|--:|--:|
 | decoupled/dpo: two − one | 12 | **+0.50** [+0.25, +0.75] p 0.001 | – | +1.50 [-1.00, +4.00] p 0.31 |
 
-a\_b
+a_b
 `
 	if got := b.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -132,7 +132,7 @@ func TestRecordRoundTripAndMarkdown(t *testing.T) {
 	for _, want := range []string{
 		"# nightly, night 20261109T220000Z: regression\n",
 		"| newest revision | v1-4-gdef (the worker is older) |",
-		"| **worse** | decoupled/dpo | rouge\\_l | 13.1 | 14.2 | 13.2 to 15.2 | 5 |",
+		"| **worse** | decoupled/dpo | rouge_l | 13.1 | 14.2 | 13.2 to 15.2 | 5 |",
 		"| **worse** | sft/sp | seconds | 99 | 20.1 |",
 		"| sft/sp | 99.0 | 10 | go avx512 |",
 	} {

@@ -41,8 +41,15 @@ func Code(text string) string { return code(inFile, text) }
 // PageCode is Code for Temporal's web UI.
 func PageCode(text string) string { return code(onPage, text) }
 
+// inWord is an underscore within a word, which emphasises nothing: names of
+// metrics stay as they are where Markdown is read as it is written.
+var inWord = regexp.MustCompile(`([0-9A-Za-z])\\_([0-9A-Za-z])`)
+
 func write(characters *strings.Replacer, text string) string {
 	text = characters.Replace(strings.TrimLeft(line(text), " "))
+	for range 2 { // a letter between two underscores belongs to both
+		text = inWord.ReplaceAllString(text, "${1}_${2}")
+	}
 	if at := block.FindStringSubmatchIndex(text); at != nil {
 		last := at[3] - 1 // the marker's last character
 		if first := text[0]; first < '0' || first > '9' {

@@ -121,3 +121,14 @@ func FuzzMarkdown(f *testing.F) {
 		}
 	})
 }
+
+// What is read as it is written, on a terminal, is not full of backslashes.
+func TestUnderscoresInWords(t *testing.T) {
+	for text, want := range map[string]string{
+		"rouge_l": "rouge_l", "a_b_c_d": "a_b_c_d", "_a_": `\_a\_`, "a__b": `a\_\_b`, `a\_b`: `a\\\_b`, "é_x": `é\_x`, "x_": `x\_`,
+	} {
+		if got := Markdown(text); got != want {
+			t.Errorf("%q is written %q, want %q", text, got, want)
+		}
+	}
+}
