@@ -104,7 +104,7 @@ func (e *Engine) mostShapes() int {
 	if e.Backend.Name() == "xla" {
 		return 3
 	}
-	return 8
+	return defaultShapes
 }
 
 // newGraph begins a graph.

@@ -50,7 +50,7 @@ func (e *Engine) Keeps(b BaseType) error {
 
 // multipliesHalf says whether the graph's engine has matrix products of bfloat16, with sums in float32. The others
 // convert a weight to float32 just before its product.
-func multipliesHalf(g *Graph) bool { return g.Backend().Name() == "xla" }
+func multipliesHalf(g *Graph) bool { return onXLA(g) }
 
 // lookUp gathers rows of a base weight [V, D], in float32: indices [n, 1] -> [n, D].
 func lookUp(table, indices *Node) *Node { return widen(Gather(table, indices)) }

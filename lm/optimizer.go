@@ -118,6 +118,9 @@ type TrainConfig struct {
 	Checkpointing    bool    // recompute activations on the way back: half the memory, a third more time
 }
 
+// defaultShapes is how many shapes a plan may have, but on engines that compile slowly (Engine.mostShapes).
+const defaultShapes = 8
+
 func (c *TrainConfig) complete() error {
 	if c.Packing == "" {
 		c.Packing = PackTree
@@ -128,7 +131,7 @@ func (c *TrainConfig) complete() error {
 	for _, d := range []struct {
 		value *int
 		or    int
-	}{{&c.RowTokens, 1024}, {&c.MicroBatchTokens, 2048}, {&c.MaxShapes, 8}} {
+	}{{&c.RowTokens, 1024}, {&c.MicroBatchTokens, 2048}, {&c.MaxShapes, defaultShapes}} {
 		if *d.value == 0 {
 			*d.value = d.or
 		}

@@ -250,10 +250,7 @@ func decode(p *commonpb.Payloads, v any) error {
 }
 
 func (c dagCost) print(out io.Writer) {
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"stage", "kernel s", "store s", "before ms", "dispatch ms", "call ms", "after ms", "orchestration ms", "of the stage"})
+	t := newTable(out, table.Row{"stage", "kernel s", "store s", "before ms", "dispatch ms", "call ms", "after ms", "orchestration ms", "of the stage"})
 	ms := func(seconds float64) string { return fmt.Sprintf("%.0f", 1000*seconds) }
 	for _, s := range c.Stages {
 		t.AppendRow(table.Row{s.Stage, fmt.Sprintf("%.2f", s.Kernel), fmt.Sprintf("%.2f", s.Store), ms(s.Before), ms(s.Dispatch), ms(s.Call), ms(s.After),

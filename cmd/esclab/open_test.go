@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,22 +15,6 @@ import (
 	"github.com/esclab/esclab/internal/certtest"
 )
 
-// outside is an address of this machine that others could reach, or, on one
-// without a network, a loopback address that the stack does not use.
-func outside(t *testing.T) string {
-	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
-			return n.IP.String()
-		}
-	}
-	return "127.0.0.2"
-}
-
 // A stack that is open has its work done from elsewhere: by a program that knows
 // it by its address, its certificates and the store's keys alone.
 func TestOpenStackServesAnotherMachine(t *testing.T) {
@@ -40,7 +23,7 @@ func TestOpenStackServesAnotherMachine(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
-	address, here, there := outside(t), t.TempDir(), t.TempDir()
+	address, here, there := certtest.Outside(t), t.TempDir(), t.TempDir()
 	ca := certtest.New(t, t.TempDir())
 	ca.Issue(t, "server", address)
 	ca.Issue(t, "client")

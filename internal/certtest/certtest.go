@@ -90,3 +90,20 @@ func (a *Authority) certificate(t testing.TB, name string, template *x509.Certif
 	}
 	return cert, key
 }
+
+// Outside is an address of this machine that other machines could reach, for
+// which certificates are issued, or, on one without a network, a loopback
+// address that no server under test listens on by itself.
+func Outside(t testing.TB) string {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.2"
+}

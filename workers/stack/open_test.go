@@ -23,22 +23,6 @@ import (
 	"github.com/esclab/esclab/workers/stack/connect"
 )
 
-// outside is an address of this machine that other machines could reach, or, on
-// one without a network, a loopback address that the stack does not use.
-func outside(t *testing.T) string {
-	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range addresses {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
-			return n.IP.String()
-		}
-	}
-	return "127.0.0.2"
-}
-
 // opened are options of a stack that other machines reach at an address.
 func opened(t *testing.T, ca *certtest.Authority, address string) stack.Options {
 	t.Helper()
@@ -51,7 +35,7 @@ func opened(t *testing.T, ca *certtest.Authority, address string) stack.Options 
 // Another machine works with a stack that is open, with a certificate for
 // Temporal and the store's keys, and gets nowhere without them.
 func TestOpen(t *testing.T) {
-	address := outside(t)
+	address := certtest.Outside(t)
 	ca, stranger := certtest.New(t, t.TempDir()), certtest.New(t, t.TempDir())
 	ca.Issue(t, "client")
 	stranger.Issue(t, "client")
@@ -212,7 +196,7 @@ func swapHost(t *testing.T, hostPort, host string) string {
 
 // A stack that cannot be opened as asked does not start, and says why.
 func TestOpenErrors(t *testing.T) {
-	address := outside(t)
+	address := certtest.Outside(t)
 	ca := certtest.New(t, t.TempDir())
 	busy, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
