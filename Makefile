@@ -2,6 +2,9 @@
 
 # The simd experiment makes ONNX Runtime's and the stock Go backend's products
 # several times faster; one setting for build, run and test keeps one build cache.
+# The toolchain is fetched by whatever Go from 1.21 on is installed, so that it
+# is the same everywhere: GoMLX does not compile under a later one with simd.
+export GOTOOLCHAIN := go1.26.11
 export GOEXPERIMENT := simd
 export CGO_ENABLED := 1
 
