@@ -89,7 +89,7 @@ gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(GPU)/ ./cmd/esclab-worker
 	$(GO) test -c -ldflags '-s -w' -o $(GPU)/lm/lm.test ./lm
-	cp -r bench/gpu/* $(GPU)/
+	cp -r internal/bench/gpu/* $(GPU)/
 	tar czf $(GPU).tar.gz --exclude=results -C $(dir $(GPU)) $(notdir $(GPU))
 	@du -h $(GPU).tar.gz
 

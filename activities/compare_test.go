@@ -9,8 +9,8 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/judge/chattest"
 )
 
 const (
@@ -199,9 +199,9 @@ func TestQualityStage(t *testing.T) {
 		t.Errorf("%d rows, %+v", len(rows), sum)
 	}
 	// Two pairs of a turn have one chosen response, which is asked about once.
-	places := map[[2]int]bool{}
+	places := map[esc.Place]bool{}
 	for _, row := range rows {
-		places[[2]int{row.Dialogue, row.Turn}] = true
+		places[esc.Place{Dialogue: row.Dialogue, Turn: row.Turn}] = true
 	}
 	if n := len(s.Requests()); n != judgedReplies+len(places) {
 		t.Errorf("%d requests for %d pairs of %d turns", n, judgedReplies, len(places))

@@ -132,7 +132,7 @@ func Paired(ctx context.Context, a, b Evaluation, seed uint64) (Differences, err
 	if len(a.turns) != len(b.turns) {
 		return out, fmt.Errorf("one has %d seeds, the other %d", len(a.turns), len(b.turns))
 	}
-	places, dialogues := map[[2]int]bool{}, map[int]bool{}
+	places, dialogues := map[esc.Place]bool{}, map[int]bool{}
 	pairs := make([][]turnPair, len(a.turns))
 	for k := range a.turns {
 		pairs[k] = pairTurns(a.turns[k], b.turns[k], false)

@@ -85,9 +85,9 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 	if err != nil {
 		return nil, data, notes, err
 	}
-	turns := map[[2]int]esc.Turn{}
+	turns := map[esc.Place]esc.Turn{}
 	for _, turn := range esc.AllTurns(corpus[fileTrain]) {
-		turns[[2]int{turn.Dialogue, turn.Index}] = turn
+		turns[turn.Place()] = turn
 	}
 	e, err := newEncoder(k.tok, k.params, role)
 	if err != nil {
@@ -95,7 +95,7 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 	}
 	data.Examples = make([]lm.Example, len(pairs))
 	for i, p := range pairs {
-		turn, ok := turns[[2]int{p.Dialogue, p.Turn}]
+		turn, ok := turns[p.Place()]
 		if !ok {
 			return nil, data, notes, badInput(fmt.Errorf("pair %d: the corpus has no turn %d in dialogue %d", i, p.Turn, p.Dialogue))
 		}

@@ -18,10 +18,10 @@ func turnsOf(sizes ...int) []esc.Turn {
 	return turns
 }
 
-func places(turns []esc.Turn) [][2]int {
-	var p [][2]int
+func places(turns []esc.Turn) []esc.Place {
+	var p []esc.Place
 	for _, t := range turns {
-		p = append(p, [2]int{t.Dialogue, t.Index})
+		p = append(p, t.Place())
 	}
 	return p
 }

@@ -140,7 +140,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	byPlace := placed(predictions)
 	var turns []esc.Turn
 	for _, turn := range esc.AllTurns(corpus[fileTest]) {
-		if _, ok := byPlace[[2]int{turn.Dialogue, turn.Index}]; ok {
+		if _, ok := byPlace[turn.Place()]; ok {
 			turns = append(turns, turn)
 		}
 	}
@@ -149,7 +149,7 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 		return output{}, err
 	}
 	rows, err := t.judgedRows(ctx, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
-		row, err := judgeReply(ctx, j, turn, byPlace[[2]int{turn.Dialogue, turn.Index}])
+		row, err := judgeReply(ctx, j, turn, byPlace[turn.Place()])
 		return []any{row}, err
 	})
 	if err != nil {
@@ -247,10 +247,10 @@ func (t *attempt) predictions(ctx context.Context) ([]prediction, error) {
 }
 
 // placed finds predictions by dialogue and turn.
-func placed(predictions []prediction) map[[2]int]prediction {
-	at := make(map[[2]int]prediction, len(predictions))
+func placed(predictions []prediction) map[esc.Place]prediction {
+	at := make(map[esc.Place]prediction, len(predictions))
 	for _, p := range predictions {
-		at[[2]int{p.Dialogue, p.Turn}] = p
+		at[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}] = p
 	}
 	return at
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/judge/chattest"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/workflows"

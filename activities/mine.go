@@ -161,14 +161,14 @@ func (t *attempt) labeller(ctx context.Context, role esc.Role, model experiments
 // turnsOfPairs are the turns of which a sample can make a pair: only their gold
 // responses have to be judged.
 func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []minedSample) []esc.Turn {
-	byPlace := make(map[[2]int][]minedSample, len(turns))
+	byPlace := make(map[esc.Place][]minedSample, len(turns))
 	for _, s := range samples {
-		at := [2]int{s.Dialogue, s.Turn}
+		at := esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}
 		byPlace[at] = append(byPlace[at], s)
 	}
 	var of []esc.Turn
 	for _, turn := range turns {
-		if slices.ContainsFunc(byPlace[[2]int{turn.Dialogue, turn.Index}], func(s minedSample) bool {
+		if slices.ContainsFunc(byPlace[turn.Place()], func(s minedSample) bool {
 			_, ok := s.pair(role, turn)
 			return ok
 		}) {
@@ -222,8 +222,8 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 
 // faultyGold finds the turns whose gold response has, by the same judge, one
 // of the errors: those that are counted alone count here too.
-func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]int]bool, error) {
-	faulty := map[[2]int]bool{}
+func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[esc.Place]bool, error) {
+	faulty := map[esc.Place]bool{}
 	if label == nil {
 		return faulty, nil
 	}
@@ -237,7 +237,7 @@ func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		faulty[[2]int{turn.Dialogue, turn.Index}] = unjudged || len(v.Findings) > 0
+		faulty[turn.Place()] = unjudged || len(v.Findings) > 0
 		return nil
 	})
 	return faulty, err
@@ -247,10 +247,10 @@ func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[[2]
 // (figure 15): the chosen side of a pair has none of the errors, the rejected
 // side at least one, which esc.MakePair sees to. The planner's chosen side is
 // the gold strategy itself.
-func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty map[[2]int]bool, params experiments.MineParams) ([]esc.Pair, mined) {
-	byPlace := make(map[[2]int]esc.Turn, len(turns))
+func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty map[esc.Place]bool, params experiments.MineParams) ([]esc.Pair, mined) {
+	byPlace := make(map[esc.Place]esc.Turn, len(turns))
 	for _, turn := range turns {
-		byPlace[[2]int{turn.Dialogue, turn.Index}] = turn
+		byPlace[turn.Place()] = turn
 	}
 	found := mined{Turns: len(turns), Samples: len(samples), Errors: map[esc.PsyError]int{}}
 	var candidates []esc.Pair
@@ -266,8 +266,8 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty ma
 		for _, e := range s.Errors {
 			found.Errors[e]++
 		}
-		pair, ok := s.pair(role, byPlace[[2]int{s.Dialogue, s.Turn}])
-		if ok && faulty[[2]int{s.Dialogue, s.Turn}] {
+		pair, ok := s.pair(role, byPlace[esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}])
+		if ok && faulty[esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}] {
 			found.FaultyChosen++
 			continue
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/prompts"
-	"github.com/esclab/esclab/nightly"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
 

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/esclab/esclab/nightly"
+	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
 

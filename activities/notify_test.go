@@ -15,7 +15,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/nightly"
+	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
 

@@ -61,7 +61,7 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	var replies [2]map[[2]int]prediction
+	var replies [2]map[esc.Place]prediction
 	for i, name := range []string{"first", "second"} {
 		predictions, err := t.predictionsOf(ctx, name)
 		if err != nil {
@@ -71,7 +71,7 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 	}
 	var turns []esc.Turn
 	for _, turn := range esc.AllTurns(corpus[fileTest]) {
-		at := [2]int{turn.Dialogue, turn.Index}
+		at := turn.Place()
 		_, first := replies[0][at]
 		_, second := replies[1][at]
 		if first != second {
@@ -86,7 +86,7 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 		return output{}, err
 	}
 	rows, err := t.judgedRows(ctx, "prefer", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
-		at := [2]int{turn.Dialogue, turn.Index}
+		at := turn.Place()
 		row, err := prefer(ctx, j, turn, replies[0][at].Response, replies[1][at].Response)
 		return []any{row}, err
 	})

@@ -11,7 +11,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/judge/chattest"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/workflows"
 )
 

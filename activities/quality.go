@@ -74,20 +74,20 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	ofTurn := map[[2]int][]esc.Pair{}
+	ofTurn := map[esc.Place][]esc.Pair{}
 	for _, p := range drawPairs(pairs, params.Samples, params.Seed) {
-		at := [2]int{p.Dialogue, p.Turn}
+		at := p.Place()
 		ofTurn[at] = append(ofTurn[at], p)
 	}
 	var turns []esc.Turn
 	for _, turn := range esc.AllTurns(corpus[fileTrain]) {
-		if len(ofTurn[[2]int{turn.Dialogue, turn.Index}]) > 0 {
+		if len(ofTurn[turn.Place()]) > 0 {
 			turns = append(turns, turn)
 		}
 	}
 	rows, err := t.judgedRows(ctx, "quality", turns, func(ctx context.Context, turn esc.Turn) ([]any, error) {
 		var rows []any
-		for _, p := range ofTurn[[2]int{turn.Dialogue, turn.Index}] {
+		for _, p := range ofTurn[turn.Place()] {
 			row, err := scorePair(ctx, j, turn, p)
 			if err != nil {
 				return nil, err

@@ -50,7 +50,7 @@ type reporter struct {
 	params experiments.ReportParams
 	seeds  []uint64
 	test   []esc.Turn
-	phases map[[2]int]int // of the test turns
+	phases map[esc.Place]int // of the test turns
 	data   report.Data
 }
 
@@ -81,12 +81,12 @@ func (r *reporter) corpus(ctx context.Context) error {
 			Name: strings.TrimSuffix(part, ".json"), Statistics: esc.ComputeStatistics(corpus[part]), Phases: esc.CountPhases(corpus[part]),
 		})
 	}
-	r.phases = map[[2]int]int{}
+	r.phases = map[esc.Place]int{}
 	for _, d := range corpus[fileTest] {
 		turns := esc.Turns(d)
 		r.test = append(r.test, turns...)
 		for _, turn := range turns {
-			r.phases[[2]int{turn.Dialogue, turn.Index}] = esc.Phase(turn.Index, len(turns))
+			r.phases[turn.Place()] = esc.Phase(turn.Index, len(turns))
 		}
 	}
 	return nil

@@ -192,7 +192,7 @@ func (r *reporter) count(row *report.Row, e evaluation) {
 	for _, p := range e.predictions {
 		if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 			row.Strategies[s]++
-			row.Phases[r.phases[[2]int{p.Dialogue, p.Turn}]][s]++
+			row.Phases[r.phases[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]][s]++
 		} else {
 			row.Unparsed++
 		}
@@ -218,9 +218,9 @@ func (r *reporter) count(row *report.Row, e evaluation) {
 
 // samples adds a system's replies to the sample turns.
 func (r *reporter) samples(system string, e evaluation) {
-	labels := make(map[[2]int]judged, len(e.judged))
+	labels := make(map[esc.Place]judged, len(e.judged))
 	for _, one := range e.judged {
-		labels[[2]int{one.Dialogue, one.Turn}] = one
+		labels[esc.Place{Dialogue: one.Dialogue, Turn: one.Turn}] = one
 	}
 	for _, p := range e.predictions {
 		for i := range r.data.Samples {
@@ -232,7 +232,7 @@ func (r *reporter) samples(system string, e evaluation) {
 			if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 				reply.Strategy = s
 			}
-			if one, ok := labels[[2]int{p.Dialogue, p.Turn}]; ok {
+			if one, ok := labels[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]; ok {
 				reply.Judged = one.Problem == ""
 				reply.Errors = judge.Verdict{Findings: one.Findings}.Errors()
 			}

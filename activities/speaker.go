@@ -9,8 +9,8 @@ import (
 	"slices"
 
 	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/chat"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/esc/chat"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workflows"

@@ -26,7 +26,7 @@ type scoredTurn struct {
 }
 
 // place is where the turn stands: its dialogue and its number there.
-func (t scoredTurn) place() [2]int { return [2]int{t.dialogue, t.turn} }
+func (t scoredTurn) place() esc.Place { return esc.Place{Dialogue: t.dialogue, Turn: t.turn} }
 
 // scoreTurns joins a system's predictions with their automatic scores, which
 // are in the same order, and with what the judge says of some of them.
@@ -34,9 +34,9 @@ func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts [
 	if len(predictions) != len(automatic) {
 		return nil, fmt.Errorf("%d predictions but %d scores in %s: run the score stage again", len(predictions), len(automatic), fileScores)
 	}
-	byPlace := make(map[[2]int]judged, len(verdicts))
+	byPlace := make(map[esc.Place]judged, len(verdicts))
 	for _, v := range verdicts {
-		byPlace[[2]int{v.Dialogue, v.Turn}] = v
+		byPlace[esc.Place{Dialogue: v.Dialogue, Turn: v.Turn}] = v
 	}
 	turns := make([]scoredTurn, len(predictions))
 	for i, p := range predictions {
@@ -48,7 +48,7 @@ func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts [
 		if one.predicted, err = strategyIndex(p.Strategy); err != nil {
 			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
 		}
-		if v, ok := byPlace[[2]int{p.Dialogue, p.Turn}]; ok {
+		if v, ok := byPlace[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]; ok {
 			one.judged, one.scores, one.clean = v.Problem == "", v.Scores, v.Problem == "" && len(v.Findings) == 0
 		}
 		turns[i] = one
@@ -165,13 +165,13 @@ type turnPair struct{ system, against scoredTurn }
 // pairTurns keeps the turns that both systems have; for a measure of the
 // judge's, those that it saw of both.
 func pairTurns(system, against []scoredTurn, ofJudge bool) []turnPair {
-	byPlace := make(map[[2]int]scoredTurn, len(against))
+	byPlace := make(map[esc.Place]scoredTurn, len(against))
 	for _, t := range against {
-		byPlace[[2]int{t.dialogue, t.turn}] = t
+		byPlace[t.place()] = t
 	}
 	var pairs []turnPair
 	for _, t := range system {
-		other, ok := byPlace[[2]int{t.dialogue, t.turn}]
+		other, ok := byPlace[t.place()]
 		if ok && (!ofJudge || t.judged && other.judged) {
 			pairs = append(pairs, turnPair{t, other})
 		}
@@ -235,7 +235,7 @@ func effect(ctx context.Context, c report.Contrast, systems map[string][][]score
 		return e, nil
 	}
 	pairs := make([][]turnPair, len(seeds))
-	places, dialogues := map[[2]int]bool{}, map[int]bool{}
+	places, dialogues := map[esc.Place]bool{}, map[int]bool{}
 	for k := range seeds {
 		pairs[k] = pairTurns(system[k], against[k], c.Measure != report.MeasureBias)
 		for _, p := range pairs[k] {

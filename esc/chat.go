@@ -22,6 +22,15 @@ type Turn struct {
 	Response string    // gold
 }
 
+// Place is where a supporter's turn stands in a part of a corpus.
+type Place struct {
+	Dialogue int `json:"dialogue"` // Dialogue.Index
+	Turn     int `json:"turn"`     // Turn.Index
+}
+
+// Place is where the turn stands.
+func (t Turn) Place() Place { return Place{Dialogue: t.Dialogue, Turn: t.Index} }
+
 // Chat turns a dialogue into chat messages exactly as the paper's authors did:
 // the seeker's consecutive utterances are joined with a newline into one user
 // message; each supporter utterance is an assistant message "[Strategy] text"

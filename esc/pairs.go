@@ -67,11 +67,11 @@ func Select(candidates []Pair, selection Selection) ([]Pair, Mined) {
 	slices.SortFunc(order, func(a, b int) int {
 		return cmp.Or(bytes.Compare(keys[a][:], keys[b][:]), a-b)
 	})
-	perTurn := map[[2]int]int{}
+	perTurn := map[Place]int{}
 	keep := make([]bool, len(pairs))
 	for _, i := range order {
 		p := pairs[i]
-		place := [2]int{p.Dialogue, p.Turn}
+		place := p.Place()
 		if full(selection.Total, counts.Pairs) || full(selection.PerTurn, perTurn[place]) ||
 			full(selection.PerError[firstError(p)], counts.PerError[firstError(p)]) ||
 			p.Kind != "" && full(selection.PerKind[p.Kind], counts.PerKind[p.Kind]) {

@@ -84,6 +84,9 @@ type Pair struct {
 	Rejected string `json:"rejected,omitempty"`
 }
 
+// Place is where the pair's turn stands.
+func (p Pair) Place() Place { return Place{Dialogue: p.Dialogue, Turn: p.Turn} }
+
 // MakePair builds the pair of a sample, with ok=false where it makes none:
 //
 //   - sp: the predicted strategy is not the gold one (equation 1);

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/esclab/esclab/activities"
-	"github.com/esclab/esclab/chat"
+	"github.com/esclab/esclab/esc/chat"
 	"github.com/esclab/esclab/experiments"
 )
 

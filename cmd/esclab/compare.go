@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"github.com/esclab/esclab/compare"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/compare"
 )
 
 // mainMetrics are the columns that a comparison shows unless it is asked for

@@ -15,9 +15,9 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/compare"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
 )
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/esclab/esclab/activities"
-	"github.com/esclab/esclab/compare"
+	"github.com/esclab/esclab/results/compare"
 )
 
 // contrast is two systems whose difference is measured.

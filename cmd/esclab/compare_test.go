@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/esclab/esclab/compare"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/compare"
 )
 
 // testCompare compares a finished run's systems, and the run with a variant

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/compare"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/compare"
 )
 
 // runsDiff is what esclab diff says of two runs.

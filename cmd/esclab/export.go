@@ -16,7 +16,7 @@ import (
 	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/pairs"
+	"github.com/esclab/esclab/results/pairs"
 )
 
 type exportFlags struct {

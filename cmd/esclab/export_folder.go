@@ -19,7 +19,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/internal/inert"
-	"github.com/esclab/esclab/tfevents"
+	"github.com/esclab/esclab/results/tfevents"
 )
 
 // folder is what an export writes into. It goes through os.Root: no name and

@@ -17,7 +17,7 @@ import (
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/human"
+	"github.com/esclab/esclab/results/human"
 )
 
 func (a *app) humanCommand() *cobra.Command {
@@ -119,7 +119,7 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	}
 	var systems [2]human.System
 	var replies [2][]human.Reply
-	var gold [2]map[[2]int]string
+	var gold [2]map[esc.Place]string
 	for i, l := range []layout{first, second} {
 		if systems[i], replies[i], gold[i], err = se.replies(ctx, l, f.systems[i]); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 }
 
 // replies reads what a system replied to the test turns, and the gold replies.
-func (se *session) replies(ctx context.Context, l layout, name string) (human.System, []human.Reply, map[[2]int]string, error) {
+func (se *session) replies(ctx context.Context, l layout, name string) (human.System, []human.Reply, map[esc.Place]string, error) {
 	system := human.System{Run: l.name, Name: name}
 	stageName := string(experiments.KindGenerate) + "/" + name
 	stage, ok := l.stage(stageName)
@@ -167,10 +167,10 @@ func (se *session) replies(ctx context.Context, l layout, name string) (human.Sy
 	}
 	system.Digest = m.Digest
 	replies := make([]human.Reply, len(predictions))
-	gold := make(map[[2]int]string, len(predictions))
+	gold := make(map[esc.Place]string, len(predictions))
 	for i, p := range predictions {
 		replies[i] = human.Reply{Dialogue: p.Dialogue, Turn: p.Turn, Text: p.Response}
-		gold[[2]int{p.Dialogue, p.Turn}] = p.GoldResponse
+		gold[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}] = p.GoldResponse
 	}
 	return system, replies, gold, nil
 }

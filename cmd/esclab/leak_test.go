@@ -12,7 +12,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
-	"github.com/esclab/esclab/judge/chattest"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/workers/settings"
 )
 

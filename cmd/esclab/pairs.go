@@ -16,7 +16,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/pairs"
+	"github.com/esclab/esclab/results/pairs"
 )
 
 type pairsFlags struct {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/pairs"
+	"github.com/esclab/esclab/results/pairs"
 )
 
 // screen is where people read: how wide it is, and whether it shows colours.

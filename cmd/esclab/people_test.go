@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/esclab/esclab/chat"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/human"
-	"github.com/esclab/esclab/pairs"
+	"github.com/esclab/esclab/esc/chat"
+	"github.com/esclab/esclab/results/human"
+	"github.com/esclab/esclab/results/pairs"
 )
 
 // output runs a command line to its end and gives what it wrote, logs apart.

@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/human"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results/human"
 )
 
 type reportFlags struct {

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/esclab/esclab/human"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results/human"
 )
 
 // TestRatingsInTheReport: what esclab human import prints goes into the report

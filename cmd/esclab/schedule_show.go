@@ -12,7 +12,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/nightly"
+	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
 

@@ -19,7 +19,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/api/workflowservice/v1"
 
-	"github.com/esclab/esclab/nightly"
+	"github.com/esclab/esclab/results/nightly"
 )
 
 // told is what a webhook was told.

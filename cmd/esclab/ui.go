@@ -21,8 +21,8 @@ import (
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 
-	"github.com/esclab/esclab/compare"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
 )
 

@@ -37,7 +37,8 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "compare", "tfevents", "pairs", "human", "chat", "nightly", "esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "judge/chattest", "internal/chaos", "internal/certtest"}},
+		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -48,27 +49,26 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "chat", "nightly", "esc", "experiments", "artifacts", "internal/memory"},
-		testOurs: []string{"artifacts/storetest", "judge/chattest"}},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
-	{tree: "bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
+	{tree: "internal/bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
 
 	{tree: "lm", ours: []string{"lm/engines"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, light: true},
-	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"judge/chattest"}, light: true,
+	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
 		theirs: []string{"github.com/openai/openai-go/v3", "golang.org/x/sync", "golang.org/x/time"}},
-	{tree: "judge/chattest", light: true},
+	{tree: "internal/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
-	{tree: "compare", ours: []string{"experiments", "internal/inert"}, light: true},
-	{tree: "tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
-	{tree: "pairs", ours: []string{"esc"}, light: true},
-	{tree: "chat", ours: []string{"esc"}, light: true},
-	{tree: "nightly", ours: []string{"internal/inert"}, light: true},
-	{tree: "human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
+	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
+	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
+	{tree: "results/pairs", ours: []string{"esc"}, light: true},
+	{tree: "results/nightly", ours: []string{"internal/inert"}, light: true},
+	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
 
 	{tree: "esc", light: true},
 	{tree: "experiments", light: true, theirs: []string{"github.com/goccy/go-yaml"}},
@@ -206,9 +206,9 @@ func TestCheck(t *testing.T) {
 	}{
 		{dir: "lm", what: "go.temporal.io/sdk/client"},
 		{dir: "lm/cpu", what: module + "/esc"},
-		{dir: "bench", what: module + "/lm", may: true},
-		{dir: "bench", what: module + "/activities"},
-		{dir: "bench", what: "github.com/gomlx/gomlx/core/graph"},
+		{dir: "internal/bench", what: module + "/lm", may: true},
+		{dir: "internal/bench", what: module + "/activities"},
+		{dir: "internal/bench", what: "github.com/gomlx/gomlx/core/graph"},
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
 		{dir: "lm", what: module + "/lm/engines", may: true},
@@ -242,8 +242,8 @@ func TestCheck(t *testing.T) {
 		{dir: "activities", what: "github.com/openai/openai-go/v3"},
 		{dir: "judge", what: "golang.org/x/time/rate"},
 		{dir: "judge/openai", what: "github.com/openai/openai-go/v3/option", may: true},
-		{dir: "judge/openai", what: module + "/judge/chattest"},
-		{dir: "judge/openai", what: module + "/judge/chattest", test: true, may: true},
+		{dir: "judge/openai", what: module + "/internal/chattest"},
+		{dir: "judge/openai", what: module + "/internal/chattest", test: true, may: true},
 		{dir: "elsewhere", what: "fmt"},
 		{dir: "esc", what: "encoding/json", may: true},
 	} {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/judge/chattest"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge/prompts"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/judge/chattest"
+	"github.com/esclab/esclab/internal/chattest"
 )
 
 // The key of a reply follows what was asked.

@@ -16,9 +16,9 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/bench"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
 )
 

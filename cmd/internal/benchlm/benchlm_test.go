@@ -10,7 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/esclab/esclab/bench"
+	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
 )
 

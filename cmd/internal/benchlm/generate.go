@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/esclab/esclab/bench"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"github.com/esclab/esclab/bench"
+	"github.com/esclab/esclab/internal/bench"
 )
 
 // print writes the report for people.

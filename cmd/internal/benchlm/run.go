@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/esclab/esclab/bench"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
 )
 

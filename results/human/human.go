@@ -86,11 +86,11 @@ func Draw(systems [2]System, replies [2][]Reply, turns []esc.Turn, n int, seed u
 	if n < 1 {
 		return key, nil, fmt.Errorf("%d samples: at least one is needed", n)
 	}
-	var texts [2]map[[2]int]string
+	var texts [2]map[esc.Place]string
 	for i, list := range replies {
-		texts[i] = make(map[[2]int]string, len(list))
+		texts[i] = make(map[esc.Place]string, len(list))
 		for _, r := range list {
-			texts[i][[2]int{r.Dialogue, r.Turn}] = r.Text
+			texts[i][esc.Place{Dialogue: r.Dialogue, Turn: r.Turn}] = r.Text
 		}
 	}
 	type candidate struct {
@@ -99,7 +99,7 @@ func Draw(systems [2]System, replies [2][]Reply, turns []esc.Turn, n int, seed u
 	}
 	var common []candidate
 	for _, turn := range turns {
-		at := [2]int{turn.Dialogue, turn.Index}
+		at := turn.Place()
 		_, first := texts[0][at]
 		_, second := texts[1][at]
 		if first && second {
@@ -128,7 +128,7 @@ func Draw(systems [2]System, replies [2][]Reply, turns []esc.Turn, n int, seed u
 	name := key.sheetName(n)
 	samples := make([]Sample, n)
 	for i, c := range common {
-		at := [2]int{c.turn.Dialogue, c.turn.Index}
+		at := c.turn.Place()
 		p := Placed{ID: fmt.Sprintf("%s-%0*d", name, len(fmt.Sprint(n)), i+1), Dialogue: c.turn.Dialogue, Turn: c.turn.Index}
 		if !first[i] {
 			p.A = 1

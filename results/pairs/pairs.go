@@ -20,13 +20,13 @@ type Pair struct {
 // its turn, or whose turn has another gold answer, is an error: the dialogues
 // are another corpus's.
 func Join(mined []esc.Pair, dialogues []esc.Dialogue) ([]Pair, error) {
-	turns := map[[2]int]esc.Turn{}
+	turns := map[esc.Place]esc.Turn{}
 	for _, turn := range esc.AllTurns(dialogues) {
-		turns[[2]int{turn.Dialogue, turn.Index}] = turn
+		turns[turn.Place()] = turn
 	}
 	joined := make([]Pair, len(mined))
 	for i, p := range mined {
-		turn, ok := turns[[2]int{p.Dialogue, p.Turn}]
+		turn, ok := turns[p.Place()]
 		if !ok || turn.Strategy != p.Gold || p.Role != esc.SP && turn.Response != p.Chosen {
 			return nil, fmt.Errorf("the %s pair of dialogue %d, turn %d was mined from another corpus", p.Role, p.Dialogue, p.Turn)
 		}

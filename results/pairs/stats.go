@@ -33,13 +33,13 @@ func Count(all []Pair, train []esc.Dialogue) Statistics {
 	for _, role := range esc.Roles() {
 		var mine []esc.Pair
 		r := Role{Role: role}
-		turns := map[[2]int]bool{}
+		turns := map[esc.Place]bool{}
 		for _, p := range all {
 			if p.Role != role {
 				continue
 			}
 			mine = append(mine, p.Pair)
-			turns[[2]int{p.Dialogue, p.Turn}] = true
+			turns[p.Place()] = true
 			r.Gold[p.Gold]++
 			r.Rejected[p.Strategy]++
 		}
