@@ -8,6 +8,7 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -32,7 +33,7 @@ type kernel struct {
 	params experiments.Kernel
 	engine *lm.Engine
 	model  *lm.Model
-	tok    *lm.Tokenizer
+	tok    *tokens.Tokenizer
 }
 
 // loadKernel opens the engine and loads the base model and its tokenizer.
@@ -53,11 +54,11 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	tok, err := lm.LoadTokenizer(dir)
+	tok, err := tokens.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	if err := tok.CheckTokenizer(&model.Config); err != nil {
+	if err := tok.Check(model.Config.VocabSize, model.Config.EOSTokenIDs); err != nil {
 		return nil, badInput(fmt.Errorf("base: %w", err))
 	}
 	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {

@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
@@ -49,13 +49,15 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
-	{tree: "internal/bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
+	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm", ours: []string{"lm/engines"}},
+	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference"}},
+	// Text becomes ids without a model, and without what computes one.
+	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/nikolalohinski/gonja/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -81,6 +83,7 @@ var rules = []rule{
 	{tree: "internal/licences", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/reference", light: true},
 }
 
 // reserved names the trees that alone may import a module (a prefix of import
@@ -98,6 +101,8 @@ var reserved = []struct {
 	// The kernels, and the installer of an engine's library.
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
+	// The engine of chat templates.
+	{"github.com/nikolalohinski/gonja", []string{"lm/tokens"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
 	// The client of the judge's endpoint.
@@ -212,6 +217,13 @@ func TestCheck(t *testing.T) {
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
 		{dir: "lm", what: module + "/lm/engines", may: true},
+		{dir: "lm", what: module + "/lm/tokens", may: true},
+		{dir: "lm/tokens", what: module + "/lm"},
+		{dir: "lm/tokens", what: module + "/lm", test: true},
+		{dir: "lm/tokens", what: "github.com/gomlx/compute"},
+		{dir: "lm/tokens", what: "github.com/nikolalohinski/gonja/v2/exec", may: true},
+		{dir: "lm", what: module + "/internal/reference"},
+		{dir: "lm", what: "github.com/nikolalohinski/gonja/v2/exec"},
 		{dir: "lm/engines", what: module + "/lm"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute-onnx/support/onnxruntime", may: true},
