@@ -366,7 +366,7 @@ func TestDecode(t *testing.T) {
 	engine, model := openEngine(t), tiny(t, tok)
 	r, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 4, Seed: 1})
 	if err != nil || r.PrefillTokensPerSecond <= 0 || r.DecodeTokensPerSecond <= 0 {
-		t.Errorf("%v %+v", err, r)
+		t.Errorf("decoding: %+v, %v; want rates above 0", r, err)
 	}
 	if _, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 1, Seed: 1}); err == nil {
 		t.Error("one new token: accepted")
