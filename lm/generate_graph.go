@@ -96,13 +96,9 @@ func newCached(d *decoder, cache []*Node, rows, nodes, valid *Node, all bool) *c
 func (c *cached) forward(tokens, positions, mask *Node) *Node {
 	x := c.embed(tokens)
 	cos, sin := c.rotation(positions)
-	for i := range c.config.NumHiddenLayers {
-		name := layerName(i)
-		q, k, v := c.queryKeyValue(i, rmsNorm(x, c.weights[name+"input_layernorm.weight"], c.config.RMSNormEps), cos, sin)
-		x = Add(x, c.linear(c.attention(q, c.write(2*i, k), c.write(2*i+1, v), mask), name+"self_attn.o_proj"))
-		x = Add(x, c.mlp(i, rmsNorm(x, c.weights[name+"post_attention_layernorm.weight"], c.config.RMSNormEps)))
-	}
-	return rmsNorm(x, c.weights["model.norm.weight"], c.config.RMSNormEps)
+	return c.layers(x, cos, sin, func(i int, q, k, v *Node) *Node {
+		return c.attention(q, c.write(2*i, k), c.write(2*i+1, v), mask)
+	})
 }
 
 // attention of q [B, H, N, C] over k, v [B·K, M, C] under an additive mask [B, 1, N, M]: [B·N, H·C].

@@ -72,7 +72,7 @@ func fullForward(t testing.TB, engine *Engine, model *Model) func(prompt []int32
 		weights := len(o.tensors)
 		d := o.decoder(inputs[:weights])
 		tokens, positions, enter, exit := inputs[weights], inputs[weights+1], inputs[weights+2], inputs[weights+3]
-		return []*graph.Node{graph.ArgMax(d.logits(d.forward(tokens, positions, treeMask(enter, exit), nil)), -1)}
+		return []*graph.Node{graph.ArgMax(d.logits(d.forward(tokens, positions, treeMask(enter, exit))), -1)}
 	})
 	t.Cleanup(p.close)
 	return func(prompt []int32, n int) (out []int32) {

@@ -224,22 +224,7 @@ func recovered(err *error) {
 	}
 }
 
-// RenderChat renders messages by the chat template, as transformers'
-// apply_chat_template(tokenize=False) does. Training and generation use
-// ChatTokens and ChatPrompt, which keep user text apart from the template's.
-func (t *Tokenizer) RenderChat(messages []Message, addGenerationPrompt bool) (string, error) {
-	if t.chat.template == nil {
-		return "", fmt.Errorf("tokens: render chat: %w", t.chat.err)
-	}
-	t.chat.mu.Lock()
-	defer t.chat.mu.Unlock()
-	text, err := t.chat.render(messages, addGenerationPrompt)
-	if err != nil {
-		return "", fmt.Errorf("tokens: render chat: %w", err)
-	}
-	return text, nil
-}
-
+// render renders messages as transformers' apply_chat_template(tokenize=False) does. The caller holds mu.
 func (c *chatTemplate) render(messages []Message, addGenerationPrompt bool) (text string, err error) {
 	defer recovered(&err)
 	list := make([]any, len(messages))
