@@ -107,7 +107,7 @@ func TestChatGolden(t *testing.T) {
 				t.Fatalf("%d golden chats, want 6", len(golden.Chat))
 			}
 			for i, c := range golden.Chat {
-				text, err := tok.chat.render(c.Messages, c.AddGenerationPrompt)
+				text, err := tok.RenderChat(c.Messages, c.AddGenerationPrompt)
 				if err != nil {
 					t.Fatal(err)
 				}
