@@ -76,7 +76,7 @@ func FuzzConfig(f *testing.F) {
 		for _, p := range config.parameters() {
 			for _, d := range p.shape {
 				if d <= 0 {
-					t.Fatalf("%s has shape %v", p.name, p.shape)
+					t.Fatalf("%s has shape %v, want positive sizes", p.name, p.shape)
 				}
 			}
 		}
