@@ -38,8 +38,7 @@ func FuzzTensorFile(f *testing.F) {
 			}
 			return
 		}
-		for _, name := range file.names() {
-			h := file.tensors[name]
+		for name, h := range file.tensors {
 			values, err := file.float32s(name)
 			if err != nil {
 				continue // I64
