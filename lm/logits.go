@@ -4,7 +4,8 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
 )
 
-// maxLogits bounds the logits that exist at once, U·V of them: 256 MiB. With a vocabulary of 150,000 those of 447 sources.
+// maxLogits bounds the logits that exist at once, U·V of them: 256 MiB, which are those of 447 sources with a
+// vocabulary of 150,000.
 const maxLogits = 1 << 26
 
 // edgeLogProbs is the log-probability of every labelled edge, [E]. Logits are computed once a source, and the

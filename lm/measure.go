@@ -20,7 +20,7 @@ type StepWork struct {
 	Shapes         []ShapeCount // the shapes its micro-batches are padded to
 }
 
-// Work returns what the step-th step (from 0) computes. It takes none and changes nothing.
+// Work returns what the step-th step (from 0) computes. It takes no step and changes nothing.
 func (t *Trainer) Work(step int) StepWork {
 	batch := t.batch(step)
 	w := StepWork{Examples: slices.Clone(batch)}

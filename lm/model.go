@@ -13,11 +13,13 @@ import (
 // dimension, M keys attended to (N, or those up to a block's end). Activations outside attention are flat, [T, D].
 // Reference: transformers' modeling_llama.py and modeling_qwen2.py.
 type decoder struct {
-	config  *Config
-	weights map[string]*Node // base weights by Hugging Face name, matrices in float32 or bfloat16; adapter weights as "<module>.lora_A.weight", "...lora_B.weight"
-	rope    [2]*Node         // cos and sin tables, [positions, C/2]
-	lora    *LoRA            // nil without an adapter
-	dropout *dropout         // nil where nothing is dropped: always outside training
+	config *Config
+	// weights are the base's by Hugging Face name, matrices in float32 or bfloat16, and an adapter's as
+	// "<module>.lora_A.weight" and "<module>.lora_B.weight".
+	weights map[string]*Node
+	rope    [2]*Node // cos and sin tables, [positions, C/2]
+	lora    *LoRA    // nil without an adapter
+	dropout *dropout // nil where nothing is dropped: always outside training
 	// training says that gradients of what is computed will be asked for: of the adapter, or without one of all weights.
 	training bool
 	// checkpointing recomputes each layer on the way back instead of keeping its activations.

@@ -84,7 +84,7 @@ func stepGradient(t *testing.T, trainer *Trainer) (StepMetrics, [][]float32) {
 func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float32) {
 	t.Helper()
 	if math.Abs(a.Loss-b.Loss) > 1e-6*(1+math.Abs(a.Loss)) {
-		t.Errorf("%s: loss %v and %v", name, a.Loss, b.Loss)
+		t.Errorf("%s: loss %v and %v, want the same", name, a.Loss, b.Loss)
 	}
 	whole := 0.0 // the gradient's largest element over all parameters
 	for i := range ga {
@@ -233,7 +233,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(p.shapes) > 4 {
-		t.Errorf("%d shapes", len(p.shapes))
+		t.Errorf("%d shapes, want at most 4", len(p.shapes))
 	}
 	first := p.batches(0)
 	if fmt.Sprint(first) == fmt.Sprint(p.batches(1)) || fmt.Sprint(first) != fmt.Sprint(p.batches(0)) {

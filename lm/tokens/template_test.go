@@ -142,7 +142,7 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 	if err := tok.Check(32000, nil); err == nil || !strings.Contains(err.Error(), "32000") {
-		t.Errorf("a vocabulary that does not fit: %v", err)
+		t.Errorf("a vocabulary that does not fit: error %v, want one that names 32000", err)
 	}
 	trained := smallTokenizer(t, 300, "some text some text")
 	rows := trained.VocabSize()
