@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/esclab/esclab/esc"
@@ -30,11 +29,7 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
-	if err != nil {
-		return output{}, err
-	}
-	pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(data))
+	pairs, err := results.ReadPairs(results.Dir(dir))
 	if err != nil {
 		return output{}, err
 	}
