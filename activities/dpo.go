@@ -8,6 +8,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -23,7 +24,7 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k, err := t.loadKernel(ctx, params.Kernel)
+	k, err := t.loadBackbone(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err
 	}
@@ -47,7 +48,7 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 		return output{}, err
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
-	config := k.trainConfig(params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(k, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
@@ -71,7 +72,7 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
+func (t *attempt) pairData(ctx context.Context, k *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
 	if pairs, err = t.readPairs(ctx); err != nil {
 		return nil, data, notes, err
 	}
@@ -83,7 +84,7 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		turns[turn.Place()] = turn
 	}
-	e, err := newEncoder(k.tok, k.params, role)
+	e, err := k.Encoder(role)
 	if err != nil {
 		return nil, data, notes, err
 	}
@@ -93,20 +94,20 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 		if !ok {
 			return nil, data, notes, badInput(fmt.Errorf("pair %d: the corpus has no turn %d in dialogue %d", i, p.Turn, p.Dialogue))
 		}
-		chosen, rejected, err := e.prompts.Examples(p, turn)
+		chosen, rejected, err := e.Prompts.Examples(p, turn)
 		if err != nil {
 			return nil, data, notes, badInput(err)
 		}
-		sequences, ok, err := e.answers(turn, chosen.Answer, rejected.Answer)
+		sequences, ok, err := e.Answers(turn, chosen.Answer, rejected.Answer)
 		if err != nil {
 			return nil, data, notes, badInput(err)
 		}
-		data.Examples[i] = lm.Example{Group: group(p.Dialogue)}
+		data.Examples[i] = lm.Example{Group: models.Group(p.Dialogue)}
 		if ok {
 			data.Examples[i].Sequences = sequences
 		}
 	}
-	return pairs, data, results.DataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
+	return pairs, data, results.DataNotes{Examples: len(pairs) - e.Skipped, Trimmed: e.Trimmed, Skipped: e.Skipped}, nil
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.

@@ -21,7 +21,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k, err := t.loadKernel(ctx, params.Kernel)
+	k, err := t.loadBackbone(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err
 	}

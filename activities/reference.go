@@ -12,6 +12,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -26,7 +27,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k, err := t.loadKernel(ctx, params.Kernel)
+	k, err := t.loadBackbone(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err
 	}
@@ -48,7 +49,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 	}
 	meter := t.meter("reference", 0, len(examples))
 	sums := make([][]float64, len(pairs))
-	scores, err := lm.LogProbs(ctx, k.engine, k.model, adapter, examples, lm.LogProbsOptions{
+	scores, err := lm.LogProbs(ctx, k.Engine, k.Model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
 		Progress: func(done, _ int) { meter.step(ctx, done, 0, 0, 0) },
 	})
@@ -60,7 +61,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 			sum := sequence.Sum()
 			if math.IsNaN(sum) || math.IsInf(sum, 0) {
 				err := fmt.Errorf("pair %d: log-probability %v under the SFT model: %w", index[i], sum, lm.ErrNonFinite)
-				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], group(pairs[index[i]].Dialogue)}}}, err)
+				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], models.Group(pairs[index[i]].Dialogue)}}}, err)
 			}
 			sums[index[i]] = append(sums[index[i]], sum)
 		}
