@@ -61,6 +61,25 @@ type Activities struct {
 
 var _ workflows.Activities = (*Activities)(nil)
 
+// Stages gives the activity of every kind of stage.
+func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
+	return map[experiments.Kind]workflows.StageActivity{
+		experiments.KindCorpus:    stageOf(a, runCorpus),
+		experiments.KindBase:      stageOf(a, runBase),
+		experiments.KindSFT:       stageOf(a, runSFT),
+		experiments.KindMine:      stageOf(a, runMine),
+		experiments.KindReference: stageOf(a, runReference),
+		experiments.KindDPO:       stageOf(a, runDPO),
+		experiments.KindGenerate:  stageOf(a, runGenerate),
+		experiments.KindScore:     stageOf(a, runScore),
+		experiments.KindJudge:     stageOf(a, runJudge),
+		experiments.KindBias:      stageOf(a, runBias),
+		experiments.KindPrefer:    stageOf(a, runPrefer),
+		experiments.KindQuality:   stageOf(a, runQuality),
+		experiments.KindReport:    stageOf(a, runReport),
+	}
+}
+
 // errWorkerStopping ends an attempt whose worker was asked to stop. It is
 // retryable: another worker, or this one after its restart, continues.
 var errWorkerStopping = errors.New("the worker is stopping; the stage continues elsewhere from its last checkpoint")

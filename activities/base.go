@@ -17,17 +17,9 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// Base provides the backbone: a Hugging Face checkpoint is imported; a tiny
+// runBase provides the backbone: a Hugging Face checkpoint is imported; a tiny
 // Llama gets a tokenizer and is pretrained on the corpus' train split.
-func (a *Activities) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.base)
-}
-
-func (a *Activities) base(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.BaseParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
 	if params.Tiny == nil {
 		return t.importBase(ctx, params)
 	}

@@ -9,21 +9,12 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
-	"github.com/esclab/esclab/workflows"
 )
 
-// DPO trains a role's adapter further on its preference pairs (equations 5
+// runDPO trains a role's adapter further on its preference pairs (equations 5
 // and 6). The policy starts at the SFT adapter; the reference is the same SFT
 // model, by the log-probabilities that the reference stage computed once.
-func (a *Activities) DPO(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.dpo)
-}
-
-func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.DPOParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (output, error) {
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err

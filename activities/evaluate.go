@@ -11,7 +11,6 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
-	"github.com/esclab/esclab/workflows"
 )
 
 // Files of the evaluation artifacts.
@@ -22,70 +21,66 @@ const (
 	fileBias    = "bias.json"
 )
 
-// Score computes the automatic metrics of one system's predictions.
-func (a *Activities) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
-		}
-		tok, err := metrics.NewTokenizer()
-		if err != nil {
-			return output{}, err
-		}
-		samples := make([]metrics.Sample, len(predictions))
-		for i, p := range predictions {
-			samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
-		}
-		scores, err := metrics.Automatic(tok, samples)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(fileScores, scores)
-		if err != nil {
-			return output{}, err
-		}
-		m := scores.Average
-		return output{
-			files: map[string]string{fileScores: path},
-			metrics: map[string]float64{
-				"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
-			},
-		}, nil
-	})
+// runScore computes the automatic metrics of one system's predictions.
+func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	tok, err := metrics.NewTokenizer()
+	if err != nil {
+		return output{}, err
+	}
+	samples := make([]metrics.Sample, len(predictions))
+	for i, p := range predictions {
+		samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
+	}
+	scores, err := metrics.Automatic(tok, samples)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	path, err := t.createJSON(fileScores, scores)
+	if err != nil {
+		return output{}, err
+	}
+	m := scores.Average
+	return output{
+		files: map[string]string{fileScores: path},
+		metrics: map[string]float64{
+			"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
+		},
+	}, nil
 }
 
-// Bias computes the strategy metrics: preference bias, weighted and macro F1.
-func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
+// runBias computes the strategy metrics: preference bias, weighted and macro F1.
+func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
+	for i, p := range predictions {
+		if gold[i], err = strategyIndex(p.GoldStrategy); err != nil {
+			return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
 		}
-		gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
-		for i, p := range predictions {
-			if gold[i], err = strategyIndex(p.GoldStrategy); err != nil {
-				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
-			}
-			if predicted[i], err = strategyIndex(p.Strategy); err != nil {
-				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
-			}
+		if predicted[i], err = strategyIndex(p.Strategy); err != nil {
+			return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
 		}
-		bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(fileBias, bias)
-		if err != nil {
-			return output{}, err
-		}
-		return output{
-			files: map[string]string{fileBias: path},
-			metrics: map[string]float64{
-				"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
-			},
-		}, nil
-	})
+	}
+	bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	path, err := t.createJSON(fileBias, bias)
+	if err != nil {
+		return output{}, err
+	}
+	return output{
+		files: map[string]string{fileBias: path},
+		metrics: map[string]float64{
+			"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
+		},
+	}, nil
 }
 
 // strategyIndex is a strategy's class; metrics.Unparsed for "".
@@ -117,18 +112,10 @@ type verdict struct {
 	Unjudged int `json:"unjudged,omitempty"`
 }
 
-// Judge scores one system's replies and labels their psychological errors. The
+// runJudge scores one system's replies and labels their psychological errors. The
 // gold strategy is not shown to the judge: whether a reply has it is what the
 // strategy metrics measure.
-func (a *Activities) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.judge)
-}
-
-func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.JudgeParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (output, error) {
 	predictions, err := t.predictions(ctx)
 	if err != nil {
 		return output{}, err

@@ -7,7 +7,6 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/workflows"
 )
 
 // filePredictions has one line per test turn, in the layout that `esclab
@@ -36,16 +35,8 @@ type prediction struct {
 	Emotion  string `json:"emotion,omitempty"`
 }
 
-// Generate replies to the test turns with one system of Table 3 or 4.
-func (a *Activities) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.generate)
-}
-
-func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.GenerateParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+// runGenerate replies to the test turns with one system of Table 3 or 4.
+func runGenerate(ctx context.Context, t *attempt, params experiments.GenerateParams) (output, error) {
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err

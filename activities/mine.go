@@ -11,7 +11,6 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/workflows"
 )
 
 // Files of a mined artifact: what the model said, and the pairs made of it.
@@ -52,17 +51,9 @@ type mined struct {
 	Judge  string               `json:"judge,omitempty"`
 }
 
-// Mine is Inferential Preference Mining (section 4.1): the SFT model answers
+// runMine is Inferential Preference Mining (section 4.1): the SFT model answers
 // the train split, and what goes wrong is routed into preference pairs.
-func (a *Activities) Mine(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.mine)
-}
-
-func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.MineParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
 	role := esc.Role(params.Role)
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {

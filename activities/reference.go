@@ -11,7 +11,6 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
-	"github.com/esclab/esclab/workflows"
 )
 
 // fileReference holds one line per mined pair: [chosen, rejected], the sums of
@@ -19,17 +18,9 @@ import (
 // too long to train on.
 const fileReference = "reference.jsonl"
 
-// Reference computes the reference's log-probabilities of all pairs of a
+// runReference computes the reference's log-probabilities of all pairs of a
 // role, once for every loss, beta and pair set that trains on them.
-func (a *Activities) Reference(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.reference)
-}
-
-func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.ReferenceParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runReference(ctx context.Context, t *attempt, params experiments.ReferenceParams) (output, error) {
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err

@@ -7,19 +7,10 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
-	"github.com/esclab/esclab/workflows"
 )
 
-// SFT trains one role's adapter on the train split (equations 3 and 4).
-func (a *Activities) SFT(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.sft)
-}
-
-func (a *Activities) sft(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.SFTParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+// runSFT trains one role's adapter on the train split (equations 3 and 4).
+func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (output, error) {
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err

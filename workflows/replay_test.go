@@ -3,13 +3,17 @@ package workflows
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
 )
 
 // histories are recorded from esclab itself, of each release and of the code
@@ -38,6 +42,20 @@ func recorded(t *testing.T) []string {
 	return files
 }
 
+func readHistory(t *testing.T, path string) *history.History {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
+	if err != nil {
+		t.Fatalf("cannot read history %s: %v", path, err)
+	}
+	return h
+}
+
 // TestReplay replays every recorded history: a change after which a workflow
 // would take another path than it has taken fails here, not in a night.
 func TestReplay(t *testing.T) {
@@ -64,6 +82,33 @@ func TestHistoriesCoverEveryType(t *testing.T) {
 		if !strings.Contains(files, "/"+what+".json") {
 			t.Errorf("no history %s: make histories", what)
 		}
+	}
+}
+
+// TestHistoriesNameActivities: every activity that a history names is one that
+// workers register, so that what waits for it goes on.
+func TestHistoriesNameActivities(t *testing.T) {
+	registered := map[string]bool{}
+	for method := range reflect.TypeFor[Activities]().Methods() {
+		registered[method.Name] = true
+	}
+	for _, kind := range experiments.Kinds() {
+		registered[kind.Activity()] = true
+	}
+	named := 0
+	for _, path := range recorded(t) {
+		for _, event := range readHistory(t, path).Events {
+			a := event.GetActivityTaskScheduledEventAttributes()
+			if a == nil {
+				continue
+			}
+			if named++; !registered[a.ActivityType.Name] {
+				t.Errorf("%s names activity %s, which no worker registers", path, a.ActivityType.Name)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("the histories name no activity at all")
 	}
 }
 
@@ -119,16 +164,7 @@ func TestReplayFails(t *testing.T) {
 // and none names the machine that it was recorded on.
 func TestHistoriesHoldNoContent(t *testing.T) {
 	for _, path := range recorded(t) {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
-		f.Close()
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		text := h.String()
+		text := readHistory(t, path).String()
 		for _, never := range []string{"I feel", "hopeless", "/" + "home/", "/" + "tmp/", "/" + "root/"} {
 			if i := strings.Index(text, never); i >= 0 {
 				t.Errorf("%s holds %q: …%.120s…", path, never, text[max(0, i-40):])
