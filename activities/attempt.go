@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/judge/openai"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -219,10 +219,7 @@ func (t *attempt) create(name string, write func(*os.File) error) (string, error
 // createJSON writes a value as a file of the artifact.
 func (t *attempt) createJSON(name string, v any) (string, error) {
 	return t.create(name, func(f *os.File) error {
-		e := json.NewEncoder(f)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", " ")
-		return e.Encode(v)
+		return results.WriteJSON(f, v)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -108,7 +109,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain, fileValid)
+	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
@@ -117,7 +118,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, err
 	}
 	t.beat(ctx, workflows.Progress{Phase: "tokenizer"})
-	tok, err := lm.TrainBPE(ctx, texts(corpus[fileTrain]), dir, lm.BPEOptions{VocabSize: params.Tiny.VocabSize})
+	tok, err := lm.TrainBPE(ctx, texts(corpus[results.FileTrain]), dir, lm.BPEOptions{VocabSize: params.Tiny.VocabSize})
 	if err != nil {
 		return output{}, fmt.Errorf("tokenizer: %w", err)
 	}
@@ -130,11 +131,11 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, badInput(err)
 	}
 	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
-	train, err := k.pretrainData(corpus[fileTrain], params.Seed)
+	train, err := k.pretrainData(corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := k.pretrainData(corpus[fileValid], params.Seed)
+	valid, err := k.pretrainData(corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
@@ -147,7 +148,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, err
 	}
 	defer trainer.Close()
-	out, err := t.train(ctx, trainer, len(train.Validation) > 0, dataNotes{Examples: len(train.Examples)})
+	out, err := t.train(ctx, trainer, len(train.Validation) > 0, results.DataNotes{Examples: len(train.Examples)})
 	if err != nil {
 		return output{}, err
 	}
@@ -158,7 +159,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err := trained.Save(dir); err != nil {
 		return output{}, err
 	}
-	for _, name := range []string{fileConfig, "model.safetensors", fileTokenizer, fileTokenizerConfig} {
+	for _, name := range []string{results.FileConfig, results.FileWeights, results.FileTokenizer, results.FileTokenizerConfig} {
 		out.files[name] = filepath.Join(dir, name)
 	}
 	out.metrics["parameters"] = float64(model.Parameters())

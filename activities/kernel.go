@@ -8,22 +8,8 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
-)
-
-// Files of a base artifact besides its safetensors, in Hugging Face's layout.
-const (
-	fileConfig          = "config.json"
-	fileTokenizer       = "tokenizer.json"
-	fileTokenizerConfig = "tokenizer_config.json"
-)
-
-// Files of an adapter artifact, in PEFT's layout, and the training's record.
-const (
-	fileAdapterConfig  = "adapter_config.json"
-	fileAdapterWeights = "adapter_model.safetensors"
-	fileMetrics        = "metrics.jsonl"
-	fileSummary        = "summary.json"
 )
 
 // kernel is a loaded backbone on an engine: what every stage that runs a
@@ -102,8 +88,8 @@ func (t *attempt) saveAdapter(adapter *lm.Adapter, out output) error {
 	if err := adapter.Save(dir, "base"); err != nil {
 		return err
 	}
-	out.files[fileAdapterConfig] = dir + "/" + fileAdapterConfig
-	out.files[fileAdapterWeights] = dir + "/" + fileAdapterWeights
+	out.files[results.FileAdapterConfig] = dir + "/" + results.FileAdapterConfig
+	out.files[results.FileAdapterWeights] = dir + "/" + results.FileAdapterWeights
 	return nil
 }
 
