@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
@@ -195,7 +194,7 @@ func TestQualityStage(t *testing.T) {
 		chosen += row.Chosen.Empathy / float64(len(rows))
 		rejected += row.Rejected.Helpfulness / float64(len(rows))
 	}
-	if len(rows) != judgedReplies || sum.Samples != judgedReplies || sum.Role != experiments.RG || want.Metrics["pairs"] != judgedReplies ||
+	if len(rows) != judgedReplies || sum.Samples != judgedReplies || sum.Role != esc.RG || want.Metrics["pairs"] != judgedReplies ||
 		math.Abs(sum.Chosen.Empathy-chosen) > 1e-12 || math.Abs(sum.Rejected.Helpfulness-rejected) > 1e-12 || sum.Chosen == sum.Rejected {
 		t.Errorf("%d rows, %+v", len(rows), sum)
 	}

@@ -20,7 +20,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
+	pairs, data, notes, err := t.pairData(ctx, k, params.Role)
 	if err != nil {
 		return output{}, err
 	}
@@ -46,7 +46,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
 	}
 	out, err := t.trainAdapter(ctx, k, adapter, data, config, notes)
-	if err == nil && oneClass(esc.Role(params.Role), pairs, params.PairSet) {
+	if err == nil && oneClass(params.Role, pairs, params.PairSet) {
 		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
 	}
 	return out, err
@@ -108,10 +108,10 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.
-func selectPairs(data lm.Dataset, pairs []esc.Pair, set experiments.PairSet) lm.Dataset {
+func selectPairs(data lm.Dataset, pairs []esc.Pair, set esc.PairSet) lm.Dataset {
 	var kept lm.Dataset
 	for i, e := range data.Examples {
-		if len(e.Sequences) == 0 || set != experiments.PairsAll && string(pairs[i].Kind) != string(set) {
+		if len(e.Sequences) == 0 || !set.Has(pairs[i]) {
 			continue
 		}
 		kept.Examples = append(kept.Examples, e)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workflows"
@@ -128,7 +127,7 @@ func TestOneClass(t *testing.T) {
 		pairs []esc.Pair
 		want  bool
 	}{{esc.SP, one, true}, {esc.SP, mixed, false}, {esc.RG, one, false}, {esc.SP, one[:2], false}} {
-		if got := oneClass(c.role, c.pairs, experiments.PairsAll); got != c.want {
+		if got := oneClass(c.role, c.pairs, esc.PairsAll); got != c.want {
 			t.Errorf("%s, %d pairs: %v", c.role, len(c.pairs), got)
 		}
 	}

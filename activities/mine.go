@@ -17,7 +17,7 @@ import (
 // runMine is Inferential Preference Mining (section 4.1): the SFT model answers
 // the train split, and what goes wrong is routed into preference pairs.
 func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
-	role := esc.Role(params.Role)
+	role := params.Role
 	k, err := t.loadKernel(ctx, params.Kernel)
 	if err != nil {
 		return output{}, err

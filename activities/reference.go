@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
@@ -21,7 +20,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
+	pairs, data, notes, err := t.pairData(ctx, k, params.Role)
 	if err != nil {
 		return output{}, err
 	}

@@ -120,7 +120,7 @@ func addCurve(one *report.Training, steps []results.Step, preference bool) {
 
 // pairs reads what mining found for each role and seed.
 func (r *reporter) pairs(ctx context.Context) error {
-	for _, role := range experiments.Roles() {
+	for _, role := range esc.Roles() {
 		for i, seed := range r.seeds {
 			name, ok := r.at(string(experiments.KindMine)+"/"+string(role), seed)
 			if !ok {

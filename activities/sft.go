@@ -20,11 +20,11 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	if err != nil {
 		return output{}, err
 	}
-	train, trainNotes, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[results.FileTrain]))
+	train, trainNotes, err := k.sftData(params.Role, esc.AllTurns(corpus[results.FileTrain]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	valid, _, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[results.FileValid]))
+	valid, _, err := k.sftData(params.Role, esc.AllTurns(corpus[results.FileValid]))
 	if err != nil {
 		return output{}, badInput(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Plan lays out the experiment's DAG, in topological order and with
@@ -118,7 +120,7 @@ func (p *planner) base() {
 }
 
 // train adds sft, mine, reference and dpo of one role, as far as the methods go.
-func (p *planner) train(role Role) {
+func (p *planner) train(role esc.Role) {
 	if !p.has(MethodSFT) && !p.has(MethodDPO) {
 		return
 	}
@@ -141,12 +143,12 @@ func (p *planner) train(role Role) {
 	}
 	mine.Caps = m.Caps
 	switch role {
-	case SP: // its only error is the strategy itself: nothing to judge
+	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
-	case RG: // it is given the gold strategy
+	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
 		mine.Judge = p.judgeModel()
-	case VM:
+	case esc.VM:
 		mine.Judge = p.judgeModel()
 	}
 	p.add(stageName(KindMine, string(role)), mine, from)
@@ -178,7 +180,7 @@ func (p *planner) evaluate(system System) {
 		case MethodSFT:
 			from[string(role)] = stageName(KindSFT, string(role))
 		case MethodDPO:
-			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, PairsAll))
+			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, esc.PairsAll))
 		}
 	}
 	row := system.Name()
@@ -229,13 +231,13 @@ func (p *planner) compare() {
 
 // quality adds the scores of the response generator's pairs.
 func (p *planner) quality() {
-	if !p.has(MethodDPO) || !slices.Contains(p.roles(), RG) {
+	if !p.has(MethodDPO) || !slices.Contains(p.roles(), esc.RG) {
 		return
 	}
-	params := QualityParams{JudgeModel: p.judgeModel(), Role: RG}
+	params := QualityParams{JudgeModel: p.judgeModel(), Role: esc.RG}
 	params.Samples, params.Seed = p.judged()
-	p.add(stageName(KindQuality, string(RG)), params, map[string]string{
-		"corpus": "corpus", "mine": stageName(KindMine, string(RG)),
+	p.add(stageName(KindQuality, string(esc.RG)), params, map[string]string{
+		"corpus": "corpus", "mine": stageName(KindMine, string(esc.RG)),
 	})
 }
 
@@ -259,10 +261,10 @@ func (p *planner) report() {
 	}
 	params := ReportParams{
 		Name: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed, Engine: p.exp.Engine,
-		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []PairSet{},
+		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []esc.PairSet{},
 	}
 	if p.has(MethodDPO) && slices.Contains(p.exp.Paradigms, Vanilla) {
-		params.PairSets = p.pairSets(VM)
+		params.PairSets = p.pairSets(esc.VM)
 	}
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
@@ -308,19 +310,19 @@ func (p *planner) systems() []System {
 	return Systems(p.exp.Paradigms, p.exp.Methods, p.exp.DPO.PairSets)
 }
 
-func (p *planner) roles() []Role {
-	var used []Role
+func (p *planner) roles() []esc.Role {
+	var used []esc.Role
 	for _, paradigm := range p.exp.Paradigms {
 		used = append(used, paradigm.Roles()...)
 	}
-	return inOrder(Roles(), used)
+	return inOrder(esc.Roles(), used)
 }
 
-func (p *planner) pairSets(role Role) []PairSet {
-	if role != VM {
-		return []PairSet{PairsAll}
+func (p *planner) pairSets(role esc.Role) []esc.PairSet {
+	if role != esc.VM {
+		return []esc.PairSet{esc.PairsAll}
 	}
-	return inOrder(PairSets(), p.exp.DPO.PairSets)
+	return inOrder(esc.PairSets(), p.exp.DPO.PairSets)
 }
 
 func inOrder[T comparable](all, chosen []T) []T {
@@ -335,9 +337,9 @@ func inOrder[T comparable](all, chosen []T) []T {
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 
-func dpoName(role Role, set PairSet) string {
+func dpoName(role esc.Role, set esc.PairSet) string {
 	name := stageName(KindDPO, string(role))
-	if role == VM {
+	if role == esc.VM {
 		name += "/" + string(set)
 	}
 	return name
