@@ -1,7 +1,7 @@
-// Package activities executes stages: load the inputs' artifacts, call a
-// kernel, commit the artifact. One file per kind of stage; what all kinds
-// share (the lease, the scratch directory, heartbeats, checkpoints, the
-// translation of errors) is in attempt.go and train.go.
+// Package activities executes stages: it loads the inputs' artifacts, runs a
+// model or counts, and commits the artifact. One file per kind of stage; what
+// all kinds share (the lease, the scratch directory, heartbeats, checkpoints,
+// the translation of errors) is in attempt.go and train.go.
 package activities
 
 import (

@@ -130,17 +130,17 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
-	train, err := k.pretrainData(corpus[results.FileTrain], params.Seed)
+	b := &backbone{params: params.ModelParams, engine: engine, model: model, tok: tok}
+	train, err := b.pretrainData(corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := k.pretrainData(corpus[results.FileValid], params.Seed)
+	valid, err := b.pretrainData(corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := k.trainConfig(p.Training, p.LearningRate, params.Seed)
+	trainConfig := b.trainConfig(p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)
@@ -203,7 +203,7 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 // pretrainData encodes each dialogue as one chat, the loss on every token;
 // dialogues longer than the limit become several sequences. The strategies are
 // a function of the seed and the turn's place.
-func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
+func (b *backbone) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
 		var messages []lm.Message
@@ -218,12 +218,12 @@ func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset
 			continue
 		}
 		last := messages[len(messages)-1]
-		ids, _, err := k.tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
+		ids, _, err := b.tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
 		if err != nil {
 			return data, fmt.Errorf("dialogue %d: %w", d.Index, err)
 		}
-		for first := 0; first+1 < len(ids); first += k.params.MaxTokens {
-			part := ids[first:min(first+k.params.MaxTokens, len(ids))]
+		for first := 0; first+1 < len(ids); first += b.params.MaxTokens {
+			part := ids[first:min(first+b.params.MaxTokens, len(ids))]
 			if len(part) < 2 {
 				break
 			}

@@ -16,11 +16,11 @@ import (
 // and 6). The policy starts at the SFT adapter; the reference is the same SFT
 // model, by the log-probabilities that the reference stage computed once.
 func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (output, error) {
-	k, err := t.loadKernel(ctx, params.Kernel)
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, params.Role)
+	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
@@ -35,17 +35,17 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	if contrast(data) == 0 {
 		return output{}, t.noPairs(ctx, params.PairSet, len(pairs))
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
-	config := k.trainConfig(params.Training, params.LearningRate, params.Seed)
+	config := b.trainConfig(params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
 	}
-	out, err := t.trainAdapter(ctx, k, adapter, data, config, notes)
+	out, err := t.trainAdapter(ctx, b, adapter, data, config, notes)
 	if err == nil && oneClass(params.Role, pairs, params.PairSet) {
 		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
 	}
@@ -69,7 +69,7 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
+func (t *attempt) pairData(ctx context.Context, b *backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
 	if pairs, err = t.readPairs(ctx); err != nil {
 		return nil, data, notes, err
 	}
@@ -81,7 +81,7 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		turns[turn.Place()] = turn
 	}
-	e, err := newEncoder(k.tok, k.params, role)
+	e, err := newEncoder(b.tok, b.params, role)
 	if err != nil {
 		return nil, data, notes, err
 	}

@@ -23,12 +23,12 @@ type encoder struct {
 	trimmed int
 }
 
-func newEncoder(tok *lm.Tokenizer, k experiments.Kernel, role esc.Role) (*encoder, error) {
-	prompts, err := esc.BuiltinPrompts(string(k.Prompts))
+func newEncoder(tok *lm.Tokenizer, params experiments.ModelParams, role esc.Role) (*encoder, error) {
+	prompts, err := esc.BuiltinPrompts(string(params.Prompts))
 	if err != nil {
 		return nil, err
 	}
-	return &encoder{tok: tok, prompts: prompts, role: role, limit: k.MaxTokens, longer: k.Longer}, nil
+	return &encoder{tok: tok, prompts: prompts, role: role, limit: params.MaxTokens, longer: params.Longer}, nil
 }
 
 // group names the prefix tree of a dialogue: its turns share their history.

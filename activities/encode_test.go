@@ -28,7 +28,7 @@ func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
 
 func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *encoder {
 	t.Helper()
-	e, err := newEncoder(tok, experiments.Kernel{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}, role)
+	e, err := newEncoder(tok, experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}, role)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 // runGenerate replies to the test turns with one system of Table 3 or 4.
 func runGenerate(ctx context.Context, t *attempt, params experiments.GenerateParams) (output, error) {
-	k, err := t.loadKernel(ctx, params.Kernel)
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -20,7 +20,7 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	if err != nil {
 		return output{}, err
 	}
-	system, err := t.system(ctx, k, params)
+	system, err := t.system(ctx, b, params)
 	if err != nil {
 		return output{}, err
 	}

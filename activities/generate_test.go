@@ -29,11 +29,11 @@ func TestRepliesCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &kernel{engine: engine, model: model, tok: tok, params: experiments.Kernel{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
+	b := &backbone{engine: engine, model: model, tok: tok, params: experiments.ModelParams{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
 	cut := 0
 	for seed := range uint64(40) {
 		// A random model ends about one text in 280 at each token.
-		s, err := k.sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
+		s, err := b.sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,7 +18,7 @@ import (
 // the train split, and what goes wrong is routed into preference pairs.
 func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
 	role := params.Role
-	k, err := t.loadKernel(ctx, params.Kernel)
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -26,11 +26,11 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
-	s, err := k.sampler(role, adapter, params.Sampling, params.Seed)
+	s, err := b.sampler(role, adapter, params.Sampling, params.Seed)
 	if err != nil {
 		return output{}, err
 	}

@@ -22,8 +22,8 @@ type step struct {
 	then     esc.Instruction      // what the model is asked for next
 }
 
-func (k *kernel) prompted(p experiments.GenerateParams) (system, error) {
-	vm, err := k.sampler(esc.VM, nil, p.Sampling, p.Seed)
+func (b *backbone) prompted(p experiments.GenerateParams) (system, error) {
+	vm, err := b.sampler(esc.VM, nil, p.Sampling, p.Seed)
 	return &promptedSystem{vm, stepsOf(p.Method)}, err
 }
 

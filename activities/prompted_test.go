@@ -131,11 +131,11 @@ func TestPromptBaselineResumes(t *testing.T) {
 		return stageOf(l.a, func(ctx context.Context, a *attempt, params experiments.GenerateParams) (output, error) {
 			ctx, stop := context.WithCancelCause(ctx)
 			defer stop(nil)
-			k, err := a.loadKernel(ctx, params.Kernel)
+			b, err := a.loadBackbone(ctx, params.ModelParams)
 			if err != nil {
 				return output{}, err
 			}
-			s, err := a.system(ctx, k, params)
+			s, err := a.system(ctx, b, params)
 			if err != nil {
 				return output{}, err
 			}

@@ -16,15 +16,15 @@ import (
 // runReference computes the reference's log-probabilities of all pairs of a
 // role, once for every loss, beta and pair set that trains on them.
 func runReference(ctx context.Context, t *attempt, params experiments.ReferenceParams) (output, error) {
-	k, err := t.loadKernel(ctx, params.Kernel)
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, params.Role)
+	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
@@ -38,7 +38,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 	}
 	meter := t.meter("reference", 0, len(examples))
 	sums := make([][]float64, len(pairs))
-	scores, err := lm.LogProbs(ctx, k.engine, k.model, adapter, examples, lm.LogProbsOptions{
+	scores, err := lm.LogProbs(ctx, b.engine, b.model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
 		Progress: func(done, _ int) { meter.step(ctx, done, 0, 0, 0) },
 	})

@@ -23,30 +23,30 @@ const chunkDialogues = 64
 
 // sampler answers turns with one role's model.
 type sampler struct {
-	k   *kernel
+	b   *backbone
 	gen *lm.Generator
 	enc *encoder
 	max int // new tokens
 }
 
 // sampler prepares a role's model for sampling; adapter may be nil.
-func (k *kernel) sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sampling, seed uint64) (*sampler, error) {
-	enc, err := newEncoder(k.tok, k.params, role)
+func (b *backbone) sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sampling, seed uint64) (*sampler, error) {
+	enc, err := newEncoder(b.tok, b.params, role)
 	if err != nil {
 		return nil, err
 	}
-	gen, err := lm.NewGenerator(k.engine, k.model, adapter, lm.GenerateConfig{
+	gen, err := lm.NewGenerator(b.engine, b.model, adapter, lm.GenerateConfig{
 		MaxNewTokens: s.MaxNewTokens,
 		Temperature:  s.Temperature, // zero when greedy
 		TopP:         s.TopP,
-		Stop:         k.tok.StopIDs(),
+		Stop:         b.tok.StopIDs(),
 		Slots:        s.DecodeBatch,
 		Seed:         seed,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &sampler{k: k, gen: gen, enc: enc, max: s.MaxNewTokens}, nil
+	return &sampler{b: b, gen: gen, enc: enc, max: s.MaxNewTokens}, nil
 }
 
 // request is one turn to be answered.
@@ -87,7 +87,7 @@ func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n 
 	for i := range samples {
 		texts[i] = make([]answerText, len(samples[i]))
 		for j, one := range samples[i] {
-			texts[i][j] = answerText{s.k.tok.DecodeText(one.Tokens), !one.Stopped}
+			texts[i][j] = answerText{s.b.tok.DecodeText(one.Tokens), !one.Stopped}
 		}
 	}
 	return texts, nil

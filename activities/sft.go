@@ -12,7 +12,7 @@ import (
 
 // runSFT trains one role's adapter on the train split (equations 3 and 4).
 func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (output, error) {
-	k, err := t.loadKernel(ctx, params.Kernel)
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -20,27 +20,27 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	if err != nil {
 		return output{}, err
 	}
-	train, trainNotes, err := k.sftData(params.Role, esc.AllTurns(corpus[results.FileTrain]))
+	train, trainNotes, err := b.sftData(params.Role, esc.AllTurns(corpus[results.FileTrain]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	valid, _, err := k.sftData(params.Role, esc.AllTurns(corpus[results.FileValid]))
+	valid, _, err := b.sftData(params.Role, esc.AllTurns(corpus[results.FileValid]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	adapter, err := lm.NewAdapter(k.model.Config, loraOf(params.LoRA), params.Seed)
+	adapter, err := lm.NewAdapter(b.model.Config, loraOf(params.LoRA), params.Seed)
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	config := k.trainConfig(params.Training, params.LearningRate, params.Seed)
+	config := b.trainConfig(params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
-	return t.trainAdapter(ctx, k, adapter, train, config, trainNotes)
+	return t.trainAdapter(ctx, b, adapter, train, config, trainNotes)
 }
 
 // sftData encodes turns as the role's examples.
-func (k *kernel) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, results.DataNotes, error) {
-	e, err := newEncoder(k.tok, k.params, role)
+func (b *backbone) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, results.DataNotes, error) {
+	e, err := newEncoder(b.tok, b.params, role)
 	if err != nil {
 		return lm.Dataset{}, results.DataNotes{}, err
 	}
@@ -57,15 +57,15 @@ func (k *kernel) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, results.D
 	return data, results.DataNotes{Examples: len(data.Examples), Trimmed: e.trimmed, Skipped: e.skipped}, nil
 }
 
-// loraOf translates the experiment's adapter into the kernel's.
+// loraOf translates the experiment's adapter into that of lm.
 func loraOf(l experiments.LoRA) lm.LoRA {
 	return lm.LoRA{Rank: l.Rank, Alpha: l.Alpha, Dropout: l.Dropout, Targets: l.Targets, RSLoRA: l.RSLoRA}
 }
 
-// trainConfig translates the experiment's training into the kernel's. The
+// trainConfig translates the experiment's training into that of lm. The
 // random counters are rooted in the experiment's seed and the kind of work,
 // not in the order of calls.
-func (k *kernel) trainConfig(p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
+func (b *backbone) trainConfig(p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
 	return lm.TrainConfig{
 		Seed:         seed,
 		Epochs:       p.Epochs,
@@ -76,19 +76,19 @@ func (k *kernel) trainConfig(p experiments.Training, learningRate float64, seed 
 		WarmupRatio:  p.WarmupRatio,
 		WeightDecay:  p.WeightDecay,
 		ClipNorm:     p.MaxGradNorm,
-		Packing:      lm.Packing(k.params.Packing),
+		Packing:      lm.Packing(b.params.Packing),
 		// One micro-batch is at most pack_tokens; its rows are shorter, since
 		// attention costs the square of a row.
-		MicroBatchTokens: k.params.PackTokens,
+		MicroBatchTokens: b.params.PackTokens,
 	}
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.
-func (t *attempt) trainAdapter(ctx context.Context, k *kernel, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
+func (t *attempt) trainAdapter(ctx context.Context, b *backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
 	if len(train.Examples) == 0 {
-		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", k.params.MaxTokens))
+		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", b.params.MaxTokens))
 	}
-	trainer, err := lm.NewTrainer(k.engine, k.model, adapter, train, config)
+	trainer, err := lm.NewTrainer(b.engine, b.model, adapter, train, config)
 	if err != nil {
 		return output{}, err
 	}

@@ -23,7 +23,7 @@ type Speaker struct {
 	Engine string
 	Greedy bool
 
-	k       *kernel
+	k       *backbone
 	planner *encoder
 	scorer  *lm.Scorer
 	writer  *sampler
@@ -87,7 +87,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 		a: &Activities{Store: store}, dir: s.dir, inputs: map[string]string{},
 		in: workflows.StageInput{Stage: stage, Inputs: inputs},
 	}
-	if s.k, err = t.loadKernel(ctx, params.Kernel); err != nil {
+	if s.k, err = t.loadBackbone(ctx, params.ModelParams); err != nil {
 		return nil, err
 	}
 	s.Engine = t.engine

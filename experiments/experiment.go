@@ -29,7 +29,7 @@ type Experiment struct {
 	Paradigms []Paradigm `yaml:"paradigms" json:"paradigms"`
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
-	// Packing says how sequences become kernel batches.
+	// Packing says how sequences become batches.
 	Packing    Packing    `yaml:"packing" json:"packing"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`

@@ -150,8 +150,8 @@ type CorpusParams struct {
 	MaxDialogues int    `json:"max_dialogues"` // of each split; 0: all
 }
 
-// Kernel is what every stage that runs a model has in common.
-type Kernel struct {
+// ModelParams is what every stage that runs a model has in common.
+type ModelParams struct {
 	Engine     Engine  `json:"engine"` // as spelled in the experiment
 	Prompts    Prompts `json:"prompts"`
 	Packing    Packing `json:"packing"`
@@ -164,9 +164,9 @@ type Kernel struct {
 }
 
 // BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).
-// Kernel and Seed are zero for an import.
+// ModelParams and Seed are zero for an import.
 type BaseParams struct {
-	Kernel
+	ModelParams
 	Seed  uint64       `json:"seed"`
 	Files []FileDigest `json:"files"` // sorted by name; empty with Tiny
 	Tiny  *Tiny        `json:"tiny"`
@@ -174,7 +174,7 @@ type BaseParams struct {
 
 // SFTParams trains one role's adapter.
 type SFTParams struct {
-	Kernel
+	ModelParams
 	Training
 	Role         esc.Role `json:"role"`
 	Seed         uint64   `json:"seed"`
@@ -206,7 +206,7 @@ type JudgeModel struct {
 // MineParams draws samples from one role's SFT model on the train split and
 // routes what went wrong into pairs.
 type MineParams struct {
-	Kernel
+	ModelParams
 	Sampling
 	Role     esc.Role   `json:"role"`
 	Seed     uint64     `json:"seed"`
@@ -219,13 +219,13 @@ type MineParams struct {
 // ReferenceParams computes the SFT model's log-probabilities of every mined
 // pair of one role, once for all losses, betas and pair sets.
 type ReferenceParams struct {
-	Kernel
+	ModelParams
 	Role esc.Role `json:"role"`
 }
 
 // DPOParams trains one role's adapter further on its pairs.
 type DPOParams struct {
-	Kernel
+	ModelParams
 	Training
 	Role           esc.Role    `json:"role"`
 	PairSet        esc.PairSet `json:"pair_set"` // "all" for sp and rg
@@ -240,7 +240,7 @@ type DPOParams struct {
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.
 type GenerateParams struct {
-	Kernel
+	ModelParams
 	Sampling
 	Paradigm Paradigm    `json:"paradigm"`
 	Method   Method      `json:"method"`

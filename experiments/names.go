@@ -140,7 +140,7 @@ const (
 // PromptSets lists the prompt wordings.
 func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
 
-// Packing says how token sequences become kernel batches.
+// Packing says how token sequences become batches.
 type Packing string
 
 const (

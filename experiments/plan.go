@@ -114,7 +114,7 @@ func (p *planner) base() {
 		s.Source, s.Queue = p.sources.Checkpoint.Path, QueueControl // an import runs no model
 		return
 	}
-	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
+	params := BaseParams{ModelParams: p.modelParams(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
 	params.BaseType = "" // pretraining is in float32
 	p.add("base", params, map[string]string{"corpus": "corpus"})
 }
@@ -127,7 +127,7 @@ func (p *planner) train(role esc.Role) {
 	sft := p.exp.SFT.For(role)
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
-		Kernel: p.kernel(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
 	}, from)
 	if !p.has(MethodDPO) {
@@ -137,7 +137,7 @@ func (p *planner) train(role esc.Role) {
 	from = with(from, "sft", stageName(KindSFT, string(role)))
 	m := p.exp.Mining
 	mine := MineParams{
-		Kernel: p.kernel(), Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Role: role, Seed: p.exp.Seed,
 		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
@@ -156,12 +156,12 @@ func (p *planner) train(role esc.Role) {
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
-			Kernel: p.kernel(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
 		}
@@ -187,7 +187,7 @@ func (p *planner) evaluate(system System) {
 	generate := stageName(KindGenerate, row)
 	g := p.exp.Generation
 	params := GenerateParams{
-		Kernel: p.kernel(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		ModelParams: p.modelParams(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
 		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 	}
 	if !g.Greedy {
@@ -272,16 +272,16 @@ func (p *planner) report() {
 	p.add("report", params, from)
 }
 
-func (p *planner) kernel() Kernel {
+func (p *planner) modelParams() ModelParams {
 	e := p.exp
-	k := Kernel{
+	m := ModelParams{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
 		MaxTokens: e.Limits.MaxTokens, Longer: e.Limits.Longer, PackTokens: e.Limits.PackTokens,
 	}
 	if e.Backbone.DType != DTypeFloat32 {
-		k.BaseType = e.Backbone.DType
+		m.BaseType = e.Backbone.DType
 	}
-	return k
+	return m
 }
 
 func (p *planner) judgeModel() JudgeModel {

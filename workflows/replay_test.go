@@ -125,7 +125,7 @@ func TestReplayFails(t *testing.T) {
 				return StageResult{}, err
 			}
 			var result StageResult
-			err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
+			err = workflow.ExecuteActivity(computeOptions(ctx, in), activity, in).Get(ctx, &result)
 			return result, err
 		}}},
 		"a stage that waits first": {"stage-sft-completed", map[string]any{StageName: func(ctx workflow.Context, in StageInput) (StageResult, error) {

@@ -12,17 +12,17 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// kernel is a loaded backbone on an engine: what every stage that runs a
+// backbone is a loaded base model on an engine: what every stage that runs a
 // model begins with.
-type kernel struct {
-	params experiments.Kernel
+type backbone struct {
+	params experiments.ModelParams
 	engine *lm.Engine
 	model  *lm.Model
 	tok    *lm.Tokenizer
 }
 
-// loadKernel opens the engine and loads the base model and its tokenizer.
-func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*kernel, error) {
+// loadBackbone opens the engine and loads the base model and its tokenizer.
+func (t *attempt) loadBackbone(ctx context.Context, params experiments.ModelParams) (*backbone, error) {
 	engine, err := t.openEngine(params.Engine)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
 		return nil, badInput(fmt.Errorf("limits.max_tokens is %d, the backbone has %d positions: lower limits.max_tokens", params.MaxTokens, limit))
 	}
-	return &kernel{params: params, engine: engine, model: model, tok: tok}, nil
+	return &backbone{params: params, engine: engine, model: model, tok: tok}, nil
 }
 
 // openEngine opens the engine and records which one it turned out to be.
@@ -64,7 +64,7 @@ func (t *attempt) openEngine(spec experiments.Engine) (*lm.Engine, error) {
 
 // adapter loads an input that is an adapter; nil where the stage has no such
 // input: the backbone as it is.
-func (t *attempt) adapter(ctx context.Context, k *kernel, name string) (*lm.Adapter, error) {
+func (t *attempt) adapter(ctx context.Context, b *backbone, name string) (*lm.Adapter, error) {
 	if _, ok := t.in.Inputs[name]; !ok {
 		return nil, nil
 	}
@@ -72,7 +72,7 @@ func (t *attempt) adapter(ctx context.Context, k *kernel, name string) (*lm.Adap
 	if err != nil {
 		return nil, err
 	}
-	adapter, err := lm.LoadAdapter(dir, k.model.Config)
+	adapter, err := lm.LoadAdapter(dir, b.model.Config)
 	if err != nil {
 		return nil, fmt.Errorf("adapter %s: %w", name, err)
 	}
