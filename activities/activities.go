@@ -1,7 +1,7 @@
-// Package activities executes stages: load the inputs' artifacts, call a
-// kernel, commit the artifact. One file per kind of stage; what all kinds
-// share (the lease, the scratch directory, heartbeats, checkpoints, the
-// translation of errors) is in attempt.go and train.go.
+// Package activities executes stages: it loads the inputs' artifacts, runs a
+// model or counts, and commits the artifact. One file per kind of stage; what
+// all kinds share (the lease, the scratch directory, heartbeats, checkpoints,
+// the translation of errors) is in attempt.go and train.go.
 package activities
 
 import (
@@ -61,6 +61,25 @@ type Activities struct {
 }
 
 var _ workflows.Activities = (*Activities)(nil)
+
+// Stages gives the activity of every kind of stage.
+func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
+	return map[experiments.Kind]workflows.StageActivity{
+		experiments.KindCorpus:    stageOf(a, runCorpus),
+		experiments.KindBase:      stageOf(a, runBase),
+		experiments.KindSFT:       stageOf(a, runSFT),
+		experiments.KindMine:      stageOf(a, runMine),
+		experiments.KindReference: stageOf(a, runReference),
+		experiments.KindDPO:       stageOf(a, runDPO),
+		experiments.KindGenerate:  stageOf(a, runGenerate),
+		experiments.KindScore:     stageOf(a, runScore),
+		experiments.KindJudge:     stageOf(a, runJudge),
+		experiments.KindBias:      stageOf(a, runBias),
+		experiments.KindPrefer:    stageOf(a, runPrefer),
+		experiments.KindQuality:   stageOf(a, runQuality),
+		experiments.KindReport:    stageOf(a, runReport),
+	}
+}
 
 // errWorkerStopping ends an attempt whose worker was asked to stop. It is
 // retryable: another worker, or this one after its restart, continues.

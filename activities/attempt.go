@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/results"
@@ -45,6 +46,20 @@ type attempt struct {
 type output struct {
 	files   map[string]string
 	metrics map[string]float64
+}
+
+// stageOf gives the activity of a kind of stage with parameters P: body makes
+// the files of the artifact.
+func stageOf[P any](a *Activities, body func(ctx context.Context, t *attempt, params P) (output, error)) workflows.StageActivity {
+	return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+		return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
+			params, err := experiments.ParamsOf[P](in.Stage)
+			if err != nil {
+				return output{}, badInput(err)
+			}
+			return body(ctx, t, params)
+		})
+	}
 }
 
 // execute runs a stage's body as one attempt and commits what it made.

@@ -19,17 +19,9 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// Base provides the backbone: a Hugging Face checkpoint is imported; a tiny
+// runBase provides the backbone: a Hugging Face checkpoint is imported; a tiny
 // Llama gets a tokenizer and is pretrained on the corpus' train split.
-func (a *Activities) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.base)
-}
-
-func (a *Activities) base(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.BaseParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
 	if params.Tiny == nil {
 		return t.importBase(ctx, params)
 	}
@@ -139,17 +131,17 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k := &models.Backbone{Params: params.Kernel, Engine: engine, Model: model, Tok: tok}
-	train, err := pretrainData(k, corpus[results.FileTrain], params.Seed)
+	b := &models.Backbone{Params: params.ModelParams, Engine: engine, Model: model, Tok: tok}
+	train, err := pretrainData(b, corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := pretrainData(k, corpus[results.FileValid], params.Seed)
+	valid, err := pretrainData(b, corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := trainConfig(k, p.Training, p.LearningRate, params.Seed)
+	trainConfig := trainConfig(b, p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)
@@ -212,7 +204,7 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 // pretrainData encodes each dialogue as one chat, the loss on every token;
 // dialogues longer than the limit become several sequences. The strategies are
 // a function of the seed and the turn's place.
-func pretrainData(k *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
+func pretrainData(b *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
 		var messages []lm.Message
@@ -227,12 +219,12 @@ func pretrainData(k *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm
 			continue
 		}
 		last := messages[len(messages)-1]
-		ids, _, err := k.Tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
+		ids, _, err := b.Tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
 		if err != nil {
 			return data, fmt.Errorf("dialogue %d: %w", d.Index, err)
 		}
-		for first := 0; first+1 < len(ids); first += k.Params.MaxTokens {
-			part := ids[first:min(first+k.Params.MaxTokens, len(ids))]
+		for first := 0; first+1 < len(ids); first += b.Params.MaxTokens {
+			part := ids[first:min(first+b.Params.MaxTokens, len(ids))]
 			if len(part) < 2 {
 				break
 			}

@@ -9,26 +9,17 @@ import (
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
-	"github.com/esclab/esclab/workflows"
 )
 
-// DPO trains a role's adapter further on its preference pairs (equations 5
+// runDPO trains a role's adapter further on its preference pairs (equations 5
 // and 6). The policy starts at the SFT adapter; the reference is the same SFT
 // model, by the log-probabilities that the reference stage computed once.
-func (a *Activities) DPO(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.dpo)
-}
-
-func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.DPOParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	k, err := t.loadBackbone(ctx, params.Kernel)
+func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (output, error) {
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
+	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
@@ -43,18 +34,18 @@ func (a *Activities) dpo(ctx context.Context, t *attempt) (output, error) {
 	if contrast(data) == 0 {
 		return output{}, t.noPairs(ctx, params.PairSet, len(pairs))
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
-	config := trainConfig(k, params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
 	}
-	out, err := t.trainAdapter(ctx, k, adapter, data, config, notes)
-	if err == nil && oneClass(esc.Role(params.Role), pairs, params.PairSet) {
+	out, err := t.trainAdapter(ctx, b, adapter, data, config, notes)
+	if err == nil && oneClass(params.Role, pairs, params.PairSet) {
 		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
 	}
 	return out, err
@@ -72,7 +63,7 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, k *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
+func (t *attempt) pairData(ctx context.Context, b *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
 	if pairs, err = t.readPairs(ctx); err != nil {
 		return nil, data, notes, err
 	}
@@ -84,7 +75,7 @@ func (t *attempt) pairData(ctx context.Context, k *models.Backbone, role esc.Rol
 	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		turns[turn.Place()] = turn
 	}
-	e, err := k.Encoder(role)
+	e, err := b.Encoder(role)
 	if err != nil {
 		return nil, data, notes, err
 	}
@@ -111,10 +102,10 @@ func (t *attempt) pairData(ctx context.Context, k *models.Backbone, role esc.Rol
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.
-func selectPairs(data lm.Dataset, pairs []esc.Pair, set experiments.PairSet) lm.Dataset {
+func selectPairs(data lm.Dataset, pairs []esc.Pair, set esc.PairSet) lm.Dataset {
 	var kept lm.Dataset
 	for i, e := range data.Examples {
-		if len(e.Sequences) == 0 || set != experiments.PairsAll && string(pairs[i].Kind) != string(set) {
+		if len(e.Sequences) == 0 || !set.Has(pairs[i]) {
 			continue
 		}
 		kept.Examples = append(kept.Examples, e)

@@ -11,73 +11,60 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Score computes the automatic metrics of one system's predictions.
-func (a *Activities) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
-		}
-		tok, err := metrics.NewTokenizer()
-		if err != nil {
-			return output{}, err
-		}
-		samples := make([]metrics.Sample, len(predictions))
-		for i, p := range predictions {
-			samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
-		}
-		scores, err := metrics.Automatic(tok, samples)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(results.FileScores, scores)
-		if err != nil {
-			return output{}, err
-		}
-		return output{files: map[string]string{results.FileScores: path}, metrics: results.AutomaticColumns(scores.Average)}, nil
-	})
-}
-
-// Bias computes the strategy metrics: preference bias, weighted and macro F1.
-func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
-		}
-		gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
-		for i, p := range predictions {
-			if gold[i], predicted[i], err = p.Classes(); err != nil {
-				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
-			}
-		}
-		bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(results.FileBias, bias)
-		if err != nil {
-			return output{}, err
-		}
-		return output{files: map[string]string{results.FileBias: path}, metrics: results.StrategyColumns(bias)}, nil
-	})
-}
-
-// Judge scores one system's replies and labels their psychological errors. The
-// gold strategy is not shown to the judge: whether a reply has it is what the
-// strategy metrics measure.
-func (a *Activities) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.judge)
-}
-
-func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.JudgeParams](t.in.Stage)
+// runScore computes the automatic metrics of one system's predictions.
+func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	tok, err := metrics.NewTokenizer()
+	if err != nil {
+		return output{}, err
+	}
+	samples := make([]metrics.Sample, len(predictions))
+	for i, p := range predictions {
+		samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
+	}
+	scores, err := metrics.Automatic(tok, samples)
 	if err != nil {
 		return output{}, badInput(err)
 	}
+	path, err := t.createJSON(results.FileScores, scores)
+	if err != nil {
+		return output{}, err
+	}
+	return output{files: map[string]string{results.FileScores: path}, metrics: results.AutomaticColumns(scores.Average)}, nil
+}
+
+// runBias computes the strategy metrics: preference bias, weighted and macro F1.
+func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
+	for i, p := range predictions {
+		if gold[i], predicted[i], err = p.Classes(); err != nil {
+			return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
+		}
+	}
+	bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	path, err := t.createJSON(results.FileBias, bias)
+	if err != nil {
+		return output{}, err
+	}
+	return output{files: map[string]string{results.FileBias: path}, metrics: results.StrategyColumns(bias)}, nil
+}
+
+// runJudge scores one system's replies and labels their psychological errors. The
+// gold strategy is not shown to the judge: whether a reply has it is what the
+// strategy metrics measure.
+func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (output, error) {
 	predictions, err := t.predictions(ctx)
 	if err != nil {
 		return output{}, err

@@ -30,11 +30,11 @@ func TestRepliesCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &models.Backbone{Engine: engine, Model: model, Tok: tok, Params: experiments.Kernel{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
+	b := &models.Backbone{Engine: engine, Model: model, Tok: tok, Params: experiments.ModelParams{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
 	cut := 0
 	for seed := range uint64(40) {
 		// A random model ends about one text in 280 at each token.
-		s, err := k.Sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
+		s, err := b.Sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,22 +13,13 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Mine is Inferential Preference Mining (section 4.1): the SFT model answers
+// runMine is Inferential Preference Mining (section 4.1): the SFT model answers
 // the train split, and what goes wrong is routed into preference pairs.
-func (a *Activities) Mine(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.mine)
-}
-
-func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.MineParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	role := esc.Role(params.Role)
-	k, err := t.loadBackbone(ctx, params.Kernel)
+func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
+	role := params.Role
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -36,11 +27,11 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
-	s, err := k.Sampler(role, adapter, params.Sampling, params.Seed)
+	s, err := b.Sampler(role, adapter, params.Sampling, params.Seed)
 	if err != nil {
 		return output{}, err
 	}

@@ -23,8 +23,8 @@ type step struct {
 	then     esc.Instruction      // what the model is asked for next
 }
 
-func prompted(k *models.Backbone, p experiments.GenerateParams) (system, error) {
-	vm, err := k.Sampler(esc.VM, nil, p.Sampling, p.Seed)
+func prompted(b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	vm, err := b.Sampler(esc.VM, nil, p.Sampling, p.Seed)
 	return &promptedSystem{vm, stepsOf(p.Method)}, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
@@ -35,7 +36,7 @@ func (r *reporter) given(ctx context.Context) error {
 // quality reads the scores of both sides of the pairs (Table 2): means over the
 // pairs of all seeds.
 func (r *reporter) quality(ctx context.Context) error {
-	for _, role := range experiments.Roles() {
+	for _, role := range esc.Roles() {
 		var sum results.Quality
 		for _, seed := range r.seeds {
 			name, ok := r.at(string(experiments.KindQuality)+"/"+string(role), seed)

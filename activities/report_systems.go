@@ -45,7 +45,7 @@ func (r *reporter) systems(ctx context.Context) error {
 // row is a system's, empty yet.
 func (r *reporter) row(system experiments.System) report.Row {
 	row := report.Row{Backbone: r.params.Backbone, Paradigm: system.Paradigm, Method: system.Method}
-	if system.PairSet != experiments.PairsAll {
+	if system.PairSet != esc.PairsAll {
 		row.Pairs = system.PairSet
 	}
 	return row

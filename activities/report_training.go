@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
@@ -113,7 +114,7 @@ func addCurve(one *report.Training, steps []results.Step, preference bool) {
 
 // pairs reads what mining found for each role and seed.
 func (r *reporter) pairs(ctx context.Context) error {
-	for _, role := range experiments.Roles() {
+	for _, role := range esc.Roles() {
 		for i, seed := range r.seeds {
 			name, ok := r.at(string(experiments.KindMine)+"/"+string(role), seed)
 			if !ok {

@@ -27,16 +27,16 @@ type system interface {
 }
 
 // system loads the models of a row of Table 3 or 4.
-func (t *attempt) system(ctx context.Context, k *models.Backbone, p experiments.GenerateParams) (system, error) {
+func (t *attempt) system(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	switch {
 	case p.Paradigm == experiments.Vanilla && p.Method.Texts() > 1:
-		return prompted(k, p)
+		return prompted(b, p)
 	case p.Paradigm == experiments.Vanilla:
-		return t.vanilla(ctx, k, p)
+		return t.vanilla(ctx, b, p)
 	case p.Paradigm == experiments.Decoupled:
-		return t.decoupled(ctx, k, p)
+		return t.decoupled(ctx, b, p)
 	case p.Paradigm == experiments.Gold:
-		return t.gold(ctx, k, p)
+		return t.gold(ctx, b, p)
 	}
 	return nil, badInput(fmt.Errorf("unknown paradigm %q", p.Paradigm))
 }
@@ -44,12 +44,12 @@ func (t *attempt) system(ctx context.Context, k *models.Backbone, p experiments.
 // vanillaSystem is one model that writes "[Strategy] response".
 type vanillaSystem struct{ vm *models.Sampler }
 
-func (t *attempt) vanilla(ctx context.Context, k *models.Backbone, p experiments.GenerateParams) (system, error) {
-	adapter, err := t.adapter(ctx, k, string(esc.VM))
+func (t *attempt) vanilla(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	adapter, err := t.adapter(ctx, b, string(esc.VM))
 	if err != nil {
 		return nil, err
 	}
-	vm, err := k.Sampler(esc.VM, adapter, p.Sampling, p.Seed)
+	vm, err := b.Sampler(esc.VM, adapter, p.Sampling, p.Seed)
 	return &vanillaSystem{vm}, err
 }
 
@@ -66,22 +66,22 @@ type decoupledSystem struct{ sp, rg *models.Sampler }
 // plannerTokens bound the planner's answer: a bracketed strategy and no more.
 const plannerTokens = 16
 
-func (t *attempt) decoupled(ctx context.Context, k *models.Backbone, p experiments.GenerateParams) (system, error) {
-	spAdapter, err := t.adapter(ctx, k, string(esc.SP))
+func (t *attempt) decoupled(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	spAdapter, err := t.adapter(ctx, b, string(esc.SP))
 	if err != nil {
 		return nil, err
 	}
-	rgAdapter, err := t.adapter(ctx, k, string(esc.RG))
+	rgAdapter, err := t.adapter(ctx, b, string(esc.RG))
 	if err != nil {
 		return nil, err
 	}
 	planning := p.Sampling
 	planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
-	sp, err := k.Sampler(esc.SP, spAdapter, planning, p.Seed)
+	sp, err := b.Sampler(esc.SP, spAdapter, planning, p.Seed)
 	if err != nil {
 		return nil, err
 	}
-	rg, err := k.Sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
+	rg, err := b.Sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
 	if err != nil {
 		sp.Close()
 		return nil, err
@@ -126,12 +126,12 @@ func (s *decoupledSystem) close() {
 // goldSystem generates the response under the gold strategy (Table 4).
 type goldSystem struct{ rg *models.Sampler }
 
-func (t *attempt) gold(ctx context.Context, k *models.Backbone, p experiments.GenerateParams) (system, error) {
-	adapter, err := t.adapter(ctx, k, string(esc.RG))
+func (t *attempt) gold(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	adapter, err := t.adapter(ctx, b, string(esc.RG))
 	if err != nil {
 		return nil, err
 	}
-	rg, err := k.Sampler(esc.RG, adapter, p.Sampling, p.Seed)
+	rg, err := b.Sampler(esc.RG, adapter, p.Sampling, p.Seed)
 	return &goldSystem{rg}, err
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Plan lays out the experiment's DAG, in topological order and with
@@ -71,10 +73,16 @@ type planner struct {
 	err     error
 }
 
-func (p *planner) add(name string, params Params, queue Queue, inputs map[string]string) *Stage {
-	s, err := NewStage(name, params, queue, inputs)
+// add adds a stage. With engine auto the worker's best device decides, so a
+// stage that runs a model goes where GPUs are; a machine without one serves
+// that class as well.
+func (p *planner) add(name string, params any, inputs map[string]string) *Stage {
+	s, err := NewStage(name, params, inputs)
 	if err != nil && p.err == nil {
 		p.err = err
+	}
+	if s.Queue == QueueCPU && (p.exp.Engine == EngineXLACUDA || p.exp.Engine == EngineAuto) {
+		s.Queue = QueueGPU
 	}
 	p.stages = append(p.stages, s)
 	return &p.stages[len(p.stages)-1]
@@ -91,7 +99,7 @@ func (p *planner) corpus() {
 	default:
 		params.SplitSeed, params.SplitRatio = c.Split.Seed, c.Split.Ratio
 	}
-	s := p.add("corpus", params, QueueControl, nil)
+	s := p.add("corpus", params, nil)
 	s.Source = src.Path
 	if params.SplitIndex != (FileDigest{}) {
 		s.SplitIndexSource = c.Split.Index
@@ -102,25 +110,26 @@ func (p *planner) base() {
 	b := p.exp.Backbone
 	if b.Tiny == nil {
 		params := BaseParams{Files: digests(p.sources.Checkpoint.Files)}
-		p.add("base", params, QueueControl, map[string]string{"corpus": "corpus"}).Source = p.sources.Checkpoint.Path
+		s := p.add("base", params, map[string]string{"corpus": "corpus"})
+		s.Source, s.Queue = p.sources.Checkpoint.Path, QueueControl // an import runs no model
 		return
 	}
-	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
+	params := BaseParams{ModelParams: p.modelParams(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
 	params.BaseType = "" // pretraining is in float32
-	p.add("base", params, p.queue(), map[string]string{"corpus": "corpus"})
+	p.add("base", params, map[string]string{"corpus": "corpus"})
 }
 
 // train adds sft, mine, reference and dpo of one role, as far as the methods go.
-func (p *planner) train(role Role) {
+func (p *planner) train(role esc.Role) {
 	if !p.has(MethodSFT) && !p.has(MethodDPO) {
 		return
 	}
 	sft := p.exp.SFT.For(role)
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
-		Kernel: p.kernel(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
-	}, p.queue(), from)
+	}, from)
 	if !p.has(MethodDPO) {
 		return
 	}
@@ -128,38 +137,38 @@ func (p *planner) train(role Role) {
 	from = with(from, "sft", stageName(KindSFT, string(role)))
 	m := p.exp.Mining
 	mine := MineParams{
-		Kernel: p.kernel(), Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Role: role, Seed: p.exp.Seed,
 		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
 	mine.Caps = m.Caps
 	switch role {
-	case SP: // its only error is the strategy itself: nothing to judge
+	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
-	case RG: // it is given the gold strategy
+	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
 		mine.Judge = p.judgeModel()
-	case VM:
+	case esc.VM:
 		mine.Judge = p.judgeModel()
 	}
-	p.add(stageName(KindMine, string(role)), mine, p.queue(), from)
+	p.add(stageName(KindMine, string(role)), mine, from)
 
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, p.queue(), from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
-			Kernel: p.kernel(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
 		}
 		if d.Loss == LossSimPO {
 			params.SimPOGamma = d.SimPOGamma
 		}
-		p.add(dpoName(role, set), params, p.queue(), from)
+		p.add(dpoName(role, set), params, from)
 	}
 }
 
@@ -171,14 +180,14 @@ func (p *planner) evaluate(system System) {
 		case MethodSFT:
 			from[string(role)] = stageName(KindSFT, string(role))
 		case MethodDPO:
-			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, PairsAll))
+			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, esc.PairsAll))
 		}
 	}
 	row := system.Name()
 	generate := stageName(KindGenerate, row)
 	g := p.exp.Generation
 	params := GenerateParams{
-		Kernel: p.kernel(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		ModelParams: p.modelParams(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
 		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 	}
 	if !g.Greedy {
@@ -187,17 +196,17 @@ func (p *planner) evaluate(system System) {
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
-	p.add(generate, params, p.queue(), from)
+	p.add(generate, params, from)
 
 	scored := map[string]string{"generate": generate}
-	p.add(stageName(KindScore, row), ScoreParams{}, QueueControl, scored)
+	p.add(stageName(KindScore, row), ScoreParams{}, scored)
 	judge := JudgeParams{JudgeModel: p.judgeModel()}
 	judge.Samples, judge.Seed = p.judged()
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
-	p.add(stageName(KindJudge, row), judge, QueueControl, with(scored, "corpus", "corpus"))
+	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
 	if system.Paradigm != Gold { // its strategies are the gold ones
-		p.add(stageName(KindBias, row), BiasParams{}, QueueControl, scored)
+		p.add(stageName(KindBias, row), BiasParams{}, scored)
 	}
 }
 
@@ -214,7 +223,7 @@ func (p *planner) compare() {
 		}
 		params := PreferParams{JudgeModel: p.judgeModel(), First: first, Second: second}
 		params.Samples, params.Seed = p.judged()
-		p.add(stageName(KindPrefer, first+"/vs/"+second), params, QueueControl, map[string]string{
+		p.add(stageName(KindPrefer, first+"/vs/"+second), params, map[string]string{
 			"corpus": "corpus", "first": stageName(KindGenerate, first), "second": stageName(KindGenerate, second),
 		})
 	}
@@ -222,13 +231,13 @@ func (p *planner) compare() {
 
 // quality adds the scores of the response generator's pairs.
 func (p *planner) quality() {
-	if !p.has(MethodDPO) || !slices.Contains(p.roles(), RG) {
+	if !p.has(MethodDPO) || !slices.Contains(p.roles(), esc.RG) {
 		return
 	}
-	params := QualityParams{JudgeModel: p.judgeModel(), Role: RG}
+	params := QualityParams{JudgeModel: p.judgeModel(), Role: esc.RG}
 	params.Samples, params.Seed = p.judged()
-	p.add(stageName(KindQuality, string(RG)), params, QueueControl, map[string]string{
-		"corpus": "corpus", "mine": stageName(KindMine, string(RG)),
+	p.add(stageName(KindQuality, string(esc.RG)), params, map[string]string{
+		"corpus": "corpus", "mine": stageName(KindMine, string(esc.RG)),
 	})
 }
 
@@ -252,37 +261,27 @@ func (p *planner) report() {
 	}
 	params := ReportParams{
 		Name: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed, Engine: p.exp.Engine,
-		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []PairSet{},
+		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []esc.PairSet{},
 	}
 	if p.has(MethodDPO) && slices.Contains(p.exp.Paradigms, Vanilla) {
-		params.PairSets = p.pairSets(VM)
+		params.PairSets = p.pairSets(esc.VM)
 	}
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
 	}
-	p.add("report", params, QueueControl, from)
+	p.add("report", params, from)
 }
 
-func (p *planner) kernel() Kernel {
+func (p *planner) modelParams() ModelParams {
 	e := p.exp
-	k := Kernel{
+	m := ModelParams{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
 		MaxTokens: e.Limits.MaxTokens, Longer: e.Limits.Longer, PackTokens: e.Limits.PackTokens,
 	}
 	if e.Backbone.DType != DTypeFloat32 {
-		k.BaseType = e.Backbone.DType
+		m.BaseType = e.Backbone.DType
 	}
-	return k
-}
-
-// queue of the stages that run a model. With engine auto the worker's best
-// device decides, so the stage goes where GPUs are; a machine without one
-// serves that class as well.
-func (p *planner) queue() Queue {
-	if p.exp.Engine == EngineXLACUDA || p.exp.Engine == EngineAuto {
-		return QueueGPU
-	}
-	return QueueCPU
+	return m
 }
 
 func (p *planner) judgeModel() JudgeModel {
@@ -311,19 +310,19 @@ func (p *planner) systems() []System {
 	return Systems(p.exp.Paradigms, p.exp.Methods, p.exp.DPO.PairSets)
 }
 
-func (p *planner) roles() []Role {
-	var used []Role
+func (p *planner) roles() []esc.Role {
+	var used []esc.Role
 	for _, paradigm := range p.exp.Paradigms {
 		used = append(used, paradigm.Roles()...)
 	}
-	return inOrder(Roles(), used)
+	return inOrder(esc.Roles(), used)
 }
 
-func (p *planner) pairSets(role Role) []PairSet {
-	if role != VM {
-		return []PairSet{PairsAll}
+func (p *planner) pairSets(role esc.Role) []esc.PairSet {
+	if role != esc.VM {
+		return []esc.PairSet{esc.PairsAll}
 	}
-	return inOrder(PairSets(), p.exp.DPO.PairSets)
+	return inOrder(esc.PairSets(), p.exp.DPO.PairSets)
 }
 
 func inOrder[T comparable](all, chosen []T) []T {
@@ -338,9 +337,9 @@ func inOrder[T comparable](all, chosen []T) []T {
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 
-func dpoName(role Role, set PairSet) string {
+func dpoName(role esc.Role, set esc.PairSet) string {
 	name := stageName(KindDPO, string(role))
-	if role == VM {
+	if role == esc.VM {
 		name += "/" + string(set)
 	}
 	return name

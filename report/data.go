@@ -68,8 +68,8 @@ type Row struct {
 	Paradigm experiments.Paradigm `json:"paradigm"`
 	Method   experiments.Method   `json:"method"`
 	// Pairs is the pair set of a vanilla DPO (Table 5); empty means all.
-	Pairs   experiments.PairSet `json:"pairs"`
-	Columns Columns             `json:"columns"`
+	Pairs   esc.PairSet `json:"pairs"`
+	Columns Columns     `json:"columns"`
 
 	// Seeds holds each seed's columns where there are several; Columns are then
 	// their means.
@@ -172,7 +172,7 @@ type Stage struct {
 // System names a row in figures and samples: "decoupled/dpo", "vanilla/dpo/nsnr".
 func (r Row) System() string {
 	s := string(r.Paradigm) + "/" + string(r.Method)
-	if r.Pairs != "" && r.Pairs != experiments.PairsAll {
+	if r.Pairs != "" && r.Pairs != esc.PairsAll {
 		s += "/" + string(r.Pairs)
 	}
 	return s

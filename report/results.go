@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 )
 
@@ -14,7 +15,7 @@ import (
 func resultsSection(d Data, p paper) (section, error) {
 	var rows []Row
 	for _, r := range d.Systems {
-		if r.Pairs == "" || r.Pairs == experiments.PairsAll {
+		if r.Pairs == "" || r.Pairs == esc.PairsAll {
 			rows = append(rows, r)
 		}
 	}
@@ -38,9 +39,9 @@ func resultsSection(d Data, p paper) (section, error) {
 // variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
 func variantsSection(d Data, p paper) (section, error) {
 	var rows []Row
-	for _, pairs := range []experiments.PairSet{experiments.PairsNsNr, experiments.PairsPsNr, experiments.PairsNsPr, experiments.PairsAll} {
+	for _, pairs := range []esc.PairSet{esc.PairsNsNr, esc.PairsPsNr, esc.PairsNsPr, esc.PairsAll} {
 		for _, r := range d.Systems {
-			same := r.Pairs == pairs || r.Pairs == "" && pairs == experiments.PairsAll
+			same := r.Pairs == pairs || r.Pairs == "" && pairs == esc.PairsAll
 			if same && r.Method == experiments.MethodDPO && r.Paradigm == experiments.Vanilla {
 				r.Pairs = pairs
 				rows = append(rows, r)
@@ -49,7 +50,7 @@ func variantsSection(d Data, p paper) (section, error) {
 	}
 	s := section{ID: "pair-sets", Title: "Vanilla DPO by pair set",
 		Missing: "Table 5 and Figure 4 compare vanilla DPO trained on several pair sets; the run trained it on one at most (dpo.pair_sets)"}
-	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != experiments.PairsAll }) {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != esc.PairsAll }) {
 		return s, nil
 	}
 	t := resultsTable(rows, p, d.Run.Judge)

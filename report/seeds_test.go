@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 )
 
 // severalSeeds is example's run with two seeds.
@@ -19,8 +18,8 @@ func severalSeeds() Data {
 	d.Questions[0].Effects[0].Seeds = []SeedDifference{{17, Value(-0.2)}, {18, Value(0)}}
 	one, two := uint64(17), uint64(18)
 	d.Pairs = []Pairs{
-		{Role: experiments.RG, Seed: &one, Mined: esc.Mined{Pairs: 10, PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 10}}},
-		{Role: experiments.RG, Seed: &two, Mined: esc.Mined{Pairs: 30, PerError: map[esc.PsyError]int{esc.TemplateResponse: 30}}},
+		{Role: esc.RG, Seed: &one, Mined: esc.Mined{Pairs: 10, PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 10}}},
+		{Role: esc.RG, Seed: &two, Mined: esc.Mined{Pairs: 30, PerError: map[esc.PsyError]int{esc.TemplateResponse: 30}}},
 	}
 	points := []Point{{Step: 1, Loss: Value(2), Validation: Value(2.5)}, {Step: 2, Loss: Value(1)}}
 	d.Training = []Training{{Stage: "sft/vm@17", Kind: "sft", Curve: points}, {Stage: "sft/vm@18", Kind: "sft", Curve: points}}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 )
 
@@ -130,18 +129,18 @@ type ScoredPair struct {
 
 // Quality sums the scores of a role's pairs up (Table 2).
 type Quality struct {
-	Judge    string           `json:"judge"`
-	Role     experiments.Role `json:"role"`
-	Samples  int              `json:"samples"` // pairs with a verdict
-	Chosen   judge.Scores     `json:"chosen"`  // means
-	Rejected judge.Scores     `json:"rejected"`
+	Judge    string       `json:"judge"`
+	Role     esc.Role     `json:"role"`
+	Samples  int          `json:"samples"` // pairs with a verdict
+	Chosen   judge.Scores `json:"chosen"`  // means
+	Rejected judge.Scores `json:"rejected"`
 	// Unjudged counts the pairs without a verdict, which Samples leaves out.
 	Unjudged int `json:"unjudged,omitempty"`
 }
 
 // SumScoredPairs gives the means of a role's pairs that the named judge has
 // scored; example is the first pair without a verdict.
-func SumScoredPairs(name string, role experiments.Role, all []ScoredPair) (q Quality, example string) {
+func SumScoredPairs(name string, role esc.Role, all []ScoredPair) (q Quality, example string) {
 	q = Quality{Judge: name, Role: role}
 	for _, one := range all {
 		if one.Problem != "" {

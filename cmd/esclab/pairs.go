@@ -116,7 +116,7 @@ func (f pairsFlags) filter() (pairs.Filter, error) {
 		}
 		filter.Strategies = append(filter.Strategies, s)
 	}
-	if f.selection == "" || f.selection == string(experiments.PairsAll) {
+	if f.selection == "" || f.selection == string(esc.PairsAll) {
 		return filter, nil
 	}
 	for _, kind := range esc.Kinds() {

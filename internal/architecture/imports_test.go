@@ -74,7 +74,7 @@ var rules = []rule{
 	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
 
 	{tree: "esc", light: true},
-	{tree: "experiments", light: true, theirs: []string{"github.com/goccy/go-yaml"}},
+	{tree: "experiments", ours: []string{"esc"}, light: true, theirs: []string{"github.com/goccy/go-yaml"}},
 	{tree: "artifacts", testOurs: []string{"artifacts/storetest"}},
 	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
 
@@ -234,6 +234,8 @@ func TestCheck(t *testing.T) {
 		{dir: "workflows", what: "github.com/stretchr/testify/mock", test: true, may: true},
 		{dir: "esc", what: "gonum.org/v1/gonum/stat"},
 		{dir: "esc/democorpus", what: module + "/esc", may: true},
+		{dir: "esc", what: module + "/experiments"},
+		{dir: "experiments", what: module + "/esc", may: true},
 		{dir: "metrics", what: module + "/esc"},
 		{dir: "results", what: module + "/artifacts", may: true},
 		{dir: "results", what: module + "/workflows"},

@@ -24,7 +24,7 @@ func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
 
 func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *Encoder {
 	t.Helper()
-	e, err := (&Backbone{Tok: tok, Params: experiments.Kernel{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}}).Encoder(role)
+	e, err := (&Backbone{Tok: tok, Params: experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}}).Encoder(role)
 	if err != nil {
 		t.Fatal(err)
 	}

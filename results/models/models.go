@@ -24,7 +24,7 @@ func unfit(format string, args ...any) error { return &UnfitError{fmt.Errorf(for
 // Backbone is a loaded base model on an engine: what every stage that runs a
 // model begins with.
 type Backbone struct {
-	Params experiments.Kernel
+	Params experiments.ModelParams
 	Engine *lm.Engine
 	Model  *lm.Model
 	Tok    *lm.Tokenizer
@@ -32,7 +32,7 @@ type Backbone struct {
 
 // Load reads the base model and its tokenizer from the files of a base artifact
 // in dir.
-func Load(engine *lm.Engine, dir string, params experiments.Kernel) (*Backbone, error) {
+func Load(engine *lm.Engine, dir string, params experiments.ModelParams) (*Backbone, error) {
 	base := lm.BaseType(params.BaseType)
 	if err := engine.Keeps(base); err != nil {
 		return nil, unfit("backbone.dtype: %w", err)

@@ -105,7 +105,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if err != nil {
 		return nil, err
 	}
-	if s.b, err = Load(engine, base, params.Kernel); err != nil {
+	if s.b, err = Load(engine, base, params.ModelParams); err != nil {
 		return nil, err
 	}
 	adapterOf := func(role esc.Role) (*lm.Adapter, error) {

@@ -27,14 +27,14 @@ func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Sp
 	base := strings.Repeat("ab", 32)
 	model, tok := modelstest.RandomBase(t, store, base, 256)
 	stage, err := experiments.NewStage("generate/"+string(paradigm)+"/base", experiments.GenerateParams{
-		Kernel:   experiments.Kernel{Engine: experiments.EngineGo, Prompts: experiments.PromptsTiny, Packing: experiments.PackTree, MaxTokens: 160, Longer: experiments.LongerTrim, PackTokens: 512},
-		Sampling: experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8},
-		Paradigm: paradigm, Method: experiments.MethodBase,
-	}, experiments.QueueCPU, nil)
+		ModelParams: experiments.ModelParams{Engine: experiments.EngineGo, Prompts: experiments.PromptsTiny, Packing: experiments.PackTree, MaxTokens: 160, Longer: experiments.LongerTrim, PackTokens: 512},
+		Sampling:    experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8},
+		Paradigm:    paradigm, Method: experiments.MethodBase,
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps, err := experiments.NewStage("generate/vanilla/self-refine", experiments.GenerateParams{Paradigm: experiments.Vanilla, Method: experiments.MethodSelfRefine}, experiments.QueueCPU, nil)
+	steps, err := experiments.NewStage("generate/vanilla/self-refine", experiments.GenerateParams{Paradigm: experiments.Vanilla, Method: experiments.MethodSelfRefine}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // loadBackbone opens the engine and loads the base model and its tokenizer.
-func (t *attempt) loadBackbone(ctx context.Context, params experiments.Kernel) (*models.Backbone, error) {
+func (t *attempt) loadBackbone(ctx context.Context, params experiments.ModelParams) (*models.Backbone, error) {
 	engine, err := t.openEngine(params.Engine)
 	if err != nil {
 		return nil, err
