@@ -1,7 +1,7 @@
-// Package activities executes stages: load the inputs' artifacts, call a
-// kernel, commit the artifact. One file per kind of stage; what all kinds
-// share (the lease, the scratch directory, heartbeats, checkpoints, the
-// translation of errors) is in attempt.go and train.go.
+// Package activities executes stages: it loads the inputs' artifacts, runs a
+// model or counts, and commits the artifact. One file per kind of stage; what
+// all kinds share (the lease, the scratch directory, heartbeats, checkpoints,
+// the translation of errors) is in attempt.go and train.go.
 package activities
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -60,6 +61,25 @@ type Activities struct {
 }
 
 var _ workflows.Activities = (*Activities)(nil)
+
+// Stages gives the activity of every kind of stage.
+func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
+	return map[experiments.Kind]workflows.StageActivity{
+		experiments.KindCorpus:    stageOf(a, runCorpus),
+		experiments.KindBase:      stageOf(a, runBase),
+		experiments.KindSFT:       stageOf(a, runSFT),
+		experiments.KindMine:      stageOf(a, runMine),
+		experiments.KindReference: stageOf(a, runReference),
+		experiments.KindDPO:       stageOf(a, runDPO),
+		experiments.KindGenerate:  stageOf(a, runGenerate),
+		experiments.KindScore:     stageOf(a, runScore),
+		experiments.KindJudge:     stageOf(a, runJudge),
+		experiments.KindBias:      stageOf(a, runBias),
+		experiments.KindPrefer:    stageOf(a, runPrefer),
+		experiments.KindQuality:   stageOf(a, runQuality),
+		experiments.KindReport:    stageOf(a, runReport),
+	}
+}
 
 // errWorkerStopping ends an attempt whose worker was asked to stop. It is
 // retryable: another worker, or this one after its restart, continues.
@@ -179,10 +199,11 @@ func brief(message string) string {
 func classified(err error, message string) error {
 	var permanent *permanentError
 	var data *esc.DataError
+	var unfit *models.UnfitError
 	switch {
 	case errors.As(err, &permanent):
 		return temporal.NewNonRetryableApplicationError(message, permanent.kind, nil)
-	case errors.As(err, &data):
+	case errors.As(err, &data), errors.As(err, &unfit):
 		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBadInput, nil)
 	case errors.Is(err, openai.ErrBudget):
 		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBudget, nil)

@@ -9,13 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/activity"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/results"
@@ -46,6 +46,20 @@ type attempt struct {
 type output struct {
 	files   map[string]string
 	metrics map[string]float64
+}
+
+// stageOf gives the activity of a kind of stage with parameters P: body makes
+// the files of the artifact.
+func stageOf[P any](a *Activities, body func(ctx context.Context, t *attempt, params P) (output, error)) workflows.StageActivity {
+	return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+		return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
+			params, err := experiments.ParamsOf[P](in.Stage)
+			if err != nil {
+				return output{}, badInput(err)
+			}
+			return body(ctx, t, params)
+		})
+	}
 }
 
 // execute runs a stage's body as one attempt and commits what it made.
@@ -149,26 +163,11 @@ func (t *attempt) input(ctx context.Context, name string, only ...string) (strin
 	}
 	defer t.onStore(time.Now())
 	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
-	m, err := t.a.Store.Lookup(ctx, fingerprint)
+	a, err := results.Checkout(ctx, t.a.Store, fingerprint, dir, only...)
 	if err != nil {
 		return "", inputError(name, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	for file, ref := range m.Files {
-		if len(only) > 0 && !slices.Contains(only, file) {
-			continue
-		}
-		local, err := t.a.Store.LocalFile(ctx, ref)
-		if err != nil {
-			return "", inputError(name+": "+file, err)
-		}
-		if err := os.Symlink(local, filepath.Join(dir, file)); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
-		}
-	}
-	t.inputs[name] = m.Digest
+	t.inputs[name] = a.Digest
 	return dir, nil
 }
 

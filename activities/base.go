@@ -16,20 +16,13 @@ import (
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
-// Base provides the backbone: a Hugging Face checkpoint is imported; a tiny
+// runBase provides the backbone: a Hugging Face checkpoint is imported; a tiny
 // Llama gets a tokenizer and is pretrained on the corpus' train split.
-func (a *Activities) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.base)
-}
-
-func (a *Activities) base(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.BaseParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
 	if params.Tiny == nil {
 		return t.importBase(ctx, params)
 	}
@@ -139,17 +132,17 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
-	train, err := k.pretrainData(corpus[results.FileTrain], params.Seed)
+	b := &models.Backbone{Params: params.ModelParams, Engine: engine, Model: model, Tok: tok}
+	train, err := pretrainData(b, corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := k.pretrainData(corpus[results.FileValid], params.Seed)
+	valid, err := pretrainData(b, corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := k.trainConfig(p.Training, p.LearningRate, params.Seed)
+	trainConfig := trainConfig(b, p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)
@@ -212,7 +205,7 @@ func tinyConfig(p *experiments.Tiny, tok *tokens.Tokenizer) (lm.Config, error) {
 // pretrainData encodes each dialogue as one chat, the loss on every token;
 // dialogues longer than the limit become several sequences. The strategies are
 // a function of the seed and the turn's place.
-func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
+func pretrainData(b *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
 		var messages []tokens.Message
@@ -227,17 +220,17 @@ func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset
 			continue
 		}
 		last := messages[len(messages)-1]
-		ids, _, err := k.tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
+		ids, _, err := b.Tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
 		if err != nil {
 			return data, fmt.Errorf("dialogue %d: %w", d.Index, err)
 		}
-		for first := 0; first+1 < len(ids); first += k.params.MaxTokens {
-			part := ids[first:min(first+k.params.MaxTokens, len(ids))]
+		for first := 0; first+1 < len(ids); first += b.Params.MaxTokens {
+			part := ids[first:min(first+b.Params.MaxTokens, len(ids))]
 			if len(part) < 2 {
 				break
 			}
 			data.Examples = append(data.Examples, lm.Example{
-				Group:     group(d.Index),
+				Group:     models.Group(d.Index),
 				Sequences: []lm.Sequence{{Tokens: part, LossFrom: 1}},
 			})
 		}

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
@@ -35,7 +34,7 @@ func (l *lab) preference(t *testing.T, stage string) (results.Preference, []resu
 func TestPreferStage(t *testing.T) {
 	s := chattest.New(t)
 	l := newLab(t, s, comparisons)
-	want, err := l.run(l.a.Prefer, preferStage)
+	want, err := l.run(preferStage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,14 +67,14 @@ func TestPreferStage(t *testing.T) {
 
 	s.Set(chattest.Faulty)
 	shaky := newLab(t, s, comparisons)
-	if got, err := shaky.run(shaky.a.Prefer, preferStage); err != nil || got.Digest != want.Digest {
+	if got, err := shaky.run(preferStage); err != nil || got.Digest != want.Digest {
 		t.Errorf("faults changed the artifact: %s and %s (%v)", got.Digest, want.Digest, err)
 	}
 	shaky.noCanary(t)
 
 	s.Set(nil)
 	mirrored := newLab(t, s, "judge.compare=[[decoupled/sft, vanilla/base]]")
-	if _, err := mirrored.run(mirrored.a.Prefer, "prefer/decoupled/sft/vs/vanilla/base"); err != nil {
+	if _, err := mirrored.run("prefer/decoupled/sft/vs/vanilla/base"); err != nil {
 		t.Fatal(err)
 	}
 	back, backRows := mirrored.preference(t, "prefer/decoupled/sft/vs/vanilla/base")
@@ -93,7 +92,7 @@ func TestPreferStage(t *testing.T) {
 func TestPreferEqualReplies(t *testing.T) {
 	s := chattest.New(t)
 	l := newLab(t, s, comparisons)
-	if _, err := l.run(l.a.Prefer, "prefer/vanilla/base/vs/vanilla/sft"); err != nil || len(s.Requests()) != 0 {
+	if _, err := l.run("prefer/vanilla/base/vs/vanilla/sft"); err != nil || len(s.Requests()) != 0 {
 		t.Errorf("%v with %d requests", err, len(s.Requests()))
 	}
 	if sum, _ := l.preference(t, "prefer/vanilla/base/vs/vanilla/sft"); sum.Ties != judgedReplies || sum.WinRate != 0.5 {
@@ -105,7 +104,7 @@ func TestPreferEqualReplies(t *testing.T) {
 func TestPreferUnjudged(t *testing.T) {
 	s := chattest.New(t)
 	all := newLab(t, s, comparisons)
-	if _, err := all.run(all.a.Prefer, preferStage); err != nil {
+	if _, err := all.run(preferStage); err != nil {
 		t.Fatal(err)
 	}
 	asked := s.Requests()[0].Messages[1].Content
@@ -116,11 +115,11 @@ func TestPreferUnjudged(t *testing.T) {
 		return chattest.None
 	})
 	l := newLab(t, s, comparisons, "judge.max_unjudged=0.05")
-	if _, err := l.run(l.a.Prefer, preferStage); errorType(err) != "Judge" {
+	if _, err := l.run(preferStage); errorType(err) != "Judge" {
 		t.Errorf("got %v", err)
 	}
 	l.access.MaxUnjudged = 0.1
-	if _, err := l.run(l.a.Prefer, preferStage); err != nil {
+	if _, err := l.run(preferStage); err != nil {
 		t.Fatal(err)
 	}
 	if sum, _ := l.preference(t, preferStage); sum.Unjudged != 1 || sum.Wins+sum.Ties+sum.Losses != judgedReplies-1 || sum.Samples != judgedReplies-1 {
@@ -132,7 +131,7 @@ func TestPreferUnjudged(t *testing.T) {
 // point of difference a tie.
 func TestPreferOffline(t *testing.T) {
 	l := newLab(t, chattest.New(t), comparisons, "judge.kind=offline")
-	if _, err := l.run(l.a.Prefer, preferStage); err != nil {
+	if _, err := l.run(preferStage); err != nil {
 		t.Fatal(err)
 	}
 	sum, rows := l.preference(t, preferStage)
@@ -149,7 +148,11 @@ func TestPreferOffline(t *testing.T) {
 // mined commits pairs of the response generator: two of each of some turns.
 func (l *lab) minedPairs(t *testing.T) []esc.Pair {
 	t.Helper()
-	dialogues, err := results.ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, results.FileTrain)
+	corpus, err := results.Open(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialogues, err := results.ReadDialogues(corpus, results.FileTrain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +178,7 @@ func TestQualityStage(t *testing.T) {
 	s := chattest.New(t)
 	l := newLab(t, s)
 	pairs := l.minedPairs(t)
-	want, err := l.run(l.a.Quality, qualityStage)
+	want, err := l.run(qualityStage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +198,7 @@ func TestQualityStage(t *testing.T) {
 		chosen += row.Chosen.Empathy / float64(len(rows))
 		rejected += row.Rejected.Helpfulness / float64(len(rows))
 	}
-	if len(rows) != judgedReplies || sum.Samples != judgedReplies || sum.Role != experiments.RG || want.Metrics["pairs"] != judgedReplies ||
+	if len(rows) != judgedReplies || sum.Samples != judgedReplies || sum.Role != esc.RG || want.Metrics["pairs"] != judgedReplies ||
 		math.Abs(sum.Chosen.Empathy-chosen) > 1e-12 || math.Abs(sum.Rejected.Helpfulness-rejected) > 1e-12 || sum.Chosen == sum.Rejected {
 		t.Errorf("%d rows, %+v", len(rows), sum)
 	}
@@ -211,14 +214,14 @@ func TestQualityStage(t *testing.T) {
 	s.Set(chattest.Faulty)
 	shaky := newLab(t, s)
 	shaky.minedPairs(t)
-	if got, err := shaky.run(shaky.a.Quality, qualityStage); err != nil || got.Digest != want.Digest {
+	if got, err := shaky.run(qualityStage); err != nil || got.Digest != want.Digest {
 		t.Errorf("faults changed the artifact: %s and %s (%v)", got.Digest, want.Digest, err)
 	}
 	shaky.noCanary(t)
 
 	everything := newLab(t, s, "judge.kind=offline", "judge.samples=0")
 	everything.minedPairs(t)
-	if got, err := everything.run(everything.a.Quality, qualityStage); err != nil || got.Metrics["pairs"] != float64(len(pairs)) {
+	if got, err := everything.run(qualityStage); err != nil || got.Metrics["pairs"] != float64(len(pairs)) {
 		t.Errorf("all pairs: %v, %v", got.Metrics, err)
 	}
 }

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,20 +9,11 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Corpus reads, checks and splits the dialogues.
-func (a *Activities) Corpus(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.corpus)
-}
-
-func (a *Activities) corpus(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.CorpusParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	path, err := a.corpusSource(t, params)
+// runCorpus reads, checks and splits the dialogues.
+func runCorpus(ctx context.Context, t *attempt, params experiments.CorpusParams) (output, error) {
+	path, err := t.corpusSource(params)
 	if err != nil {
 		return output{}, badInput(err)
 	}
@@ -56,11 +46,11 @@ func (a *Activities) corpus(ctx context.Context, t *attempt) (output, error) {
 
 // corpusSource finds the source files and checks that they are still those
 // that the stage was planned with.
-func (a *Activities) corpusSource(t *attempt, params experiments.CorpusParams) (string, error) {
+func (t *attempt) corpusSource(params experiments.CorpusParams) (string, error) {
 	source := t.in.Stage.Source
 	if source == experiments.SourceDemo {
 		path := filepath.Join(t.dir, "demo.json")
-		return path, os.WriteFile(path, a.DemoCorpus, 0o600)
+		return path, os.WriteFile(path, t.a.DemoCorpus, 0o600)
 	}
 	for _, f := range params.Files {
 		path := source
@@ -89,16 +79,4 @@ func (t *attempt) readCorpus(ctx context.Context, parts ...string) (map[string][
 		read[part] = dialogues
 	}
 	return read, nil
-}
-
-// readJSON decodes a file of an input.
-func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return nil
 }

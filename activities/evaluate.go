@@ -5,91 +5,66 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Score computes the automatic metrics of one system's predictions.
-func (a *Activities) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
-		}
-		tok, err := metrics.NewTokenizer()
-		if err != nil {
-			return output{}, err
-		}
-		samples := make([]metrics.Sample, len(predictions))
-		for i, p := range predictions {
-			samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
-		}
-		scores, err := metrics.Automatic(tok, samples)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(results.FileScores, scores)
-		if err != nil {
-			return output{}, err
-		}
-		m := scores.Average
-		return output{
-			files: map[string]string{results.FileScores: path},
-			metrics: map[string]float64{
-				"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
-			},
-		}, nil
-	})
-}
-
-// Bias computes the strategy metrics: preference bias, weighted and macro F1.
-func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, func(ctx context.Context, t *attempt) (output, error) {
-		predictions, err := t.predictions(ctx)
-		if err != nil {
-			return output{}, err
-		}
-		gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
-		for i, p := range predictions {
-			if gold[i], predicted[i], err = p.Classes(); err != nil {
-				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
-			}
-		}
-		bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
-		if err != nil {
-			return output{}, badInput(err)
-		}
-		path, err := t.createJSON(results.FileBias, bias)
-		if err != nil {
-			return output{}, err
-		}
-		return output{
-			files: map[string]string{results.FileBias: path},
-			metrics: map[string]float64{
-				"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
-			},
-		}, nil
-	})
-}
-
-// Judge scores one system's replies and labels their psychological errors. The
-// gold strategy is not shown to the judge: whether a reply has it is what the
-// strategy metrics measure.
-func (a *Activities) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.judge)
-}
-
-func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.JudgeParams](t.in.Stage)
+// runScore computes the automatic metrics of one system's predictions.
+func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	tok, err := metrics.NewTokenizer()
+	if err != nil {
+		return output{}, err
+	}
+	samples := make([]metrics.Sample, len(predictions))
+	for i, p := range predictions {
+		samples[i] = metrics.Sample{Gold: p.GoldResponse, Response: p.Response}
+	}
+	scores, err := metrics.Automatic(tok, samples)
 	if err != nil {
 		return output{}, badInput(err)
 	}
+	path, err := t.createJSON(results.FileScores, scores)
+	if err != nil {
+		return output{}, err
+	}
+	return output{files: map[string]string{results.FileScores: path}, metrics: results.AutomaticColumns(scores.Average)}, nil
+}
+
+// runBias computes the strategy metrics: preference bias, weighted and macro F1.
+func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output, error) {
+	predictions, err := t.predictions(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
+	for i, p := range predictions {
+		if gold[i], predicted[i], err = p.Classes(); err != nil {
+			return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
+		}
+	}
+	bias, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	path, err := t.createJSON(results.FileBias, bias)
+	if err != nil {
+		return output{}, err
+	}
+	return output{files: map[string]string{results.FileBias: path}, metrics: results.StrategyColumns(bias)}, nil
+}
+
+// runJudge scores one system's replies and labels their psychological errors. The
+// gold strategy is not shown to the judge: whether a reply has it is what the
+// strategy metrics measure.
+func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (output, error) {
 	predictions, err := t.predictions(ctx)
 	if err != nil {
 		return output{}, err
@@ -154,10 +129,8 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 
 func (t *attempt) judgedOutput(rows []byte, sum results.Verdict) (output, error) {
 	var err error
-	out := output{files: map[string]string{}, metrics: map[string]float64{
-		"fluency": sum.Scores.Fluency, "professionalism": sum.Scores.Professionalism,
-		"empathy": sum.Scores.Empathy, "helpfulness": sum.Scores.Helpfulness, "judged": float64(sum.Samples),
-	}}
+	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
+	out.metrics["judged"] = float64(sum.Samples)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
@@ -189,13 +162,5 @@ func (t *attempt) predictionsOf(ctx context.Context, input string) ([]results.Pr
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, results.FilePredictions))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := results.DecodeRows[results.Prediction](data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", results.FilePredictions, err)
-	}
-	return rows, nil
+	return results.ReadRows[results.Prediction](results.Dir(dir), results.FilePredictions)
 }

@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
@@ -156,12 +153,12 @@ func (t *attempt) suspicious(metrics map[string]float64, name string, count int,
 }
 
 // noPairs says why there is nothing to train on: what became of the samples.
-func (t *attempt) noPairs(ctx context.Context, set experiments.PairSet, pairs int) error {
+func (t *attempt) noPairs(ctx context.Context, set esc.PairSet, pairs int) error {
 	err := fmt.Errorf("there is no %s pair to train on: mining found none", set)
 	f := failure{Counts: map[string]int{"pairs": pairs}}
 	if dir, inputErr := t.input(ctx, "mine"); inputErr == nil {
 		var found results.Mined
-		if raw, readErr := os.ReadFile(filepath.Join(dir, results.FileMined)); readErr == nil && json.Unmarshal(raw, &found) == nil {
+		if results.ReadJSON(results.Dir(dir), results.FileMined, &found) == nil {
 			f.Counts["samples"], f.Counts["unparsed"] = found.Samples, found.Unparsed
 			f.Counts["faulty_chosen"], f.Counts["unjudged"] = found.FaultyChosen, found.Unjudged
 			err = fmt.Errorf("%w (%d samples, %d of them not to be read, %d beside a faulty gold response, %d pairs of other kinds or too long)",
@@ -185,13 +182,13 @@ func contrast(data lm.Dataset) int {
 
 // oneClass tells that a planner's pairs all want the same strategy: it can
 // learn nothing from them but to plan that one.
-func oneClass(role esc.Role, pairs []esc.Pair, set experiments.PairSet) bool {
+func oneClass(role esc.Role, pairs []esc.Pair, set esc.PairSet) bool {
 	if role == esc.RG {
 		return false // the strategy is given
 	}
 	var texts []string
 	for _, p := range pairs {
-		if set == experiments.PairsAll || string(p.Kind) == string(set) {
+		if set.Has(p) {
 			texts = append(texts, p.Gold.String())
 		}
 	}

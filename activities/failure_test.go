@@ -9,7 +9,6 @@ import (
 
 	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workflows"
@@ -64,10 +63,10 @@ func TestWhatLedToAFailureIsKept(t *testing.T) {
 	stage := l.stages["sft/vm"]
 	stage.Params = bytes.Replace(stage.Params, []byte(`"learning_rate":1,`), []byte(`"learning_rate":1e30,`), 1)
 	l.stages["sft/vm"] = stage
-	if _, err := l.run(l.a.Base, "base"); err != nil {
+	if _, err := l.run("base"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := l.run(l.a.SFT, "sft/vm")
+	_, err := l.run("sft/vm")
 	if kind := errorType(err); kind != workflows.ErrTypeNonFinite && kind != workflows.ErrTypeExploded {
 		t.Fatalf("a learning rate of 1e30 ends with %q: %v", kind, err)
 	}
@@ -79,7 +78,7 @@ func TestWhatLedToAFailureIsKept(t *testing.T) {
 		t.Errorf("no loss or no state before the step: %+v", f)
 	}
 	// What is kept leads there again.
-	_, again := l.run(l.a.SFT, "sft/vm")
+	_, again := l.run("sft/vm")
 	if f2 := l.failureOf(t, "sft/vm", again); f2.Step != f.Step {
 		t.Errorf("from the checkpoint, step %d goes wrong, not %d", f2.Step, f.Step)
 	}
@@ -89,15 +88,11 @@ func TestWhatLedToAFailureIsKept(t *testing.T) {
 func TestNeverStops(t *testing.T) {
 	l := tinyLab(t, "mining.max_new_tokens=1", "sft.epochs=1")
 	for _, name := range []string{"base", "sft/rg"} {
-		activity := l.a.Base
-		if name != "base" {
-			activity = l.a.SFT
-		}
-		if _, err := l.run(activity, name); err != nil {
+		if _, err := l.run(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := l.run(l.a.Mine, "mine/rg")
+	_, err := l.run("mine/rg")
 	if kind := errorType(err); kind != workflows.ErrTypeNeverStops {
 		t.Fatalf("samples of one token: %q, %v", kind, err)
 	}
@@ -132,7 +127,7 @@ func TestOneClass(t *testing.T) {
 		pairs []esc.Pair
 		want  bool
 	}{{esc.SP, one, true}, {esc.SP, mixed, false}, {esc.RG, one, false}, {esc.SP, one[:2], false}} {
-		if got := oneClass(c.role, c.pairs, experiments.PairsAll); got != c.want {
+		if got := oneClass(c.role, c.pairs, esc.PairsAll); got != c.want {
 			t.Errorf("%s, %d pairs: %v", c.role, len(c.pairs), got)
 		}
 	}

@@ -8,20 +8,11 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Generate replies to the test turns with one system of Table 3 or 4.
-func (a *Activities) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.generate)
-}
-
-func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.GenerateParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	k, err := t.loadKernel(ctx, params.Kernel)
+// runGenerate replies to the test turns with one system of Table 3 or 4.
+func runGenerate(ctx context.Context, t *attempt, params experiments.GenerateParams) (output, error) {
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -29,7 +20,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	system, err := t.system(ctx, k, params)
+	system, err := t.system(ctx, b, params)
 	if err != nil {
 		return output{}, err
 	}

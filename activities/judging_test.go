@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -54,7 +55,7 @@ func TestJudgeStageUnderFaults(t *testing.T) {
 		t.Errorf("again: %s with %d requests", again.Digest, len(s.Requests()))
 	}
 	// Another stage with the same replies pays nothing either.
-	if _, err := shaky.run(shaky.a.Judge, "judge/vanilla/sft"); err != nil || len(s.Requests()) != 0 {
+	if _, err := shaky.run("judge/vanilla/sft"); err != nil || len(s.Requests()) != 0 {
 		t.Errorf("%v with %d requests", err, len(s.Requests()))
 	}
 	// A damaged reply is asked for again, that one alone.
@@ -79,7 +80,7 @@ func TestJudgeBudget(t *testing.T) {
 	s.Set(nil)
 	l := newLab(t, s, "judge.budget.calls=7")
 	for round := 1; ; round++ {
-		result, err := l.run(l.a.Judge, judgeStage)
+		result, err := l.run(judgeStage)
 		sent := len(s.Requests())
 		if err == nil {
 			if result.Digest != want.Digest || sent != 2*judgedReplies || round != 3 {
@@ -99,7 +100,7 @@ func TestJudgeBudgetOverAttempts(t *testing.T) {
 	s := chattest.New(t)
 	l := newLab(t, s, "judge.budget.calls=7")
 	l.paid = &workflows.Spent{Calls: 5, Tokens: 600}
-	if _, err := l.run(l.a.Judge, judgeStage); errorType(err) != workflows.ErrTypeBudget || len(s.Requests()) != 2 {
+	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeBudget || len(s.Requests()) != 2 {
 		t.Errorf("%v with %d requests", err, len(s.Requests()))
 	}
 }
@@ -123,7 +124,7 @@ func TestJudgeStopsAndResumes(t *testing.T) {
 		}
 		return chattest.None
 	})
-	if _, err := l.run(l.a.Judge, judgeStage); err == nil || errorType(err) != "" || !strings.Contains(err.Error(), "the worker is stopping") {
+	if _, err := l.run(judgeStage); err == nil || errorType(err) != "" || !strings.Contains(err.Error(), "the worker is stopping") {
 		t.Fatalf("got %v", err)
 	}
 	s.Set(nil)
@@ -147,7 +148,7 @@ func TestUnjudgedReplies(t *testing.T) {
 		return chattest.None
 	})
 	l := newLab(t, s, "judge.max_unjudged=0.05")
-	_, err := l.run(l.a.Judge, judgeStage)
+	_, err := l.run(judgeStage)
 	if errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "1 of 10 replies have no verdict") || !strings.Contains(err.Error(), "the model refused") {
 		t.Errorf("got %v", err)
 	}
@@ -177,13 +178,13 @@ func TestJudgeRefusedKey(t *testing.T) {
 	s := chattest.New(t)
 	l := newLab(t, s)
 	s.Set(func(chattest.Request, int) chattest.Fault { return chattest.Unauthorized })
-	_, err := l.run(l.a.Judge, judgeStage)
+	_, err := l.run(judgeStage)
 	if errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "status 401") {
 		t.Errorf("got %v", err)
 	}
 	l.noCanary(t, err)
 	l.access.APIKeyEnv = "OTHER"
-	if _, err := l.run(l.a.Judge, judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "another variable") {
+	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "another variable") {
 		t.Errorf("a key that is not there: %v", err)
 	}
 }
@@ -234,7 +235,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		samples := make([]results.MinedSample, 2*len(turns))
 		err = each(t.Context(), len(samples), func(n int) (err error) {
 			text := fmt.Sprintf("[Question] How do you feel about it, %d?", n)
-			samples[n], err = readSample(t.Context(), esc.VM, turns[n/2], n%2, answerText{text: text}, label)
+			samples[n], err = readSample(t.Context(), esc.VM, turns[n/2], n%2, models.Answer{Text: text}, label)
 			return err
 		})
 		if err != nil {

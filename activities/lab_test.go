@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
@@ -73,7 +74,7 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
 			}
 			return canary, nil
 		}}
-	if _, err := l.run(l.a.Corpus, "corpus"); err != nil {
+	if _, err := l.run("corpus"); err != nil {
 		t.Fatal(err)
 	}
 	l.generate(t, "generate/vanilla/base", 1)
@@ -82,12 +83,17 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
 	return l
 }
 
-// run executes a stage's activity as Temporal would.
-func (l *lab) run(activity any, name string) (workflows.StageResult, error) {
+// run executes a stage as Temporal would.
+func (l *lab) run(name string) (workflows.StageResult, error) {
+	return l.runActivity(l.a.Stages()[l.stages[name].Kind], name)
+}
+
+// runActivity executes an activity on a stage as Temporal would.
+func (l *lab) runActivity(of workflows.StageActivity, name string) (workflows.StageResult, error) {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetDisableRegistrationAliasing(true)
 	env := suite.NewTestActivityEnvironment()
-	env.RegisterActivity(activity)
+	env.RegisterActivityWithOptions(of, activity.RegisterOptions{Name: "Stage"})
 	if l.paid != nil {
 		env.SetHeartbeatDetails(workflows.Progress{Spent: l.paid})
 	}
@@ -99,7 +105,7 @@ func (l *lab) run(activity any, name string) (workflows.StageResult, error) {
 		in.Inputs[input] = l.stages[stage].Fingerprint
 	}
 	var result workflows.StageResult
-	value, err := env.ExecuteActivity(activity, in)
+	value, err := env.ExecuteActivity("Stage", in)
 	if err == nil {
 		err = value.Get(&result)
 	}
@@ -156,7 +162,7 @@ const judgeStage = "judge/vanilla/base"
 
 func (l *lab) judge(t *testing.T) workflows.StageResult {
 	t.Helper()
-	result, err := l.run(l.a.Judge, judgeStage)
+	result, err := l.run(judgeStage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +178,11 @@ func (l *lab) rows(t *testing.T) []results.Judged {
 // read gives a file of a stage's artifact.
 func (l *lab) read(t *testing.T, stage, file string) []byte {
 	t.Helper()
-	data, err := results.ReadFile(t.Context(), l.a.Store, l.stages[stage].Fingerprint, file)
+	from, err := results.Open(t.Context(), l.a.Store, l.stages[stage].Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := from.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

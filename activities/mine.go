@@ -12,22 +12,14 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/results/models"
 )
 
-// Mine is Inferential Preference Mining (section 4.1): the SFT model answers
+// runMine is Inferential Preference Mining (section 4.1): the SFT model answers
 // the train split, and what goes wrong is routed into preference pairs.
-func (a *Activities) Mine(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.mine)
-}
-
-func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.MineParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	role := esc.Role(params.Role)
-	k, err := t.loadKernel(ctx, params.Kernel)
+func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
+	role := params.Role
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
@@ -35,15 +27,15 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
-	s, err := k.sampler(role, adapter, params.Sampling, params.Seed)
+	s, err := b.Sampler(role, adapter, params.Sampling, params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	defer s.gen.Close()
+	defer s.Close()
 	label, judgeName, err := t.labeller(ctx, role, params.Judge)
 	if err != nil {
 		return output{}, err
@@ -51,11 +43,11 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 
 	turns := drawDialogues(esc.AllTurns(corpus[results.FileTrain]), params.MaxTurns, params.Seed)
 	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
-		requests := make([]request, len(turns))
+		requests := make([]models.Request, len(turns))
 		for i, turn := range turns {
-			requests[i] = request{turn: turn, strategy: turn.Strategy, samples: params.Samples}
+			requests[i] = models.Request{Turn: turn, Strategy: turn.Strategy, Samples: params.Samples}
 		}
-		texts, err := s.answer(ctx, requests, tokens)
+		texts, err := s.Answer(ctx, requests, tokens)
 		if err != nil {
 			return nil, err
 		}
@@ -141,14 +133,14 @@ func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample
 }
 
 // readSample takes an answer apart and has it labelled.
-func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer answerText, label labelFunc) (results.MinedSample, error) {
-	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
-	if answer.cut {
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer models.Answer, label labelFunc) (results.MinedSample, error) {
+	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.Text, Strategy: esc.NoStrategy}
+	if answer.Cut {
 		// A pair would teach an end of turn that the model never wrote.
 		row.Problem = cutProblem
 		return row, nil
 	}
-	parsed := esc.ParseAnswer(role, answer.text)
+	parsed := esc.ParseAnswer(role, answer.Text)
 	if !parsed.OK {
 		row.Problem = parsed.Reason
 		return row, nil

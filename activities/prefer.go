@@ -11,20 +11,11 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Prefer asks the judge which of two systems' replies it prefers, in both
+// runPrefer asks the judge which of two systems' replies it prefers, in both
 // orders, at the turns that the judge stages draw.
-func (a *Activities) Prefer(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.prefer)
-}
-
-func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.PreferParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams) (output, error) {
 	corpus, err := t.readCorpus(ctx, results.FileTest)
 	if err != nil {
 		return output{}, err

@@ -12,7 +12,10 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
+	"github.com/esclab/esclab/results/models/modelstest"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -20,7 +23,7 @@ import (
 // each of them the beginning of one of the samples.
 func shortCorpus(t *testing.T) string {
 	t.Helper()
-	dialogues, _ := demoDialogues(t)
+	dialogues := modelstest.Dialogues(t)
 	var short []esc.Dialogue
 	for i := range chunkDialogues + 3 {
 		d := dialogues[i]
@@ -46,14 +49,14 @@ func promptedLab(t *testing.T, corpus string) *lab {
 	l := newLab(t, chattest.New(t), "corpus.source="+corpus, "engine=go", "backbone.tiny.max_positions=512", "generation.max_new_tokens=8",
 		"methods=base,direct-refine,self-refine,emotion-cot,sft")
 	l.forgetStage(t, "generate/vanilla/base") // it is made by the model here
-	randomBase(t, l.a.Store, l.stages["base"].Fingerprint, 512)
+	modelstest.RandomBase(t, l.a.Store, l.stages["base"].Fingerprint, 512)
 	return l
 }
 
 func (l *lab) predict(t *testing.T, method experiments.Method) []results.Prediction {
 	t.Helper()
 	name := "generate/vanilla/" + string(method)
-	if _, err := l.run(l.a.Generate, name); err != nil {
+	if _, err := l.run(name); err != nil {
 		t.Fatal(err)
 	}
 	return decoded[results.Prediction](t, l.read(t, name, results.FilePredictions))
@@ -119,7 +122,7 @@ func TestPromptBaselineResumes(t *testing.T) {
 	corpus := shortCorpus(t)
 	const name = "generate/vanilla/self-refine"
 	whole := promptedLab(t, corpus)
-	want, err := whole.run(whole.a.Generate, name)
+	want, err := whole.run(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,40 +130,34 @@ func TestPromptBaselineResumes(t *testing.T) {
 	inFirst := slices.IndexFunc(predictions, func(p results.Prediction) bool { return p.Dialogue >= chunkDialogues })
 
 	l := promptedLab(t, corpus)
-	attempts := func(texts int) func(context.Context, workflows.StageInput) (workflows.StageResult, error) {
-		return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-			return l.a.execute(ctx, in, func(ctx context.Context, a *attempt) (output, error) {
-				ctx, stop := context.WithCancelCause(ctx)
-				defer stop(nil)
-				params, err := experiments.ParamsOf[experiments.GenerateParams](in.Stage)
-				if err != nil {
-					return output{}, err
-				}
-				k, err := a.loadKernel(ctx, params.Kernel)
-				if err != nil {
-					return output{}, err
-				}
-				s, err := a.system(ctx, k, params)
-				if err != nil {
-					return output{}, err
-				}
-				defer s.close()
-				test, err := a.readCorpus(ctx, results.FileTest)
-				if err != nil {
-					return output{}, err
-				}
-				_, err = a.predict(ctx, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[results.FileTest]))
+	attempts := func(texts int) workflows.StageActivity {
+		return stageOf(l.a, func(ctx context.Context, a *attempt, params experiments.GenerateParams) (output, error) {
+			ctx, stop := context.WithCancelCause(ctx)
+			defer stop(nil)
+			b, err := a.loadBackbone(ctx, params.ModelParams)
+			if err != nil {
 				return output{}, err
-			})
-		}
+			}
+			s, err := a.system(ctx, b, params)
+			if err != nil {
+				return output{}, err
+			}
+			defer s.close()
+			test, err := a.readCorpus(ctx, results.FileTest)
+			if err != nil {
+				return output{}, err
+			}
+			_, err = a.predict(ctx, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[results.FileTest]))
+			return output{}, err
+		})
 	}
-	if _, err := l.run(attempts(3*inFirst+4), name); err == nil || !strings.Contains(err.Error(), "the worker is stopping") {
+	if _, err := l.runActivity(attempts(3*inFirst+4), name); err == nil || !strings.Contains(err.Error(), "the worker is stopping") {
 		t.Fatalf("got %v", err)
 	}
 	if c, _, err := l.a.Store.LatestCheckpoint(t.Context(), l.stages[name].Fingerprint); err != nil || c.Step != 1 {
 		t.Errorf("the first chunk is not kept: %+v, %v", c, err)
 	}
-	got, err := l.run(l.a.Generate, name)
+	got, err := l.run(name)
 	if err != nil || got.Digest != want.Digest {
 		t.Errorf("%s, unbroken %s (%v)", got.Digest, want.Digest, err)
 	}
@@ -168,9 +165,20 @@ func TestPromptBaselineResumes(t *testing.T) {
 
 // Given the gold strategy, the generator replies under it.
 func TestGoldSystem(t *testing.T) {
-	s, _, _ := speaker(t, experiments.Decoupled, SpeakerOptions{Seed: 1})
-	gold := &goldSystem{s.writer}
-	turn := esc.Turn{Context: said, Strategy: esc.Question, Response: "Why?"}
+	engine, err := lm.OpenEngine("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	backbone := &models.Backbone{Engine: engine, Params: experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: 160}}
+	backbone.Model, backbone.Tok = modelstest.Random(t, t.TempDir(), 256)
+	rg, err := backbone.Sampler(esc.RG, nil, experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rg.Close)
+	gold := &goldSystem{rg}
+	turn := esc.Turn{Context: []esc.Message{{Role: esc.UserRole, Content: "I lost my job."}}, Strategy: esc.Question, Response: "Why?"}
 	other := turn
 	other.Strategy = esc.Reflection
 	answers, err := gold.reply(t.Context(), []esc.Turn{turn, other}, func(int) {})

@@ -6,35 +6,21 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
-// Quality scores the chosen and the rejected responses of mined pairs.
-func (a *Activities) Quality(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.quality)
-}
-
-func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.QualityParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+// runQuality scores the chosen and the rejected responses of mined pairs.
+func runQuality(ctx context.Context, t *attempt, params experiments.QualityParams) (output, error) {
 	dir, err := t.input(ctx, "mine", results.FilePairs)
 	if err != nil {
 		return output{}, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
-	if err != nil {
-		return output{}, err
-	}
-	pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(data))
+	pairs, err := results.ReadPairs(results.Dir(dir))
 	if err != nil {
 		return output{}, err
 	}

@@ -8,33 +8,24 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/results/models"
 )
 
-// Reference computes the reference's log-probabilities of all pairs of a
+// runReference computes the reference's log-probabilities of all pairs of a
 // role, once for every loss, beta and pair set that trains on them.
-func (a *Activities) Reference(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.reference)
-}
-
-func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.ReferenceParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
-	k, err := t.loadKernel(ctx, params.Kernel)
+func runReference(ctx context.Context, t *attempt, params experiments.ReferenceParams) (output, error) {
+	b, err := t.loadBackbone(ctx, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, k, esc.Role(params.Role))
+	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, k, "sft")
+	adapter, err := t.adapter(ctx, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
@@ -48,7 +39,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 	}
 	meter := t.meter("reference", 0, len(examples))
 	sums := make([][]float64, len(pairs))
-	scores, err := lm.LogProbs(ctx, k.engine, k.model, adapter, examples, lm.LogProbsOptions{
+	scores, err := lm.LogProbs(ctx, b.Engine, b.Model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
 		Progress: func(done, _ int) { meter.step(ctx, done, 0, 0, 0) },
 	})
@@ -60,7 +51,7 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 			sum := sequence.Sum()
 			if math.IsNaN(sum) || math.IsInf(sum, 0) {
 				err := fmt.Errorf("pair %d: log-probability %v under the SFT model: %w", index[i], sum, lm.ErrNonFinite)
-				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], group(pairs[index[i]].Dialogue)}}}, err)
+				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], models.Group(pairs[index[i]].Dialogue)}}}, err)
 			}
 			sums[index[i]] = append(sums[index[i]], sum)
 		}

@@ -11,23 +11,14 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
-	"github.com/esclab/esclab/workflows"
 )
 
 // reportSamples is how many test turns the report shows with every system's
 // reply.
 const reportSamples = 6
 
-// Report puts a run's results beside the paper's.
-func (a *Activities) Report(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.execute(ctx, in, a.report)
-}
-
-func (a *Activities) report(ctx context.Context, t *attempt) (output, error) {
-	params, err := experiments.ParamsOf[experiments.ReportParams](t.in.Stage)
-	if err != nil {
-		return output{}, badInput(err)
-	}
+// runReport puts a run's results beside the paper's.
+func runReport(ctx context.Context, t *attempt, params experiments.ReportParams) (output, error) {
 	data, err := t.reportData(ctx, params)
 	if err != nil {
 		return output{}, err

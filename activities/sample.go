@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/lm"
 )
 
 // rowsFile is the checkpoint of a stage that samples: the rows so far.
@@ -20,78 +17,6 @@ const rowsFile = "rows.jsonl"
 // borders, so an interrupted stage goes on at one of them and gives the rows
 // that it would have given without the interruption.
 const chunkDialogues = 64
-
-// sampler answers turns with one role's model.
-type sampler struct {
-	k   *kernel
-	gen *lm.Generator
-	enc *encoder
-	max int // new tokens
-}
-
-// sampler prepares a role's model for sampling; adapter may be nil.
-func (k *kernel) sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sampling, seed uint64) (*sampler, error) {
-	enc, err := newEncoder(k.tok, k.params, role)
-	if err != nil {
-		return nil, err
-	}
-	gen, err := lm.NewGenerator(k.engine, k.model, adapter, lm.GenerateConfig{
-		MaxNewTokens: s.MaxNewTokens,
-		Temperature:  s.Temperature, // zero when greedy
-		TopP:         s.TopP,
-		Stop:         k.tok.StopIDs(),
-		Slots:        s.DecodeBatch,
-		Seed:         seed,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &sampler{k: k, gen: gen, enc: enc, max: s.MaxNewTokens}, nil
-}
-
-// request is one turn to be answered.
-type request struct {
-	turn     esc.Turn
-	strategy esc.Strategy // given to rg; unused by the others
-	samples  int
-	build    builder // nil: the role's own prompt
-}
-
-// answerText is a sampled answer. Cut tells that it reached the limit of new
-// tokens before the model ended its turn.
-type answerText struct {
-	text string
-	cut  bool
-}
-
-// answer samples the requests' answers, [request][sample]. tokens is
-// told the number of new tokens as samples finish.
-func (s *sampler) answer(ctx context.Context, requests []request, tokens func(n int)) ([][]answerText, error) {
-	batch := make([]lm.Request, len(requests))
-	for i, r := range requests {
-		build := r.build
-		if build == nil {
-			build = s.enc.under(r.strategy)
-		}
-		prompt, err := s.enc.fit(r.turn.Context, build, s.max+1)
-		if err != nil {
-			return nil, badInput(fmt.Errorf("dialogue %d, turn %d: %w", r.turn.Dialogue, r.turn.Index, err))
-		}
-		batch[i] = lm.Request{Prompt: prompt, Samples: r.samples, Group: group(r.turn.Dialogue)}
-	}
-	samples, err := s.gen.Generate(ctx, batch, func(_, _ int, one lm.Sample) { tokens(len(one.Tokens)) })
-	if err != nil {
-		return nil, err
-	}
-	texts := make([][]answerText, len(samples))
-	for i := range samples {
-		texts[i] = make([]answerText, len(samples[i]))
-		for j, one := range samples[i] {
-			texts[i][j] = answerText{s.k.tok.DecodeText(one.Tokens), !one.Stopped}
-		}
-	}
-	return texts, nil
-}
 
 // rows samples turns chunk by chunk and gives the rows as JSON lines. fill
 // makes the rows of one chunk of turns and says after each of the perTurn

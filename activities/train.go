@@ -14,7 +14,7 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// Files of a training checkpoint: the kernel's whole state, and the record of
+// Files of a training checkpoint: the trainer's whole state, and the record of
 // the steps that led to it.
 const (
 	stateFile  = "state.safetensors"

@@ -20,6 +20,19 @@ const (
 // Roles returns the three roles.
 func Roles() []Role { return []Role{VM, SP, RG} }
 
+// Words calls the role's model by its name in the paper.
+func (r Role) Words() string {
+	switch r {
+	case VM:
+		return "vanilla model"
+	case SP:
+		return "strategy planner"
+	case RG:
+		return "response generator"
+	}
+	return string(r)
+}
+
 // ParseRole reads a role's name.
 func ParseRole(name string) (Role, error) {
 	for _, role := range Roles() {

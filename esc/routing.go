@@ -55,6 +55,23 @@ const (
 // Kinds returns the three kinds.
 func Kinds() []Kind { return []Kind{PsNr, NsPr, NsNr} }
 
+// PairSet selects a role's pairs: all of them, or those of one kind (paper §3.2,
+// Table 5).
+type PairSet string
+
+const (
+	PairsAll  PairSet = "all"
+	PairsNsNr         = PairSet(NsNr)
+	PairsPsNr         = PairSet(PsNr)
+	PairsNsPr         = PairSet(NsPr)
+)
+
+// PairSets lists the pair sets with the union first.
+func PairSets() []PairSet { return []PairSet{PairsAll, PairsNsNr, PairsPsNr, PairsNsPr} }
+
+// Has says whether the set selects a pair.
+func (s PairSet) Has(p Pair) bool { return s == PairsAll || s == PairSet(p.Kind) }
+
 // Sample is one answer that an SFT model gave to a turn of the train split,
 // taken apart and judged.
 type Sample struct {

@@ -1,5 +1,7 @@
 package experiments
 
+import "github.com/esclab/esclab/esc"
+
 // Defaults is the experiment a YAML file is read onto: the paper's values
 // (section 6.1, appendix D.1, Table 7 for Qwen2.5-7B) where it gives them.
 // Name, corpus.source and the backbone have no default.
@@ -33,7 +35,7 @@ func Defaults() Experiment {
 				SP: DPORole{LearningRate: 5e-8, Beta: 0.5},
 				RG: DPORole{LearningRate: 7e-7, Beta: 0.2},
 			},
-			PairSets: []PairSet{PairsAll},
+			PairSets: []esc.PairSet{esc.PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128},
 		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{

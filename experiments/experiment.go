@@ -1,5 +1,7 @@
 package experiments
 
+import "github.com/esclab/esclab/esc"
+
 // Experiment is one YAML file: what to train, mine, generate and judge, on
 // which corpus, with which hyperparameters. Defaults gives every field that
 // has one; Validate lists all that is wrong.
@@ -27,7 +29,7 @@ type Experiment struct {
 	Paradigms []Paradigm `yaml:"paradigms" json:"paradigms"`
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
-	// Packing says how sequences become kernel batches.
+	// Packing says how sequences become batches.
 	Packing    Packing    `yaml:"packing" json:"packing"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
@@ -149,14 +151,14 @@ type SFTOverride struct {
 }
 
 // For resolves a role's overrides: the result has none left.
-func (s SFT) For(r Role) SFT {
+func (s SFT) For(r esc.Role) SFT {
 	var o SFTOverride
 	switch r {
-	case VM:
+	case esc.VM:
 		o = s.Roles.VM
-	case SP:
+	case esc.SP:
 		o = s.Roles.SP
-	case RG:
+	case esc.RG:
 		o = s.Roles.RG
 	}
 	s.Roles = SFTRoles{}
@@ -195,13 +197,13 @@ type Samples struct {
 }
 
 // For gives the role's number.
-func (s Samples) For(r Role) int {
+func (s Samples) For(r esc.Role) int {
 	switch r {
-	case VM:
+	case esc.VM:
 		return s.VM
-	case SP:
+	case esc.SP:
 		return s.SP
-	case RG:
+	case esc.RG:
 		return s.RG
 	}
 	return 0
@@ -228,7 +230,7 @@ type DPO struct {
 	// Roles holds each role's learning rate and beta (Table 7).
 	Roles DPORoles `yaml:"roles" json:"roles"`
 	// PairSets trains the vanilla model once on each of these sets (Table 5).
-	PairSets []PairSet `yaml:"pair_sets" json:"pair_sets"`
+	PairSets []esc.PairSet `yaml:"pair_sets" json:"pair_sets"`
 }
 
 // DPORoles holds what Table 7 gives per role.
@@ -239,13 +241,13 @@ type DPORoles struct {
 }
 
 // For gives the role's values.
-func (d DPORoles) For(r Role) DPORole {
+func (d DPORoles) For(r esc.Role) DPORole {
 	switch r {
-	case VM:
+	case esc.VM:
 		return d.VM
-	case SP:
+	case esc.SP:
 		return d.SP
-	case RG:
+	case esc.RG:
 		return d.RG
 	}
 	return DPORole{}

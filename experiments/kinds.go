@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Kind is what a stage does.
@@ -148,8 +150,8 @@ type CorpusParams struct {
 	MaxDialogues int    `json:"max_dialogues"` // of each split; 0: all
 }
 
-// Kernel is what every stage that runs a model has in common.
-type Kernel struct {
+// ModelParams is what every stage that runs a model has in common.
+type ModelParams struct {
 	Engine     Engine  `json:"engine"` // as spelled in the experiment
 	Prompts    Prompts `json:"prompts"`
 	Packing    Packing `json:"packing"`
@@ -162,9 +164,9 @@ type Kernel struct {
 }
 
 // BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).
-// Kernel and Seed are zero for an import.
+// ModelParams and Seed are zero for an import.
 type BaseParams struct {
-	Kernel
+	ModelParams
 	Seed  uint64       `json:"seed"`
 	Files []FileDigest `json:"files"` // sorted by name; empty with Tiny
 	Tiny  *Tiny        `json:"tiny"`
@@ -172,12 +174,12 @@ type BaseParams struct {
 
 // SFTParams trains one role's adapter.
 type SFTParams struct {
-	Kernel
+	ModelParams
 	Training
-	Role         Role    `json:"role"`
-	Seed         uint64  `json:"seed"`
-	LearningRate float64 `json:"learning_rate"`
-	LoRA         LoRA    `json:"lora"`
+	Role         esc.Role `json:"role"`
+	Seed         uint64   `json:"seed"`
+	LearningRate float64  `json:"learning_rate"`
+	LoRA         LoRA     `json:"lora"`
 }
 
 // Sampling says how replies are decoded.
@@ -204,9 +206,9 @@ type JudgeModel struct {
 // MineParams draws samples from one role's SFT model on the train split and
 // routes what went wrong into pairs.
 type MineParams struct {
-	Kernel
+	ModelParams
 	Sampling
-	Role     Role       `json:"role"`
+	Role     esc.Role   `json:"role"`
 	Seed     uint64     `json:"seed"`
 	Samples  int        `json:"samples"`   // per turn
 	MaxTurns int        `json:"max_turns"` // 0: all
@@ -217,34 +219,34 @@ type MineParams struct {
 // ReferenceParams computes the SFT model's log-probabilities of every mined
 // pair of one role, once for all losses, betas and pair sets.
 type ReferenceParams struct {
-	Kernel
-	Role Role `json:"role"`
+	ModelParams
+	Role esc.Role `json:"role"`
 }
 
 // DPOParams trains one role's adapter further on its pairs.
 type DPOParams struct {
-	Kernel
+	ModelParams
 	Training
-	Role           Role    `json:"role"`
-	PairSet        PairSet `json:"pair_set"` // "all" for sp and rg
-	Seed           uint64  `json:"seed"`
-	LearningRate   float64 `json:"learning_rate"`
-	Loss           Loss    `json:"loss"`
-	Beta           float64 `json:"beta"`
-	LabelSmoothing float64 `json:"label_smoothing"`
-	SimPOGamma     float64 `json:"simpo_gamma"` // zero unless loss is simpo
-	LoRA           LoRA    `json:"lora"`
+	Role           esc.Role    `json:"role"`
+	PairSet        esc.PairSet `json:"pair_set"` // "all" for sp and rg
+	Seed           uint64      `json:"seed"`
+	LearningRate   float64     `json:"learning_rate"`
+	Loss           Loss        `json:"loss"`
+	Beta           float64     `json:"beta"`
+	LabelSmoothing float64     `json:"label_smoothing"`
+	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
+	LoRA           LoRA        `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.
 type GenerateParams struct {
-	Kernel
+	ModelParams
 	Sampling
-	Paradigm Paradigm `json:"paradigm"`
-	Method   Method   `json:"method"`
-	PairSet  PairSet  `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
-	Seed     uint64   `json:"seed"`     // zero when greedy and every turn is taken
-	MaxTurns int      `json:"max_turns"`
+	Paradigm Paradigm    `json:"paradigm"`
+	Method   Method      `json:"method"`
+	PairSet  esc.PairSet `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
+	Seed     uint64      `json:"seed"`     // zero when greedy and every turn is taken
+	MaxTurns int         `json:"max_turns"`
 }
 
 // ScoreParams: automatic metrics have none.
@@ -273,21 +275,21 @@ type PreferParams struct {
 // (Table 2).
 type QualityParams struct {
 	JudgeModel
-	Role    Role   `json:"role"`
-	Samples int    `json:"samples"` // pairs; 0: all
-	Seed    uint64 `json:"seed"`    // zero when all are scored
+	Role    esc.Role `json:"role"`
+	Samples int      `json:"samples"` // pairs; 0: all
+	Seed    uint64   `json:"seed"`    // zero when all are scored
 }
 
 // ReportParams puts the results beside the paper's; only here does the
 // experiment's name count.
 type ReportParams struct {
-	Name      string     `json:"name"`
-	Backbone  string     `json:"backbone"`
-	Seed      uint64     `json:"seed"`
-	Engine    Engine     `json:"engine"`
-	Paradigms []Paradigm `json:"paradigms"` // in the tables' order
-	Methods   []Method   `json:"methods"`   // in Table 3's order; Systems says which paradigm has which
-	PairSets  []PairSet  `json:"pair_sets"` // of the vanilla model's dpo; empty without
+	Name      string        `json:"name"`
+	Backbone  string        `json:"backbone"`
+	Seed      uint64        `json:"seed"`
+	Engine    Engine        `json:"engine"`
+	Paradigms []Paradigm    `json:"paradigms"` // in the tables' order
+	Methods   []Method      `json:"methods"`   // in Table 3's order; Systems says which paradigm has which
+	PairSets  []esc.PairSet `json:"pair_sets"` // of the vanilla model's dpo; empty without
 	// Seeds are those of an experiment with several, Seed being the first of
 	// them; absent for one, so that its report keeps its fingerprint.
 	Seeds []uint64 `json:"seeds,omitempty"`

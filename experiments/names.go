@@ -1,5 +1,7 @@
 package experiments
 
+import "github.com/esclab/esclab/esc"
+
 // Engine names what computes the GoMLX graphs.
 type Engine string
 
@@ -16,18 +18,6 @@ func Engines() []Engine {
 	return []Engine{EngineAuto, EngineGo, EngineONNX, EngineXLACUDA, EngineXLACPU}
 }
 
-// Role is one of the three models the paper trains.
-type Role string
-
-const (
-	VM Role = "vm" // vanilla model: writes "[strategy] response"
-	SP Role = "sp" // strategy planner: context to strategy
-	RG Role = "rg" // response generator: context and strategy to response
-)
-
-// Roles lists the roles in the order the DAG plans them.
-func Roles() []Role { return []Role{VM, SP, RG} }
-
 // Paradigm says how a reply is produced.
 type Paradigm string
 
@@ -41,14 +31,14 @@ const (
 func Paradigms() []Paradigm { return []Paradigm{Vanilla, Decoupled, Gold} }
 
 // Roles says which trained roles the paradigm's models play.
-func (p Paradigm) Roles() []Role {
+func (p Paradigm) Roles() []esc.Role {
 	switch p {
 	case Vanilla:
-		return []Role{VM}
+		return []esc.Role{esc.VM}
 	case Decoupled:
-		return []Role{SP, RG}
+		return []esc.Role{esc.SP, esc.RG}
 	case Gold:
-		return []Role{RG}
+		return []esc.Role{esc.RG}
 	}
 	return nil
 }
@@ -96,20 +86,6 @@ func (m Method) Texts() int {
 	}
 	return 1
 }
-
-// PairSet selects the mined vanilla pairs by what is negative in the rejected
-// side: its strategy (ns), its response (nr), or both (section 3.2, Table 5).
-type PairSet string
-
-const (
-	PairsAll  PairSet = "all"
-	PairsNsNr PairSet = "nsnr"
-	PairsPsNr PairSet = "psnr"
-	PairsNsPr PairSet = "nspr"
-)
-
-// PairSets lists the pair sets with the union first.
-func PairSets() []PairSet { return []PairSet{PairsAll, PairsNsNr, PairsPsNr, PairsNsPr} }
 
 // Loss is a preference loss.
 type Loss string
@@ -164,7 +140,7 @@ const (
 // PromptSets lists the prompt wordings.
 func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
 
-// Packing says how token sequences become kernel batches.
+// Packing says how token sequences become batches.
 type Packing string
 
 const (

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Plan lays out the experiment's DAG, in topological order and with
@@ -112,20 +114,20 @@ func (p *planner) base() {
 		s.Source, s.Queue = p.sources.Checkpoint.Path, QueueControl // an import runs no model
 		return
 	}
-	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
+	params := BaseParams{ModelParams: p.modelParams(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
 	params.BaseType = "" // pretraining is in float32
 	p.add("base", params, map[string]string{"corpus": "corpus"})
 }
 
 // train adds sft, mine, reference and dpo of one role, as far as the methods go.
-func (p *planner) train(role Role) {
+func (p *planner) train(role esc.Role) {
 	if !p.has(MethodSFT) && !p.has(MethodDPO) {
 		return
 	}
 	sft := p.exp.SFT.For(role)
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
-		Kernel: p.kernel(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
 	}, from)
 	if !p.has(MethodDPO) {
@@ -135,18 +137,18 @@ func (p *planner) train(role Role) {
 	from = with(from, "sft", stageName(KindSFT, string(role)))
 	m := p.exp.Mining
 	mine := MineParams{
-		Kernel: p.kernel(), Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(), Role: role, Seed: p.exp.Seed,
 		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
 	mine.Caps = m.Caps
 	switch role {
-	case SP: // its only error is the strategy itself: nothing to judge
+	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
-	case RG: // it is given the gold strategy
+	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
 		mine.Judge = p.judgeModel()
-	case VM:
+	case esc.VM:
 		mine.Judge = p.judgeModel()
 	}
 	p.add(stageName(KindMine, string(role)), mine, from)
@@ -154,12 +156,12 @@ func (p *planner) train(role Role) {
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
-			Kernel: p.kernel(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
 		}
@@ -178,14 +180,14 @@ func (p *planner) evaluate(system System) {
 		case MethodSFT:
 			from[string(role)] = stageName(KindSFT, string(role))
 		case MethodDPO:
-			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, PairsAll))
+			from[string(role)] = dpoName(role, cmp.Or(system.PairSet, esc.PairsAll))
 		}
 	}
 	row := system.Name()
 	generate := stageName(KindGenerate, row)
 	g := p.exp.Generation
 	params := GenerateParams{
-		Kernel: p.kernel(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		ModelParams: p.modelParams(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
 		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 	}
 	if !g.Greedy {
@@ -229,13 +231,13 @@ func (p *planner) compare() {
 
 // quality adds the scores of the response generator's pairs.
 func (p *planner) quality() {
-	if !p.has(MethodDPO) || !slices.Contains(p.roles(), RG) {
+	if !p.has(MethodDPO) || !slices.Contains(p.roles(), esc.RG) {
 		return
 	}
-	params := QualityParams{JudgeModel: p.judgeModel(), Role: RG}
+	params := QualityParams{JudgeModel: p.judgeModel(), Role: esc.RG}
 	params.Samples, params.Seed = p.judged()
-	p.add(stageName(KindQuality, string(RG)), params, map[string]string{
-		"corpus": "corpus", "mine": stageName(KindMine, string(RG)),
+	p.add(stageName(KindQuality, string(esc.RG)), params, map[string]string{
+		"corpus": "corpus", "mine": stageName(KindMine, string(esc.RG)),
 	})
 }
 
@@ -259,10 +261,10 @@ func (p *planner) report() {
 	}
 	params := ReportParams{
 		Name: p.exp.Name, Backbone: p.exp.Backbone.Name, Seed: p.exp.Seed, Engine: p.exp.Engine,
-		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []PairSet{},
+		Paradigms: p.paradigms(), Methods: p.methods(), PairSets: []esc.PairSet{},
 	}
 	if p.has(MethodDPO) && slices.Contains(p.exp.Paradigms, Vanilla) {
-		params.PairSets = p.pairSets(VM)
+		params.PairSets = p.pairSets(esc.VM)
 	}
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
@@ -270,16 +272,16 @@ func (p *planner) report() {
 	p.add("report", params, from)
 }
 
-func (p *planner) kernel() Kernel {
+func (p *planner) modelParams() ModelParams {
 	e := p.exp
-	k := Kernel{
+	m := ModelParams{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
 		MaxTokens: e.Limits.MaxTokens, Longer: e.Limits.Longer, PackTokens: e.Limits.PackTokens,
 	}
 	if e.Backbone.DType != DTypeFloat32 {
-		k.BaseType = e.Backbone.DType
+		m.BaseType = e.Backbone.DType
 	}
-	return k
+	return m
 }
 
 func (p *planner) judgeModel() JudgeModel {
@@ -308,19 +310,19 @@ func (p *planner) systems() []System {
 	return Systems(p.exp.Paradigms, p.exp.Methods, p.exp.DPO.PairSets)
 }
 
-func (p *planner) roles() []Role {
-	var used []Role
+func (p *planner) roles() []esc.Role {
+	var used []esc.Role
 	for _, paradigm := range p.exp.Paradigms {
 		used = append(used, paradigm.Roles()...)
 	}
-	return inOrder(Roles(), used)
+	return inOrder(esc.Roles(), used)
 }
 
-func (p *planner) pairSets(role Role) []PairSet {
-	if role != VM {
-		return []PairSet{PairsAll}
+func (p *planner) pairSets(role esc.Role) []esc.PairSet {
+	if role != esc.VM {
+		return []esc.PairSet{esc.PairsAll}
 	}
-	return inOrder(PairSets(), p.exp.DPO.PairSets)
+	return inOrder(esc.PairSets(), p.exp.DPO.PairSets)
 }
 
 func inOrder[T comparable](all, chosen []T) []T {
@@ -335,9 +337,9 @@ func inOrder[T comparable](all, chosen []T) []T {
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 
-func dpoName(role Role, set PairSet) string {
+func dpoName(role esc.Role, set esc.PairSet) string {
 	name := stageName(KindDPO, string(role))
-	if role == VM {
+	if role == esc.VM {
 		name += "/" + string(set)
 	}
 	return name

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // TestPlanStages: what is planned for which paradigms and methods, in order.
@@ -98,15 +100,15 @@ func TestPlanInputs(t *testing.T) {
 func TestParams(t *testing.T) {
 	stages := mustPlan(t, "demo", "sft.roles.sp.epochs=9", "generation.greedy=true", "dpo.pair_sets=psnr", "seed=5")
 	sft, err := ParamsOf[SFTParams](find(t, stages, "sft/sp"))
-	if err != nil || sft.Epochs != 9 || sft.Role != SP || sft.LoRA.Rank != 16 || sft.Seed != 5 {
+	if err != nil || sft.Epochs != 9 || sft.Role != esc.SP || sft.LoRA.Rank != 16 || sft.Seed != 5 {
 		t.Errorf("%+v, %v", sft, err)
 	}
 	dpo, err := ParamsOf[DPOParams](find(t, stages, "dpo/vm/psnr"))
-	if err != nil || dpo.Beta != 0.2 || dpo.PairSet != PairsPsNr || dpo.Loss != LossDPO || dpo.Epochs != 1 {
+	if err != nil || dpo.Beta != 0.2 || dpo.PairSet != esc.PairsPsNr || dpo.Loss != LossDPO || dpo.Epochs != 1 {
 		t.Errorf("%+v, %v", dpo, err)
 	}
 	gen, err := ParamsOf[GenerateParams](find(t, stages, "generate/vanilla/dpo/psnr"))
-	if err != nil || gen.Temperature != 0 || gen.TopP != 0 || gen.Seed != 0 || !gen.Greedy || gen.PairSet != PairsPsNr {
+	if err != nil || gen.Temperature != 0 || gen.TopP != 0 || gen.Seed != 0 || !gen.Greedy || gen.PairSet != esc.PairsPsNr {
 		t.Errorf("greedy generation still has what it does not use: %+v, %v", gen, err)
 	}
 	mine, err := ParamsOf[MineParams](find(t, stages, "mine/sp"))

@@ -3,6 +3,8 @@ package experiments
 import (
 	"reflect"
 	"strings"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // overrides is the file name of problems that stem from an override.
@@ -154,7 +156,7 @@ func (e Experiment) Clone() Experiment {
 	}
 	e.Seeds = append([]uint64{}, e.Seeds...)
 	e.LoRA.Targets = append([]string(nil), e.LoRA.Targets...)
-	e.DPO.PairSets = append([]PairSet(nil), e.DPO.PairSets...)
+	e.DPO.PairSets = append([]esc.PairSet(nil), e.DPO.PairSets...)
 	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)
 	e.Paradigms = append([]Paradigm(nil), e.Paradigms...)
 	e.Methods = append([]Method(nil), e.Methods...)

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/esc"
 )
 
 func TestSet(t *testing.T) {
@@ -24,7 +26,7 @@ func TestSet(t *testing.T) {
 		{"engine=xla:cuda", EngineXLACUDA},
 		{"methods=base,sft", []Method{MethodBase, MethodSFT}},
 		{"methods=[base]", []Method{MethodBase}},
-		{"dpo.pair_sets=all, nsnr", []PairSet{PairsAll, PairsNsNr}},
+		{"dpo.pair_sets=all, nsnr", []esc.PairSet{esc.PairsAll, esc.PairsNsNr}},
 		{"corpus.split.ratio=[8, 1, 1]", [3]int{8, 1, 1}},
 		{"backbone.tiny=null", (*Tiny)(nil)},
 		{"sft.roles.sp={epochs: 2, learning_rate: 1e-4}", SFTOverride{Epochs: 2, LearningRate: 1e-4}},

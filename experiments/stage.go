@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Queue is the class of worker a stage needs; settings map it to a task queue.
@@ -79,19 +81,6 @@ func ParamsOf[P any](s Stage) (P, error) {
 	return p, nil
 }
 
-// roleName names a role's model in words.
-func roleName(r Role) string {
-	switch r {
-	case VM:
-		return "the vanilla model"
-	case SP:
-		return "the strategy planner"
-	case RG:
-		return "the response generator"
-	}
-	return string(r)
-}
-
 // Summary says in a few words what the stage does.
 func (s Stage) Summary() string {
 	does := s.Kind.row().does
@@ -100,7 +89,7 @@ func (s Stage) Summary() string {
 	}
 	if _, of, ok := strings.Cut(WithoutSeed(s.Name), "/"); ok {
 		role, _, _ := strings.Cut(of, "/")
-		does = strings.ReplaceAll(does, "ROLE", roleName(Role(role)))
+		does = strings.ReplaceAll(does, "ROLE", "the "+esc.Role(role).Words())
 	}
 	return s.Name + ": " + does
 }

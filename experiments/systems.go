@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // System is a row of Table 3 or 4: what replies to the test turns.
@@ -12,14 +14,14 @@ type System struct {
 	Paradigm Paradigm `json:"paradigm"`
 	Method   Method   `json:"method"`
 	// PairSet is the one that the vanilla model's dpo was trained on; "" elsewhere.
-	PairSet PairSet `json:"set,omitempty"`
+	PairSet esc.PairSet `json:"set,omitempty"`
 }
 
 // Name is how stages, reports and commands call the system: "decoupled/dpo",
 // "vanilla/dpo" for the pair set all, "vanilla/dpo/nsnr" for another.
 func (s System) Name() string {
 	name := string(s.Paradigm) + "/" + string(s.Method)
-	if s.PairSet != "" && s.PairSet != PairsAll {
+	if s.PairSet != "" && s.PairSet != esc.PairsAll {
 		name += "/" + string(s.PairSet)
 	}
 	return name
@@ -40,12 +42,12 @@ func ParseSystem(name string) (System, error) {
 	}
 	paired := s.Paradigm == Vanilla && s.Method == MethodDPO
 	if paired {
-		s.PairSet = PairsAll
+		s.PairSet = esc.PairsAll
 	}
 	if len(parts) == 3 {
-		s.PairSet = PairSet(parts[2])
-		if !paired || !slices.Contains(PairSets(), s.PairSet) || s.PairSet == PairsAll {
-			return System{}, fmt.Errorf("%q is no system: vanilla/dpo alone has pair sets, %s", name, words(PairSets()[1:]))
+		s.PairSet = esc.PairSet(parts[2])
+		if !paired || !slices.Contains(esc.PairSets(), s.PairSet) || s.PairSet == esc.PairsAll {
+			return System{}, fmt.Errorf("%q is no system: vanilla/dpo alone has pair sets, %s", name, words(esc.PairSets()[1:]))
 		}
 	}
 	return s, nil
@@ -53,7 +55,7 @@ func ParseSystem(name string) (System, error) {
 
 // Systems lists the systems that these paradigms, methods and pair sets span,
 // in the order of the tables.
-func Systems(paradigms []Paradigm, methods []Method, sets []PairSet) []System {
+func Systems(paradigms []Paradigm, methods []Method, sets []esc.PairSet) []System {
 	var out []System
 	for _, paradigm := range inOrder(Paradigms(), paradigms) {
 		for _, method := range inOrder(paradigm.Methods(), methods) {
@@ -61,7 +63,7 @@ func Systems(paradigms []Paradigm, methods []Method, sets []PairSet) []System {
 				out = append(out, System{Paradigm: paradigm, Method: method})
 				continue
 			}
-			for _, set := range inOrder(PairSets(), sets) {
+			for _, set := range inOrder(esc.PairSets(), sets) {
 				out = append(out, System{paradigm, method, set})
 			}
 		}
@@ -91,10 +93,10 @@ func SystemOf(s Stage) (System, bool) {
 		if kind == string(KindSFT) {
 			sys.Method = MethodSFT
 		}
-		if Role(role) == VM {
+		if esc.Role(role) == esc.VM {
 			sys.Paradigm = Vanilla
 			if sys.Method == MethodDPO {
-				sys.PairSet = cmp.Or(PairSet(set), PairsAll)
+				sys.PairSet = cmp.Or(esc.PairSet(set), esc.PairsAll)
 			}
 		}
 		return sys, true
@@ -119,7 +121,7 @@ func Headline(stages []Stage) (System, bool) {
 }
 
 // whole says that the system learned from all its pairs.
-func (s System) whole() bool { return s.PairSet == "" || s.PairSet == PairsAll }
+func (s System) whole() bool { return s.PairSet == "" || s.PairSet == esc.PairsAll }
 
 // words joins a list for people.
 func words[T ~string](list []T) string {

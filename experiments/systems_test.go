@@ -4,12 +4,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Every system of a plan has a name that is read back as the same system.
 func TestSystemNames(t *testing.T) {
 	var names []string
-	for _, s := range Systems(Paradigms(), Methods(), PairSets()) {
+	for _, s := range Systems(Paradigms(), Methods(), esc.PairSets()) {
 		back, err := ParseSystem(s.Name())
 		if err != nil || back != s {
 			t.Errorf("%+v is called %s, which is %+v (%v)", s, s.Name(), back, err)
@@ -65,7 +67,7 @@ func TestPlanComparisons(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	q, err := ParamsOf[QualityParams](find(t, stages, "quality/rg"))
-	if err != nil || q.Role != RG || q.Samples != 9 || q.Seed != 42 {
+	if err != nil || q.Role != esc.RG || q.Samples != 9 || q.Seed != 42 {
 		t.Errorf("%+v, %v", q, err)
 	}
 	for name, want := range map[string]bool{

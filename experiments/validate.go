@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Validate checks ranges and what fields demand of each other. It touches no
@@ -104,7 +106,7 @@ func (v *validator) general(e Experiment) {
 	someOf(v, "methods", e.Methods, Methods())
 	// A paradigm without any of the methods is left out: --set methods=base is
 	// to do for every preset. All of them without is a mistake.
-	if known := inOrder(Paradigms(), e.Paradigms); len(known) > 0 && len(inOrder(Methods(), e.Methods)) > 0 && len(Systems(known, e.Methods, PairSets())) == 0 {
+	if known := inOrder(Paradigms(), e.Paradigms); len(known) > 0 && len(inOrder(Methods(), e.Methods)) > 0 && len(Systems(known, e.Methods, esc.PairSets())) == 0 {
 		v.fail("methods", "there is no system: the methods of %s are %s", known[0], words(known[0].Methods()))
 	}
 	for i, m := range e.Methods {
@@ -197,9 +199,9 @@ func (v *validator) sft(s SFT) {
 	v.training("sft", s.Training)
 	v.positive("sft.learning_rate", s.LearningRate, 1)
 	for _, r := range []struct {
-		role Role
+		role esc.Role
 		o    SFTOverride
-	}{{VM, s.Roles.VM}, {SP, s.Roles.SP}, {RG, s.Roles.RG}} {
+	}{{esc.VM, s.Roles.VM}, {esc.SP, s.Roles.SP}, {esc.RG, s.Roles.RG}} {
 		at := "sft.roles." + string(r.role)
 		v.between(at+".epochs", r.o.Epochs, 0, 1000)
 		v.within(at+".learning_rate", r.o.LearningRate, 0, 1)
@@ -212,7 +214,7 @@ func (v *validator) mining(m Mining) {
 		v.fail("mining.temperature", "is 0: every sample of a turn would be the same")
 	}
 	v.atLeast("mining.max_turns", m.MaxTurns, 0)
-	for _, r := range Roles() {
+	for _, r := range esc.Roles() {
 		v.between("mining.samples."+string(r), m.Samples.For(r), 1, 256)
 	}
 	v.atLeast("mining.caps.strategy_mismatch", m.Caps.StrategyMismatch, 0)
@@ -246,11 +248,11 @@ func (v *validator) dpo(e Experiment) {
 	if d.SimPOGamma != 0 && d.Loss != LossSimPO {
 		v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", d.SimPOGamma)
 	}
-	for _, r := range Roles() {
+	for _, r := range esc.Roles() {
 		v.positive("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 1)
 		v.positive("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 100)
 	}
-	someOf(v, "dpo.pair_sets", d.PairSets, PairSets())
+	someOf(v, "dpo.pair_sets", d.PairSets, esc.PairSets())
 	v.sampling("mining", e.Mining.Temperature, e.Mining.TopP, e.Mining.MaxNewTokens, e.Limits)
 }
 

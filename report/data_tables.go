@@ -16,9 +16,9 @@ type Split struct {
 
 // Pairs are one role's mined preference pairs, of one seed.
 type Pairs struct {
-	Role  experiments.Role `json:"role"`
-	Seed  *uint64          `json:"seed,omitempty"` // absent where there is one
-	Mined esc.Mined        `json:"mined"`
+	Role  esc.Role  `json:"role"`
+	Seed  *uint64   `json:"seed,omitempty"` // absent where there is one
+	Mined esc.Mined `json:"mined"`
 	// Gold and Rejected count the strategies of the two sides (Figure 9).
 	Gold     [esc.NumStrategies]int `json:"gold_strategies"`
 	Rejected [esc.NumStrategies]int `json:"rejected_strategies"`
@@ -40,11 +40,11 @@ func (s Scores) list() [4]float64 {
 // Quality compares the chosen with the rejected responses of a role's pairs:
 // means over the pairs of all seeds (Table 2).
 type Quality struct {
-	Role     experiments.Role `json:"role"`
-	Judge    string           `json:"judge"`
-	Samples  int              `json:"samples"` // pairs with a verdict
-	Chosen   Scores           `json:"chosen"`
-	Rejected Scores           `json:"rejected"`
+	Role     esc.Role `json:"role"`
+	Judge    string   `json:"judge"`
+	Samples  int      `json:"samples"` // pairs with a verdict
+	Chosen   Scores   `json:"chosen"`
+	Rejected Scores   `json:"rejected"`
 }
 
 // Wins says whose replies are preferred, those of the first system or those of
@@ -97,12 +97,12 @@ func preparedWins(questions []Win) []Win {
 
 // DPO is how a role was trained on its pairs (Table 7).
 type DPO struct {
-	Stage        string              `json:"stage"`
-	Role         experiments.Role    `json:"role"`
-	Pairs        experiments.PairSet `json:"pairs"`
-	Loss         experiments.Loss    `json:"loss"`
-	LearningRate float64             `json:"learning_rate"`
-	Beta         float64             `json:"beta"`
-	Epochs       int                 `json:"epochs"`
-	BatchSize    int                 `json:"batch_size"`
+	Stage        string           `json:"stage"`
+	Role         esc.Role         `json:"role"`
+	Pairs        esc.PairSet      `json:"pairs"`
+	Loss         experiments.Loss `json:"loss"`
+	LearningRate float64          `json:"learning_rate"`
+	Beta         float64          `json:"beta"`
+	Epochs       int              `json:"epochs"`
+	BatchSize    int              `json:"batch_size"`
 }

@@ -47,7 +47,7 @@ func pairsTable(d Data, p paper) table {
 	if len(d.Run.Seeds) > 1 {
 		t.Caption += ". Means over the seeds"
 	}
-	add := func(name string, role experiments.Role, digits int, printed float64, value func(Pairs) float64) {
+	add := func(name string, role esc.Role, digits int, printed float64, value func(Pairs) float64) {
 		var values []float64
 		for _, in := range d.Pairs {
 			if in.Role == role {
@@ -62,13 +62,13 @@ func pairsTable(d Data, p paper) table {
 	of := func(e esc.PsyError) func(Pairs) float64 {
 		return func(in Pairs) float64 { return float64(in.Mined.PerError[e]) }
 	}
-	add("Strategy pairs (sp)", experiments.SP, 0, float64(b.Pairs.StrategyPairs), pairs)
-	add("Response pairs (rg)", experiments.RG, 0, float64(b.Pairs.ResponsePairs), pairs)
-	add("Characters of a chosen response (rg)", experiments.RG, 2, b.Pairs.CharsChosen, func(in Pairs) float64 { return in.Mined.CharsChosen })
-	add("Characters of a rejected response (rg)", experiments.RG, 2, b.Pairs.CharsRejected, func(in Pairs) float64 { return in.Mined.CharsRejected })
-	add("Lack of Empathy (rg)", experiments.RG, 0, float64(b.Pairs.LackOfEmpathy), of(esc.LackOfEmpathy))
-	add("Early Emotion Shift (rg)", experiments.RG, 0, float64(b.Pairs.EmotionShift), of(esc.EarlyEmotionShift))
-	add("Template Response (rg)", experiments.RG, 0, float64(b.Pairs.Template), of(esc.TemplateResponse))
+	add("Strategy pairs (sp)", esc.SP, 0, float64(b.Pairs.StrategyPairs), pairs)
+	add("Response pairs (rg)", esc.RG, 0, float64(b.Pairs.ResponsePairs), pairs)
+	add("Characters of a chosen response (rg)", esc.RG, 2, b.Pairs.CharsChosen, func(in Pairs) float64 { return in.Mined.CharsChosen })
+	add("Characters of a rejected response (rg)", esc.RG, 2, b.Pairs.CharsRejected, func(in Pairs) float64 { return in.Mined.CharsRejected })
+	add("Lack of Empathy (rg)", esc.RG, 0, float64(b.Pairs.LackOfEmpathy), of(esc.LackOfEmpathy))
+	add("Early Emotion Shift (rg)", esc.RG, 0, float64(b.Pairs.EmotionShift), of(esc.EarlyEmotionShift))
+	add("Template Response (rg)", esc.RG, 0, float64(b.Pairs.Template), of(esc.TemplateResponse))
 	return t
 }
 
@@ -101,7 +101,7 @@ func minedTable(d Data) table {
 		}
 		row := []cell{text(name), count(m.Candidates), count(m.Pairs)}
 		for _, k := range esc.Kinds() {
-			if in.Role == experiments.VM {
+			if in.Role == esc.VM {
 				row = append(row, count(m.PerKind[k]))
 			} else {
 				row = append(row, number(absent))
@@ -116,7 +116,7 @@ func minedTable(d Data) table {
 }
 
 // byRole adds up the pairs of a role over the seeds.
-func byRole(d Data, role experiments.Role) (sum Pairs, ok bool) {
+func byRole(d Data, role esc.Role) (sum Pairs, ok bool) {
 	sum = Pairs{Role: role, Mined: esc.Mined{PerError: map[esc.PsyError]int{}}}
 	for _, in := range d.Pairs {
 		if in.Role != role {
@@ -138,7 +138,7 @@ func byRole(d Data, role experiments.Role) (sum Pairs, ok bool) {
 // pairStrategyFigures are Figure 9: the strategies of both sides.
 func pairStrategyFigures(d Data) ([]figure, error) {
 	var figures []figure
-	for _, role := range []experiments.Role{experiments.SP, experiments.VM} {
+	for _, role := range []esc.Role{esc.SP, esc.VM} {
 		in, ok := byRole(d, role)
 		chosen, rejected := shares(in.Gold[:]), shares(in.Rejected[:])
 		if !ok || chosen == nil || rejected == nil {
@@ -171,7 +171,7 @@ func rejectedTable(d Data, p paper) table {
 	for _, e := range esc.PsyErrors() {
 		t.Heads = append(t.Heads, head{e.Name(), true})
 	}
-	for _, role := range []experiments.Role{experiments.RG, experiments.VM} {
+	for _, role := range []esc.Role{esc.RG, esc.VM} {
 		in, ok := byRole(d, role)
 		if !ok {
 			continue
@@ -181,7 +181,7 @@ func rejectedTable(d Data, p paper) table {
 			c := percent(in.Mined.PerError[e], in.Mined.Pairs)
 			share := 100 * float64(in.Mined.PerError[e]) / float64(in.Mined.Pairs)
 			c.Text = strconv.Itoa(in.Mined.PerError[e]) + " (" + c.Text + ")"
-			if n := paperRejected(b)[e]; role == experiments.RG && n > 0 {
+			if n := paperRejected(b)[e]; role == esc.RG && n > 0 {
 				printed := 100 * float64(n) / float64(b.Pairs.ResponsePairs)
 				c.Paper, c.Delta = percentage(&printed), delta(&share, &printed, 1)
 			}
@@ -207,7 +207,7 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 		}
 		data = append(data, s)
 	}
-	for i, role := range []experiments.Role{experiments.RG, experiments.VM} {
+	for i, role := range []esc.Role{esc.RG, esc.VM} {
 		if in, ok := byRole(d, role); ok {
 			add(pairsName(role), firstSystem+i, in.Mined.Pairs, in.Mined.PerError)
 		}
@@ -220,9 +220,15 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 	return []figure{f}, err
 }
 
-// scoreHeads are the judge's four columns.
+// scoreHeads are the judge's columns.
 func scoreHeads() []head {
-	return []head{{"Flu. ↑", true}, {"Pro. ↑", true}, {"Emp. ↑", true}, {"Hel. ↑", true}}
+	var heads []head
+	for _, c := range experiments.Table3() {
+		if c.Judged() {
+			heads = append(heads, head{c.Head + " ↑", true})
+		}
+	}
+	return heads
 }
 
 // qualityTable is Table 2.
@@ -266,13 +272,13 @@ func improvement(chosen, rejected float64) *float64 {
 	return Value(100 * (chosen - rejected) / rejected)
 }
 
-func pairsName(r experiments.Role) string {
+func pairsName(r esc.Role) string {
 	switch r {
-	case experiments.SP:
+	case esc.SP:
 		return "strategy pairs (sp)"
-	case experiments.RG:
+	case esc.RG:
 		return "response pairs (rg)"
-	case experiments.VM:
+	case esc.VM:
 		return "coupled pairs (vm)"
 	}
 	return string(r)

@@ -42,7 +42,7 @@ type paperBackbone struct {
 		Rejected [4]float64 `json:"rejected"`
 	} `json:"quality"`
 	Given map[experiments.Method][4]float64 `json:"given"`
-	DPO   map[experiments.Role]paperDPO     `json:"dpo"` // Table 7
+	DPO   map[esc.Role]paperDPO             `json:"dpo"` // Table 7
 }
 
 type paperDPO struct {
@@ -53,7 +53,7 @@ type paperDPO struct {
 type paperRow struct {
 	Paradigm experiments.Paradigm `json:"paradigm"`
 	Method   experiments.Method   `json:"method"`
-	Pairs    experiments.PairSet  `json:"pairs"`
+	Pairs    esc.PairSet          `json:"pairs"`
 	Values   []float64            `json:"values"`
 }
 
@@ -105,9 +105,9 @@ func (p paper) compared(backbone string) (b paperBackbone, same bool) {
 
 // find returns the paper's figures for a system: Table 3's row, or Table 5's
 // for a pair set of its own.
-func (b paperBackbone) find(paradigm experiments.Paradigm, method experiments.Method, pairs experiments.PairSet) []float64 {
+func (b paperBackbone) find(paradigm experiments.Paradigm, method experiments.Method, pairs esc.PairSet) []float64 {
 	rows := b.Table3
-	if pairs == experiments.PairsAll {
+	if pairs == esc.PairsAll {
 		pairs = ""
 	}
 	if pairs != "" {

@@ -27,9 +27,9 @@ const hostile = `<script>alert("x")</script>`
 func example() Data {
 	columns := func(v ...float64) Columns {
 		var c Columns
-		for i, field := range c.values() {
+		for i := range c {
 			if i < len(v) && !math.IsNaN(v[i]) {
-				*field = Value(v[i])
+				c[i] = Value(v[i])
 			}
 		}
 		return c
@@ -56,11 +56,11 @@ func example() Data {
 				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
 			},
 			{
-				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: experiments.PairsNsNr,
+				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: esc.PairsNsNr,
 				Columns: columns(99, 99, 99, 99), Turns: 50,
 			},
 			{
-				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: experiments.PairsAll,
+				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: esc.PairsAll,
 				Columns: columns(90, 10, 11.5, 12, 3.6, 2.5, 1.5, 0.5, 0.4, 21, 15), Turns: 50,
 			},
 			{
@@ -79,11 +79,11 @@ func example() Data {
 		Given:          []Row{{Paradigm: experiments.Gold, Method: experiments.MethodSFT, Columns: columns(no, no, no, no, 3, 2.5, 2, 1)}},
 		Wins: []Wins{{By: "offline-1", Systems: [2]string{"decoupled/dpo " + hostile, "vanilla/dpo"}, Samples: 40, Notes: []string{hostile},
 			Questions: []Win{{Question: "reply as a whole " + hostile, Answers: 40, Win: &Share{0.5, 0.4, 0.6}, Tie: &Share{0.2, 0.1, 0.3}, Loss: &Share{0.3, 0.2, 0.4}}}}},
-		Quality: []Quality{{Role: experiments.RG, Judge: "offline-1", Samples: 50, Chosen: Scores{3.5, 3, 2.5, 2}, Rejected: Scores{3, 2.5, 2, 0}}},
-		Preference: []DPO{{Stage: "dpo/vm/all", Role: experiments.VM, Pairs: experiments.PairsAll, Loss: experiments.LossDPO,
+		Quality: []Quality{{Role: esc.RG, Judge: "offline-1", Samples: 50, Chosen: Scores{3.5, 3, 2.5, 2}, Rejected: Scores{3, 2.5, 2, 0}}},
+		Preference: []DPO{{Stage: "dpo/vm/all", Role: esc.VM, Pairs: esc.PairsAll, Loss: experiments.LossDPO,
 			LearningRate: 2e-4, Beta: 0.2, Epochs: 1, BatchSize: 32}},
 		Corpus: []Split{{Name: "train", Statistics: esc.Statistics{Dialogues: 16, Utterances: 320, Strategies: [8]int{1, 2, 3, 4, 5, 6, 7, 8}}, Phases: esc.Phases{{1}, {}, {2, 1}}}},
-		Pairs: []Pairs{{Role: experiments.VM, Gold: [8]int{30, 30}, Rejected: [8]int{60}, Mined: esc.Mined{Candidates: 90, Pairs: 60,
+		Pairs: []Pairs{{Role: esc.VM, Gold: [8]int{30, 30}, Rejected: [8]int{60}, Mined: esc.Mined{Candidates: 90, Pairs: 60,
 			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
 			CharsChosen: 101.5, CharsRejected: 77.25}}},
 		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
@@ -177,7 +177,7 @@ func TestPaperIsThePapers(t *testing.T) {
 		if quality != b.Quality || !maps.Equal(given, b.Given) {
 			t.Errorf("%s: Table 2 %v, ours %v; Table 4 %v, ours %v", b.Name, quality, b.Quality, given, b.Given)
 		}
-		for name, role := range map[string]experiments.Role{"vanilla": experiments.VM, "strategy_planner": experiments.SP, "response_generator": experiments.RG} {
+		for name, role := range map[string]esc.Role{"vanilla": esc.VM, "strategy_planner": esc.SP, "response_generator": esc.RG} {
 			if got := want.Table7[strings.ToLower(b.Name)][name]; got != b.DPO[role] || got.Beta == 0 {
 				t.Errorf("%s, Table 7, %s: paper %v, ours %v", b.Name, name, got, b.DPO[role])
 			}
@@ -427,7 +427,7 @@ func TestJSONRoundTrip(t *testing.T) {
 	if second := rendered(t, JSON, d); first != second {
 		t.Errorf("read back and written again (-first +second):\n%s", cmp.Diff(first, second))
 	}
-	if got := *d.Systems[1].Columns.Distinct1; got != 91.234 {
+	if got := *d.Systems[1].Columns.Of("distinct_1"); got != 91.234 {
 		t.Errorf("distinct-1 %v", got)
 	}
 	if d.Training[0].Curve[1].Loss != nil {

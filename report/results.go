@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 )
 
@@ -14,7 +15,7 @@ import (
 func resultsSection(d Data, p paper) (section, error) {
 	var rows []Row
 	for _, r := range d.Systems {
-		if r.Pairs == "" || r.Pairs == experiments.PairsAll {
+		if r.Pairs == "" || r.Pairs == esc.PairsAll {
 			rows = append(rows, r)
 		}
 	}
@@ -38,9 +39,9 @@ func resultsSection(d Data, p paper) (section, error) {
 // variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
 func variantsSection(d Data, p paper) (section, error) {
 	var rows []Row
-	for _, pairs := range []experiments.PairSet{experiments.PairsNsNr, experiments.PairsPsNr, experiments.PairsNsPr, experiments.PairsAll} {
+	for _, pairs := range []esc.PairSet{esc.PairsNsNr, esc.PairsPsNr, esc.PairsNsPr, esc.PairsAll} {
 		for _, r := range d.Systems {
-			same := r.Pairs == pairs || r.Pairs == "" && pairs == experiments.PairsAll
+			same := r.Pairs == pairs || r.Pairs == "" && pairs == esc.PairsAll
 			if same && r.Method == experiments.MethodDPO && r.Paradigm == experiments.Vanilla {
 				r.Pairs = pairs
 				rows = append(rows, r)
@@ -49,7 +50,7 @@ func variantsSection(d Data, p paper) (section, error) {
 	}
 	s := section{ID: "pair-sets", Title: "Vanilla DPO by pair set",
 		Missing: "Table 5 and Figure 4 compare vanilla DPO trained on several pair sets; the run trained it on one at most (dpo.pair_sets)"}
-	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != experiments.PairsAll }) {
+	if !slices.ContainsFunc(rows, func(r Row) bool { return r.Pairs != esc.PairsAll }) {
 		return s, nil
 	}
 	t := resultsTable(rows, p, d.Run.Judge)
@@ -73,7 +74,7 @@ func trainingDataFigures(d Data, rows []Row) ([]figure, error) {
 	var bias, preferences []series
 	for i, r := range rows {
 		name := strings.TrimPrefix(r.System(), "vanilla/")
-		if b := r.Columns.PreferenceBias; b != nil {
+		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
 			bias = append(bias, series{name, firstSystem + i, []float64{*b}})
 		}
 		if r.Preference != nil {
@@ -110,13 +111,13 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 		paperValues := b.find(r.Paradigm, r.Method, r.Pairs)
 		row := []cell{text(r.Backbone), text(paradigmName(r.Paradigm)), text(methodName(r.Method, r.Pairs))}
 		var present []*float64
-		for c, v := range r.Columns.values() {
+		for c, v := range r.Columns {
 			var printed *float64
 			if paperValues != nil {
 				printed = &paperValues[c]
 			}
-			row = append(row, beside(*v, printed, 2))
-			present = append(present, *v)
+			row = append(row, beside(v, printed, 2))
+			present = append(present, v)
 		}
 		t.Rows = append(t.Rows, row)
 		values = append(values, present)
@@ -206,9 +207,9 @@ func seedTable(d Data) table {
 		values := make([][]float64, len(columns()))
 		for _, s := range r.Seeds {
 			row := []cell{text(r.System()), number(strconv.FormatUint(s.Seed, 10))}
-			for c, v := range s.Columns.values() {
-				if row = append(row, decimal(*v, 2)); *v != nil {
-					values[c] = append(values[c], **v)
+			for c, v := range s.Columns {
+				if row = append(row, decimal(v, 2)); v != nil {
+					values[c] = append(values[c], *v)
 				}
 			}
 			t.Rows = append(t.Rows, row)

@@ -80,7 +80,7 @@ func (s *sample) add(r Reply, gold esc.Strategy) {
 		s.Columns = append(s.Columns, paradigmName(experiments.Paradigm(paradigm)))
 	}
 	plain, set, _ := strings.Cut(method, "/")
-	method = methodName(experiments.Method(plain), experiments.PairSet(set))
+	method = methodName(experiments.Method(plain), esc.PairSet(set))
 	row := slices.IndexFunc(s.Rows, func(row replyRow) bool { return row.Method == method })
 	if row < 0 {
 		row = len(s.Rows)

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 )
 
 // severalSeeds is example's run with two seeds.
@@ -13,14 +12,14 @@ func severalSeeds() Data {
 	d := example()
 	d.Run.Seeds = []uint64{17, 18}
 	a, b := d.Systems[1].Columns, d.Systems[1].Columns
-	a.Bleu1, b.Bleu1 = Value(9), Value(11)
+	a[1], b[1] = Value(9), Value(11) // bleu_1
 	d.Systems[1].Columns = MeanColumns([]Columns{a, b})
 	d.Systems[1].Seeds = []SeedColumns{{17, a}, {18, b}}
 	d.Questions[0].Effects[0].Seeds = []SeedDifference{{17, Value(-0.2)}, {18, Value(0)}}
 	one, two := uint64(17), uint64(18)
 	d.Pairs = []Pairs{
-		{Role: experiments.RG, Seed: &one, Mined: esc.Mined{Pairs: 10, PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 10}}},
-		{Role: experiments.RG, Seed: &two, Mined: esc.Mined{Pairs: 30, PerError: map[esc.PsyError]int{esc.TemplateResponse: 30}}},
+		{Role: esc.RG, Seed: &one, Mined: esc.Mined{Pairs: 10, PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 10}}},
+		{Role: esc.RG, Seed: &two, Mined: esc.Mined{Pairs: 30, PerError: map[esc.PsyError]int{esc.TemplateResponse: 30}}},
 	}
 	points := []Point{{Step: 1, Loss: Value(2), Validation: Value(2.5)}, {Step: 2, Loss: Value(1)}}
 	d.Training = []Training{{Stage: "sft/vm@17", Kind: "sft", Curve: points}, {Stage: "sft/vm@18", Kind: "sft", Curve: points}}
@@ -59,13 +58,13 @@ func TestSeveralSeeds(t *testing.T) {
 }
 
 func TestMeanColumns(t *testing.T) {
-	a, b := Columns{F1: Value(1), Bleu1: Value(3)}, Columns{F1: Value(2)}
+	a, b := ColumnsOf(map[string]float64{"f1": 1, "bleu_1": 3}), ColumnsOf(map[string]float64{"f1": 2})
 	m := MeanColumns([]Columns{a, b})
-	if *m.F1 != 1.5 || m.Bleu1 != nil || m.RougeL != nil {
+	if *m.Of("f1") != 1.5 || m.Of("bleu_1") != nil || m.Of("rouge_l") != nil {
 		t.Errorf("%+v", m)
 	}
-	if m := MeanColumns(nil); m.F1 != nil {
-		t.Errorf("the mean of nothing: %v", *m.F1)
+	if m := MeanColumns(nil); m.Of("f1") != nil {
+		t.Errorf("the mean of nothing: %v", *m.Of("f1"))
 	}
 }
 

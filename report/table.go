@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 )
 
@@ -154,7 +155,7 @@ func rank(rows [][]cell, first int, values [][]*float64) {
 }
 
 // methodName is Table 3's name of a method.
-func methodName(m experiments.Method, pairs experiments.PairSet) string {
+func methodName(m experiments.Method, pairs esc.PairSet) string {
 	name := string(m)
 	switch m {
 	case experiments.MethodBase:
@@ -170,7 +171,7 @@ func methodName(m experiments.Method, pairs experiments.PairSet) string {
 	case experiments.MethodDPO:
 		name = "DPO"
 	}
-	if pairs != "" && pairs != experiments.PairsAll {
+	if pairs != "" && pairs != esc.PairsAll {
 		name = fmt.Sprintf("%s (%s)", name, pairs)
 	}
 	return name

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 )
 
@@ -67,13 +68,13 @@ func preferenceTable(d Data, p paper) table {
 	return t
 }
 
-func roleName(r experiments.Role) string {
+func roleName(r esc.Role) string {
 	switch r {
-	case experiments.VM:
+	case esc.VM:
 		return "Vanilla-DPO (vm)"
-	case experiments.SP:
+	case esc.SP:
 		return "SP-DPO (sp)"
-	case experiments.RG:
+	case esc.RG:
 		return "RG-DPO (rg)"
 	}
 	return string(r)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 )
 
@@ -58,10 +57,9 @@ func unjudged(at esc.Place, problem string) string {
 
 // addShare adds a score's share of a mean over n.
 func addShare(mean *judge.Scores, s judge.Scores, n int) {
-	mean.Fluency += s.Fluency / float64(n)
-	mean.Professionalism += s.Professionalism / float64(n)
-	mean.Empathy += s.Empathy / float64(n)
-	mean.Helpfulness += s.Helpfulness / float64(n)
+	for i, v := range s.Fields() {
+		*mean.Fields()[i] += *v / float64(n)
+	}
 }
 
 // Compared is one turn at which two systems' replies were compared.
@@ -131,18 +129,18 @@ type ScoredPair struct {
 
 // Quality sums the scores of a role's pairs up (Table 2).
 type Quality struct {
-	Judge    string           `json:"judge"`
-	Role     experiments.Role `json:"role"`
-	Samples  int              `json:"samples"` // pairs with a verdict
-	Chosen   judge.Scores     `json:"chosen"`  // means
-	Rejected judge.Scores     `json:"rejected"`
+	Judge    string       `json:"judge"`
+	Role     esc.Role     `json:"role"`
+	Samples  int          `json:"samples"` // pairs with a verdict
+	Chosen   judge.Scores `json:"chosen"`  // means
+	Rejected judge.Scores `json:"rejected"`
 	// Unjudged counts the pairs without a verdict, which Samples leaves out.
 	Unjudged int `json:"unjudged,omitempty"`
 }
 
 // SumScoredPairs gives the means of a role's pairs that the named judge has
 // scored; example is the first pair without a verdict.
-func SumScoredPairs(name string, role experiments.Role, all []ScoredPair) (q Quality, example string) {
+func SumScoredPairs(name string, role esc.Role, all []ScoredPair) (q Quality, example string) {
 	q = Quality{Judge: name, Role: role}
 	for _, one := range all {
 		if one.Problem != "" {

@@ -18,22 +18,21 @@ import (
 
 // queueing is a worker whose stages note when they begin, and wait.
 type queueing struct {
-	*trivial
 	mu    sync.Mutex
 	began []string
 	wait  chan struct{}
 }
 
-func (a *queueing) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+func (a *queueing) note(ctx context.Context, in workflows.StageInput) error {
 	a.mu.Lock()
 	a.began = append(a.began, in.Stage.Name)
 	a.mu.Unlock()
 	select {
 	case <-a.wait:
 	case <-ctx.Done():
-		return workflows.StageResult{}, ctx.Err()
+		return ctx.Err()
 	}
-	return a.commit(ctx, in)
+	return nil
 }
 
 // names lists the stages that have begun.
@@ -51,10 +50,14 @@ func TestPriorities(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
-	var a *queueing
-	s := newServer(t, ctx, 1, func(tr *trivial) workflows.Activities {
-		a = &queueing{trivial: tr, wait: make(chan struct{})}
-		return a
+	a := &queueing{wait: make(chan struct{})}
+	s := newServer(t, ctx, 1, func(stage workflows.StageActivity) workflows.StageActivity {
+		return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+			if err := a.note(ctx, in); err != nil {
+				return workflows.StageResult{}, err
+			}
+			return stage(ctx, in)
+		}
 	})
 	start := func(name string, priority int) client.WorkflowRun {
 		stage := experiments.Stage{Name: name, Kind: experiments.KindBase, Queue: experiments.QueueCPU, Fingerprint: strings.Repeat(fmt.Sprintf("%x", name[0]&15), 64)}

@@ -27,55 +27,24 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// trivial is a worker whose stages commit a byte and are done: what is left is
-// the orchestration. Everything else is the real thing.
-type trivial struct {
-	*activities.Activities
-	store *artifacts.Store
-}
-
-func (a *trivial) commit(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	lease, err := a.store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{Owner: activity.GetInfo(ctx).WorkflowExecution.RunID, Steal: true})
-	if err != nil {
-		return workflows.StageResult{}, err
+// trivial gives an activity that commits a byte and is done: what is left of a
+// stage is the orchestration. Everything else is the real thing.
+func trivial(store *artifacts.Store) workflows.StageActivity {
+	return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+		lease, err := store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{Owner: activity.GetInfo(ctx).WorkflowExecution.RunID, Steal: true})
+		if err != nil {
+			return workflows.StageResult{}, err
+		}
+		ref, err := store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
+		if err != nil {
+			return workflows.StageResult{}, err
+		}
+		made, err := lease.Commit(ctx, artifacts.Manifest{Kind: string(in.Stage.Kind), Stage: in.Stage.Name, Files: map[string]artifacts.Ref{"f": ref}, Params: in.Stage.Params}, nil)
+		if err != nil {
+			return workflows.StageResult{}, err
+		}
+		return workflows.StageResult{Stage: in.Stage.Name, Fingerprint: made.Fingerprint, Digest: made.Digest}, lease.Release(ctx)
 	}
-	ref, err := a.store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
-	if err != nil {
-		return workflows.StageResult{}, err
-	}
-	made, err := lease.Commit(ctx, artifacts.Manifest{Kind: string(in.Stage.Kind), Stage: in.Stage.Name, Files: map[string]artifacts.Ref{"f": ref}, Params: in.Stage.Params}, nil)
-	if err != nil {
-		return workflows.StageResult{}, err
-	}
-	return workflows.StageResult{Stage: in.Stage.Name, Fingerprint: made.Fingerprint, Digest: made.Digest}, lease.Release(ctx)
-}
-
-func (a *trivial) Corpus(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Base(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Score(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Judge(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Bias(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
-}
-
-func (a *trivial) Report(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-	return a.commit(ctx, in)
 }
 
 // server is an embedded Temporal, a store in a directory and a worker.
@@ -88,7 +57,9 @@ type server struct {
 
 type pending = *workflow.PendingActivityInfo
 
-func newServer(t *testing.T, ctx context.Context, slots int, work func(*trivial) workflows.Activities) server {
+// newServer starts a worker whose stages of every kind do what work makes of the
+// trivial activity.
+func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows.StageActivity) workflows.StageActivity) server {
 	t.Helper()
 	st, err := stack.Start(ctx, stack.Options{DataDir: t.TempDir(), Namespace: "default", Retention: 24 * time.Hour, NoS3: true, Log: zerolog.Nop()})
 	if err != nil {
@@ -106,9 +77,13 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(*trivial)
 	t.Cleanup(s.client.Close)
 	s.store = storetest.OpenStore(t, s.dir)
 	whole := &activities.Activities{Store: s.store, Client: s.client, Log: zerolog.Nop(), Scratch: s.dir, DemoCorpus: democorpus.JSON()}
+	stages := map[experiments.Kind]workflows.StageActivity{}
+	for _, kind := range experiments.Kinds() {
+		stages[kind] = work(trivial(s.store))
+	}
 	w, err := workers.Start(workers.Options{
 		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, StopTimeout: time.Second, Identity: "test",
-		Activities: work(&trivial{whole, s.store}),
+		Activities: whole, Stages: stages,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +109,7 @@ func TestSweepOfManyCells(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), time.Hour)
 	defer stop()
-	s := newServer(t, ctx, 4, func(tr *trivial) workflows.Activities { return tr })
+	s := newServer(t, ctx, 4, func(stage workflows.StageActivity) workflows.StageActivity { return stage })
 	c, store, queues, dir := s.client, s.store, s.queues, s.dir
 
 	// Cells that differ in the judge's samples share all but judge and report.

@@ -23,7 +23,9 @@ const DefaultStopTimeout = 30 * time.Second
 type Options struct {
 	Client     client.Client
 	Activities workflows.Activities
-	Queues     workflows.Queues
+	// Stages has the activity of every kind of stage.
+	Stages map[experiments.Kind]workflows.StageActivity
+	Queues workflows.Queues
 	// Serve lists the classes of queues to poll: experiments.QueueControl,
 	// QueueCPU, QueueGPU. Empty means all of them.
 	Serve []experiments.Queue
@@ -71,6 +73,9 @@ func Start(o Options) (*Workers, error) {
 			}
 		}
 		one.RegisterActivityWithOptions(o.Activities, activity.RegisterOptions{SkipInvalidStructFunctions: true})
+		for kind, stage := range o.Stages {
+			one.RegisterActivityWithOptions(stage, activity.RegisterOptions{Name: kind.Activity()})
+		}
 		if err := one.Start(); err != nil {
 			w.Stop()
 			return nil, fmt.Errorf("start the worker of task queue %s: %w", o.Queues.Queue(class), err)

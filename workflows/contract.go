@@ -102,7 +102,7 @@ type StageResult struct {
 	// Resumed tells that this attempt went on from a checkpoint: Seconds is not
 	// the time of all the work.
 	Resumed bool `json:"resumed,omitempty"`
-	// Engine is what the kernels ran on; empty where none did.
+	// Engine is what the model ran on; empty where none did.
 	Engine string `json:"engine,omitempty"`
 	// Metrics are the few numbers that tell how it went.
 	Metrics map[string]float64 `json:"metrics,omitempty"`

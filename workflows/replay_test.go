@@ -3,13 +3,17 @@ package workflows
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/esclab/esclab/experiments"
 )
 
 // histories are recorded from esclab itself, of each release and of the code
@@ -36,6 +40,20 @@ func recorded(t *testing.T) []string {
 		t.Fatalf("no histories in %s (%v): make histories records them", histories, err)
 	}
 	return files
+}
+
+func readHistory(t *testing.T, path string) *history.History {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
+	if err != nil {
+		t.Fatalf("cannot read history %s: %v", path, err)
+	}
+	return h
 }
 
 // TestReplay replays every recorded history: a change after which a workflow
@@ -67,6 +85,33 @@ func TestHistoriesCoverEveryType(t *testing.T) {
 	}
 }
 
+// TestHistoriesNameActivities: every activity that a history names is one that
+// workers register, so that what waits for it goes on.
+func TestHistoriesNameActivities(t *testing.T) {
+	registered := map[string]bool{}
+	for method := range reflect.TypeFor[Activities]().Methods() {
+		registered[method.Name] = true
+	}
+	for _, kind := range experiments.Kinds() {
+		registered[kind.Activity()] = true
+	}
+	named := 0
+	for _, path := range recorded(t) {
+		for _, event := range readHistory(t, path).Events {
+			a := event.GetActivityTaskScheduledEventAttributes()
+			if a == nil {
+				continue
+			}
+			if named++; !registered[a.ActivityType.Name] {
+				t.Errorf("%s names activity %s, which no worker registers", path, a.ActivityType.Name)
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("the histories name no activity at all")
+	}
+}
+
 // TestReplayFails shows that the replay notices what it is there for: each of
 // these variants of a workflow takes another path than the recorded one.
 func TestReplayFails(t *testing.T) {
@@ -80,7 +125,7 @@ func TestReplayFails(t *testing.T) {
 				return StageResult{}, err
 			}
 			var result StageResult
-			err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
+			err = workflow.ExecuteActivity(computeOptions(ctx, in), activity, in).Get(ctx, &result)
 			return result, err
 		}}},
 		"a stage that waits first": {"stage-sft-completed", map[string]any{StageName: func(ctx workflow.Context, in StageInput) (StageResult, error) {
@@ -119,16 +164,7 @@ func TestReplayFails(t *testing.T) {
 // and none names the machine that it was recorded on.
 func TestHistoriesHoldNoContent(t *testing.T) {
 	for _, path := range recorded(t) {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h, err := client.HistoryFromJSON(f, client.HistoryJSONOptions{})
-		f.Close()
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		text := h.String()
+		text := readHistory(t, path).String()
 		for _, never := range []string{"I feel", "hopeless", "/" + "home/", "/" + "tmp/", "/" + "root/"} {
 			if i := strings.Index(text, never); i >= 0 {
 				t.Errorf("%s holds %q: …%.120s…", path, never, text[max(0, i-40):])

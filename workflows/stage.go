@@ -12,7 +12,7 @@ import (
 // Limits of a stage. Preemption uses up attempts, so their number is not
 // bounded; the total time is.
 const (
-	stageAttempt = 48 * time.Hour     // one attempt of a kernel stage
+	stageAttempt = 48 * time.Hour     // one attempt of a stage
 	stageTotal   = 7 * 24 * time.Hour // all attempts together
 	lookupLimit  = time.Hour          // reading and verifying an artifact
 	// retryPause is the longest pause between two attempts. A kill counts as an
@@ -40,7 +40,7 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	}
 	workflow.SetCurrentDetails(ctx, runningDetails(in, found.Reason))
 	var result StageResult
-	err = workflow.ExecuteActivity(kernelOptions(ctx, in), activity, in).Get(ctx, &result)
+	err = workflow.ExecuteActivity(computeOptions(ctx, in), activity, in).Get(ctx, &result)
 	if err != nil && ctx.Err() != nil {
 		// Cancelled, whatever the activity said on its way out: another run
 		// that waits for this stage starts it again.
@@ -68,10 +68,10 @@ func lookup(ctx workflow.Context, in StageInput) (LookupResult, error) {
 	return found, err
 }
 
-// kernelOptions are the options of the activity that computes a stage. It
+// computeOptions are the options of the activity that computes a stage. It
 // waits for its cancellation, so that the device is free and the checkpoint
 // is saved before anything else starts.
-func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
+func computeOptions(ctx workflow.Context, in StageInput) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:              in.Queues.Queue(in.Stage.Queue),
 		StartToCloseTimeout:    stageAttempt,

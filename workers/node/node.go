@@ -142,22 +142,23 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
-	n.workers, err = workers.Start(workers.Options{
-		Client: n.Client,
-		Activities: &activities.Activities{
-			Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
-			Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
-				return OpenBucket(ctx, n.settings, uri)
-			},
-			JudgeKey: func(baseURL, variable string) (string, error) {
-				key, err := n.settings.Judge.Key(baseURL, variable)
-				return string(key), err
-			},
-			DataDir:  n.settings.Embedded.DataDir,
-			Version:  version,
-			Nightly:  n.nightly(),
-			Observer: n.telemetry.Observer(),
+	does := &activities.Activities{
+		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
+		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
+			return OpenBucket(ctx, n.settings, uri)
 		},
+		JudgeKey: func(baseURL, variable string) (string, error) {
+			key, err := n.settings.Judge.Key(baseURL, variable)
+			return string(key), err
+		},
+		DataDir:  n.settings.Embedded.DataDir,
+		Version:  version,
+		Nightly:  n.nightly(),
+		Observer: n.telemetry.Observer(),
+	}
+	n.workers, err = workers.Start(workers.Options{
+		Client:     n.Client,
+		Activities: does, Stages: does.Stages(),
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout, Version: version,
 	})
 	if err != nil {

@@ -8,22 +8,13 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
-	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
-// kernel is a loaded backbone on an engine: what every stage that runs a
-// model begins with.
-type kernel struct {
-	params experiments.Kernel
-	engine *lm.Engine
-	model  *lm.Model
-	tok    *tokens.Tokenizer
-}
-
-// loadKernel opens the engine and loads the base model and its tokenizer.
-func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*kernel, error) {
+// loadBackbone opens the engine and loads the base model and its tokenizer.
+func (t *attempt) loadBackbone(ctx context.Context, params experiments.ModelParams) (*models.Backbone, error) {
 	engine, err := t.openEngine(params.Engine)
 	if err != nil {
 		return nil, err
@@ -32,25 +23,7 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 	if err != nil {
 		return nil, err
 	}
-	base := lm.BaseType(params.BaseType)
-	if err := engine.Keeps(base); err != nil {
-		return nil, badInput(fmt.Errorf("backbone.dtype: %w", err))
-	}
-	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base})
-	if err != nil {
-		return nil, fmt.Errorf("base: %w", err)
-	}
-	tok, err := tokens.Load(dir)
-	if err != nil {
-		return nil, fmt.Errorf("base: %w", err)
-	}
-	if err := tok.Check(model.Config.VocabSize, model.Config.EOSTokenIDs); err != nil {
-		return nil, badInput(fmt.Errorf("base: %w", err))
-	}
-	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
-		return nil, badInput(fmt.Errorf("limits.max_tokens is %d, the backbone has %d positions: lower limits.max_tokens", params.MaxTokens, limit))
-	}
-	return &kernel{params: params, engine: engine, model: model, tok: tok}, nil
+	return models.Load(engine, dir, params)
 }
 
 // openEngine opens the engine and records which one it turned out to be.
@@ -65,7 +38,7 @@ func (t *attempt) openEngine(spec experiments.Engine) (*lm.Engine, error) {
 
 // adapter loads an input that is an adapter; nil where the stage has no such
 // input: the backbone as it is.
-func (t *attempt) adapter(ctx context.Context, k *kernel, name string) (*lm.Adapter, error) {
+func (t *attempt) adapter(ctx context.Context, b *models.Backbone, name string) (*lm.Adapter, error) {
 	if _, ok := t.in.Inputs[name]; !ok {
 		return nil, nil
 	}
@@ -73,7 +46,7 @@ func (t *attempt) adapter(ctx context.Context, k *kernel, name string) (*lm.Adap
 	if err != nil {
 		return nil, err
 	}
-	adapter, err := lm.LoadAdapter(dir, k.model.Config)
+	adapter, err := b.Adapter(dir)
 	if err != nil {
 		return nil, fmt.Errorf("adapter %s: %w", name, err)
 	}
