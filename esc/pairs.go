@@ -34,10 +34,11 @@ type Mined struct {
 	CharsRejected float64 `json:"avg_chars_rejected"`
 }
 
-// Select drops pairs whose turn, role, strategy and rejected response another
-// one has already (the lowest draw stays), then applies the bounds. Where a
-// bound bites, a hash of the seed and the pair's place decides who stays, so
-// the choice depends neither on the order of candidates nor on other turns.
+// Select drops pairs that have the turn, role, strategy and rejected response of
+// another one (the lowest draw stays), then applies the bounds. If there are more
+// pairs than a bound allows, a hash of the seed and the pair's place decides which
+// ones stay, so that the choice depends neither on the order of candidates nor on
+// other turns.
 // The pairs kept come sorted by dialogue, turn, role and draw.
 func Select(candidates []Pair, selection Selection) ([]Pair, Mined) {
 	counts := Mined{Candidates: len(candidates), PerError: map[PsyError]int{}, PerKind: map[Kind]int{}}
