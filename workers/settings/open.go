@@ -35,12 +35,6 @@ func (o Open) Check() error {
 	return nil
 }
 
-// Loopback says whether the address is this machine's own.
-func (o Open) Loopback() bool {
-	ip := net.ParseIP(o.Listen)
-	return ip != nil && ip.IsLoopback()
-}
-
 func (o Open) problem() *problem {
 	const key = "embedded.open"
 	if !o.Enabled() {

@@ -151,9 +151,6 @@ func (t *Telemetry) Client(o *client.Options) {
 	}
 }
 
-// Traces tells whether spans are sent anywhere.
-func (t *Telemetry) Traces() bool { return t != nil && t.spans != nil }
-
 // Health is what a worker knows about itself.
 type Health interface {
 	// Alive says why the process should be started again; nil: it works.
