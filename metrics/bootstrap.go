@@ -210,24 +210,6 @@ func PermutationOver[T any](ctx context.Context, runs [][][]T, swap func(T) T, s
 	return p, nil
 }
 
-// Dialogues groups predictions for Bootstrap by their dialogue, in the order
-// in which the dialogues first appear. Predictions without a dialogue stand
-// for themselves.
-func Dialogues(predictions []Prediction) [][]Prediction {
-	var groups [][]Prediction
-	index := map[string]int{}
-	for _, p := range predictions {
-		g, ok := index[p.Dialogue]
-		if !ok || p.Dialogue == "" {
-			g = len(groups)
-			groups = append(groups, nil)
-			index[p.Dialogue] = g
-		}
-		groups[g] = append(groups[g], p)
-	}
-	return groups
-}
-
 // draw maps the counters to [0, n) uniformly (up to n/2^64).
 func draw(seed, resample, k uint64, n int) int {
 	hi, _ := bits.Mul64(mix(mix(mix(seed)+resample)+k), uint64(n))

@@ -204,12 +204,6 @@ func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
 // Info describes the stack; connect.Resolve turns it into a target.
 func (s *Stack) Info() *connect.Info { return &s.info }
 
-// Temporal returns the frontend's address, host:port.
-func (s *Stack) Temporal() string { return s.info.Temporal }
-
-// UI returns the web UI's URL.
-func (s *Stack) UI() string { return s.info.UI }
-
 // Opened returns where other machines reach Temporal and the store, host:port by
 // "temporal" and "s3".
 func (s *Stack) Opened() map[string]string {
@@ -219,9 +213,6 @@ func (s *Stack) Opened() map[string]string {
 	}
 	return at
 }
-
-// S3 returns how to reach the S3 store.
-func (s *Stack) S3() connect.S3 { return s.s3 }
 
 // Stop ends every server, waits for them, and gives the data directory back.
 // Workers and clients should have stopped before. Stop may be called again; it
