@@ -38,12 +38,18 @@ vet: ## static checks
 WORKFLOWCHECK := go.temporal.io/sdk/contrib/tools/workflowcheck@v0.6.0
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+DEADCODE      := golang.org/x/tools/cmd/deadcode@v0.47.0
+# What deadcode starts from: the programs. Packages that only tests import are
+# not looked at.
+MAINS         := ./cmd/... ./internal/licences ./esc/democorpus/generate
 VULNSCAN      ?= package
 VULNDB        ?= golang.org/x/vulndb@v0.0.0-20261105234957-e22db6528018
 
-lint: vet ## workflows deterministic, staticcheck, known vulnerabilities, licences
+lint: vet ## workflows deterministic, staticcheck, dead code, known vulnerabilities, licences
 	$(GO) run $(WORKFLOWCHECK) -config workflows/workflowcheck.yaml ./workflows/...
 	$(GO) run $(STATICCHECK) ./...
+	@dead=$$($(GO) run $(DEADCODE) $(MAINS)) || exit 1; [ -z "$$dead" ] || \
+	{ echo "$$dead"; echo "lint: no program calls these functions: remove them with their tests"; exit 1; }
 	$(GO) run ./internal/licences ./cmd/...
 	@db=; if [ -n "$(VULNDB)" ]; then \
 	  dir=$$($(GO) mod download -json $(VULNDB) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); db="-db file://$$dir/data/osv"; \

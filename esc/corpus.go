@@ -174,8 +174,8 @@ func pick(dialogues []Dialogue, positions []int) []Dialogue {
 
 type drawKey = [sha256.Size]byte
 
-// Draw is the only source of chance here: a hash of the seed, what it is
-// drawn for, and the item's own numbers.
+// Draw is this package's only source of chance: a hash of the seed, of the
+// purpose of the draw, and of the item's own numbers.
 func Draw(seed uint64, purpose string, counters ...uint64) drawKey {
 	data := binary.LittleEndian.AppendUint64(nil, seed)
 	data = append(append(data, purpose...), 0)

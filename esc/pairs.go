@@ -14,9 +14,7 @@ import (
 // Selection bounds a pair set. Zero values set no bound.
 type Selection struct {
 	PerError map[PsyError]int // pairs whose first error is this one
-	PerKind  map[Kind]int     // vm
 	PerTurn  int              // pairs of one turn
-	Total    int
 	Seed     uint64
 }
 
@@ -34,11 +32,11 @@ type Mined struct {
 	CharsRejected float64 `json:"avg_chars_rejected"`
 }
 
-// Select drops pairs whose turn, role, strategy and rejected response another
-// one has already (the lowest draw stays), then applies the bounds. Where a
-// bound bites, a hash of the seed and the pair's place decides who stays, so
-// the choice depends neither on the order of candidates nor on other turns.
-// The pairs kept come sorted by dialogue, turn, role and draw.
+// Select drops pairs that have the turn, role, strategy and rejected response of
+// another one (the lowest draw stays), then applies the bounds. If there are more
+// pairs than a bound allows, a hash of the seed and the pair's place decides which
+// ones stay, so that the choice depends neither on the order of candidates nor on
+// other turns. The pairs kept come sorted by dialogue, turn, role and draw.
 func Select(candidates []Pair, selection Selection) ([]Pair, Mined) {
 	counts := Mined{Candidates: len(candidates), PerError: map[PsyError]int{}, PerKind: map[Kind]int{}}
 	pairs := slices.Clone(candidates)
@@ -72,9 +70,8 @@ func Select(candidates []Pair, selection Selection) ([]Pair, Mined) {
 	for _, i := range order {
 		p := pairs[i]
 		place := p.Place()
-		if full(selection.Total, counts.Pairs) || full(selection.PerTurn, perTurn[place]) ||
-			full(selection.PerError[firstError(p)], counts.PerError[firstError(p)]) ||
-			p.Kind != "" && full(selection.PerKind[p.Kind], counts.PerKind[p.Kind]) {
+		if full(selection.PerTurn, perTurn[place]) ||
+			full(selection.PerError[firstError(p)], counts.PerError[firstError(p)]) {
 			counts.Capped++
 			continue
 		}
@@ -125,21 +122,6 @@ func comparePairs(a, b Pair) int {
 		cmp.Compare(a.Draw, b.Draw),
 		cmp.Compare(a.Strategy, b.Strategy),
 		cmp.Compare(a.Rejected, b.Rejected))
-}
-
-// FilterKinds keeps the vanilla pairs of the given kinds, for the ablation of
-// Table 5; no kinds means all.
-func FilterKinds(pairs []Pair, kinds ...Kind) []Pair {
-	if len(kinds) == 0 {
-		return pairs
-	}
-	var kept []Pair
-	for _, p := range pairs {
-		if slices.Contains(kinds, p.Kind) {
-			kept = append(kept, p)
-		}
-	}
-	return kept
 }
 
 // WritePairs writes pairs as JSON lines.

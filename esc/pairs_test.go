@@ -118,7 +118,7 @@ func TestSelect(t *testing.T) {
 	if other, _ := Select(pairs, bounds); slices.EqualFunc(kept, other, func(a, b Pair) bool { return comparePairs(a, b) == 0 }) {
 		t.Error("the choice does not depend on the seed")
 	}
-	if kept, _ := Select(nil, Selection{Total: 1}); len(kept) != 0 {
+	if kept, _ := Select(nil, Selection{PerTurn: 1}); len(kept) != 0 {
 		t.Error("pairs from nothing")
 	}
 }
@@ -146,7 +146,7 @@ func TestPairsSayWhy(t *testing.T) {
 }
 
 func TestPairsRoundTrip(t *testing.T) {
-	want, _ := Select(candidates(), Selection{Total: 5})
+	want := candidates()[:5]
 	sp, _ := MakePair(SP, Turn{Strategy: Others}, Sample{Strategy: Question})
 	want = append(want, sp)
 	var first, second bytes.Buffer

@@ -28,9 +28,6 @@ func PresetYAML(name string) ([]byte, error) {
 	return content, nil
 }
 
-// Preset reads one of the presets.
-func Preset(name string) (Experiment, error) { return Load(name) }
-
 // Load reads a preset by its name or an experiment from a file, applies the
 // overrides ("path=value") in their order, and validates the outcome. A name
 // with a separator or the ending .yaml or .yml is a file; so is any other that

@@ -123,36 +123,3 @@ func inputNames(s Stage) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
-
-// Mermaid draws the DAG as a Mermaid flowchart, without the edges that follow
-// from others.
-func Mermaid(stages []Stage) string {
-	id := make(map[string]string, len(stages))
-	above := make(map[string]map[string]bool, len(stages)) // stage → all it rests on
-	for i, s := range stages {
-		id[s.Name] = fmt.Sprintf("s%d", i)
-		up := map[string]bool{}
-		for _, n := range s.Inputs {
-			up[n] = true
-			for a := range above[n] {
-				up[a] = true
-			}
-		}
-		above[s.Name] = up
-	}
-	var b strings.Builder
-	b.WriteString("flowchart LR\n")
-	for _, s := range stages {
-		fmt.Fprintf(&b, "  %s[\"%s\"]\n", id[s.Name], s.Name)
-	}
-	for _, s := range stages {
-		names := inputNames(s)
-		for _, n := range names {
-			implied := slices.ContainsFunc(names, func(other string) bool { return above[other][n] })
-			if !implied {
-				fmt.Fprintf(&b, "  %s --> %s\n", id[n], id[s.Name])
-			}
-		}
-	}
-	return b.String()
-}

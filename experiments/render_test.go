@@ -49,26 +49,3 @@ func TestWritePlan(t *testing.T) {
 		t.Errorf("%+v", back[:2])
 	}
 }
-
-func TestMermaid(t *testing.T) {
-	got := Mermaid(mustPlan(t, "demo", "methods=sft,dpo", "paradigms=decoupled"))
-	want := `flowchart LR
-  s0["corpus"]
-  s1["base"]
-  s2["sft/sp"]
-  s3["mine/sp"]
-  s4["reference/sp"]
-  s5["dpo/sp"]
-`
-	if !strings.HasPrefix(got, want) {
-		t.Errorf("got\n%s", got)
-	}
-	for _, edge := range []string{"s0 --> s1", "s1 --> s2", "s2 --> s3", "s3 --> s4", "s4 --> s5"} {
-		if !strings.Contains(got, "  "+edge+"\n") {
-			t.Errorf("no edge %s in\n%s", edge, got)
-		}
-	}
-	if strings.Contains(got, "s0 --> s2") || strings.Contains(got, "s2 --> s5") {
-		t.Errorf("edges that follow from others are drawn:\n%s", got)
-	}
-}

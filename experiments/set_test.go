@@ -170,7 +170,7 @@ func FuzzSet(f *testing.F) {
 	for _, s := range []string{"seed=1", "dpo.roles.sp.beta=0.3", "methods=[a", "backbone.tiny={}", "a.b.c=d", "=", "lora.targets=a,b: c"} {
 		f.Add(s)
 	}
-	base, err := Preset("demo")
+	base, err := Load("demo")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 
 func TestPresetsAreValid(t *testing.T) {
 	for _, name := range Presets() {
-		exp, err := Preset(name)
+		exp, err := Load(name)
 		if err != nil {
 			t.Error(err)
 			continue

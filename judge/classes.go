@@ -7,10 +7,10 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
-// classes holds, by PsyError, how evidence is weighed: the least points without
-// which the class is not reported, whatever else speaks for it, and those beyond
-// doubt. The points are set by hand from the definitions of the paper's
-// Appendix A.2.
+// classes holds two bounds for each PsyError: the number of points below which the
+// class is never reported, whatever the classifier says, and the number from which
+// it always is. They are set by hand from the definitions of the paper's Appendix
+// A.2.
 var classes = [esc.NumPsyErrors]struct {
 	least, certain int
 	evidence       func(signs) tally
@@ -22,8 +22,8 @@ var classes = [esc.NumPsyErrors]struct {
 	esc.EmotionMisread:    {1, 3, emotionMisread},
 }
 
-// strategyMismatch: another strategy than the gold one; or a text that does
-// not carry out the strategy it names; or a strategy at the wrong moment.
+// strategyMismatch looks for another strategy than the gold one, for a text that
+// does not carry out the strategy it names, and for a strategy at the wrong moment.
 func strategyMismatch(s signs) (t tally) {
 	strategy, gold := s.request.Strategy, s.request.Gold
 	if gold.Valid() {
@@ -79,7 +79,7 @@ func WrongStrategy(r Request) string {
 	return fmt.Sprintf("%s where %s belongs", r.Strategy, r.Gold)
 }
 
-// lackOfEmpathy: a short or distant answer that takes nothing up.
+// lackOfEmpathy looks for a short or distant answer that takes nothing up.
 func lackOfEmpathy(s signs) (t tally) {
 	if s.n == 0 {
 		t.add(4, true, "says nothing")
@@ -102,7 +102,8 @@ func lackOfEmpathy(s signs) (t tally) {
 	return t
 }
 
-// earlyEmotionShift: advice, cheer or facts before the feeling was taken up.
+// earlyEmotionShift looks for advice, cheer or facts before the feeling was taken
+// up.
 func earlyEmotionShift(s signs) (t tally) {
 	t.add(1, len(s.distressRecent) > 0, "the seeker is in distress ("+first(s.distressRecent)+")")
 	t.add(1, len(s.distress) > 0, "")
@@ -118,7 +119,7 @@ func earlyEmotionShift(s signs) (t tally) {
 	return t
 }
 
-// templateResponse: what could stand in any conversation.
+// templateResponse looks for an answer that could stand in any conversation.
 func templateResponse(s signs) (t tally) {
 	strategy := s.request.Strategy
 	expressive := strategy == esc.Restatement || strategy == esc.Reflection || strategy == esc.Affirmation || strategy == esc.SelfDisclosure
@@ -136,8 +137,8 @@ func templateResponse(s signs) (t tally) {
 	return t
 }
 
-// emotionMisread: hostile, dismissive, cheerful at the wrong moment, or naming
-// a feeling that the seeker did not show.
+// emotionMisread looks for an answer that is hostile, dismissive, cheerful at the
+// wrong moment, or names a feeling that the seeker did not show.
 func emotionMisread(s signs) (t tally) {
 	r := s.response
 	t.add(3, s.hostile != "", "hostile words ("+quoted(s.hostile)+")")

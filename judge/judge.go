@@ -101,8 +101,8 @@ type Judge interface {
 	Prefer(ctx context.Context, pair Comparison) (Preference, error)
 }
 
-// ErrUnusable: the judge was asked, and again, and gave no answer that can be
-// used: it declines to judge this text, or does not keep to the format.
+// ErrUnusable means that the judge, although asked repeatedly, gave no answer that
+// can be used: it declines to judge this text, or does not keep to the format.
 var ErrUnusable = errors.New("the judge gave no usable answer")
 
 // Cache keeps the replies of a judge that is paid for, so that no question is
@@ -112,8 +112,8 @@ type Cache interface {
 	// Get returns the value under a key; found is false where there is none
 	// that is whole.
 	Get(ctx context.Context, key string) (value []byte, found bool, err error)
-	// Put stores a JSON value under a key unless there is one, and returns
-	// the one that is stored: the first stays.
+	// Put stores a JSON value under a key unless there is one already, and
+	// returns the one that is stored.
 	Put(ctx context.Context, key string, value []byte) ([]byte, error)
 }
 

@@ -52,8 +52,9 @@ func (o *Offline) Score(ctx context.Context, request Request) (Scores, error) {
 	return score(s, label(s).Errors()), nil
 }
 
-// Prefer implements Judge by the sums of the scores. It has no order to be
-// misled by; a difference below a point of the twenty is a tie.
+// Prefer implements Judge by the sums of the scores, which do not depend on the
+// order of the answers. A difference of less than one of the twenty points is a
+// tie.
 func (o *Offline) Prefer(ctx context.Context, pair Comparison) (Preference, error) {
 	var sums [2]float64
 	for i, response := range []string{pair.First, pair.Second} {

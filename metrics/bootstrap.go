@@ -143,7 +143,7 @@ func means(rows [][]float64) []float64 {
 	return out
 }
 
-// Permutation tests whether two systems differ, by statistics of items that
+// PermutationOver tests whether two systems differ, by statistics of items that
 // hold both systems' results on the same turn; each statistic is a difference
 // that changes its sign when the systems change places. If they did not differ
 // they could change places in any group (dialogue) and nothing would show:
@@ -153,14 +153,11 @@ func means(rows [][]float64) []float64 {
 // Smyth 2010: never 0). It is NaN where the observed one is; a round that is
 // NaN counts as at least as far.
 //
+// The statistics are means over several runs, as in BootstrapsOver: a dialogue's
+// systems change places in all runs at once. The test takes the models as they
+// are; how training varies is not in the p-value.
+//
 // Whether round r swaps group k depends on (seed, r, k) alone.
-func Permutation[T any](ctx context.Context, groups [][]T, swap func(T) T, statistics func([]T) []float64, rounds int, seed uint64) ([]float64, error) {
-	return PermutationOver(ctx, [][][]T{groups}, swap, statistics, rounds, seed)
-}
-
-// PermutationOver is Permutation of the mean over several runs, as in
-// BootstrapsOver: a dialogue's systems change places in all runs at once. It
-// tests the models as they are; how training varies is not in the p-value.
 func PermutationOver[T any](ctx context.Context, runs [][][]T, swap func(T) T, statistics func([]T) []float64, rounds int, seed uint64) ([]float64, error) {
 	groups, err := crossed(runs)
 	if err != nil {
@@ -211,24 +208,6 @@ func PermutationOver[T any](ctx context.Context, runs [][][]T, swap func(T) T, s
 		}
 	}
 	return p, nil
-}
-
-// Dialogues groups predictions for Bootstrap by their dialogue, in the order
-// in which the dialogues first appear. Predictions without a dialogue stand
-// for themselves.
-func Dialogues(predictions []Prediction) [][]Prediction {
-	var groups [][]Prediction
-	index := map[string]int{}
-	for _, p := range predictions {
-		g, ok := index[p.Dialogue]
-		if !ok || p.Dialogue == "" {
-			g = len(groups)
-			groups = append(groups, nil)
-			index[p.Dialogue] = g
-		}
-		groups[g] = append(groups[g], p)
-	}
-	return groups
 }
 
 // draw maps the counters to [0, n) uniformly (up to n/2^64).

@@ -160,9 +160,6 @@ func TestReadPredictions(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if groups := Dialogues(append(got, got[0])); len(groups) != 3 || len(groups[0]) != 2 {
-		t.Errorf("grouped as %v", groups)
-	}
 }
 
 func TestReadPredictionsRefuses(t *testing.T) {

@@ -21,7 +21,7 @@ func TestPermutationOnCountedCases(t *testing.T) {
 		// One dialogue of many turns is one observation, not many.
 		{[][]float64{{1, 1, 1, 1, 1, 1, 1, 1}}, 1},
 	} {
-		p, err := Permutation(t.Context(), c.groups, swap, func(v []float64) []float64 { return []float64{average(v), math.NaN()} }, 8000, 3)
+		p, err := PermutationOver(t.Context(), [][][]float64{c.groups}, swap, func(v []float64) []float64 { return []float64{average(v), math.NaN()} }, 8000, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,10 +33,10 @@ func TestPermutationOnCountedCases(t *testing.T) {
 			t.Errorf("p of an undefined statistic is %v", p[1])
 		}
 	}
-	if _, err := Permutation(t.Context(), nil, swap, func([]float64) []float64 { return nil }, 1, 1); err == nil {
+	if _, err := PermutationOver(t.Context(), [][][]float64{nil}, swap, func([]float64) []float64 { return nil }, 1, 1); err == nil {
 		t.Error("no groups: no error")
 	}
-	if _, err := Permutation(t.Context(), [][]float64{{1}}, swap, func([]float64) []float64 { return nil }, 0, 1); err == nil {
+	if _, err := PermutationOver(t.Context(), [][][]float64{{{1}}}, swap, func([]float64) []float64 { return nil }, 0, 1); err == nil {
 		t.Error("no rounds: no error")
 	}
 }

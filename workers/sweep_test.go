@@ -71,7 +71,7 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		}
 	})
 	s := server{queues: workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}, dir: t.TempDir()}
-	if s.client, err = connect.Dial(ctx, connect.Temporal{Address: st.Temporal(), Namespace: "default"}, zerolog.Nop()); err != nil {
+	if s.client, err = connect.Dial(ctx, connect.Temporal{Address: st.Info().Temporal, Namespace: "default"}, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)

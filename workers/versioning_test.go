@@ -62,7 +62,7 @@ func TestRunsStayOnTheirBuild(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Temporal(), Namespace: d.Temporal.Namespace}, zerolog.Nop())
+	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Info().Temporal, Namespace: d.Temporal.Namespace}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

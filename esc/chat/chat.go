@@ -93,8 +93,8 @@ type Watcher struct {
 	Text    func(text string) // a piece of the response
 }
 
-// Say adds a message and the model's reply. What fails leaves the conversation
-// as it was.
+// Say adds a message and the model's reply. After an error the conversation is as
+// it was.
 func (c *Conversation) Say(ctx context.Context, message string, w Watcher) (Exchange, error) {
 	history := c.context(len(c.Exchanges), message)
 	plan, err := c.Model.Plan(ctx, history)

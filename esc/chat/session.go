@@ -50,9 +50,9 @@ begins with / is a command:
 // errQuit ends a session.
 var errQuit = errors.New("quit")
 
-// Run reads lines until the end of the input, /quit or the context's end.
-// Mistakes in commands are told and do no harm; an error of the model or of
-// the output ends the session.
+// Run reads lines until the end of the input, /quit or the context's end. A wrong
+// command is answered with what is wrong and changes nothing. An error of the
+// model or of the output ends the session.
 func (s *Session) Run(ctx context.Context) error {
 	s.say("%s\n\n%s\n/help lists the commands.\n\n", Note, s.About)
 	lines, stop := readLines(ctx, s.In)

@@ -50,9 +50,9 @@ type Training struct {
 	Loss           float64 `json:"loss"`            // of the last step
 }
 
-// Train takes one step that warms up and then options.Steps measured ones on a
-// model of random weights. A step that compiles is taken back and taken again:
-// the second time counts as its time, the difference as compiling.
+// Train takes one step to warm up and then options.Steps measured ones on a model
+// of random weights. A step that compiles is undone and taken again: the second
+// time counts as the step's time, and the difference as compiling.
 func Train(ctx context.Context, engine *lm.Engine, model *lm.Model, w Workload, options TrainingOptions) (Training, error) {
 	r := Training{Workload: w.Name, Packing: options.Packing, Batch: options.Batch, Steps: options.Steps}
 	memory.ResetPeak()
@@ -92,8 +92,8 @@ func Train(ctx context.Context, engine *lm.Engine, model *lm.Model, w Workload, 
 	return r, nil
 }
 
-// Order lists a workload's examples in the order in which Train takes them,
-// one pass: what an export has to have for others to take the same batches.
+// Order lists a workload's examples in the order in which Train takes them in
+// one pass. An export in this order gives others the same batches.
 func Order(engine *lm.Engine, model *lm.Model, w Workload, options TrainingOptions) ([]int, error) {
 	trainer, err := newTrainer(engine, model, w, options)
 	if err != nil {

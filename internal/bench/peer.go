@@ -16,14 +16,13 @@ import (
 	"github.com/esclab/esclab/lm"
 )
 
-// A Peer is a program of somebody else's that trains and generates the same
-// shapes on the same token data, measured beside ours. It takes
+// A Peer is another project's program that trains and generates with the same
+// shapes on the same token data, to be measured beside ours. Its commands are
 //
 //	bench --config FILE --data FILE --kind sft|dpo --batch N --steps N --rank N --threads N
 //	generate --config FILE --prompt N --new N --batch N --threads N
 //
-// and prints one JSON object with the fields of PeerTraining or
-// PeerGeneration.
+// and it prints one JSON object with the fields of PeerTraining or PeerGeneration.
 type Peer struct {
 	Command []string // the program and its first arguments
 	Threads int
@@ -103,7 +102,8 @@ func (p Peer) run(ctx context.Context, result any, args ...string) error {
 // before exec, which is its parent's, into its ru_maxrss, and that is where
 // programs read the peak that they report. A shell has a few MiB.
 func belowShell(ctx context.Context, args []string) *exec.Cmd {
-	// Were the program the script's last command, some shells would become it.
+	// The program is not the script's last command, because some shells replace
+	// themselves by that.
 	command := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `"$@"; exit $?`, "sh"}, args...)...)
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }

@@ -204,8 +204,8 @@ func (p *preparer) example(role esc.Role, turn esc.Turn, answers []string) (e lm
 		e.Sequences = append(e.Sequences, lm.Sequence{Tokens: slices.Concat(prompt, tail), LossFrom: len(prompt)})
 	}
 	if len(answers) > 1 {
-		// The reference's log-probabilities are taken as given: they are
-		// computed once for a pair set, not in training.
+		// The reference's log-probabilities are zeros: a trainer is given them,
+		// since they are computed once for a pair set.
 		e.Reference = make([]float64, len(answers))
 	}
 	return e, true, nil

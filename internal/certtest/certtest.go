@@ -59,8 +59,8 @@ func (a *Authority) certificate(t testing.TB, name string, template *x509.Certif
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The directory tells authorities apart: of two with one name, a client
-	// would try the wrong one and report a bad signature.
+	// The directory's name tells authorities apart. If two had the same name, a
+	// client would try the wrong one and report a bad signature.
 	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name + " of " + a.Dir}
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	parent, signer := a.Cert, a.key

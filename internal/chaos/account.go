@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Account is what a campaign has cost, and what went against a promise.
+// Account is what a campaign has cost, and which promises were broken.
 type Account struct {
 	Seed     uint64
 	Kills    int
-	Faults   int // that killed nothing
+	Faults   int // disturbances that killed nothing
 	By       map[Action]int
 	Rivals   int // of the frozen and cut-off workers, those that a second attempt met
 	Stages   int
@@ -28,8 +28,8 @@ type Account struct {
 	Broken []string
 }
 
-// Account counts, after the run has ended. every is the checkpoint's cadence in
-// steps: no attempt may have more than that to lose.
+// Account draws up the account after the run has ended. every is the number of
+// steps between two checkpoints, which is the most that an attempt may lose.
 func (c *Campaign) Account(every int) (Account, error) {
 	if err := c.Records.readAll(); err != nil {
 		return Account{}, err
@@ -88,9 +88,9 @@ func (r *Records) account(a *Account, every int) {
 					broken("%s: attempt %d went on, attempt %d had finished the stage", stage, p.token, finished)
 				}
 			}
-			// Also what a worker saved that was woken up again, or unheard for a
-			// while: had it written after the next attempt began, that one would
-			// begin before it.
+			// This also counts what a worker saved after it was frozen or cut off
+			// for a while: had it written after the next attempt began, that
+			// attempt would have begun at an earlier step.
 			for _, s := range p.saves {
 				safe = max(safe, s)
 			}

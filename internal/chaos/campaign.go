@@ -13,8 +13,8 @@ import (
 const (
 	// look is how often the logs are read.
 	look = 5 * time.Millisecond
-	// settle bounds the wait for the run to advance after a disturbance.
-	settle = 90 * time.Second
+	// advance bounds the wait for the run to advance after a disturbance.
+	advance = 90 * time.Second
 	// rival bounds the wait for a second attempt beside a frozen one.
 	rivalLimit = 45 * time.Second
 )
@@ -45,8 +45,8 @@ type Campaign struct {
 }
 
 // held is a worker that is frozen or cut off from Temporal until another attempt
-// has begun at a stage of its, and a while longer. Other things happen meanwhile:
-// short stages would be over before.
+// has begun at one of its stages, and for a while longer. Other events happen
+// meanwhile, since short stages would otherwise be over before theirs.
 type held struct {
 	outcome int // in done
 	worker  *Process
@@ -100,7 +100,7 @@ func (c *Campaign) Run(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("event %d (%s): %w", event.Number, event, err)
 			}
-			if !happened { // there was nobody to do it to any more
+			if !happened { // its victim was gone
 				pending = slices.Insert(pending, at, event)
 			} else if err := c.recovered(ctx, outcome, pending); err != nil {
 				return err
@@ -130,8 +130,8 @@ func (c *Campaign) busy() bool {
 	return slices.ContainsFunc(c.Workers, c.works)
 }
 
-// ending says that every training is over. What is left then is short, and
-// whatever is to happen yet happens.
+// ending says that every training is over. The stages that are left are short,
+// and all remaining events happen during them.
 func (c *Campaign) ending() bool {
 	return !slices.ContainsFunc(c.Stages, func(s Stage) bool { return s.Trains && !c.Records.done(s.Name) })
 }
@@ -145,9 +145,9 @@ func (c *Campaign) works(w *Process) bool {
 	return w.Alive(start) && !c.holds(w) && len(c.Records.running(w.Name, start)) > 0
 }
 
-// due finds the event whose time has come, the first by the schedule, and of
-// those that hit a stage twice within an epoch before all others; -1 where there
-// is none.
+// due finds the next event whose time has come, in the order of the schedule,
+// with those that hit a stage twice within an epoch before all others. It returns
+// -1 if there is none.
 func (c *Campaign) due(pending []Event) (at int, late bool) {
 	seen := map[string]bool{}
 	spare, first := -1, -1
@@ -188,8 +188,8 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 	return -1, false
 }
 
-// again says whether an attempt that came after the one that was killed has made
-// a step in that epoch, or beyond it.
+// again says whether an attempt after the one that was killed has made a step in
+// the same epoch or a later one.
 func (c *Campaign) again(now progress) bool {
 	var last Hit
 	for _, o := range c.done {
@@ -244,8 +244,8 @@ func hits(running []progress) []Hit {
 	return all
 }
 
-// recovered waits until what was ended serves again and the run has advanced, or
-// a stage is where it is to be hit twice.
+// recovered waits until the process that was ended serves again and the run has
+// advanced, or until a stage has come to where it is to be hit a second time.
 func (c *Campaign) recovered(ctx context.Context, o Outcome, pending []Event) error {
 	if err := errors.Join(c.Temporal.WaitReady(ctx), c.Store.WaitReady(ctx)); err != nil {
 		return err
@@ -257,7 +257,7 @@ func (c *Campaign) recovered(ctx context.Context, o Outcome, pending []Event) er
 		return nil
 	}
 	before := c.Records.advances()
-	for until := time.Now().Add(settle); time.Now().Before(until) && c.Records.advances() == before; {
+	for until := time.Now().Add(advance); time.Now().Before(until) && c.Records.advances() == before; {
 		if err := sleep(ctx, look); err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	if err != nil {
 		return o, true, err
 	}
-	// Only now: until its end a process may have come further.
+	// This comes after the end of the process, which may have advanced until then.
 	if err := c.Records.Read(); err != nil {
 		return o, true, err
 	}
@@ -70,7 +70,7 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 	switch e.Action {
 	case Freeze, Partition:
 		c.held = &held{outcome: len(c.done) - 1, worker: worker, since: time.Now()}
-		return o, true, nil // release says the rest
+		return o, true, nil // release completes the outcome
 	case Cut, Slow, Hiccup:
 		err = sleep(ctx, e.For)
 		c.heal(worker)
@@ -121,7 +121,7 @@ func (c *Campaign) rival(hit []Hit, worker string) bool {
 	return false
 }
 
-// hurt does to a link what the event says.
+// hurt disturbs a link as the event says.
 func (c *Campaign) hurt(e Event, l *Link) {
 	switch e.Action {
 	case Cut:

@@ -75,7 +75,7 @@ func (p *Process) spawn() error {
 	ended := make(chan struct{})
 	p.cmd, p.ended, p.away = cmd, ended, 0
 	go func() {
-		_ = cmd.Wait() // how it ended is not what matters: the log says why
+		_ = cmd.Wait() // its exit status does not matter; the log says why it ended
 		close(ended)
 	}()
 	return nil

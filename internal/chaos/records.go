@@ -126,7 +126,7 @@ func (r *Records) readFile(worker string, start int) error {
 	return nil
 }
 
-// take notes one line.
+// take records one line.
 func (r *Records) take(one Record) {
 	key := attempt{one.Stage, one.Token}
 	p := r.attempts[key]
@@ -163,8 +163,7 @@ func (r *Records) take(one Record) {
 	r.count++
 }
 
-// passOf is the epoch, from 1, that a step belonged to after which so many
-// were finished.
+// passOf is the epoch, from 1, of a step after which so many epochs were finished.
 func passOf(epoch float64) int {
 	pass := int(epoch)
 	if epoch-float64(pass) > 1e-9 {
@@ -173,8 +172,8 @@ func passOf(epoch float64) int {
 	return max(pass, 1)
 }
 
-// saved is the step after which nothing is lost: the last save's, or the one
-// that the attempt began after.
+// saved is the step up to which nothing can be lost: that of the last save, or
+// the one after which the attempt began.
 func (p *progress) saved() int {
 	if len(p.saves) > 0 {
 		return p.saves[len(p.saves)-1]
@@ -200,8 +199,7 @@ func (r *Records) current(stage string) (progress, bool) {
 	return *p, true
 }
 
-// done says whether the stage's artifact was committed, as far as a worker
-// could say so.
+// done says whether a worker has logged that the stage's artifact was committed.
 func (r *Records) done(stage string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

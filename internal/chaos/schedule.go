@@ -50,14 +50,14 @@ type Event struct {
 	// Pair marks the two kills of a training stage within an epoch, which come
 	// before everything else.
 	Pair bool
-	// Again, of the second of a pair, lets it happen in the epoch in which the stage was hit before, as
-	// soon as a later attempt has made a step there.
+	// Again is for the second event of a pair. It happens in the epoch in which
+	// the stage was hit before, as soon as a later attempt has made a step there.
 	Again bool
 	// After is how long after the beginning of an attempt it happens, at a
 	// stage that makes no steps.
 	After time.Duration
-	// For is how long a process stays away or a connection is hurt; for Freeze
-	// how long the process sleeps on beside the second attempt.
+	// For is how long a process stays away or a connection is disturbed. For
+	// Freeze it is how long the process sleeps on beside the second attempt.
 	For time.Duration
 	// Link is the service whose connections are hurt: Temporal or Store.
 	Link string
@@ -73,10 +73,11 @@ const (
 // nothing, of which there are two at least.
 const killsPerFault = 5
 
-// Plan draws a schedule: so many kills, spread over the stages, and other faults
-// beside them. Every training stage comes first with two kills of its worker
-// within an epoch, as far as a few are left for the rest; then each stage in turn, training
-// stages more often. The same arguments give the same schedule.
+// Plan draws a schedule of so many kills, spread over the stages, and of other
+// faults beside them. First the worker of every training stage is killed twice
+// within an epoch, as long as a few kills are left for the rest. Then each stage
+// is hit in turn, training stages more often. The same arguments give the same
+// schedule.
 func Plan(seed uint64, stages []Stage, kills int) []Event {
 	random := rand.New(rand.NewPCG(seed, 0x6368616f73))
 	between := func(low, high time.Duration) time.Duration {
@@ -117,7 +118,7 @@ func Plan(seed uint64, stages []Stage, kills int) []Event {
 	turn := []Action{KillTemporal, KillStore, KillWorker, KillStore, KillTemporal, KillWorker}
 	left := kills
 	for _, s := range training {
-		if left < 2+len(turn)/2 { // a small campaign is to have kills of every kind, too
+		if left < 2+len(turn)/2 { // so that a small campaign has kills of every kind as well
 			break
 		}
 		add(s, Event{Action: KillWorker, Pair: true})

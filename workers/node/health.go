@@ -23,7 +23,7 @@ type health struct {
 	fatal    error
 }
 
-// works notes what is polled from now on.
+// works records which queues are polled from now on.
 func (h *health) works(identity string, queues workflows.Queues, serve []experiments.Queue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,7 +36,7 @@ func (h *health) works(identity string, queues workflows.Queues, serve []experim
 	}
 }
 
-// failed notes that a poller has ended for good.
+// failed records that a poller has ended for good.
 func (h *health) failed(queue string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -52,8 +52,9 @@ func (n *Node) Alive() error {
 }
 
 // Ready implements telemetry.Health: Temporal and the store answer, and
-// Temporal has seen a poller of this process on each of its queues. Once is
-// enough: a worker whose slots are taken does not poll, and is well.
+// Temporal has seen a poller of this process on each of its queues. It is enough
+// that it has seen each once, because a worker whose slots are all taken does not
+// poll although it works.
 func (n *Node) Ready(ctx context.Context) error {
 	if _, err := n.Client.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
 		return fmt.Errorf("temporal: %w", err)

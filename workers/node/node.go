@@ -56,7 +56,8 @@ type Node struct {
 }
 
 // Connect reaches Temporal and the store of a target. Errors are one line that
-// says what to do. tel is told what Temporal's client does; nil: nobody is.
+// says what to do. tel, which may be nil, gets the metrics and traces of
+// Temporal's client.
 func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger, tel *telemetry.Telemetry) (*Node, error) {
 	n := &Node{settings: s, log: log, telemetry: tel}
 	if exposed := target.Temporal.Exposed(); exposed != "" {
@@ -80,12 +81,13 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := connect.EnsureBucket(ctx, target.S3); err != nil {
 		return err
 	}
-	// Also of a stack that is up: another release may have started it.
+	// This is also done for a stack that is already up, since another release may
+	// have started it.
 	var err error
 	if n.Attributes, err = connect.SearchAttributes(ctx, n.Client, target.Temporal.Namespace, n.settings.SearchAttributes); err != nil {
 		n.log.Warn().Err(err).Msg("some search attributes are missing; runs go without them")
 	}
-	// The cache and the scratch files hold dialogues: nobody else's business.
+	// The cache and the scratch files hold dialogues, which are private.
 	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w: set ESCLAB_DATA_DIR to a directory that you may write", err)
 	}
@@ -169,8 +171,8 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	return n.promote(version)
 }
 
-// promote makes new runs start on this build where it was asked for, or where
-// nothing would run otherwise.
+// promote makes new runs start on this build, if that was asked for or if no
+// build would take them otherwise.
 func (n *Node) promote(version worker.WorkerDeploymentVersion) error {
 	if version.BuildID == "" {
 		return nil

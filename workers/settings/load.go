@@ -100,8 +100,8 @@ func Parse(name string, data []byte) (*Settings, error) {
 		return nil, fmt.Errorf("%s: more than one YAML document: keep one", name)
 	}
 	attributes := s.SearchAttributes
-	// The file's search attributes replace the default ones rather than join
-	// them: a name that is left out is a name not to register.
+	// The file's search attributes replace the default ones instead of adding to
+	// them, so that a name that is left out is not registered.
 	s.SearchAttributes = nil
 	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
 		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(s); err != nil {

@@ -27,18 +27,12 @@ type OpenPorts struct {
 // Enabled says whether anything is opened.
 func (o Open) Enabled() bool { return o.Listen != "" }
 
-// Check says why what is asked for cannot be opened, and what to set.
+// Check says why the settings cannot be opened as they are, and what to set.
 func (o Open) Check() error {
 	if p := o.problem(); p != nil {
 		return fmt.Errorf("%s: %s", p.key, p.message)
 	}
 	return nil
-}
-
-// Loopback says whether the address is this machine's own.
-func (o Open) Loopback() bool {
-	ip := net.ParseIP(o.Listen)
-	return ip != nil && ip.IsLoopback()
 }
 
 func (o Open) problem() *problem {
@@ -70,8 +64,8 @@ func (o Open) problem() *problem {
 	return nil
 }
 
-// Presentable says whether keys of an S3 store may be what keeps other machines
-// out of it: not those that programs come with, nor short ones.
+// Presentable says whether an S3 store with these keys may be opened to other
+// machines. Keys that programs come with and short ones are too weak for it.
 func (c Credentials) Presentable() error {
 	secret := string(c.SecretKey)
 	if len(secret) < 20 || strings.EqualFold(secret, c.AccessKey) {

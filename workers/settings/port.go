@@ -5,8 +5,8 @@ import "fmt"
 // Port is a TCP port; 0, written "auto" or 0, picks a free one at start.
 type Port int
 
-// noPort is what a value that is no port decodes to: validate then reports it
-// with the line of its key, which an unmarshaller does not know.
+// noPort is what an invalid port decodes to. validate then reports it with the
+// line of its key, which the unmarshaller does not know.
 const noPort Port = -1
 
 // UnmarshalYAML accepts a number or the word auto.

@@ -20,15 +20,15 @@ type Schedule struct {
 	Set        []string `yaml:"set"`        // overrides, as path=value
 	Cron       string   `yaml:"cron"`       // five fields, UTC
 	Overlap    string   `yaml:"overlap"`    // one of Overlaps; default skip
-	// CatchupWindow bounds what is made up for after an outage; default 1h, at
-	// most 24h.
+	// CatchupWindow is how late, after an outage, a missed night is still
+	// started; default 1h, at most 24h.
 	CatchupWindow  time.Duration `yaml:"catchup_window"`
 	PauseOnFailure bool          `yaml:"pause_on_failure"`
 	Paused         bool          `yaml:"paused"`
 	Note           string        `yaml:"note"`
 
-	// Fresh says what is measured anew although it is in the store: all (the
-	// default), none, or kinds of stages with commas between them.
+	// Fresh says which stages are computed again although their artifacts are in
+	// the store: all (the default), none, or kinds separated by commas.
 	Fresh string `yaml:"fresh"`
 	// Window is how many nights before it a night is compared with; default 14.
 	Window int `yaml:"window"`
@@ -49,10 +49,10 @@ type Schedule struct {
 type Nightly struct {
 	// Newest is a command that prints the newest revision there is.
 	Newest []string `yaml:"newest"`
-	// Webhooks are the addresses that schedules may have called, by prefix;
-	// empty: any, but without the secret.
+	// Webhooks are prefixes of the addresses that schedules may have called. If
+	// there are none, any address may be called, but without the secret.
 	Webhooks []string `yaml:"webhooks"`
-	// SecretEnv names the environment variable whose value those are sent as a
+	// SecretEnv names the environment variable whose value is sent to them as a
 	// bearer token.
 	SecretEnv string `yaml:"secret_env"`
 	// Directories, besides nightly/ in the data directory, are where schedules
@@ -64,8 +64,8 @@ type Nightly struct {
 // ScheduleOverlapPolicy.
 var Overlaps = []string{"skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"}
 
-// maxCatchup bounds Schedule.CatchupWindow: after a long outage nobody wants
-// the benchmarks of a month at once.
+// maxCatchup bounds Schedule.CatchupWindow, because after a long outage nobody
+// wants the benchmarks of a month at once.
 const maxCatchup = 24 * time.Hour
 
 // DefaultSchedule is a schedule with the defaults of what need not be given.

@@ -52,7 +52,7 @@ func start(t *testing.T, o stack.Options) *stack.Stack {
 
 func dial(t *testing.T, s *stack.Stack) client.Client {
 	t.Helper()
-	c, err := connect.Dial(t.Context(), connect.Temporal{Address: s.Temporal(), Namespace: s.Info().Namespace}, zerolog.Nop())
+	c, err := connect.Dial(t.Context(), connect.Temporal{Address: s.Info().Temporal, Namespace: s.Info().Namespace}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

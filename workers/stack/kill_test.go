@@ -42,7 +42,7 @@ func victim(dir string) error {
 	if err != nil {
 		return err
 	}
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Temporal(), Namespace: "default"}, zerolog.Nop())
+	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Info().Temporal, Namespace: "default"}, zerolog.Nop())
 	if err != nil {
 		return err
 	}

@@ -66,8 +66,8 @@ func (w *logWriter) Close() error {
 	return f.Close()
 }
 
-// fatalHook reports what the Temporal server calls fatal instead of ending the
-// process: the program stops its stages in order and says why.
+// fatalHook reports what the Temporal server calls fatal, instead of ending the
+// process, so that the program stops its stages in order and says why.
 type fatalHook struct{ log zerolog.Logger }
 
 func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {

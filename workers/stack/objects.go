@@ -47,8 +47,8 @@ func newObjects(dataDir string) (*objects, error) {
 		return nil, fmt.Errorf("s3: %w", err)
 	}
 	options := posix.PosixOpts{
-		// The lock files order writers of several gateways; the lock of the
-		// data directory admits one.
+		// Lock files would order the writers of several gateways, but the lock of
+		// the data directory admits only one.
 		ForceNoObjLockFile: true,
 	}
 	options.SetNewDirPerm(0o700)

@@ -27,8 +27,8 @@ const (
 )
 
 // gate lets other machines reach a server that listens on the loopback
-// interface: it ends their TLS and passes the bytes on. What has no valid
-// certificate where one is demanded never reaches the server.
+// interface: it terminates their TLS and passes the bytes on. A client without a
+// valid certificate never reaches a server that demands one.
 type gate struct {
 	name     string
 	listener net.Listener
@@ -43,8 +43,8 @@ type gate struct {
 	guests sync.WaitGroup
 }
 
-// openConfig reads the certificates of what is opened: one configuration that
-// demands clients' certificates, one that does not.
+// openConfig reads the certificates and returns two TLS configurations: one that
+// demands clients' certificates and one that does not.
 func openConfig(o settings.Open) (mutual, plain *tls.Config, err error) {
 	private, err := settings.ReadSecretFile(o.Key)
 	if err != nil {
@@ -131,7 +131,7 @@ func (g *gate) accept() {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case err != nil: // too many open files: later there are fewer
+		case err != nil: // such as too many open files, which passes
 			g.log.Warn().Err(err).Str("service", g.name).Msg("a connection from another machine is lost")
 			time.Sleep(100 * time.Millisecond)
 			continue
@@ -169,8 +169,8 @@ func (g *gate) leave(conn net.Conn) {
 	g.guests.Done()
 }
 
-// serve passes a connection's bytes on, in both directions, until both have
-// ended. The error says why it was not let in.
+// serve passes a connection's bytes on until both directions have ended. The
+// error says why the connection was refused.
 func (g *gate) serve(conn net.Conn) error {
 	guest := tls.Server(conn, g.config)
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
@@ -193,8 +193,8 @@ func (g *gate) serve(conn net.Conn) error {
 		}
 		_ = host.(*net.TCPConn).CloseWrite()
 	}()
-	// A server that has ended its side has said all; the guest may not have
-	// noticed, and would be waited for.
+	// Once the server has closed its side there is nothing more to pass on. The
+	// client may not have noticed, so it is not waited for.
 	_, _ = io.Copy(guest, host)
 	_ = guest.CloseWrite()
 	conn.Close()

@@ -108,7 +108,7 @@ func TestOpen(t *testing.T) {
 		}, "check temporal.tls"},
 		"another authority for the server":     {func(r *settings.Settings) { r.Temporal.TLS.CA = stranger.Path("ca.pem") }, "check temporal.tls"},
 		"plain text":                           {func(r *settings.Settings) { r.Temporal.TLS = nil }, "set temporal.tls"},
-		"the frontend's own port from outside": {func(r *settings.Settings) { r.Temporal.Address = swapHost(t, s.Temporal(), address) }, "cannot reach"},
+		"the frontend's own port from outside": {func(r *settings.Settings) { r.Temporal.Address = swapHost(t, s.Info().Temporal, address) }, "cannot reach"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target, err := remote(c.change)
@@ -154,7 +154,7 @@ func TestOpen(t *testing.T) {
 		}
 	})
 	t.Run("nothing else is open", func(t *testing.T) {
-		for what, local := range map[string]string{"web UI": strings.TrimPrefix(s.UI(), "http://"), "store": strings.TrimPrefix(s.S3().Endpoint, "http://"), "Temporal": s.Temporal()} {
+		for what, local := range map[string]string{"web UI": strings.TrimPrefix(s.Info().UI, "http://"), "store": strings.TrimPrefix(s.S3().Endpoint, "http://"), "Temporal": s.Info().Temporal} {
 			if conn, err := net.DialTimeout("tcp", swapHost(t, local, address), time.Second); err == nil {
 				conn.Close()
 				t.Errorf("%s can be reached at %s", what, address)

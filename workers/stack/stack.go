@@ -109,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 }
 
 func (s *Stack) start(ctx context.Context, o Options) error {
-	// The ports are settled first: a busy one is the likeliest failure, and it
+	// The ports are chosen first: a busy one is the likeliest failure, and it
 	// must not leave half a stack behind.
 	var temporalPort, s3Port int
 	var uiListener net.Listener
@@ -172,7 +172,8 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 	if s.temporal, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
-	// Not before: the UI's connection would be refused and back off.
+	// The UI starts after Temporal, because a connection that is refused at
+	// first would be tried again only after a pause.
 	if s.ui, err = startUI(uiListener, address, o.Namespace); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
@@ -203,12 +204,6 @@ func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
 // Info describes the stack; connect.Resolve turns it into a target.
 func (s *Stack) Info() *connect.Info { return &s.info }
 
-// Temporal returns the frontend's address, host:port.
-func (s *Stack) Temporal() string { return s.info.Temporal }
-
-// UI returns the web UI's URL.
-func (s *Stack) UI() string { return s.info.UI }
-
 // Opened returns where other machines reach Temporal and the store, host:port by
 // "temporal" and "s3".
 func (s *Stack) Opened() map[string]string {
@@ -219,9 +214,6 @@ func (s *Stack) Opened() map[string]string {
 	return at
 }
 
-// S3 returns how to reach the S3 store.
-func (s *Stack) S3() connect.S3 { return s.s3 }
-
 // Stop ends every server, waits for them, and gives the data directory back.
 // Workers and clients should have stopped before. Stop may be called again; it
 // then returns the first call's error.
@@ -231,7 +223,7 @@ func (s *Stack) Stop() error {
 }
 
 func (s *Stack) stop() error {
-	// No one is to find a stack that is going away.
+	// From now on nobody finds this stack any more.
 	errs := []error{datadir.Withdraw(s.dir)}
 	for _, g := range s.gates {
 		errs = append(errs, g.stop())

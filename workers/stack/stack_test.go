@@ -66,14 +66,14 @@ func TestStackEndToEnd(t *testing.T) {
 		}
 	})
 	t.Run("web UI", func(t *testing.T) {
-		if body := get(t, s.UI()+"/namespaces/default/workflows", "", http.StatusOK); !strings.Contains(body, "<html") {
+		if body := get(t, s.Info().UI+"/namespaces/default/workflows", "", http.StatusOK); !strings.Contains(body, "<html") {
 			t.Errorf("no page: %.200s", body)
 		}
 		// The UI's own API goes through to the server.
-		if body := get(t, s.UI()+"/api/v1/namespaces/default", "", http.StatusOK); !strings.Contains(body, `"default"`) {
+		if body := get(t, s.Info().UI+"/api/v1/namespaces/default", "", http.StatusOK); !strings.Contains(body, `"default"`) {
 			t.Errorf("no namespace: %.200s", body)
 		}
-		get(t, s.UI()+"/api/v1/namespaces", "evil.example.org", http.StatusMisdirectedRequest)
+		get(t, s.Info().UI+"/api/v1/namespaces", "evil.example.org", http.StatusMisdirectedRequest)
 	})
 	t.Run("workflow with search attributes", func(t *testing.T) {
 		c := dial(t, s)
@@ -114,7 +114,7 @@ func TestStackEndToEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("stopped in %v", time.Since(began).Round(time.Millisecond))
-		for _, address := range []string{s.Temporal(), strings.TrimPrefix(s.UI(), "http://"), strings.TrimPrefix(s.S3().Endpoint, "http://")} {
+		for _, address := range []string{s.Info().Temporal, strings.TrimPrefix(s.Info().UI, "http://"), strings.TrimPrefix(s.S3().Endpoint, "http://")} {
 			if conn, err := net.Dial("tcp", address); err == nil {
 				conn.Close()
 				t.Errorf("%s still answers", address)

@@ -69,13 +69,13 @@ func startTemporal(o temporalOptions) (temporal.Server, error) {
 		temporal.WithStaticHosts(staticHosts(ports)),
 		temporal.WithLogger(o.log),
 		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
-			// Executions kept in memory, about 60 KB each: a sweep leaves thousands
-			// behind, and what is cached of them is never needed again.
+			// The number of executions that are cached in memory, at about 60 KB
+			// each. A sweep leaves thousands behind which are never needed again.
 			dynamicconfig.HistoryCacheHostLevelMaxSize.Key():                 512,
 			dynamicconfig.FrontendMaxNamespaceVisibilityRPSPerInstance.Key(): 100,
-			// A changed search attribute or retention is seen this much later.
+			// A change of search attributes or retention takes effect this much later.
 			dynamicconfig.NamespaceCacheRefreshInterval.Key(): 250 * time.Millisecond,
-			// One process serves every partition: more than one only adds hops.
+			// Since one process serves every partition, more than one would only add hops.
 			dynamicconfig.MatchingNumTaskqueueReadPartitions.Key():  1,
 			dynamicconfig.MatchingNumTaskqueueWritePartitions.Key(): 1,
 		}),
@@ -135,13 +135,13 @@ func staticHosts(ports []int) map[primitives.ServiceName]static.Hosts {
 func prepareDatabase(o temporalOptions) (*config.SQL, error) {
 	path := filepath.Join(o.dataDir, datadir.DatabaseFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		// Under another name until it is whole: a schema that a crash cut
-		// short would be taken for a finished one.
+		// The database has another name until it is whole, because a schema that
+		// a crash cut short would be taken for a finished one.
 		part := path + ".new"
 		if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("temporal: %w", err)
 		}
-		// Nothing is synced on the way either: a crash begins anew.
+		// Nothing is synced meanwhile, because after a crash it is made anew.
 		if err := sqliteschema.SetupSchema(sqlConfig(part, "off", "off")); err != nil {
 			return nil, fmt.Errorf("temporal: create database %s: %w", path, err)
 		}

@@ -86,8 +86,8 @@ func (s *stages) Checkpoint(stage string, bytes int64, seconds float64) {
 	s.saveSeconds.WithLabelValues(stage).Observe(seconds)
 }
 
-// End implements activities.Observer. What was true of the running stage alone
-// goes: a loss that stays where nothing trains would be taken for news.
+// End implements activities.Observer. It removes the metrics of the running
+// stage, since a loss that stays when nothing trains would look current.
 func (s *stages) End(stage, kind, outcome string, seconds float64) {
 	s.running.WithLabelValues(kind).Dec()
 	s.done.WithLabelValues(kind, outcome).Inc()
@@ -97,7 +97,7 @@ func (s *stages) End(stage, kind, outcome string, seconds float64) {
 	}
 }
 
-// Observer is what the activities tell; nil where nobody watches.
+// Observer receives what activities report; it is nil where there are no metrics.
 func (t *Telemetry) Observer() activities.Observer {
 	if t == nil || t.stages == nil {
 		return nil

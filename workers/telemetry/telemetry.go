@@ -37,7 +37,7 @@ type Options struct {
 	Log              zerolog.Logger
 }
 
-// Telemetry is what a process shows of itself.
+// Telemetry holds the metrics, traces and health that a process exposes.
 type Telemetry struct {
 	log      zerolog.Logger
 	listener net.Listener
@@ -62,9 +62,9 @@ const (
 // flushLimit bounds the sending of what is left at the end.
 const flushLimit = 5 * time.Second
 
-// New prepares metrics, where there is an address for them, and traces, where
-// OTEL_EXPORTER_OTLP_ENDPOINT or its kin are set. It takes the address, so that
-// one that is in use is known at once; Serve begins to answer.
+// New prepares metrics if there is an address for them, and traces if
+// OTEL_EXPORTER_OTLP_ENDPOINT or a variable like it is set. It listens on the
+// address, so that one in use is an error at once; Serve begins to answer.
 func New(ctx context.Context, o Options) (*Telemetry, error) {
 	t := &Telemetry{log: o.Log, service: o.Service}
 	what, err := resource.New(ctx, resource.WithAttributes(
@@ -126,8 +126,8 @@ func (t *Telemetry) traces(ctx context.Context, what *resource.Resource) error {
 	return nil
 }
 
-// Client makes a Temporal client, and the workers that use it, tell their
-// metrics and traces.
+// Client sets the options of a Temporal client such that it, and the workers that
+// use it, report metrics and traces.
 func (t *Telemetry) Client(o *client.Options) {
 	if t == nil {
 		return
@@ -150,9 +150,6 @@ func (t *Telemetry) Client(o *client.Options) {
 		o.Interceptors = append(o.Interceptors, interceptor.ClientInterceptor(tracing))
 	}
 }
-
-// Traces tells whether spans are sent anywhere.
-func (t *Telemetry) Traces() bool { return t != nil && t.spans != nil }
 
 // Health is what a worker knows about itself.
 type Health interface {
@@ -188,7 +185,7 @@ func (t *Telemetry) Serve(h Health) {
 	t.log.Info().Str("metrics", "http://"+t.listener.Addr().String()+"/metrics").Msg("telemetry")
 }
 
-// readyLimit bounds the questions that readiness takes.
+// readyLimit bounds the time in which readiness is determined.
 const readyLimit = 10 * time.Second
 
 func answer(w http.ResponseWriter, err error) {

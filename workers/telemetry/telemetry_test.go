@@ -144,7 +144,7 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !tel.Traces() || tel.Observer() != nil || tel.Address() != "" {
+	if tel.spans == nil || tel.Observer() != nil || tel.Address() != "" {
 		t.Error("an endpoint for traces alone: traces, and no metrics")
 	}
 	var o client.Options
@@ -176,7 +176,7 @@ func TestNothing(t *testing.T) {
 		var o client.Options
 		tel.Client(&o)
 		tel.Serve(&health{})
-		if o.MetricsHandler != nil || o.Interceptors != nil || tel.Observer() != nil || tel.Traces() || tel.Address() != "" {
+		if o.MetricsHandler != nil || o.Interceptors != nil || tel.Observer() != nil || tel.Address() != "" {
 			t.Errorf("without telemetry the client has options %+v, want none", o)
 		}
 		tel.Close()

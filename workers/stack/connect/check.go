@@ -116,7 +116,7 @@ func (p S3) roundTrip(ctx context.Context) error {
 	if _, err := rand.Read(content); err != nil {
 		return err
 	}
-	// A key of its own, so that two checks at a time do not meet.
+	// Each check has a key of its own, so that two at a time do not interfere.
 	key := "checks/" + hex.EncodeToString(content[:8])
 	c := p.Client()
 	encryption, kmsKey := p.encryption()
@@ -179,7 +179,7 @@ func diskCheck(dir string, free uint64) Check {
 	return check
 }
 
-// failed is the check that err ended.
+// failed is the result of a check that ended with err.
 func failed(name string, err error) Check {
 	check := Check{Name: name, Status: Fail, Detail: err.Error()}
 	var p *Problem

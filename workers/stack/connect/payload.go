@@ -8,9 +8,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// maxPayload bounds what one call hands to Temporal: half of what its server
-// takes. Everything that passes is names, parameters, digests and numbers; what
-// is larger is content in the wrong place.
+// maxPayload bounds what one call hands to Temporal, at half of what its server
+// accepts. Only names, parameters, digests and numbers are meant to pass; anything
+// larger is content that belongs into the store.
 const maxPayload = 1 << 20
 
 // ErrTypePayload is the type of the error that a larger payload is refused

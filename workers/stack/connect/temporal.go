@@ -29,7 +29,8 @@ import (
 const (
 	dialTimeout = 3 * time.Second
 	callTimeout = 5 * time.Second
-	// A new search attribute takes a server's namespace cache to be renewed.
+	// A new search attribute is usable once the server has renewed its cache of
+	// namespaces.
 	attributesTimeout = 15 * time.Second
 )
 
@@ -50,7 +51,7 @@ func external(s settings.Temporal) (Temporal, error) {
 	}
 	if s.TLS == nil {
 		if t.APIKey != "" {
-			// An API key is a bearer token: never in plain text.
+			// An API key is a bearer token and must not be sent in plain text.
 			t.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
 		return t, nil
