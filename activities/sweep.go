@@ -176,16 +176,9 @@ func (a *Activities) PlanCell(ctx context.Context, in workflows.CellInput) (work
 		return workflows.CellPlan{}, classify(badInput(err))
 	}
 	facts := in.Facts
-	facts.Experiment, facts.Backbone, facts.Seed = exp.Name, exp.Backbone.Name, exp.Seed
 	facts.Sweep, facts.Cell = plan.Name, plan.Cells[in.Cell].Name
-	cell := workflows.CellPlan{
-		Name:       plan.Cells[in.Cell].Name,
-		WorkflowID: fmt.Sprintf("run/%s/%.12s", exp.Name, plan.Cells[in.Cell].Fingerprint),
-		Run: workflows.RunInput{
-			Experiment: exp.Name, Stages: stages, Queues: in.Queues,
-			Checkpoint: exp.Checkpoint, Judge: exp.Judge.JudgeAccess, HeartbeatSeconds: in.HeartbeatSeconds, Facts: facts,
-		},
-	}
+	run := workflows.NewRunInput(experiments.Prepared{Experiment: exp, Stages: stages}, in.Queues, in.HeartbeatSeconds, facts)
+	cell := workflows.CellPlan{Name: facts.Cell, WorkflowID: run.WorkflowID(), Run: run}
 	// Temporal refuses what is larger with a message about blobs, and the
 	// workflow that sends it is stuck.
 	if raw, err := json.Marshal(cell); err != nil || len(raw) > payloadLimit*9/10 {

@@ -42,7 +42,7 @@ var rules = []rule{
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "esc"},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "esc"},
 		testOurs: []string{"workers/stack", "artifacts/storetest"}},
 	{tree: "workers/settings", ours: []string{"experiments"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/storetest", "internal/certtest"}},

@@ -155,6 +155,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 			DataDir:  n.settings.Embedded.DataDir,
 			Version:  version,
 			Nightly:  n.nightly(),
+			Host:     func(ctx context.Context) experiments.Host { return Host(ctx, n.settings) },
 			Observer: n.telemetry.Observer(),
 		},
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout, Version: version,
