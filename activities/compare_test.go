@@ -19,7 +19,7 @@ const (
 	comparisons  = "judge.compare=[[vanilla/base, decoupled/sft], [vanilla/base, vanilla/sft]]"
 )
 
-func (l *lab) preference(t *testing.T, stage string) (preference, []compared) {
+func (l *testLab) preference(t *testing.T, stage string) (preference, []compared) {
 	t.Helper()
 	var sum preference
 	if err := json.Unmarshal(l.read(t, stage, filePreference), &sum); err != nil {
@@ -146,7 +146,7 @@ func TestPreferOffline(t *testing.T) {
 }
 
 // mined commits pairs of the response generator: two of each of some turns.
-func (l *lab) minedPairs(t *testing.T) []esc.Pair {
+func (l *testLab) minedPairs(t *testing.T) []esc.Pair {
 	t.Helper()
 	dialogues, err := ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, TrainPart)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // trivial is a worker whose stages commit a byte and are done: what is left is
@@ -156,7 +157,7 @@ func TestSweepOfManyCells(t *testing.T) {
 		t.Fatal(err)
 	}
 	const id = "sweep/many/1"
-	ref, err := activities.WriteSweepPlan(ctx, store, id, plan)
+	ref, err := lab.WriteSweepPlan(ctx, store, id, plan)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/esclab/esclab/cmd/internal/benchlm"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // benchCommand has what every program of esclab measures, and the DAG.
@@ -50,28 +50,32 @@ what is outside without the store, which is work that grows with the model.`,
 		Example: "  esclab run demo --data /tmp/fresh && esclab bench dag demo --data /tmp/fresh",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			se, err := a.open(c.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			id, err := se.findRun(c.Context(), args[0], false)
-			if err != nil {
-				return err
-			}
-			cost, err := se.dagCost(c.Context(), id)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(os.Stdout, cost)
-			}
-			cost.print(os.Stdout)
-			return nil
+			return a.runBenchDAG(c.Context(), args[0], asJSON, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func (a *app) runBenchDAG(ctx context.Context, name string, asJSON bool, out io.Writer) error {
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	run, err := se.lab.FindRun(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	cost, err := se.dagCost(ctx, run.ID)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(out, cost)
+	}
+	cost.print(out)
+	return nil
 }
 
 // dagCost is what a run's time went into, in seconds.
@@ -231,16 +235,11 @@ func (c *dagCost) sum() {
 // history reads all events of a workflow's newest execution.
 func (se *session) history(ctx context.Context, id string) ([]*history.HistoryEvent, error) {
 	var events []*history.HistoryEvent
-	h := se.node.Client.GetWorkflowHistory(ctx, id, "", false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for h.HasNext() {
-		e, err := h.Next()
+	for e, err := range se.lab.History(ctx, lab.Execution{ID: id}) {
 		if err != nil {
-			return nil, unreachable(fmt.Errorf("history of %s: %w", id, err))
+			return nil, err
 		}
 		events = append(events, e)
-	}
-	if len(events) == 0 {
-		return nil, failed(fmt.Errorf("%s has no history", id))
 	}
 	return events, nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // version is set by the linker.
@@ -52,8 +54,14 @@ func execute(ctx context.Context, args []string) int {
 	}
 	fmt.Fprintln(os.Stderr, "esclab:", err)
 	var coded *codedError
-	if errors.As(err, &coded) {
+	var ofLab *lab.Error
+	switch {
+	case errors.As(err, &coded):
 		return coded.code
+	case errors.As(err, &ofLab) && ofLab.Unreachable:
+		return exitUnreachable
+	case ofLab != nil:
+		return exitFailed
 	}
 	return exitUsage
 }

@@ -43,16 +43,6 @@ the time: esclab up, esclab worker or esclab-worker.`,
 	return c
 }
 
-// withSession runs a command on a stack that is up.
-func (a *app) withSession(ctx context.Context, do func(*session) error) error {
-	se, err := a.open(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer se.close()
-	return do(se)
-}
-
 func (a *app) scheduleCreate() *cobra.Command {
 	s := settings.DefaultSchedule()
 	replace := false

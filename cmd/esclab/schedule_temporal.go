@@ -42,32 +42,28 @@ func (se *session) want(ctx context.Context, s settings.Schedule, declared bool)
 		Schedule: s.ID, Fresh: s.Fresh,
 		Compare: workflows.NightCompare{Window: s.Window, MinNights: s.MinNights, Noise: s.Noise, Slack: s.Slack},
 		Notify:  workflows.NightNotify{Webhook: s.Webhook, File: s.File},
-		Queues:  se.node.Queues(), HeartbeatSeconds: se.heartbeat(),
+		Queues:  se.lab.Queues, HeartbeatSeconds: se.lab.HeartbeatSeconds,
 		Timing:     workflows.NightTiming{Cron: s.Cron, Overlap: s.Overlap, CatchupWindow: s.CatchupWindow, PauseOnFailure: s.PauseOnFailure, Declared: declared},
-		Attributes: workflows.UsableAttributes(se.node.Attributes),
+		Attributes: se.lab.Attributes,
 	}
-	host, err := se.app.host(ctx)
+	p, err := se.app.prepare(ctx, s.Experiment, s.Set)
 	if err != nil {
 		return w, err
 	}
-	p, missing, err := plan(host, s.Experiment, s.Set)
-	if err != nil {
-		return w, err
-	}
-	in.Experiment.Name = p.exp.Name
-	if missing != nil {
+	in.Experiment.Name = p.Experiment.Name
+	if p.Missing != nil {
 		// The worker may have what this machine lacks.
-		fmt.Fprintln(os.Stderr, "esclab: not on this machine:", missing)
+		fmt.Fprintln(os.Stderr, "esclab: not on this machine:", p.Missing)
 	}
 	if slices.Contains(experiments.Presets(), s.Experiment) {
 		in.Experiment.Preset, in.Experiment.Set = s.Experiment, s.Set
 		return w, nil
 	}
 	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
-	if err := p.exp.AbsolutePaths(exists); err != nil {
+	if err := p.Experiment.AbsolutePaths(exists); err != nil {
 		return w, err
 	}
-	if w.experiment, err = experiments.Marshal(p.exp); err != nil {
+	if w.experiment, err = experiments.Marshal(p.Experiment); err != nil {
 		return w, err
 	}
 	sum := sha256.Sum256(w.experiment)
