@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/esclab/esclab/workflows"
@@ -120,7 +119,7 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 	}
 	for _, pending := range d.GetPendingActivities() {
 		if details := pending.GetHeartbeatDetails(); details != nil {
-			if err := converter.GetDefaultDataConverter().FromPayloads(details, &p); err != nil {
+			if err := decode(details, &p); err != nil {
 				return p, fmt.Errorf("heartbeat details of workflow %s: %w", workflowID, err)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/converter"
@@ -39,11 +40,14 @@ func (c *Client) Input(ctx context.Context, e Execution, in any) error {
 		if err != nil {
 			return err
 		}
-		payloads := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
-		if err := converter.GetDefaultDataConverter().FromPayloads(payloads, in); err != nil {
+		if err := decode(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), in); err != nil {
 			return fmt.Errorf("%s: what it was started with: %w", e.ID, err)
 		}
 		break
 	}
 	return nil
+}
+
+func decode(p *commonpb.Payloads, v any) error {
+	return converter.GetDefaultDataConverter().FromPayloads(p, v)
 }
