@@ -53,6 +53,12 @@ func execute(ctx context.Context, args []string) int {
 		return exitInterrupted
 	}
 	fmt.Fprintln(os.Stderr, "esclab:", err)
+	return exitCode(err)
+}
+
+// exitCode is the exit code of an error: the one that a command gives it, that
+// of an error of the lab, or that of a wrong request.
+func exitCode(err error) int {
 	var coded *codedError
 	var ofLab *lab.Error
 	switch {
