@@ -37,6 +37,8 @@ type Activities struct {
 	Identity string
 	// DataDir is esclab's data directory, below which engines' libraries are installed.
 	DataDir string
+	// Host is this machine as plans see it.
+	Host func(ctx context.Context) experiments.Host
 	// DemoCorpus is the sample corpus in the binary.
 	DemoCorpus []byte
 	// Remote opens what an s3://bucket/prefix names, for backbones that lie in

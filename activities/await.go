@@ -9,10 +9,10 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 const (
@@ -138,28 +138,8 @@ func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait f
 // stageProgress reads the heartbeat details of the stage's pending activity.
 // The second result is false where Temporal gave no answer.
 func (a *Activities) stageProgress(ctx context.Context, workflowID string) (workflows.Progress, bool) {
-	p, err := ReadProgress(ctx, a.Client, workflowID)
+	p, err := lab.ReadProgress(ctx, a.Client, workflowID)
 	return p, err == nil
-}
-
-// ReadProgress gives the progress that the running activity of a stage's
-// workflow last reported; it is zero before the first report.
-func ReadProgress(ctx context.Context, c client.Client, workflowID string) (workflows.Progress, error) {
-	var p workflows.Progress
-	d, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
-	if err != nil {
-		return p, fmt.Errorf("describe workflow %s: %w", workflowID, err)
-	}
-	for _, pending := range d.GetPendingActivities() {
-		if details := pending.GetHeartbeatDetails(); details != nil {
-			if err := converter.GetDefaultDataConverter().FromPayloads(details, &p); err != nil {
-				return p, fmt.Errorf("heartbeat details of workflow %s: %w", workflowID, err)
-			}
-		}
-		p.Attempt = int(pending.GetAttempt())
-		p.Failure = pending.GetLastFailure().GetMessage()
-	}
-	return p, nil
 }
 
 // unwrapWorkflow turns the error of a stage's workflow into one of this

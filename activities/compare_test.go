@@ -19,7 +19,7 @@ const (
 	comparisons  = "judge.compare=[[vanilla/base, decoupled/sft], [vanilla/base, vanilla/sft]]"
 )
 
-func (l *lab) preference(t *testing.T, stage string) (results.Preference, []results.Compared) {
+func (l *testLab) preference(t *testing.T, stage string) (results.Preference, []results.Compared) {
 	t.Helper()
 	var sum results.Preference
 	if err := json.Unmarshal(l.read(t, stage, results.FilePreference), &sum); err != nil {
@@ -146,7 +146,7 @@ func TestPreferOffline(t *testing.T) {
 }
 
 // mined commits pairs of the response generator: two of each of some turns.
-func (l *lab) minedPairs(t *testing.T) []esc.Pair {
+func (l *testLab) minedPairs(t *testing.T) []esc.Pair {
 	t.Helper()
 	corpus, err := results.Open(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint)
 	if err != nil {

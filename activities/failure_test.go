@@ -15,7 +15,7 @@ import (
 )
 
 // tinyLab is a lab whose backbone is trained in a second.
-func tinyLab(t *testing.T, sets ...string) *lab {
+func tinyLab(t *testing.T, sets ...string) *testLab {
 	t.Helper()
 	s := chattest.New(t)
 	return newLab(t, s, append([]string{"engine=go", "corpus.max_dialogues=10",
@@ -27,7 +27,7 @@ func tinyLab(t *testing.T, sets ...string) *lab {
 
 // failureOf reads the document that a failed stage has left, and checks that
 // the error names it.
-func (l *lab) failureOf(t *testing.T, stage string, err error) failure {
+func (l *testLab) failureOf(t *testing.T, stage string, err error) failure {
 	t.Helper()
 	_, key, found := strings.Cut(err.Error(), "(what led there: ")
 	key, _, _ = strings.Cut(key, " in the store)")
@@ -137,7 +137,7 @@ func TestOneClass(t *testing.T) {
 }
 
 // object reads an object of the lab's store by its key.
-func (l *lab) object(t *testing.T, key string) []byte {
+func (l *testLab) object(t *testing.T, key string) []byte {
 	t.Helper()
 	r, err := storetest.OpenDirectory(t, l.dir+"/store").Get(t.Context(), key)
 	if err != nil {

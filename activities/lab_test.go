@@ -29,8 +29,8 @@ import (
 // canary is the API key of these tests: it may turn up nowhere.
 const canary = "sk-canary-77aa01"
 
-// lab is a store with a corpus and a generation, and what works on it.
-type lab struct {
+// testLab is a store with a corpus and a generation, and what works on it.
+type testLab struct {
 	a      *Activities
 	dir    string
 	log    bytes.Buffer
@@ -44,9 +44,9 @@ type lab struct {
 // about twice.
 const judgedReplies = 10
 
-func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
+func newLab(t *testing.T, s *chattest.Server, sets ...string) *testLab {
 	t.Helper()
-	l := &lab{dir: t.TempDir(), stages: map[string]experiments.Stage{}}
+	l := &testLab{dir: t.TempDir(), stages: map[string]experiments.Stage{}}
 	exp, err := experiments.Load("demo", append([]string{
 		"judge.kind=openai", "judge.model=test", "judge.base_url=" + s.URL, "judge.api_key_env=TEST_KEY", fmt.Sprintf("judge.samples=%d", judgedReplies),
 		"judge.concurrency=32", "judge.timeout_seconds=1", "judge.repairs=3",
@@ -84,12 +84,12 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
 }
 
 // run executes a stage as Temporal would.
-func (l *lab) run(name string) (workflows.StageResult, error) {
+func (l *testLab) run(name string) (workflows.StageResult, error) {
 	return l.runActivity(l.a.Stages()[l.stages[name].Kind], name)
 }
 
 // runActivity executes an activity on a stage as Temporal would.
-func (l *lab) runActivity(of workflows.StageActivity, name string) (workflows.StageResult, error) {
+func (l *testLab) runActivity(of workflows.StageActivity, name string) (workflows.StageResult, error) {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetDisableRegistrationAliasing(true)
 	env := suite.NewTestActivityEnvironment()
@@ -114,7 +114,7 @@ func (l *lab) runActivity(of workflows.StageActivity, name string) (workflows.St
 
 // generate commits replies that a model could have written: the gold ones,
 // each some places further on.
-func (l *lab) generate(t *testing.T, name string, places int) {
+func (l *testLab) generate(t *testing.T, name string, places int) {
 	t.Helper()
 	ctx := t.Context()
 	m, err := l.a.Store.Lookup(ctx, l.stages["corpus"].Fingerprint)
@@ -142,7 +142,7 @@ func (l *lab) generate(t *testing.T, name string, places int) {
 }
 
 // commit makes a stage's artifact of one file.
-func (l *lab) commit(t *testing.T, name, file string, data []byte) {
+func (l *testLab) commit(t *testing.T, name, file string, data []byte) {
 	t.Helper()
 	ref, err := l.a.Store.PutFunc(t.Context(), artifacts.BytesFile(data))
 	if err != nil {
@@ -160,7 +160,7 @@ func (l *lab) commit(t *testing.T, name, file string, data []byte) {
 
 const judgeStage = "judge/vanilla/base"
 
-func (l *lab) judge(t *testing.T) workflows.StageResult {
+func (l *testLab) judge(t *testing.T) workflows.StageResult {
 	t.Helper()
 	result, err := l.run(judgeStage)
 	if err != nil {
@@ -170,13 +170,13 @@ func (l *lab) judge(t *testing.T) workflows.StageResult {
 }
 
 // rows decodes the verdicts of the judge stage's artifact.
-func (l *lab) rows(t *testing.T) []results.Judged {
+func (l *testLab) rows(t *testing.T) []results.Judged {
 	t.Helper()
 	return decoded[results.Judged](t, l.read(t, judgeStage, results.FileJudged))
 }
 
 // read gives a file of a stage's artifact.
-func (l *lab) read(t *testing.T, stage, file string) []byte {
+func (l *testLab) read(t *testing.T, stage, file string) []byte {
 	t.Helper()
 	from, err := results.Open(t.Context(), l.a.Store, l.stages[stage].Fingerprint)
 	if err != nil {
@@ -199,12 +199,12 @@ func decoded[T any](t *testing.T, data []byte) []T {
 }
 
 // forget removes the judge stage's artifact, as if it had been made elsewhere.
-func (l *lab) forget(t *testing.T) {
+func (l *testLab) forget(t *testing.T) {
 	t.Helper()
 	l.forgetStage(t, judgeStage)
 }
 
-func (l *lab) forgetStage(t *testing.T, name string) {
+func (l *testLab) forgetStage(t *testing.T, name string) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(l.dir, "store", "stages", l.stages[name].Fingerprint)); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func (l *lab) forgetStage(t *testing.T, name string) {
 }
 
 // noCanary looks for the key in every file of the lab and in its log.
-func (l *lab) noCanary(t *testing.T, errs ...error) {
+func (l *testLab) noCanary(t *testing.T, errs ...error) {
 	t.Helper()
 	files := 0
 	err := filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {

@@ -6,16 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/nightly"
@@ -64,53 +61,27 @@ func (a *Activities) planNight(ctx context.Context, in workflows.Night) (workflo
 	if err != nil {
 		return plan, err
 	}
-	host := experiments.OS(a.DemoCorpus)
-	host.Digests = experiments.OpenDigestCache(filepath.Join(a.DataDir, "digests.json"))
-	if a.Remote != nil {
-		host.Remote = func(uri string) (fs.FS, error) {
-			bucket, err := a.Remote(ctx, uri)
-			if err != nil {
-				return nil, err
-			}
-			return artifacts.Files(ctx, bucket), nil
-		}
-	}
-	sources, missing := experiments.SourceDigests(exp, host)
-	if missing != nil {
+	p, err := exp.Prepare(a.Host(ctx))
+	if err = errors.Join(err, p.Missing); err != nil {
 		// Somebody has to put the file there: better to say so at once.
-		return plan, badInput(missing)
-	}
-	if len(sources.JudgePrompts) > 0 {
-		if _, err := prompts.New(sources.JudgePrompts); err != nil {
-			return plan, badInput(fmt.Errorf("judge.prompts: %s: %w", exp.Judge.Prompts, err))
-		}
-	}
-	stages, err := experiments.Plan(exp, sources)
-	if err != nil {
 		return plan, badInput(err)
 	}
 	kinds, err := experiments.FreshKinds(in.Fresh)
 	if err != nil {
 		return plan, badInput(fmt.Errorf("fresh: %w", err))
 	}
-	if err := errors.Join(experiments.Freshen(stages, kinds, in.Workflow), experiments.AbsoluteSources(stages)); err != nil {
+	if err := experiments.Freshen(p.Stages, kinds, in.Workflow); err != nil {
 		return plan, err
 	}
-	if plan.Setup, err = experiments.Setup(stages); err != nil {
+	if plan.Setup, err = experiments.Setup(p.Stages); err != nil {
 		return plan, err
 	}
-	plan.RunID = fmt.Sprintf("run/%s/%.12s", exp.Name, stages[len(stages)-1].Fingerprint)
-	if len(kinds) == 0 { // the same as of a run that somebody may have under way
-		plan.RunID = fmt.Sprintf("run/%s/night-%s", exp.Name, in.Name())
+	plan.Run = workflows.NewRunInput(p, in.Queues, in.HeartbeatSeconds, workflows.Facts{Revision: plan.Revision, Attributes: in.Attributes})
+	plan.RunID = plan.Run.WorkflowID()
+	if len(kinds) == 0 { // its stages are those of a run that somebody may have under way
+		plan.RunID = workflows.NightRunWorkflowID(exp.Name, in.Name())
 	}
 	plan.Newest = a.newest(ctx)
-	plan.Run = workflows.RunInput{
-		Experiment: exp.Name, Stages: stages, Queues: in.Queues, Checkpoint: exp.Checkpoint, Judge: exp.Judge.JudgeAccess,
-		HeartbeatSeconds: in.HeartbeatSeconds,
-		Facts: workflows.Facts{
-			Experiment: exp.Name, Backbone: exp.Backbone.Name, Seed: exp.Seed, Revision: plan.Revision, Attributes: in.Attributes,
-		},
-	}
 	return plan, nil
 }
 

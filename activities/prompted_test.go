@@ -44,7 +44,7 @@ func shortCorpus(t *testing.T) string {
 }
 
 // promptedLab is a lab with a random base on a short corpus.
-func promptedLab(t *testing.T, corpus string) *lab {
+func promptedLab(t *testing.T, corpus string) *testLab {
 	t.Helper()
 	l := newLab(t, chattest.New(t), "corpus.source="+corpus, "engine=go", "backbone.tiny.max_positions=512", "generation.max_new_tokens=8",
 		"methods=base,direct-refine,self-refine,emotion-cot,sft")
@@ -53,7 +53,7 @@ func promptedLab(t *testing.T, corpus string) *lab {
 	return l
 }
 
-func (l *lab) predict(t *testing.T, method experiments.Method) []results.Prediction {
+func (l *testLab) predict(t *testing.T, method experiments.Method) []results.Prediction {
 	t.Helper()
 	name := "generate/vanilla/" + string(method)
 	if _, err := l.run(name); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // sweepPlans keeps the plans that this process has read last.
@@ -40,45 +41,17 @@ func (a *Activities) sweepPlan(ctx context.Context, ref workflows.PlanRef) (expe
 			return known.plan, nil
 		}
 	}
-	plan, err := ReadSweepPlan(ctx, a.Store, ref)
+	plan, err := lab.ReadSweepPlan(ctx, a.Store, ref)
+	var unusable *lab.PlanError
+	if errors.As(err, &unusable) {
+		return plan, badInput(err)
+	}
 	if err != nil {
 		return plan, err
 	}
 	const kept = 2 // the plans of two sweeps at the same time
 	a.plans.plans = append([]readPlan{{ref.SHA256, plan}}, a.plans.plans[:min(len(a.plans.plans), kept-1)]...)
 	return plan, nil
-}
-
-// ReadSweepPlan reads a sweep's plan from the store and checks that it is the
-// one that is asked for.
-func ReadSweepPlan(ctx context.Context, store *artifacts.Store, ref workflows.PlanRef) (experiments.SweepPlan, error) {
-	data, err := store.GetRunFile(ctx, ref.Sweep, ref.File)
-	if err != nil {
-		return experiments.SweepPlan{}, fmt.Errorf("plan of %s: %w", ref.Sweep, err)
-	}
-	if err := artifacts.CheckBytes(ref.File, data, ref.SHA256); err != nil {
-		return experiments.SweepPlan{}, badInput(fmt.Errorf("plan of %s: %w", ref.Sweep, err))
-	}
-	plan, err := experiments.ReadSweepPlan(data)
-	if err != nil {
-		return plan, badInput(err)
-	}
-	return plan, nil
-}
-
-// WriteSweepPlan keeps a sweep's plan in the store and names it. A plan that is
-// there already is the same plan.
-func WriteSweepPlan(ctx context.Context, store *artifacts.Store, sweepID string, plan experiments.SweepPlan) (workflows.PlanRef, error) {
-	data, err := plan.Marshal()
-	if err != nil {
-		return workflows.PlanRef{}, err
-	}
-	file := fmt.Sprintf("plan-%.12s.json", artifacts.DigestBytes(data))
-	ref, err := store.PutRunFile(ctx, sweepID, file, data)
-	if err != nil {
-		return workflows.PlanRef{}, fmt.Errorf("store the plan of %s: %w", sweepID, err)
-	}
-	return workflows.PlanRef{Sweep: sweepID, File: file, SHA256: ref.SHA256, Bytes: ref.Bytes, Cells: len(plan.Cells)}, nil
 }
 
 // SurveyCells says which cells have every artifact in the store, with the
@@ -177,16 +150,9 @@ func (a *Activities) PlanCell(ctx context.Context, in workflows.CellInput) (work
 		return workflows.CellPlan{}, classify(badInput(err))
 	}
 	facts := in.Facts
-	facts.Experiment, facts.Backbone, facts.Seed = exp.Name, exp.Backbone.Name, exp.Seed
 	facts.Sweep, facts.Cell = plan.Name, plan.Cells[in.Cell].Name
-	cell := workflows.CellPlan{
-		Name:       plan.Cells[in.Cell].Name,
-		WorkflowID: fmt.Sprintf("run/%s/%.12s", exp.Name, plan.Cells[in.Cell].Fingerprint),
-		Run: workflows.RunInput{
-			Experiment: exp.Name, Stages: stages, Queues: in.Queues,
-			Checkpoint: exp.Checkpoint, Judge: exp.Judge.JudgeAccess, HeartbeatSeconds: in.HeartbeatSeconds, Facts: facts,
-		},
-	}
+	run := workflows.NewRunInput(experiments.Prepared{Experiment: exp, Stages: stages}, in.Queues, in.HeartbeatSeconds, facts)
+	cell := workflows.CellPlan{Name: facts.Cell, WorkflowID: run.WorkflowID(), Run: run}
 	// Temporal refuses what is larger with a message about blobs, and the
 	// workflow that sends it is stuck.
 	if raw, err := json.Marshal(cell); err != nil || len(raw) > payloadLimit*9/10 {

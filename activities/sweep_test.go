@@ -17,6 +17,7 @@ import (
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // sweepStore is a store with a sweep's plan.
@@ -41,7 +42,7 @@ func newSweepStore(t *testing.T, yaml string) *sweepStore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.ref, err = WriteSweepPlan(t.Context(), store, "sweep/s/1", s.plan); err != nil {
+	if s.ref, err = lab.WriteSweepPlan(t.Context(), store, "sweep/s/1", s.plan); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -8,4 +8,6 @@
 //	exp, err := experiments.Load("demo", "dpo.roles.sp.beta=0.3") // preset or path, then overrides
 //	sources, err := experiments.SourceDigests(exp, host)           // SHA-256 of corpus and checkpoint files
 //	stages, err := experiments.Plan(exp, sources)                  // topological order, fingerprints filled
+//
+// Prepare goes all of it, and PrepareSweep the same way for a sweep.
 package experiments

@@ -32,6 +32,8 @@ type Host struct {
 	Remote func(uri string) (fs.FS, error)
 	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
 	Demo []byte
+	// CheckPrompts says what is wrong with the texts of judge.prompts; nil: nobody looks at them.
+	CheckPrompts func(texts map[string]string) error
 
 	uri string // of the remote files that Open, Stat and ReadDir see; "": local ones
 }

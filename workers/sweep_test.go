@@ -25,6 +25,7 @@ import (
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // trivial gives an activity that commits a byte and is done: what is left of a
@@ -125,7 +126,7 @@ func TestSweepOfManyCells(t *testing.T) {
 		t.Fatal(err)
 	}
 	const id = "sweep/many/1"
-	ref, err := activities.WriteSweepPlan(ctx, store, id, plan)
+	ref, err := lab.WriteSweepPlan(ctx, store, id, plan)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // testBenchDAG measures a finished run: every stage that it computed is there,
 // and no time is counted twice or lost.
 func testBenchDAG(t *testing.T, ctx context.Context, data string) {
-	var cost dagCost
+	var cost lab.Cost
 	if err := json.Unmarshal([]byte(output(t, ctx, "", "bench", "dag", "micro", "--json", "--data", data)), &cost); err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +23,7 @@ func testBenchDAG(t *testing.T, ctx context.Context, data string) {
 	names := map[string]bool{}
 	for _, s := range cost.Stages {
 		kernel += s.Kernel
-		if names[s.Stage] || s.Stage == "" || s.Before < 0 || s.Dispatch < 0 || s.Call < 0 || s.After < 0 || s.orchestration() > cost.Most {
+		if names[s.Stage] || s.Stage == "" || s.Before < 0 || s.Dispatch < 0 || s.Call < 0 || s.After < 0 || s.Orchestration() > cost.Most {
 			t.Errorf("%+v", s)
 		}
 		names[s.Stage] = true

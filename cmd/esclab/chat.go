@@ -14,6 +14,7 @@ import (
 	"github.com/esclab/esclab/esc/chat"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/models"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 type chatFlags struct {
@@ -110,11 +111,11 @@ func (a *app) loadSpeaker(ctx context.Context, run string, f chatFlags) (*models
 	if f.temperatureSet {
 		o.Temperature = &f.temperature
 	}
-	speaker, err := models.NewSpeaker(ctx, se.node.Store, stage, l.inputs(stage), o)
+	speaker, err := models.NewSpeaker(ctx, se.node.Store, stage, l.Inputs(stage), o)
 	if err != nil {
 		return nil, "", absent(l, stage.Name, err)
 	}
-	return speaker, fmt.Sprintf("%s, %s, on %s", l.name, systemName(stage), speaker.Engine), nil
+	return speaker, fmt.Sprintf("%s, %s, on %s", l.Name, systemName(stage), speaker.Engine), nil
 }
 
 // systemName is a generate stage's system, as the report names it.
@@ -124,9 +125,9 @@ func systemName(s experiments.Stage) string {
 
 // systemOf finds a system by its name; without one, the most trained one whose
 // models are in the store: the last of the decoupled ones, else of the others.
-func (se *session) systemOf(ctx context.Context, l layout, name string) (experiments.Stage, error) {
+func (se *session) systemOf(ctx context.Context, l lab.Layout, name string) (experiments.Stage, error) {
 	// Not those that cannot be talked with: given the gold strategy, or in steps.
-	stages := slices.DeleteFunc(l.of(experiments.KindGenerate), func(s experiments.Stage) bool {
+	stages := slices.DeleteFunc(l.Of(experiments.KindGenerate), func(s experiments.Stage) bool {
 		params, err := experiments.ParamsOf[experiments.GenerateParams](s)
 		return err == nil && !models.Talks(params)
 	})
@@ -143,13 +144,13 @@ func (se *session) systemOf(ctx context.Context, l layout, name string) (experim
 				return s, nil
 			}
 		}
-		return experiments.Stage{}, fmt.Errorf("--system: %s has no system %q to talk with; it has %s", l.name, name, strings.Join(names, ", "))
+		return experiments.Stage{}, fmt.Errorf("--system: %s has no system %q to talk with; it has %s", l.Name, name, strings.Join(names, ", "))
 	}
 	// The plan has vanilla before decoupled and base before sft before dpo.
 	slices.Reverse(stages)
 	for _, s := range stages {
 		done := true
-		for _, fingerprint := range l.inputs(s) {
+		for _, fingerprint := range l.Inputs(s) {
 			if _, err := se.node.Store.Lookup(ctx, fingerprint); err != nil {
 				done = false
 			}
@@ -158,5 +159,5 @@ func (se *session) systemOf(ctx context.Context, l layout, name string) (experim
 			return s, nil
 		}
 	}
-	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: run it first: esclab run %s", l.name, l.name))
+	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: run it first: esclab run %s", l.Name, l.Name))
 }

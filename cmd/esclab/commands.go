@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -19,12 +21,16 @@ import (
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
-	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
+type upOptions struct {
+	slots  int
+	listen string
+}
+
 func (a *app) upCommand() *cobra.Command {
-	var slots int
-	var listen string
+	var o upOptions
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Start Temporal, its web UI, the store and a worker, and keep them running",
@@ -37,10 +43,10 @@ With embedded.open in temporal.yaml, other machines reach Temporal and the store
 too, over TLS: Temporal demands a client certificate, the store its keys. The web
 UI stays on the loopback interface.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.up(c.Context(), slots, listen) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runUp(c.Context(), o) },
 	}
-	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time")
-	c.Flags().StringVar(&listen, "listen", "", "open Temporal and the store to other machines on this IP address, instead of embedded.open.listen; needs its certificates")
+	c.Flags().IntVar(&o.slots, "slots", 1, "kernel stages at the same time")
+	c.Flags().StringVar(&o.listen, "listen", "", "open Temporal and the store to other machines on this IP address, instead of embedded.open.listen; needs its certificates")
 	a.metricsFlag(c)
 	return c
 }
@@ -50,15 +56,15 @@ func (a *app) metricsFlag(c *cobra.Command) {
 	c.Flags().StringVar(&a.metrics, "metrics", "", "serve Prometheus /metrics, /healthz and /readyz on this address, like 127.0.0.1:9464")
 }
 
-func (a *app) up(ctx context.Context, slots int, listen string) error {
+func (a *app) runUp(ctx context.Context, o upOptions) error {
 	s, err := a.loadSettings()
 	if err != nil {
 		return err
 	}
 	options := stack.OptionsFrom(s, a.log)
 	options.Open = s.Embedded.Open
-	if listen != "" {
-		options.Open.Listen = listen
+	if o.listen != "" {
+		options.Open.Listen = o.listen
 	}
 	if err := options.Open.Check(); err != nil {
 		return err
@@ -74,7 +80,7 @@ func (a *app) up(ctx context.Context, slots int, listen string) error {
 	if err := se.connect(ctx); err != nil {
 		return unreachable(err)
 	}
-	if err := se.node.Work(nil, slots); err != nil {
+	if err := se.node.Work(nil, o.slots); err != nil {
 		return unreachable(err)
 	}
 	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\n",
@@ -92,11 +98,15 @@ func (a *app) up(ctx context.Context, slots int, listen string) error {
 	return nil
 }
 
+type workerOptions struct {
+	queues  []string
+	slots   int
+	stop    time.Duration
+	promote bool
+}
+
 func (a *app) workerCommand() *cobra.Command {
-	var serve []string
-	var slots int
-	var stop time.Duration
-	var promote bool
+	var o workerOptions
 	c := &cobra.Command{
 		Use:   "worker",
 		Short: "Work on the task queues of an external Temporal, or of a stack that is up",
@@ -107,18 +117,18 @@ save a checkpoint, and another worker continues them.
   cpu      stages that run a model on CPU cores
   gpu      stages that run a model on this machine's best device`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.worker(c.Context(), serve, slots, stop, promote) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runWorker(c.Context(), o) },
 	}
-	c.Flags().StringSliceVar(&serve, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
-	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
-	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
-	c.Flags().BoolVar(&promote, "promote", false, "with versioning.mode: pinned, new runs start on this build from now on")
+	c.Flags().StringSliceVar(&o.queues, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
+	c.Flags().IntVar(&o.slots, "slots", 1, "kernel stages at the same time: one per device")
+	c.Flags().DurationVar(&o.stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")
+	c.Flags().BoolVar(&o.promote, "promote", false, "with versioning.mode: pinned, new runs start on this build from now on")
 	a.metricsFlag(c)
 	return c
 }
 
-func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.Duration, promote bool) error {
-	classes, err := node.ParseQueues(serve)
+func (a *app) runWorker(ctx context.Context, o workerOptions) error {
+	classes, err := node.ParseQueues(o.queues)
 	if err != nil {
 		return err
 	}
@@ -127,11 +137,11 @@ func (a *app) worker(ctx context.Context, serve []string, slots int, stop time.D
 		return err
 	}
 	defer se.close()
-	se.node.StopTimeout, se.node.Promote = stop, promote
-	if err := se.node.Work(classes, slots); err != nil {
+	se.node.StopTimeout, se.node.Promote = o.stop, o.promote
+	if err := se.node.Work(classes, o.slots); err != nil {
 		return unreachable(err)
 	}
-	a.log.Info().Strs("queues", serve).Str("temporal", se.target.Temporal.Address).Msg("working")
+	a.log.Info().Strs("queues", o.queues).Str("temporal", se.target.Temporal.Address).Msg("working")
 	<-ctx.Done()
 	a.log.Info().Msg("stopping: running stages save their checkpoints")
 	return nil
@@ -144,32 +154,39 @@ func (a *app) presetsCommand() *cobra.Command {
 		Long: `Without a name, list the presets. With a name, print its YAML, every key
 explained: save it, change it, and run it with esclab run FILE.`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				for _, name := range experiments.Presets() {
-					fmt.Println(name)
-				}
-				for _, name := range experiments.SweepPresets() {
-					fmt.Println(name, " (sweep)")
-				}
-				return nil
-			}
-			read := experiments.PresetYAML
-			if slices.Contains(experiments.SweepPresets(), args[0]) {
-				read = experiments.SweepPresetYAML
-			}
-			data, err := read(args[0])
-			if err != nil {
-				return err
-			}
-			_, err = os.Stdout.Write(data)
-			return err
+		RunE: func(c *cobra.Command, args []string) error {
+			return runPresets(strings.Join(args, ""), c.OutOrStdout())
 		},
 	}
 }
 
+// runPresets prints a preset's YAML, or, without a name, the presets' names.
+func runPresets(name string, out io.Writer) error {
+	if name == "" {
+		for _, name := range experiments.Presets() {
+			fmt.Fprintln(out, name)
+		}
+		for _, name := range experiments.SweepPresets() {
+			fmt.Fprintln(out, name, " (sweep)")
+		}
+		return nil
+	}
+	read := experiments.PresetYAML
+	if slices.Contains(experiments.SweepPresets(), name) {
+		read = experiments.SweepPresetYAML
+	}
+	data, err := read(name)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(data)
+	return err
+}
+
+type statusOptions struct{ all, once, json bool }
+
 func (a *app) statusCommand() *cobra.Command {
-	var all, once, asJSON bool
+	var o statusOptions
 	c := &cobra.Command{
 		Use:   "status [RUN]",
 		Short: "Follow a run: its stages with step, loss, tokens/s and ETA",
@@ -178,68 +195,54 @@ bars on a terminal, plain lines elsewhere. Ctrl-C stops the following, not the
 run.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			se, err := a.open(c.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			if all {
-				return se.listRuns(c.Context(), os.Stdout)
-			}
-			name := ""
-			if len(args) > 0 {
-				name = args[0]
-			}
-			return se.status(c.Context(), name, once, asJSON)
+			return a.runStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "list the runs instead")
-	c.Flags().BoolVar(&once, "once", false, "print the state and return")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the state as JSON and return")
+	c.Flags().BoolVar(&o.all, "all", false, "list the runs instead")
+	c.Flags().BoolVar(&o.once, "once", false, "print the state and return")
+	c.Flags().BoolVar(&o.json, "json", false, "print the state as JSON and return")
 	return c
 }
 
-func (se *session) status(ctx context.Context, name string, once, asJSON bool) error {
-	id, err := se.findRun(ctx, name, false)
-	if err != nil {
-		return err
-	}
-	if once || asJSON {
-		state, running, err := readState(ctx, se.node.Client, id)
+// runStatus follows the newest run of a name, or prints how it stands.
+func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error {
+		if o.all {
+			return printExecutions(out, "run", se.lab.Runs(ctx, false))
+		}
+		run, err := se.lab.FindRun(ctx, name, false)
 		if err != nil {
-			return unreachable(err)
+			return err
 		}
-		if asJSON {
-			e := json.NewEncoder(os.Stdout)
+		if !o.once && !o.json {
+			_, err = se.follow(ctx, run, out)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return failed(err)
+		}
+		v, err := se.lab.ViewRun(ctx, run.ID)
+		if err != nil {
+			return err
+		}
+		if o.json {
+			e := json.NewEncoder(out)
 			e.SetIndent("", "  ")
-			return e.Encode(struct {
-				Run string `json:"run"`
-				workflows.RunState
-				Running map[string]workflows.Progress `json:"running"`
-			}{id, state, running})
+			return e.Encode(v)
 		}
-		v := newLines(os.Stdout)
-		v.update(state, running)
+		newLines(out).update(v)
 		return nil
-	}
-	_, err = follow(ctx, se.node.Client, se.node.Client.GetWorkflow(ctx, id, ""), os.Stdout)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return failed(rootCause(err))
+	})
 }
 
-func (se *session) listRuns(ctx context.Context, out io.Writer) error {
-	runs, err := se.runs(ctx, false)
-	if err != nil {
-		return err
-	}
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"run", "status", "started"})
-	for _, w := range runs {
-		t.AppendRow(table.Row{w.GetExecution().GetWorkflowId(), w.GetStatus(), w.GetStartTime().AsTime().Format("2006-01-02 15:04:05")})
+// printExecutions lists runs or sweeps.
+func printExecutions(out io.Writer, what string, all iter.Seq2[lab.Execution, error]) error {
+	t := newTable(out, table.Row{what, "status", "started"})
+	for e, err := range all {
+		if err != nil {
+			return err
+		}
+		t.AppendRow(table.Row{e.ID, e.Status, e.Started.Format("2006-01-02 15:04:05")})
 	}
 	t.Render()
 	return nil
@@ -250,23 +253,22 @@ func (a *app) cancelCommand() *cobra.Command {
 		Use:   "cancel RUN",
 		Short: "Cancel a run: its stages save a checkpoint and stop",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			se, err := a.open(c.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			id, err := se.findRun(c.Context(), args[0], true)
-			if err != nil {
-				return err
-			}
-			if err := se.node.Client.CancelWorkflow(c.Context(), id, ""); err != nil {
-				return failed(fmt.Errorf("cancel run %s: %w", id, err))
-			}
-			fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", id)
-			return nil
-		},
+		RunE:  func(c *cobra.Command, args []string) error { return a.runCancel(c.Context(), args[0]) },
 	}
+}
+
+func (a *app) runCancel(ctx context.Context, name string) error {
+	return a.withSession(ctx, func(se *session) error {
+		run, err := se.lab.FindRun(ctx, name, true)
+		if err != nil {
+			return err
+		}
+		if err := se.lab.CancelRun(ctx, run.ID); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", run.ID)
+		return nil
+	})
 }
 
 func (a *app) scoreCommand() *cobra.Command {
@@ -281,15 +283,15 @@ samples in percent, preference bias B as it is, weighted and macro F1 in
 percent. A strategy that is empty or unknown counts in no strategy metric.`,
 		Example: "  esclab score predictions.jsonl\n  esclab score predictions.jsonl --json",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return score(args[0], asJSON, os.Stdin, os.Stdout)
+		RunE: func(c *cobra.Command, args []string) error {
+			return runScore(args[0], asJSON, c.InOrStdin(), c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object with the columns of the paper's Table 3")
 	return c
 }
 
-func score(path string, asJSON bool, in io.Reader, out io.Writer) error {
+func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 	name := path
 	if path == "-" {
 		name = "standard input"

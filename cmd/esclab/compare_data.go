@@ -8,16 +8,13 @@ import (
 	"strings"
 
 	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/workflow/v1"
-	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/converter"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // comparedRun is a run, and what it takes to read its systems.
@@ -49,41 +46,31 @@ func (se *session) selected(ctx context.Context, args []string, f compareFlags) 
 // runNamed finds a run by its name, by its ID with or without "run/", or plans
 // an experiment that was not run under that name.
 func (se *session) runNamed(ctx context.Context, arg string) (*comparedRun, error) {
-	id := arg
-	if parts := strings.Split(arg, "/"); len(parts) == 2 && len(parts[1]) == 12 {
-		id = "run/" + arg
+	run, err := se.lab.FindRun(ctx, arg, false)
+	if err == nil {
+		return se.runOf(ctx, run)
 	}
-	executions, err := se.list(ctx, fmt.Sprintf("WorkflowType = '%s'", workflows.RunName), func(e *workflow.WorkflowExecutionInfo) bool {
-		got := e.GetExecution().GetWorkflowId()
-		return got == id || runName(got) == id
-	}, 1)
-	if err != nil {
+	var broken *lab.Error
+	if errors.As(err, &broken) {
 		return nil, err
-	}
-	if len(executions) > 0 {
-		return se.runOf(ctx, executions[0])
 	}
 	l, err := se.layoutOf(ctx, arg, nil)
 	if err != nil {
 		return nil, err
 	}
-	return newCompared(l.name, "", l.stages), nil
+	return newCompared(l.Name, "", l.Stages), nil
 }
 
 // cells are those of a sweep, as its plan has them: also such as needed no run,
 // because all that they are was in the store.
 func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, error) {
-	id, err := se.findSweep(ctx, sweep, false)
+	found, err := se.lab.FindSweep(ctx, sweep, false)
 	if err != nil {
 		return nil, err
 	}
-	ref, marks, err := se.sweepStands(ctx, id)
+	plan, marks, err := se.lab.SweepStands(ctx, found.ID)
 	if err != nil {
 		return nil, err
-	}
-	plan, err := activities.ReadSweepPlan(ctx, se.node.Store, ref)
-	if err != nil {
-		return nil, failed(err)
 	}
 	runs := make([]*comparedRun, len(plan.Cells))
 	for i, cell := range plan.Cells {
@@ -91,7 +78,7 @@ func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, err
 		if err != nil {
 			return nil, failed(err)
 		}
-		runs[i] = newCompared(exp.Name, planned{exp: exp, stages: stages}.runID(), stages)
+		runs[i] = newCompared(exp.Name, workflows.RunWorkflowID(exp.Name, cell.Fingerprint), stages)
 		runs[i].Name = cell.Name
 		if i >= len(marks) {
 			continue
@@ -106,89 +93,19 @@ func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, err
 	return runs, nil
 }
 
-// sweepStands gives a sweep's plan and where its cells stand: from its result,
-// by asking it, or, where no worker is up to answer, as it was started.
-func (se *session) sweepStands(ctx context.Context, id string) (workflows.PlanRef, workflows.CellMarks, error) {
-	d, err := se.node.Client.DescribeWorkflowExecution(ctx, id, "")
-	if err != nil {
-		return workflows.PlanRef{}, "", unreachable(fmt.Errorf("sweep %s: %w", id, err))
-	}
-	e := d.GetWorkflowExecutionInfo()
-	if e.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		// A sweep with failed cells has a result, too; a cancelled one has none.
-		if result, _ := se.sweepResult(ctx, id, e.GetExecution().GetRunId()); result.Marks != "" {
-			return result.Plan, result.Marks, nil
-		}
-	}
-	if state, err := se.sweepState(ctx, id); err == nil {
-		return state.Plan, state.Marks, nil
-	}
-	var in workflows.SweepInput
-	if err := se.startedBy(ctx, e, &in); err != nil {
-		return workflows.PlanRef{}, "", err
-	}
-	return in.Plan, "", nil
-}
-
-// visibilityQuery asks for workflows of a type with an attribute's value.
-func visibilityQuery(workflowType, attribute, value string) string {
-	return fmt.Sprintf("WorkflowType = '%s' AND %s = '%s'", workflowType, attribute, strings.ReplaceAll(strings.ReplaceAll(value, `\`, `\\`), "'", `\'`))
-}
-
-// list gives the executions that a query finds and want takes, the newest
-// first, at most limit; 0 is all.
-func (se *session) list(ctx context.Context, query string, want func(*workflow.WorkflowExecutionInfo) bool, limit int) ([]*workflow.WorkflowExecutionInfo, error) {
-	var found []*workflow.WorkflowExecutionInfo
-	request := &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000}
-	for {
-		page, err := se.node.Client.ListWorkflow(ctx, request)
-		if err != nil {
-			return nil, unreachable(fmt.Errorf("list runs: %w", err))
-		}
-		for _, e := range page.GetExecutions() {
-			if want(e) {
-				if found = append(found, e); len(found) == limit {
-					return found, nil
-				}
-			}
-		}
-		if request.NextPageToken = page.GetNextPageToken(); len(request.NextPageToken) == 0 {
-			return found, nil
-		}
-	}
-}
-
-// startedBy reads what a workflow was started with from its first event.
-func (se *session) startedBy(ctx context.Context, e *workflow.WorkflowExecutionInfo, in any) error {
-	id := e.GetExecution().GetWorkflowId()
-	history := se.node.Client.GetWorkflowHistory(ctx, id, e.GetExecution().GetRunId(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	if !history.HasNext() {
-		return unreachable(fmt.Errorf("%s has no history", id))
-	}
-	event, err := history.Next()
-	if err != nil {
-		return unreachable(fmt.Errorf("history of %s: %w", id, err))
-	}
-	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), in); err != nil {
-		return fmt.Errorf("%s: what it was started with: %w", id, err)
-	}
-	return nil
-}
-
 // runOf reads a run.
-func (se *session) runOf(ctx context.Context, e *workflow.WorkflowExecutionInfo) (*comparedRun, error) {
-	id, runID := e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()
+func (se *session) runOf(ctx context.Context, e lab.Execution) (*comparedRun, error) {
 	var in workflows.RunInput
-	if err := se.startedBy(ctx, e, &in); err != nil {
+	if err := se.lab.Input(ctx, e, &in); err != nil {
 		return nil, err
 	}
-	r := newCompared(in.Experiment, id, in.Stages)
-	r.runID = runID
+	r := newCompared(in.Experiment, e.ID, in.Stages)
+	r.runID = e.RunID
 	if in.Facts.Cell != "" {
 		r.Name = in.Facts.Cell
 	}
-	if s := e.GetStatus(); s != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
-		r.State = strings.ToLower(s.String())
+	if e.Status != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		r.State = strings.ToLower(e.Status.String())
 	}
 	return r, nil
 }

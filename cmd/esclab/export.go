@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 type exportFlags struct {
@@ -104,7 +105,7 @@ func (a *app) export(ctx context.Context, run string, f exportFlags) error {
 	defer root.Close()
 	x := &exporter{se: se, folder: folder{root: root}, layout: l, base: f.base}
 	if err := x.write(ctx); err != nil {
-		return failed(fmt.Errorf("export %s: %w", l.name, err))
+		return failed(fmt.Errorf("export %s: %w", l.Name, err))
 	}
 	fmt.Fprintf(os.Stderr, "%d files written to %s\n", len(x.folder.files)+1, out)
 	for _, name := range x.missing {
@@ -117,7 +118,7 @@ func (a *app) export(ctx context.Context, run string, f exportFlags) error {
 type exporter struct {
 	se      *session
 	folder  folder
-	layout  layout
+	layout  lab.Layout
 	base    string
 	missing []string // stages that are not done
 	systems []string // whose predictions were written
@@ -126,7 +127,7 @@ type exporter struct {
 }
 
 func (x *exporter) write(ctx context.Context) error {
-	for _, s := range x.layout.stages {
+	for _, s := range x.layout.Stages {
 		m, err := x.se.node.Store.Lookup(ctx, s.Fingerprint)
 		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
 			x.missing = append(x.missing, s.Name)
@@ -140,7 +141,7 @@ func (x *exporter) write(ctx context.Context) error {
 		}
 	}
 	if len(x.folder.files) == 0 {
-		return fmt.Errorf("nothing of it is in the store: run it first: esclab run %s", x.layout.name)
+		return fmt.Errorf("nothing of it is in the store: run it first: esclab run %s", x.layout.Name)
 	}
 	if err := x.pairs(ctx); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (x *exporter) write(ctx context.Context) error {
 	if err := x.folder.write("README.md", origin{}, strings.NewReader(x.readme())); err != nil {
 		return err
 	}
-	return x.folder.manifest(x.layout.name, revision.Of())
+	return x.folder.manifest(x.layout.Name, revision.Of())
 }
 
 // stage writes what a stage's artifact has for others.
@@ -215,7 +216,7 @@ func (x *exporter) copy(ctx context.Context, name string, from origin, ref artif
 // their own.
 func (x *exporter) pairs(ctx context.Context) error {
 	for _, v := range seedViews(x.layout) {
-		if len(v.layout.of(experiments.KindMine)) == 0 {
+		if len(v.layout.Of(experiments.KindMine)) == 0 {
 			continue
 		}
 		if err := x.pairsOf(ctx, v); err != nil {
@@ -226,7 +227,7 @@ func (x *exporter) pairs(ctx context.Context) error {
 }
 
 func (x *exporter) pairsOf(ctx context.Context, v seedView) error {
-	for _, s := range v.layout.of(experiments.KindMine) {
+	for _, s := range v.layout.Of(experiments.KindMine) {
 		role, err := esc.ParseRole(strings.TrimPrefix(s.Name, string(experiments.KindMine)+"/"))
 		if err != nil {
 			return err
@@ -277,12 +278,12 @@ func (x *exporter) pairsOf(ctx context.Context, v seedView) error {
 // its own, under their plain names.
 type seedView struct {
 	seed   string // "" where the run has one seed
-	layout layout
+	layout lab.Layout
 }
 
-func seedViews(l layout) []seedView {
+func seedViews(l lab.Layout) []seedView {
 	var seeds []string
-	for _, s := range l.stages {
+	for _, s := range l.Stages {
 		if _, seed, own := strings.Cut(s.Name, "@"); own && !slices.Contains(seeds, seed) {
 			seeds = append(seeds, seed)
 		}
@@ -292,14 +293,14 @@ func seedViews(l layout) []seedView {
 	}
 	var views []seedView
 	for _, seed := range seeds {
-		v := seedView{seed: seed, layout: layout{name: l.name}}
-		for _, s := range l.stages {
+		v := seedView{seed: seed, layout: lab.Layout{Name: l.Name}}
+		for _, s := range l.Stages {
 			plain, of, own := strings.Cut(s.Name, "@")
 			if own && of != seed {
 				continue
 			}
 			s.Name = plain
-			v.layout.stages = append(v.layout.stages, s)
+			v.layout.Stages = append(v.layout.Stages, s)
 		}
 		views = append(views, v)
 	}

@@ -148,7 +148,7 @@ func appendScalars(scalars []tfevents.Scalar, prefix string, values map[string]a
 // readme says how to load what is in the folder.
 func (x *exporter) readme() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\nWritten by `esclab export`. `manifest.json` has the SHA-256 of every file, and the\nstage and artifact that it comes from.\n", inert.Markdown(x.layout.name))
+	fmt.Fprintf(&b, "# %s\n\nWritten by `esclab export`. `manifest.json` has the SHA-256 of every file, and the\nstage and artifact that it comes from.\n", inert.Markdown(x.layout.Name))
 	if len(x.trained) > 0 {
 		base := "NAME_OR_PATH_OF_THE_BACKBONE"
 		if len(x.bases) > 0 {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,91 +9,33 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/progress"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"go.temporal.io/sdk/client"
 	"golang.org/x/term"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
-
-// followEvery is how often the progress of a run is looked up.
-const followEvery = time.Second
 
 // view shows a run's progress: bars on a terminal, lines elsewhere.
 type view interface {
-	update(state workflows.RunState, running map[string]workflows.Progress)
+	update(v lab.RunView)
 	close()
+}
+
+// onTerminal tells whether people see what is written, as it is written.
+func onTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // follow shows a run until it ends and returns its result. A cancelled
 // context stops the following, never the run.
-func follow(ctx context.Context, c client.Client, run client.WorkflowRun, out *os.File) (workflows.RunResult, error) {
+func (se *session) follow(ctx context.Context, run lab.Execution, out io.Writer) (workflows.RunResult, error) {
 	var v view = newLines(out)
-	if term.IsTerminal(int(out.Fd())) {
+	if onTerminal(out) {
 		v = newBars(out)
 	}
 	defer v.close()
-
-	type outcome struct {
-		result workflows.RunResult
-		err    error
-	}
-	ended := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		o.err = run.Get(ctx, &o.result)
-		ended <- o
-	}()
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case o := <-ended:
-			if ctx.Err() == nil {
-				look(ctx, c, run.GetID(), v)
-			}
-			return o.result, o.err
-		case <-ctx.Done():
-			return workflows.RunResult{}, ctx.Err()
-		case <-tick.C:
-			look(ctx, c, run.GetID(), v)
-		}
-	}
-}
-
-// look updates the view once; a lost connection shows as no progress.
-func look(ctx context.Context, c client.Client, workflowID string, v view) {
-	state, running, err := readState(ctx, c, workflowID)
-	if err == nil {
-		v.update(state, running)
-	}
-}
-
-// readState asks a run for its DAG, and the running stages for their progress.
-func readState(ctx context.Context, c client.Client, workflowID string) (workflows.RunState, map[string]workflows.Progress, error) {
-	var state workflows.RunState
-	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
-	defer stop()
-	answer, err := c.QueryWorkflow(ctx, workflowID, "", workflows.QueryState)
-	if err != nil {
-		return state, nil, fmt.Errorf("ask run %s for its state (a worker has to be up to answer): %w", workflowID, err)
-	}
-	if err := answer.Get(&state); err != nil {
-		return state, nil, fmt.Errorf("state of run %s: %w", workflowID, err)
-	}
-	running := map[string]workflows.Progress{}
-	for _, s := range state.Stages {
-		if s.Status != workflows.StageRunning {
-			continue
-		}
-		id := workflows.StageWorkflowID(s.Kind, s.Fingerprint)
-		p, err := activities.ReadProgress(ctx, c, id)
-		if err != nil && errors.Is(err, context.DeadlineExceeded) {
-			return state, running, err
-		}
-		running[s.Name] = p
-	}
-	return state, running, nil
+	return se.lab.FollowRun(ctx, run, v.update)
 }
 
 // bars draws one progress bar for each stage that runs.
@@ -119,8 +60,8 @@ func newBars(out io.Writer) *bars {
 	return &bars{writer: w, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
 }
 
-func (b *bars) update(state workflows.RunState, running map[string]workflows.Progress) {
-	for _, s := range state.Stages {
+func (b *bars) update(v lab.RunView) {
+	for _, s := range v.Stages {
 		if b.finished[s.Name] {
 			continue
 		}
@@ -132,7 +73,7 @@ func (b *bars) update(state workflows.RunState, running map[string]workflows.Pro
 				b.trackers[s.Name] = t
 				b.writer.AppendTracker(t)
 			}
-			p := running[s.Name]
+			p := v.Running[s.Name]
 			t.UpdateMessage(s.Name + "  " + detail(p))
 			if p.Steps > 0 {
 				t.UpdateTotal(int64(p.Steps))
@@ -177,14 +118,14 @@ func newLines(out io.Writer) *lines {
 	return &lines{out: out, last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
 }
 
-func (l *lines) update(state workflows.RunState, running map[string]workflows.Progress) {
-	for _, s := range state.Stages {
+func (l *lines) update(v lab.RunView) {
+	for _, s := range v.Stages {
 		changed := l.last[s.Name] != s.Status
 		l.last[s.Name] = s.Status
 		switch {
 		case s.Status == workflows.StageWaiting:
 		case s.Status == workflows.StageRunning:
-			p := running[s.Name]
+			p := v.Running[s.Name]
 			changed = changed || p.Attempt > max(l.seen[s.Name], 1) // say at once what failed
 			if changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
 				l.said[s.Name], l.seen[s.Name] = time.Now(), p.Attempt

@@ -25,8 +25,8 @@ import (
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 var recordHistories = flag.String("histories", "", "record the workflow histories that the tests of package workflows replay into this directory")
@@ -122,17 +122,13 @@ func recordCancelled(t *testing.T, ctx context.Context, se *session, data string
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	host, err := se.app.host(ctx)
+	p, err := se.app.prepare(ctx, "testdata/micro.yaml", sets)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _, err := plan(host, "testdata/micro.yaml", sets)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stage := workflows.StageWorkflowID(p.stages[1].Kind, p.stages[1].Fingerprint)
+	stage := workflows.StageWorkflowID(p.Stages[1].Kind, p.Stages[1].Fingerprint)
 	for {
-		progress, err := activities.ReadProgress(ctx, se.node.Client, stage)
+		progress, err := lab.ReadProgress(ctx, se.node.Client, stage)
 		if err == nil && progress.Step > 0 {
 			break
 		}
@@ -141,7 +137,7 @@ func recordCancelled(t *testing.T, ctx context.Context, se *session, data string
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if err := se.node.Client.CancelWorkflow(ctx, p.runID(), ""); err != nil {
+	if err := se.node.Client.CancelWorkflow(ctx, workflows.RunWorkflowID(p.Experiment.Name, p.Result()), ""); err != nil {
 		t.Fatal(err)
 	}
 	if _ = run.Wait(); run.ProcessState.ExitCode() != exitFailed {

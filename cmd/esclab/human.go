@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 func (a *app) humanCommand() *cobra.Command {
@@ -120,7 +121,7 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	var systems [2]human.System
 	var replies [2][]human.Reply
 	var gold [2]map[esc.Place]string
-	for i, l := range []layout{first, second} {
+	for i, l := range []lab.Layout{first, second} {
 		if systems[i], replies[i], gold[i], err = se.replies(ctx, l, f.systems[i]); err != nil {
 			return err
 		}
@@ -130,9 +131,9 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 			return fmt.Errorf("the two runs have different test splits: dialogue %d, turn %d has another gold response", at.Dialogue, at.Turn)
 		}
 	}
-	corpus, ok := first.stage(string(experiments.KindCorpus))
+	corpus, ok := first.Stage(string(experiments.KindCorpus))
 	if !ok {
-		return fmt.Errorf("%s has no corpus stage", first.name)
+		return fmt.Errorf("%s has no corpus stage", first.Name)
 	}
 	var test []esc.Dialogue
 	from, err := results.Open(ctx, se.node.Store, corpus.Fingerprint)
@@ -150,16 +151,16 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 }
 
 // replies reads what a system replied to the test turns, and the gold replies.
-func (se *session) replies(ctx context.Context, l layout, name string) (human.System, []human.Reply, map[esc.Place]string, error) {
-	system := human.System{Run: l.name, Name: name}
+func (se *session) replies(ctx context.Context, l lab.Layout, name string) (human.System, []human.Reply, map[esc.Place]string, error) {
+	system := human.System{Run: l.Name, Name: name}
 	stageName := string(experiments.KindGenerate) + "/" + name
-	stage, ok := l.stage(stageName)
+	stage, ok := l.Stage(stageName)
 	if !ok {
 		var have []string
-		for _, s := range l.of(experiments.KindGenerate) {
+		for _, s := range l.Of(experiments.KindGenerate) {
 			have = append(have, strings.TrimPrefix(s.Name, string(experiments.KindGenerate)+"/"))
 		}
-		return system, nil, nil, fmt.Errorf("--systems: %s has no system %q; it has %s", l.name, name, strings.Join(have, ", "))
+		return system, nil, nil, fmt.Errorf("--systems: %s has no system %q; it has %s", l.Name, name, strings.Join(have, ", "))
 	}
 	from, err := results.Open(ctx, se.node.Store, stage.Fingerprint)
 	if err != nil {

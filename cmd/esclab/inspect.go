@@ -23,14 +23,14 @@ import (
 // maxInspectLine is the longest line in bytes that tokenize and logprobs take.
 const maxInspectLine = 16 << 20
 
-type tokenizeFlags struct {
+type tokenizeOptions struct {
 	tokenizer string
 	special   bool
 	around    bool
 }
 
 func (a *app) tokenizeCommand() *cobra.Command {
-	var f tokenizeFlags
+	var f tokenizeOptions
 	c := &cobra.Command{
 		Use:   "tokenize --tokenizer DIR [FILE]",
 		Short: "Turn texts into token ids with a model's own tokenizer",
@@ -53,7 +53,7 @@ what was answered before it stands. A line has at most 16 MiB.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withInput(args, c.InOrStdin(), func(in io.Reader, name string) error {
-				return tokenize(c.Context(), f, in, name, c.OutOrStdout())
+				return runTokenize(c.Context(), f, in, name, c.OutOrStdout())
 			})
 		},
 	}
@@ -64,8 +64,8 @@ what was answered before it stands. A line has at most 16 MiB.`,
 	return c
 }
 
-// tokenize answers each line's text with its token ids.
-func tokenize(ctx context.Context, f tokenizeFlags, in io.Reader, name string, out io.Writer) error {
+// runTokenize answers each line's text with its token ids.
+func runTokenize(ctx context.Context, f tokenizeOptions, in io.Reader, name string, out io.Writer) error {
 	tok, err := tokens.Load(f.tokenizer)
 	if err != nil {
 		return fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
@@ -98,13 +98,13 @@ func tokenize(ctx context.Context, f tokenizeFlags, in io.Reader, name string, o
 	return nil
 }
 
-type logprobsFlags struct {
+type logprobsOptions struct {
 	model, adapter, engine, dtype string
 	batch                         int
 }
 
 func (a *app) logprobsCommand() *cobra.Command {
-	var f logprobsFlags
+	var f logprobsOptions
 	c := &cobra.Command{
 		Use:   "logprobs --model DIR [FILE]",
 		Short: "Say how probable a model finds each token of a sequence",
@@ -136,7 +136,7 @@ the model's max_position_embeddings ids.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withInput(args, c.InOrStdin(), func(in io.Reader, name string) error {
-				return a.logprobs(c.Context(), f, in, name, c.OutOrStdout())
+				return a.runLogprobs(c.Context(), f, in, name, c.OutOrStdout())
 			})
 		},
 	}
@@ -152,8 +152,8 @@ the model's max_position_embeddings ids.`,
 // maxInspectBatch bounds what logprobs holds in memory.
 const maxInspectBatch = 4096
 
-// logprobs answers each line's ids with their log-probabilities.
-func (a *app) logprobs(ctx context.Context, f logprobsFlags, in io.Reader, name string, out io.Writer) error {
+// runLogprobs answers each line's ids with their log-probabilities.
+func (a *app) runLogprobs(ctx context.Context, f logprobsOptions, in io.Reader, name string, out io.Writer) error {
 	if f.batch < 1 || f.batch > maxInspectBatch {
 		return fmt.Errorf("--batch %d: use 1 to %d", f.batch, maxInspectBatch)
 	}

@@ -90,10 +90,10 @@ func TestTokenizeGolden(t *testing.T) {
 				texts = append(texts, c.Text)
 			}
 			dir := sharedPath(t, "tokenizers", name)
-			run := func(f tokenizeFlags) [][]int32 {
+			run := func(f tokenizeOptions) [][]int32 {
 				f.tokenizer = dir
 				var out bytes.Buffer
-				if err := tokenize(t.Context(), f, strings.NewReader(jsonl(t, "text", texts...)), "in", &out); err != nil {
+				if err := runTokenize(t.Context(), f, strings.NewReader(jsonl(t, "text", texts...)), "in", &out); err != nil {
 					t.Fatal(err)
 				}
 				got := answers[[]int32](t, &out, "ids")
@@ -102,7 +102,7 @@ func TestTokenizeGolden(t *testing.T) {
 				}
 				return got
 			}
-			special, around, plain := run(tokenizeFlags{special: true}), run(tokenizeFlags{around: true}), run(tokenizeFlags{})
+			special, around, plain := run(tokenizeOptions{special: true}), run(tokenizeOptions{around: true}), run(tokenizeOptions{})
 			apart := 0
 			for i, c := range golden.Cases {
 				if !slices.Equal(special[i], c.IDs) {
@@ -141,8 +141,8 @@ func TestLogprobsGolden(t *testing.T) {
 	}
 	for _, batch := range []int{1, 3, 64} {
 		var out bytes.Buffer
-		f := logprobsFlags{model: model, engine: "go", batch: batch}
-		if err := new(app).logprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", ids...)), "in", &out); err != nil {
+		f := logprobsOptions{model: model, engine: "go", batch: batch}
+		if err := new(app).runLogprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", ids...)), "in", &out); err != nil {
 			t.Fatal(err)
 		}
 		got := answers[[]float64](t, &out, "logprobs")
@@ -188,20 +188,20 @@ func TestLogprobsHub(t *testing.T) {
 	if err := os.Symlink(model, filepath.Join(repository, "snapshots", commit)); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(f logprobsFlags) []float64 {
+	ask := func(f logprobsOptions) []float64 {
 		t.Helper()
 		var out bytes.Buffer
 		f.engine, f.batch = "go", 1
-		if err := new(app).logprobs(t.Context(), f, strings.NewReader(`{"ids": [1, 403, 407, 261]}`), "in", &out); err != nil {
+		if err := new(app).runLogprobs(t.Context(), f, strings.NewReader(`{"ids": [1, 403, 407, 261]}`), "in", &out); err != nil {
 			t.Fatal(err)
 		}
 		return answers[[]float64](t, &out, "logprobs")[0]
 	}
-	want := ask(logprobsFlags{model: model})
-	if got := ask(logprobsFlags{model: "karpathy/stories260K", dtype: "float32"}); !slices.Equal(got, want) {
+	want := ask(logprobsOptions{model: model})
+	if got := ask(logprobsOptions{model: "karpathy/stories260K", dtype: "float32"}); !slices.Equal(got, want) {
 		t.Errorf("by name %v, by directory %v", got, want)
 	}
-	half := ask(logprobsFlags{model: "karpathy/stories260K@" + commit, dtype: "bfloat16"})
+	half := ask(logprobsOptions{model: "karpathy/stories260K@" + commit, dtype: "bfloat16"})
 	for i := range want {
 		if d := math.Abs(half[i] - want[i]); d > 0.05*max(1, math.Abs(want[i])) {
 			t.Errorf("token %d: %v in bfloat16, %v in float32", i+1, half[i], want[i])
@@ -210,7 +210,7 @@ func TestLogprobsHub(t *testing.T) {
 	if slices.Equal(half, want) {
 		t.Error("bfloat16 changes nothing")
 	}
-	err = new(app).logprobs(t.Context(), logprobsFlags{model: "karpathy/none", engine: "go", batch: 1}, strings.NewReader(""), "in", io.Discard)
+	err = new(app).runLogprobs(t.Context(), logprobsOptions{model: "karpathy/none", engine: "go", batch: 1}, strings.NewReader(""), "in", io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "huggingface-cli download karpathy/none") {
 		t.Errorf("a model that is not there: %v", err)
 	}
@@ -274,8 +274,8 @@ func TestLogprobsAdapter(t *testing.T) {
 	}
 	run := func(adapter string) []float64 {
 		var out bytes.Buffer
-		f := logprobsFlags{model: dir, adapter: adapter, engine: "go", batch: 1}
-		if err := new(app).logprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", examples[0].Sequences[0].Tokens)), "in", &out); err != nil {
+		f := logprobsOptions{model: dir, adapter: adapter, engine: "go", batch: 1}
+		if err := new(app).runLogprobs(t.Context(), f, strings.NewReader(jsonl(t, "ids", examples[0].Sequences[0].Tokens)), "in", &out); err != nil {
 			t.Fatal(err)
 		}
 		return answers[[]float64](t, &out, "logprobs")[0]
@@ -296,11 +296,11 @@ func TestInspectErrors(t *testing.T) {
 	model, tokenizer := sharedPath(t, "weights", "stories260K"), sharedPath(t, "tokenizers", "qwen2.5")
 	ids := func(batch int) func(in string, out io.Writer) error {
 		return func(in string, out io.Writer) error {
-			return new(app).logprobs(t.Context(), logprobsFlags{model: model, engine: "go", batch: batch}, strings.NewReader(in), "in", out)
+			return new(app).runLogprobs(t.Context(), logprobsOptions{model: model, engine: "go", batch: batch}, strings.NewReader(in), "in", out)
 		}
 	}
 	text := func(in string, out io.Writer) error {
-		return tokenize(t.Context(), tokenizeFlags{tokenizer: tokenizer}, strings.NewReader(in), "in", out)
+		return runTokenize(t.Context(), tokenizeOptions{tokenizer: tokenizer}, strings.NewReader(in), "in", out)
 	}
 	const goodIDs, goodText = `{"ids": [1, 2, 3]}` + "\n\n", `{"text": "a"}` + "\n\n"
 	for _, c := range []struct {
@@ -346,12 +346,12 @@ func TestInspectErrors(t *testing.T) {
 		})
 	}
 	missing := filepath.Join(t.TempDir(), "none")
-	for _, f := range []logprobsFlags{
+	for _, f := range []logprobsOptions{
 		{model: missing, engine: "go", batch: 1}, {model: model, engine: "go", batch: 1, adapter: missing},
 		{model: model, engine: "none", batch: 1}, {model: model, engine: "go", batch: 0},
 		{model: model, engine: "go", batch: 1, dtype: "int8"},
 	} {
-		if err := new(app).logprobs(t.Context(), f, strings.NewReader(goodIDs), "in", io.Discard); err == nil {
+		if err := new(app).runLogprobs(t.Context(), f, strings.NewReader(goodIDs), "in", io.Discard); err == nil {
 			t.Errorf("%+v was accepted", f)
 		}
 	}
@@ -361,11 +361,11 @@ func TestInspectErrors(t *testing.T) {
 func TestInspectShort(t *testing.T) {
 	model, tokenizer := sharedPath(t, "weights", "stories260K"), sharedPath(t, "tokenizers", "llama3.1")
 	var out bytes.Buffer
-	if err := tokenize(t.Context(), tokenizeFlags{tokenizer: tokenizer}, strings.NewReader("\ufeff"+`{"text": "", "n": 1}`+"\r\n"), "in", &out); err != nil {
+	if err := runTokenize(t.Context(), tokenizeOptions{tokenizer: tokenizer}, strings.NewReader("\ufeff"+`{"text": "", "n": 1}`+"\r\n"), "in", &out); err != nil {
 		t.Fatal(err)
 	}
 	for _, in := range []string{"", `{"ids": [7]}`} {
-		if err := new(app).logprobs(t.Context(), logprobsFlags{model: model, engine: "go", batch: 2}, strings.NewReader(in), "in", &out); err != nil {
+		if err := new(app).runLogprobs(t.Context(), logprobsOptions{model: model, engine: "go", batch: 2}, strings.NewReader(in), "in", &out); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -384,7 +384,7 @@ func TestInspectStreams(t *testing.T) {
 	readOut, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- new(app).logprobs(ctx, logprobsFlags{model: model, engine: "go", batch: 1}, in, "in", out)
+		ended <- new(app).runLogprobs(ctx, logprobsOptions{model: model, engine: "go", batch: 1}, in, "in", out)
 		out.Close() // a reader that still waits for an answer shall not wait for ever
 	}()
 	lines := bufio.NewScanner(readOut)

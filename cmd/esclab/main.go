@@ -14,6 +14,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // version is set by the linker.
@@ -51,9 +53,21 @@ func execute(ctx context.Context, args []string) int {
 		return exitInterrupted
 	}
 	fmt.Fprintln(os.Stderr, "esclab:", err)
+	return exitCode(err)
+}
+
+// exitCode is the exit code of an error: the one that a command gives it, that
+// of an error of the lab, or that of a wrong request.
+func exitCode(err error) int {
 	var coded *codedError
-	if errors.As(err, &coded) {
+	var ofLab *lab.Error
+	switch {
+	case errors.As(err, &coded):
 		return coded.code
+	case errors.As(err, &ofLab) && ofLab.Unreachable:
+		return exitUnreachable
+	case ofLab != nil:
+		return exitFailed
 	}
 	return exitUsage
 }

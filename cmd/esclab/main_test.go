@@ -17,7 +17,6 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/api/enums/v1"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
@@ -25,6 +24,7 @@ import (
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // envMain makes the test binary be esclab itself, so that tests can start it
@@ -225,14 +225,14 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer se.close()
-	p, _, err := plan(experiments.OS(democorpus.JSON()), "testdata/micro.yaml", []string{"backbone.tiny.pretrain.epochs=500"})
+	p, err := experiments.Prepare("testdata/micro.yaml", []string{"backbone.tiny.pretrain.epochs=500"}, experiments.OS(democorpus.JSON()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := p.stages[1]
+	base := p.Stages[1]
 	stage := workflows.StageWorkflowID(base.Kind, base.Fingerprint)
 	for { // until the base is being trained
-		progress, err := activities.ReadProgress(ctx, se.node.Client, stage)
+		progress, err := lab.ReadProgress(ctx, se.node.Client, stage)
 		if err == nil && progress.Step > 2 {
 			break
 		}
@@ -248,7 +248,7 @@ func TestCancel(t *testing.T) {
 	if err := run.Wait(); run.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "it was cancelled") {
 		t.Errorf("the cancelled run ended with %v\n%s", err, log)
 	}
-	for _, id := range []string{p.runID(), stage} {
+	for _, id := range []string{workflows.RunWorkflowID(p.Experiment.Name, p.Result()), stage} {
 		d, err := se.node.Client.DescribeWorkflowExecution(ctx, id, "")
 		if err != nil {
 			t.Fatal(err)
@@ -328,11 +328,11 @@ func writeFile(t *testing.T, name, text string) string {
 // dpoStage is the directory, in the embedded store, of the stage to be killed.
 func dpoStage(t *testing.T) string {
 	t.Helper()
-	p, missing, err := plan(experiments.OS(democorpus.JSON()), "testdata/micro.yaml", nil)
-	if err := errors.Join(err, missing); err != nil {
+	p, err := experiments.Prepare("testdata/micro.yaml", nil, experiments.OS(democorpus.JSON()))
+	if err := errors.Join(err, p.Missing); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range p.stages {
+	for _, s := range p.Stages {
 		if s.Name == "dpo/rg" {
 			return filepath.Join("s3", "esclab", "stages", s.Fingerprint)
 		}
@@ -433,7 +433,7 @@ func TestScoreJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := score(path, true, nil, &out); err != nil {
+	if err := runScore(path, true, nil, &out); err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]any

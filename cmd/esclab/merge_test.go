@@ -22,7 +22,7 @@ func TestMerge(t *testing.T) {
 	}
 	logprobs := func(model, adapter string) []float64 {
 		var out bytes.Buffer
-		if err := new(app).logprobs(t.Context(), logprobsFlags{model: model, adapter: adapter, engine: "go", batch: 1}, strings.NewReader(in), "in", &out); err != nil {
+		if err := new(app).runLogprobs(t.Context(), logprobsOptions{model: model, adapter: adapter, engine: "go", batch: 1}, strings.NewReader(in), "in", &out); err != nil {
 			t.Fatal(err)
 		}
 		var all []float64

@@ -17,6 +17,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 type pairsFlags struct {
@@ -184,9 +185,9 @@ func (a *app) pairs(ctx context.Context, run string, f pairsFlags, out io.Writer
 	}
 	switch {
 	case f.stats:
-		return printPairStats(out, l.name, found, filter, f.json)
+		return printPairStats(out, l.Name, found, filter, f.json)
 	case f.exportSet:
-		return exportPairs(l.name, found, filter, f, format)
+		return exportPairs(l.Name, found, filter, f, format)
 	}
 	kept, total := pairs.Select(found.pairs, filter, f.limit)
 	if f.json {
@@ -205,15 +206,15 @@ type minedRun struct {
 
 // readMined reads the pairs of the roles, of all where none is named. Roles
 // whose mining is not done are an error where they are named, else left out.
-func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []esc.Role) (minedRun, error) {
+func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles []esc.Role) (minedRun, error) {
 	found := minedRun{mined: map[esc.Role]results.Mined{}}
 	named := len(roles) > 0
 	if !named {
 		roles = esc.Roles()
 	}
-	corpus, ok := l.stage(string(experiments.KindCorpus))
+	corpus, ok := l.Stage(string(experiments.KindCorpus))
 	if !ok {
-		return found, fmt.Errorf("%s has no corpus stage", l.name)
+		return found, fmt.Errorf("%s has no corpus stage", l.Name)
 	}
 	from, err := results.Open(ctx, store, corpus.Fingerprint)
 	if err == nil {
@@ -224,10 +225,10 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 	}
 	for _, role := range roles {
 		name := string(experiments.KindMine) + "/" + string(role)
-		stage, ok := l.stage(name)
+		stage, ok := l.Stage(name)
 		if !ok {
 			if named {
-				return found, fmt.Errorf("%s does not mine pairs for %s: its paradigms or methods need none", l.name, role)
+				return found, fmt.Errorf("%s does not mine pairs for %s: its paradigms or methods need none", l.Name, role)
 			}
 			continue
 		}
@@ -258,7 +259,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 		found.mined[role] = summary
 	}
 	if len(found.mined) == 0 {
-		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: esclab run %s", l.name, l.name))
+		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: esclab run %s", l.Name, l.Name))
 	}
 	return found, nil
 }

@@ -64,12 +64,8 @@ func (a *app) report(ctx context.Context, name string, f reportFlags) error {
 		}
 		ratings = append(ratings, r)
 	}
-	host, err := a.host(ctx)
-	if err != nil {
-		return err
-	}
-	p, missing, err := plan(host, name, f.set)
-	if err = errors.Join(err, missing); err != nil {
+	p, err := a.prepare(ctx, name, f.set)
+	if err = errors.Join(err, p.Missing); err != nil {
 		return err
 	}
 	if f.out, err = filepath.Abs(f.out); err != nil { // whatever the servers in this process do to the working directory
@@ -80,7 +76,7 @@ func (a *app) report(ctx context.Context, name string, f reportFlags) error {
 		return err
 	}
 	defer se.close()
-	last := p.stages[len(p.stages)-1]
+	last := p.Stages[len(p.Stages)-1]
 	if err := se.printResults(ctx, last.Fingerprint, os.Stdout); err != nil {
 		return failed(fmt.Errorf("%w: run it first: esclab run %s", err, name))
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,11 +12,9 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
 
 	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 func (a *app) scheduleCommand() *cobra.Command {
@@ -43,19 +40,13 @@ the time: esclab up, esclab worker or esclab-worker.`,
 	return c
 }
 
-// withSession runs a command on a stack that is up.
-func (a *app) withSession(ctx context.Context, do func(*session) error) error {
-	se, err := a.open(ctx, false)
-	if err != nil {
-		return err
-	}
-	defer se.close()
-	return do(se)
+type scheduleCreateOptions struct {
+	settings.Schedule
+	replace bool
 }
 
 func (a *app) scheduleCreate() *cobra.Command {
-	s := settings.DefaultSchedule()
-	replace := false
+	o := scheduleCreateOptions{Schedule: settings.DefaultSchedule()}
 	c := &cobra.Command{
 		Use:   "create ID",
 		Short: "Make a schedule",
@@ -72,30 +63,27 @@ What is measured anew (--fresh):
   esclab schedule create decode --experiment my.yaml --cron "30 2 * * 1-5" --fresh generate --webhook https://hooks.example.org/x`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s.ID = args[0]
-			if key, message := s.Check(); key != "" {
-				return fmt.Errorf("%s: %s", flagOf(key), message)
-			}
-			return a.withSession(c.Context(), func(se *session) error { return se.createSchedule(c.Context(), s, replace) })
+			o.ID = args[0]
+			return a.runScheduleCreate(c.Context(), o)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&s.Experiment, "experiment", "", "preset or YAML file (required)")
-	f.StringArrayVar(&s.Set, "set", nil, "as for esclab run")
-	f.StringVar(&s.Cron, "cron", "0 22 * * *", "minute hour day month weekday, UTC")
-	f.StringVar(&s.Overlap, "overlap", s.Overlap, "what to do while the night before still runs: "+strings.Join(settings.Overlaps, ", "))
-	f.DurationVar(&s.CatchupWindow, "catchup", s.CatchupWindow, "how late a night may begin after an outage, at most 24h")
-	f.BoolVar(&s.PauseOnFailure, "pause-on-failure", false, "pause after a night that failed (a regression is no failure)")
-	f.BoolVar(&s.Paused, "paused", false, "make it paused")
-	f.StringVar(&s.Note, "note", "", "shown in the web UI")
-	f.StringVar(&s.Fresh, "fresh", s.Fresh, "what is measured anew: all, none, or kinds of stages")
-	f.IntVar(&s.Window, "window", s.Window, "how many nights before it a night is compared with")
-	f.IntVar(&s.MinNights, "min-nights", s.MinNights, "how many of them the comparison of speed needs")
-	f.Float64Var(&s.Noise, "noise", s.Noise, "median absolute deviations that a stage's time may be off")
-	f.Float64Var(&s.Slack, "slack", s.Slack, "share of the usual time that it may be off in any case")
-	f.StringVar(&s.Webhook, "webhook", "", "URL that is told each verdict: POST, JSON")
-	f.StringVar(&s.File, "file", "", "file that the worker writes each verdict to; a name alone lies in DATA/nightly")
-	f.BoolVar(&replace, "replace", false, "change the schedule of that name, if there is one")
+	f.StringVar(&o.Experiment, "experiment", "", "preset or YAML file (required)")
+	f.StringArrayVar(&o.Set, "set", nil, "as for esclab run")
+	f.StringVar(&o.Cron, "cron", "0 22 * * *", "minute hour day month weekday, UTC")
+	f.StringVar(&o.Overlap, "overlap", o.Overlap, "what to do while the night before still runs: "+strings.Join(settings.Overlaps, ", "))
+	f.DurationVar(&o.CatchupWindow, "catchup", o.CatchupWindow, "how late a night may begin after an outage, at most 24h")
+	f.BoolVar(&o.PauseOnFailure, "pause-on-failure", false, "pause after a night that failed (a regression is no failure)")
+	f.BoolVar(&o.Paused, "paused", false, "make it paused")
+	f.StringVar(&o.Note, "note", "", "shown in the web UI")
+	f.StringVar(&o.Fresh, "fresh", o.Fresh, "what is measured anew: all, none, or kinds of stages")
+	f.IntVar(&o.Window, "window", o.Window, "how many nights before it a night is compared with")
+	f.IntVar(&o.MinNights, "min-nights", o.MinNights, "how many of them the comparison of speed needs")
+	f.Float64Var(&o.Noise, "noise", o.Noise, "median absolute deviations that a stage's time may be off")
+	f.Float64Var(&o.Slack, "slack", o.Slack, "share of the usual time that it may be off in any case")
+	f.StringVar(&o.Webhook, "webhook", "", "URL that is told each verdict: POST, JSON")
+	f.StringVar(&o.File, "file", "", "file that the worker writes each verdict to; a name alone lies in DATA/nightly")
+	f.BoolVar(&o.replace, "replace", false, "change the schedule of that name, if there is one")
 	return c
 }
 
@@ -110,30 +98,37 @@ func flagOf(key string) string {
 	return "--" + strings.ReplaceAll(key, "_", "-")
 }
 
+func (a *app) runScheduleCreate(ctx context.Context, o scheduleCreateOptions) error {
+	if key, message := o.Check(); key != "" {
+		return fmt.Errorf("%s: %s", flagOf(key), message)
+	}
+	return a.withSession(ctx, func(se *session) error { return se.createSchedule(ctx, o.Schedule, o.replace) })
+}
+
 func (se *session) createSchedule(ctx context.Context, s settings.Schedule, replace bool) error {
 	wanted, err := se.want(ctx, s, false)
 	if err != nil {
 		return err
 	}
-	there, err := se.describeSchedule(ctx, s.ID)
+	there, err := se.lab.LookForSchedule(ctx, s.ID)
 	switch {
 	case err != nil:
 		return err
 	case there == nil:
-		err = se.makeSchedule(ctx, wanted)
+		err = se.lab.CreateSchedule(ctx, wanted)
 	case replace:
-		err = se.changeSchedule(ctx, wanted)
+		err = se.lab.ChangeSchedule(ctx, wanted)
 	default:
 		return fmt.Errorf("there is a schedule %s: change it with --replace, or delete it first", s.ID)
 	}
 	if err != nil {
 		return err
 	}
-	d, err := se.describeSchedule(ctx, s.ID)
+	d, err := se.lab.LookForSchedule(ctx, s.ID)
 	if err != nil || d == nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "schedule %s runs %s at %q UTC; next: %s\n", s.ID, wanted.input.Experiment.Name, s.Cron, nextTime(d))
+	fmt.Fprintf(os.Stderr, "schedule %s runs %s at %q UTC; next: %s\n", s.ID, wanted.Input.Experiment.Name, s.Cron, nextTime(d))
 	if s.Fresh == "none" {
 		fmt.Fprintln(os.Stderr, "fresh is none: what is in the store is reused, so a night measures only what a new build computes in another way")
 	}
@@ -148,7 +143,7 @@ func (se *session) warnWithoutWorker(ctx context.Context) {
 	}
 }
 
-func nextTime(d *scheduleState) string {
+func nextTime(d *lab.ScheduleState) string {
 	switch {
 	case d.Schedule.State.Paused:
 		return "none, it is paused"
@@ -165,11 +160,15 @@ func (a *app) scheduleList() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list", Short: "List the schedules with their next night and last verdict", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withSession(c.Context(), func(se *session) error { return se.listSchedules(c.Context(), asJSON, os.Stdout) })
+			return a.runScheduleList(c.Context(), asJSON, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func (a *app) runScheduleList(ctx context.Context, asJSON bool, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error { return se.listSchedules(ctx, asJSON, out) })
 }
 
 // listedSchedule is a line of the list.
@@ -185,13 +184,13 @@ type listedSchedule struct {
 }
 
 func (se *session) listSchedules(ctx context.Context, asJSON bool, out io.Writer) error {
-	all, err := se.schedules(ctx)
+	all, err := se.lab.Schedules(ctx)
 	if err != nil {
 		return err
 	}
 	lines := []listedSchedule{}
 	for _, d := range all {
-		line := listedSchedule{ID: d.input.Schedule, Experiment: d.input.Experiment.Name, Cron: d.input.Timing.Cron, Declared: d.input.Timing.Declared, Paused: d.Schedule.State.Paused}
+		line := listedSchedule{ID: d.Input.Schedule, Experiment: d.Input.Experiment.Name, Cron: d.Input.Timing.Cron, Declared: d.Input.Timing.Declared, Paused: d.Schedule.State.Paused}
 		if !line.Paused && len(d.Info.NextActionTimes) > 0 {
 			line.Next = &d.Info.NextActionTimes[0]
 		}
@@ -238,25 +237,19 @@ func (a *app) scheduleTrigger() *cobra.Command {
 		Long: `Begin a night now, paused or not. While another night of the schedule runs, its
 overlap policy decides: with skip, nothing begins.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.withSession(c.Context(), func(se *session) error {
-				ctx := c.Context()
-				d, err := se.schedule(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				if running := d.Info.RunningWorkflows; len(running) > 0 && d.Schedule.Policy.Overlap == enums.SCHEDULE_OVERLAP_POLICY_SKIP {
-					return failed(fmt.Errorf("night %s of schedule %s still runs, and its overlap policy is skip", running[0].WorkflowID, args[0]))
-				}
-				if err := se.node.Client.ScheduleClient().GetHandle(ctx, args[0]).Trigger(ctx, client.ScheduleTriggerOptions{}); err != nil {
-					return unreachable(fmt.Errorf("trigger schedule %s: %w", args[0], err))
-				}
-				fmt.Fprintf(os.Stderr, "a night of %s begins; its verdict: esclab schedule show %s\n", args[0], args[0])
-				se.warnWithoutWorker(ctx)
-				return nil
-			})
-		},
+		RunE: func(c *cobra.Command, args []string) error { return a.runScheduleTrigger(c.Context(), args[0]) },
 	}
+}
+
+func (a *app) runScheduleTrigger(ctx context.Context, id string) error {
+	return a.withSession(ctx, func(se *session) error {
+		if err := se.lab.TriggerSchedule(ctx, id); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "a night of %s begins; its verdict: esclab schedule show %s\n", id, id)
+		se.warnWithoutWorker(ctx)
+		return nil
+	})
 }
 
 func (a *app) schedulePause(pause bool) *cobra.Command {
@@ -266,30 +259,22 @@ func (a *app) schedulePause(pause bool) *cobra.Command {
 		c.Use, c.Short = "pause ID", "Keep a schedule from beginning nights; one that runs goes on"
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return a.withSession(c.Context(), func(se *session) error {
-			ctx := c.Context()
-			if _, err := se.schedule(ctx, args[0]); err != nil {
-				return err
-			}
-			h, err := se.node.Client.ScheduleClient().GetHandle(ctx, args[0]), error(nil)
-			if pause {
-				err = h.Pause(ctx, client.SchedulePauseOptions{Note: note})
-			} else {
-				err = h.Unpause(ctx, client.ScheduleUnpauseOptions{Note: note})
-			}
-			if err != nil {
-				return unreachable(fmt.Errorf("%s schedule %s: %w", c.Name(), args[0], err))
-			}
-			d, err := se.schedule(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(os.Stderr, "schedule %s; next night: %s\n", args[0], nextTime(d))
-			return nil
-		})
+		return a.runSchedulePause(c.Context(), args[0], pause, note)
 	}
 	c.Flags().StringVar(&note, "note", "by esclab schedule", "why; shown in the web UI")
 	return c
+}
+
+// runSchedulePause pauses a schedule, or lets a paused one go on.
+func (a *app) runSchedulePause(ctx context.Context, id string, pause bool, note string) error {
+	return a.withSession(ctx, func(se *session) error {
+		d, err := se.lab.PauseSchedule(ctx, id, pause, note)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "schedule %s; next night: %s\n", id, nextTime(d))
+		return nil
+	})
 }
 
 func (a *app) scheduleDelete() *cobra.Command {
@@ -297,27 +282,23 @@ func (a *app) scheduleDelete() *cobra.Command {
 		Use:   "delete ID",
 		Short: "Delete a schedule; its nights' records stay in the store",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.withSession(c.Context(), func(se *session) error {
-				d, err := se.schedule(c.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				if err := se.node.Client.ScheduleClient().GetHandle(c.Context(), args[0]).Delete(c.Context()); err != nil {
-					return unreachable(fmt.Errorf("delete schedule %s: %w", args[0], err))
-				}
-				fmt.Fprintf(os.Stderr, "schedule %s is deleted; a night that runs goes on, and the records stay\n", args[0])
-				if d.input.Timing.Declared && slices.ContainsFunc(se.settings.Schedules, func(s settings.Schedule) bool { return s.ID == args[0] }) {
-					fmt.Fprintf(os.Stderr, "%s still declares it: esclab schedule apply would make it again\n", se.settings.Path)
-				}
-				return nil
-			})
-		},
+		RunE:  func(c *cobra.Command, args []string) error { return a.runScheduleDelete(c.Context(), args[0]) },
 	}
 }
 
-// notFound tells whether Temporal has no such schedule.
-func notFound(err error) bool {
-	var none *serviceerror.NotFound
-	return errors.As(err, &none)
+func (a *app) runScheduleDelete(ctx context.Context, id string) error {
+	return a.withSession(ctx, func(se *session) error {
+		d, err := se.lab.FindSchedule(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := se.lab.DeleteSchedule(ctx, id); err != nil {
+			return err
+		}
+		fmt.Fprintf(os.Stderr, "schedule %s is deleted; a night that runs goes on, and the records stay\n", id)
+		if d.Input.Timing.Declared && slices.ContainsFunc(se.settings.Schedules, func(s settings.Schedule) bool { return s.ID == id }) {
+			fmt.Fprintf(os.Stderr, "%s still declares it: esclab schedule apply would make it again\n", se.settings.Path)
+		}
+		return nil
+	})
 }

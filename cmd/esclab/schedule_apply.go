@@ -2,21 +2,28 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workers/settings"
+	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
+type scheduleApplyOptions struct{ dry, keep bool }
+
 func (a *app) scheduleApply() *cobra.Command {
-	var dry, keep bool
+	var o scheduleApplyOptions
 	c := &cobra.Command{
 		Use:   "apply",
 		Short: "Make Temporal's schedules those that temporal.yaml declares",
@@ -29,19 +36,21 @@ An experiment that is a file is read now: apply again after changing it. Whether
 a schedule is paused is set too, so that a pause by hand ends here unless
 "paused: true" is declared.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withSession(c.Context(), func(se *session) error {
-				changes, err := se.scheduleChanges(c.Context())
-				if err != nil {
-					return err
-				}
-				return se.applySchedules(c.Context(), changes, dry, keep, os.Stdout)
-			})
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return a.runScheduleApply(c.Context(), o, c.OutOrStdout()) },
 	}
-	c.Flags().BoolVar(&dry, "dry-run", false, "say what would change, and change nothing")
-	c.Flags().BoolVar(&keep, "keep", false, "keep schedules that temporal.yaml no longer declares")
+	c.Flags().BoolVar(&o.dry, "dry-run", false, "say what would change, and change nothing")
+	c.Flags().BoolVar(&o.keep, "keep", false, "keep schedules that temporal.yaml no longer declares")
 	return c
+}
+
+func (a *app) runScheduleApply(ctx context.Context, o scheduleApplyOptions, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error {
+		changes, err := se.scheduleChanges(ctx)
+		if err != nil {
+			return err
+		}
+		return se.applySchedules(ctx, changes, o, out)
+	})
 }
 
 // scheduleChange is one schedule, and what has to be done about it.
@@ -49,18 +58,18 @@ type scheduleChange struct {
 	id   string
 	verb string // make, change, delete, keep
 	why  string
-	want wantedSchedule
+	want lab.Schedule
 }
 
 // scheduleChanges compares what is declared with what is there.
 func (se *session) scheduleChanges(ctx context.Context) ([]scheduleChange, error) {
-	there, err := se.schedules(ctx)
+	there, err := se.lab.Schedules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	byID := map[string]*scheduleState{}
+	byID := map[string]*lab.ScheduleState{}
 	for _, d := range there {
-		byID[d.input.Schedule] = d
+		byID[d.Input.Schedule] = d
 	}
 	var changes []scheduleChange
 	declared := map[string]bool{}
@@ -74,7 +83,7 @@ func (se *session) scheduleChanges(ctx context.Context) ([]scheduleChange, error
 		change := scheduleChange{id: s.ID, want: wanted}
 		if d := byID[s.ID]; d == nil {
 			change.verb = "make"
-		} else if change.why = difference(d, wanted); change.why != "" {
+		} else if change.why = d.Difference(wanted); change.why != "" {
 			change.verb = "change"
 		} else {
 			change.verb = "keep"
@@ -82,7 +91,7 @@ func (se *session) scheduleChanges(ctx context.Context) ([]scheduleChange, error
 		changes = append(changes, change)
 	}
 	for _, d := range there {
-		if id := d.input.Schedule; !declared[id] && d.input.Timing.Declared {
+		if id := d.Input.Schedule; !declared[id] && d.Input.Timing.Declared {
 			changes = append(changes, scheduleChange{id: id, verb: "delete", why: "no longer declared"})
 		}
 	}
@@ -103,52 +112,29 @@ func isPreset(name string) bool {
 	return err == nil && !strings.ContainsAny(name, `/\`)
 }
 
-// difference says in what a schedule is not what is declared; "" where it is.
-func difference(d *scheduleState, s wantedSchedule) string {
-	var parts []string
-	was, now := reflect.ValueOf(d.input), reflect.ValueOf(s.input)
-	for i := range was.NumField() {
-		// As JSON has it: an empty list is an absent one.
-		if fmt.Sprintf("%v", was.Field(i)) != fmt.Sprintf("%v", now.Field(i)) {
-			name, _, _ := strings.Cut(was.Type().Field(i).Tag.Get("json"), ",")
-			parts = append(parts, name)
-		}
-	}
-	if d.Schedule.State.Paused != s.Paused {
-		parts = append(parts, "paused")
-	}
-	if d.Schedule.State.Note != s.Note {
-		parts = append(parts, "note")
-	}
-	if p := d.Schedule.Policy; p.Overlap != overlapPolicy(s.Overlap) || p.CatchupWindow != s.CatchupWindow || p.PauseOnFailure != s.PauseOnFailure {
-		parts = append(parts, "policies")
-	}
-	return strings.Join(parts, ", ")
-}
-
-func (se *session) applySchedules(ctx context.Context, changes []scheduleChange, dry, keep bool, out io.Writer) error {
+func (se *session) applySchedules(ctx context.Context, changes []scheduleChange, o scheduleApplyOptions, out io.Writer) error {
 	if len(changes) == 0 {
 		fmt.Fprintln(out, "no schedule is declared, and none was before")
 		return nil
 	}
 	var failures []error
 	for _, c := range changes {
-		if c.verb == "delete" && keep {
+		if c.verb == "delete" && o.keep {
 			c.verb, c.why = "keep", "no longer declared"
 		}
-		err := error(nil)
-		if !dry {
+		var err error
+		if !o.dry {
 			switch c.verb {
 			case "make":
-				err = se.makeSchedule(ctx, c.want)
+				err = se.lab.CreateSchedule(ctx, c.want)
 			case "change":
-				err = se.changeSchedule(ctx, c.want)
+				err = se.lab.ChangeSchedule(ctx, c.want)
 			case "delete":
-				err = se.node.Client.ScheduleClient().GetHandle(ctx, c.id).Delete(ctx)
+				err = se.lab.DeleteSchedule(ctx, c.id)
 			}
 		}
 		if err != nil {
-			failures = append(failures, fmt.Errorf("%s schedule %s: %w", c.verb, c.id, err))
+			failures = append(failures, err)
 			continue
 		}
 		line := fmt.Sprintf("%-7s %s", c.verb, c.id)
@@ -158,4 +144,43 @@ func (se *session) applySchedules(ctx context.Context, changes []scheduleChange,
 		fmt.Fprintln(out, line)
 	}
 	return failed(errors.Join(failures...))
+}
+
+// want works out what a schedule's nights are started with. The paths of an
+// experiment that is a file are made absolute.
+func (se *session) want(ctx context.Context, s settings.Schedule, declared bool) (lab.Schedule, error) {
+	w := lab.Schedule{Paused: s.Paused, Note: s.Note}
+	in := &w.Input
+	*in = workflows.NightInput{
+		Schedule: s.ID, Fresh: s.Fresh,
+		Compare: workflows.NightCompare{Window: s.Window, MinNights: s.MinNights, Noise: s.Noise, Slack: s.Slack},
+		Notify:  workflows.NightNotify{Webhook: s.Webhook, File: s.File},
+		Queues:  se.lab.Queues, HeartbeatSeconds: se.lab.HeartbeatSeconds,
+		Timing:     workflows.NightTiming{Cron: s.Cron, Overlap: s.Overlap, CatchupWindow: s.CatchupWindow, PauseOnFailure: s.PauseOnFailure, Declared: declared},
+		Attributes: se.lab.Attributes,
+	}
+	p, err := se.app.prepare(ctx, s.Experiment, s.Set)
+	if err != nil {
+		return w, err
+	}
+	in.Experiment.Name = p.Experiment.Name
+	if p.Missing != nil {
+		// The worker may have what this machine lacks.
+		fmt.Fprintln(os.Stderr, "esclab: not on this machine:", p.Missing)
+	}
+	if slices.Contains(experiments.Presets(), s.Experiment) {
+		in.Experiment.Preset, in.Experiment.Set = s.Experiment, s.Set
+		return w, nil
+	}
+	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	if err := p.Experiment.AbsolutePaths(exists); err != nil {
+		return w, err
+	}
+	if w.Experiment, err = experiments.Marshal(p.Experiment); err != nil {
+		return w, err
+	}
+	sum := sha256.Sum256(w.Experiment)
+	in.Experiment.SHA256 = hex.EncodeToString(sum[:])
+	in.Experiment.File = "experiments/" + in.Experiment.SHA256 + ".yaml"
+	return w, nil
 }

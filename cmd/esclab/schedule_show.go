@@ -14,12 +14,17 @@ import (
 
 	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
+type scheduleShowOptions struct {
+	json  bool
+	last  int
+	night string
+}
+
 func (a *app) scheduleShow() *cobra.Command {
-	var asJSON bool
-	var last int
-	var night string
+	var o scheduleShowOptions
 	c := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show a schedule and its last verdicts, or one night's report",
@@ -36,18 +41,22 @@ With --night, print that night's whole report (Markdown); "last" is the newest.`
   esclab schedule show nightly --night last > report.md`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.withSession(c.Context(), func(se *session) error {
-				if night != "" {
-					return se.showNight(c.Context(), args[0], night, asJSON, os.Stdout)
-				}
-				return se.showSchedule(c.Context(), args[0], last, asJSON, os.Stdout)
-			})
+			return a.runScheduleShow(c.Context(), args[0], o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().IntVar(&last, "last", 10, "how many nights")
-	c.Flags().StringVar(&night, "night", "", "print this night's report")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	c.Flags().IntVar(&o.last, "last", 10, "how many nights")
+	c.Flags().StringVar(&o.night, "night", "", "print this night's report")
 	return c
+}
+
+func (a *app) runScheduleShow(ctx context.Context, id string, o scheduleShowOptions, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error {
+		if o.night != "" {
+			return se.showNight(ctx, id, o.night, o.json, out)
+		}
+		return se.showSchedule(ctx, id, o.last, o.json, out)
+	})
 }
 
 // nights reads the last records of a schedule, the newest first.
@@ -125,7 +134,7 @@ type shownSchedule struct {
 }
 
 func (se *session) showSchedule(ctx context.Context, id string, last int, asJSON bool, out io.Writer) error {
-	d, err := se.describeSchedule(ctx, id)
+	d, err := se.lab.LookForSchedule(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -144,7 +153,7 @@ func (se *session) showSchedule(ctx context.Context, id string, last int, asJSON
 		printNights(records, out)
 		return nil
 	}
-	shown := shownSchedule{NightInput: d.input, Paused: d.Schedule.State.Paused, Note: d.Schedule.State.Note, Next: d.Info.NextActionTimes,
+	shown := shownSchedule{NightInput: d.Input, Paused: d.Schedule.State.Paused, Note: d.Schedule.State.Note, Next: d.Info.NextActionTimes,
 		Skipped: d.Info.NumActionsSkippedOverlap, Missed: d.Info.NumActionsMissedCatchupWindow, Nights: records, Running: []string{}}
 	for _, w := range d.Info.RunningWorkflows {
 		shown.Running = append(shown.Running, w.WorkflowID)
@@ -157,7 +166,7 @@ func (se *session) showSchedule(ctx context.Context, id string, last int, asJSON
 	return nil
 }
 
-func printSchedule(d *scheduleState, s shownSchedule, out io.Writer) {
+func printSchedule(d *lab.ScheduleState, s shownSchedule, out io.Writer) {
 	from := "preset " + s.Experiment.Preset
 	if s.Experiment.Preset == "" {
 		from = "stored as " + s.Experiment.File

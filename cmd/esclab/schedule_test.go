@@ -219,7 +219,7 @@ func waitUntilEnded(t *testing.T, ctx context.Context, data string) {
 	}
 	defer se.close()
 	for {
-		d, err := se.schedule(ctx, "nightly")
+		d, err := se.lab.FindSchedule(ctx, "nightly")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,22 +4,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"path/filepath"
 	"strconv"
 	"time"
 
-	"go.temporal.io/api/workflow/v1"
-	"go.temporal.io/api/workflowservice/v1"
-
 	"github.com/esclab/esclab/cmd/internal/revision"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workers/telemetry"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // session is a command's connection to Temporal and the store, with the stack
@@ -30,6 +28,7 @@ type session struct {
 	target   connect.Target
 	stack    *stack.Stack // nil unless this process started it
 	node     *node.Node
+	lab      *lab.Client
 
 	telemetry *telemetry.Telemetry
 }
@@ -95,6 +94,10 @@ func (se *session) connect(ctx context.Context) (err error) {
 		return err
 	}
 	se.node.Revision = build
+	se.lab = &lab.Client{
+		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
+		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
+	}
 	return nil
 }
 
@@ -111,43 +114,32 @@ func (se *session) close() {
 	}
 }
 
-// heartbeat is how long a silent worker counts as alive, in seconds.
-func (se *session) heartbeat() int { return int(se.settings.HeartbeatTimeout().Seconds()) }
-
-// runs lists runs, the newest first; with running, those that have not ended.
-func (se *session) runs(ctx context.Context, running bool) ([]*workflow.WorkflowExecutionInfo, error) {
-	query := fmt.Sprintf("WorkflowType = '%s'", workflows.RunName)
-	if running {
-		query += " AND ExecutionStatus = 'Running'"
-	}
-	list, err := se.node.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 1000})
+// prepare plans an experiment on this machine.
+func (a *app) prepare(ctx context.Context, nameOrPath string, set []string) (experiments.Prepared, error) {
+	s, err := a.loadSettings()
 	if err != nil {
-		return nil, unreachable(fmt.Errorf("list runs: %w", err))
+		return experiments.Prepared{}, err
 	}
-	return list.GetExecutions(), nil
+	return experiments.Prepare(nameOrPath, set, node.Host(ctx, s))
 }
 
-// findRun gives the workflow ID of a run: as it is named, or the newest run of
-// an experiment of that name; "" means the newest of all. With running, only
-// runs that have not ended count.
-func (se *session) findRun(ctx context.Context, name string, running bool) (string, error) {
-	runs, err := se.runs(ctx, running)
+// prepareSweep plans a sweep on this machine.
+func (a *app) prepareSweep(ctx context.Context, nameOrPath string, set []string) (experiments.PreparedSweep, error) {
+	s, err := a.loadSettings()
 	if err != nil {
-		return "", err
+		return experiments.PreparedSweep{}, err
 	}
-	for _, w := range runs {
-		id := w.GetExecution().GetWorkflowId()
-		if name == "" || id == name || runName(id) == name {
-			return id, nil
-		}
+	return experiments.PrepareSweep(nameOrPath, set, node.Host(ctx, s))
+}
+
+// withSession runs a command on a stack that is up.
+func (a *app) withSession(ctx context.Context, do func(*session) error) error {
+	se, err := a.open(ctx, false)
+	if err != nil {
+		return err
 	}
-	switch {
-	case running:
-		return "", fmt.Errorf("no run %q is under way: esclab status --all lists the runs", name)
-	case name == "":
-		return "", errors.New("there is no run yet: start one with esclab run")
-	}
-	return "", fmt.Errorf("there is no run %q: esclab status --all lists them", name)
+	defer se.close()
+	return do(se)
 }
 
 // workerWait is how long a detached command waits for a worker to show itself:

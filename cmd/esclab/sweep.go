@@ -15,18 +15,13 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
 
 	"github.com/esclab/esclab/activities"
-	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/report"
-	"github.com/esclab/esclab/workflows"
 )
 
-type sweepFlags struct {
+type sweepOptions struct {
 	set      []string
 	plan     bool
 	json     bool
@@ -38,7 +33,7 @@ type sweepFlags struct {
 }
 
 func (a *app) sweepCommand() *cobra.Command {
-	var f sweepFlags
+	var o sweepOptions
 	c := &cobra.Command{
 		Use:   "sweep FILE",
 		Short: "Run a grid of experiments: a sweep preset or a YAML file",
@@ -64,17 +59,17 @@ The exit code is 1 where a cell has failed.`,
   esclab sweep table demo-sweep --csv > sweep.csv`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return misspelt(c, args[0], a.sweep(c.Context(), args[0], f))
+			return misspelt(c, args[0], a.runSweep(c.Context(), args[0], o, c.OutOrStdout()))
 		},
 	}
-	c.Flags().StringArrayVar(&f.set, "set", nil, "set a field of the base: --set dpo.epochs=2 (repeatable)")
-	c.Flags().BoolVar(&f.plan, "plan", false, "print cells and stages, how many are shared and cached, and an estimate of the time; run nothing")
-	c.Flags().BoolVar(&f.json, "json", false, "with --plan: print JSON")
-	c.Flags().BoolVar(&f.detach, "detach", false, "start the sweep and return; a worker has to be up")
-	c.Flags().IntVar(&f.parallel, "parallel", 0, "cells at the same time (default: parallel: of the file)")
-	c.Flags().IntVar(&f.priority, "priority", 0, "of its stages on the task queues, 1 first to 5 last (default: priority: of the file)")
-	c.Flags().IntVar(&f.slots, "slots", 0, "kernel stages at the same time, where this process does the work (default: one a cell, at most one a core; 1 beside a GPU)")
-	c.Flags().StringVar(&f.out, "out", "", "write the table into this directory as Markdown, CSV and JSON when the sweep is done")
+	c.Flags().StringArrayVar(&o.set, "set", nil, "set a field of the base: --set dpo.epochs=2 (repeatable)")
+	c.Flags().BoolVar(&o.plan, "plan", false, "print cells and stages, how many are shared and cached, and an estimate of the time; run nothing")
+	c.Flags().BoolVar(&o.json, "json", false, "with --plan: print JSON")
+	c.Flags().BoolVar(&o.detach, "detach", false, "start the sweep and return; a worker has to be up")
+	c.Flags().IntVar(&o.parallel, "parallel", 0, "cells at the same time (default: parallel: of the file)")
+	c.Flags().IntVar(&o.priority, "priority", 0, "of its stages on the task queues, 1 first to 5 last (default: priority: of the file)")
+	c.Flags().IntVar(&o.slots, "slots", 0, "kernel stages at the same time, where this process does the work (default: one a cell, at most one a core; 1 beside a GPU)")
+	c.Flags().StringVar(&o.out, "out", "", "write the table into this directory as Markdown, CSV and JSON when the sweep is done")
 	c.AddCommand(a.sweepVerbs()...)
 	c.SuggestionsMinimumDistance = 2
 	return c
@@ -91,137 +86,83 @@ func misspelt(c *cobra.Command, word string, err error) error {
 	return err
 }
 
-// plannedSweep is a sweep ready to run.
-type plannedSweep struct {
-	sweep experiments.Sweep
-	plan  experiments.SweepPlan
-}
-
-func (p plannedSweep) id() string {
-	return fmt.Sprintf("sweep/%s/%.12s", p.sweep.Name, p.plan.Identity())
-}
-
-// sweepName is the sweep's name in its ID.
-func sweepName(id string) string {
-	parts := strings.Split(id, "/")
-	if len(parts) != 3 || parts[0] != "sweep" {
-		return id
-	}
-	return parts[1]
-}
-
-// planSweep loads a sweep and lays out its cells. The second error says which
-// sources are missing; a plan without them can be shown but not run.
-func (a *app) planSweep(ctx context.Context, nameOrPath string, set []string) (p plannedSweep, missing, err error) {
-	host, err := a.host(ctx)
-	if err != nil {
-		return p, nil, err
-	}
-	if p.sweep, err = experiments.LoadSweep(nameOrPath, set...); err != nil {
-		return p, nil, err
-	}
-	here, err := os.Getwd()
-	if err != nil {
-		return p, nil, err
-	}
-	var bad error
-	p.plan, err = experiments.PlanSweep(p.sweep, here, func(exp experiments.Experiment) (experiments.Sources, error) {
-		sources, err := experiments.SourceDigests(exp, host)
-		if len(sources.JudgePrompts) > 0 {
-			if _, err := prompts.New(sources.JudgePrompts); err != nil {
-				bad = errors.Join(bad, fmt.Errorf("judge.prompts: %s: %w", exp.Judge.Prompts, err))
-			}
-		}
-		return sources, err
-	})
-	if bad != nil {
-		return p, nil, bad
-	}
-	if err != nil && len(p.plan.Cells) > 0 {
-		return p, err, nil
-	}
-	return p, nil, err
-}
-
-func (a *app) sweep(ctx context.Context, name string, f sweepFlags) error {
+func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.Writer) error {
 	switch {
-	case f.json && !f.plan:
+	case o.json && !o.plan:
 		return errors.New("--json goes with --plan; a sweep's table is printed as JSON by esclab sweep table SWEEP --json")
-	case f.parallel < 0 || f.parallel > 1000:
-		return fmt.Errorf("--parallel %d: it lies between 1 and 1000", f.parallel)
-	case f.priority < 0 || f.priority > 5:
-		return fmt.Errorf("--priority %d: it lies between 1 (first) and 5 (last)", f.priority)
+	case o.parallel < 0 || o.parallel > 1000:
+		return fmt.Errorf("--parallel %d: it lies between 1 and 1000", o.parallel)
+	case o.priority < 0 || o.priority > 5:
+		return fmt.Errorf("--priority %d: it lies between 1 (first) and 5 (last)", o.priority)
 	}
-	p, missing, err := a.planSweep(ctx, name, f.set)
+	p, err := a.prepareSweep(ctx, name, o.set)
 	if err != nil {
 		return err
 	}
-	if f.parallel > 0 {
-		p.sweep.Parallel = f.parallel
+	if o.parallel > 0 {
+		p.Sweep.Parallel = o.parallel
 	}
-	if f.priority > 0 {
-		p.sweep.Priority = f.priority
+	if o.priority > 0 {
+		p.Sweep.Priority = o.priority
 	}
-	if f.out != "" { // whatever the servers in this process do to the working directory
-		if f.out, err = filepath.Abs(f.out); err != nil {
+	if o.out != "" { // whatever the servers in this process do to the working directory
+		if o.out, err = filepath.Abs(o.out); err != nil {
 			return err
 		}
 	}
-	if missing != nil && !f.plan {
-		return missing
+	if p.Missing != nil && !o.plan {
+		return p.Missing
 	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	if f.plan {
-		if missing != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", missing)
+	if o.plan {
+		if p.Missing != nil {
+			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
 		}
-		return se.printSweepPlan(ctx, p, f.json, os.Stdout)
+		return se.printSweepPlan(ctx, p, o.json, out)
 	}
-	return se.runSweep(ctx, p, f)
+	return se.runPreparedSweep(ctx, p, o, out)
 }
 
-func (se *session) runSweep(ctx context.Context, p plannedSweep, f sweepFlags) error {
-	if err := se.findWorker(ctx, f.detach, sweepSlots(f.slots, p.sweep.Parallel)); err != nil {
+func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedSweep, o sweepOptions, out io.Writer) error {
+	if err := se.findWorker(ctx, o.detach, sweepSlots(o.slots, p.Sweep.Parallel)); err != nil {
 		return err
 	}
-	run, err := se.startSweep(ctx, p)
+	run, err := se.lab.StartSweep(ctx, p)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "sweep %s: %d cells\n", run.GetID(), len(p.plan.Cells))
-	if url := se.link(run.GetID(), run.GetRunID()); url != "" {
-		fmt.Fprintf(os.Stderr, "web UI %s\n", url)
-	}
-	if f.detach {
-		fmt.Fprintf(os.Stderr, "follow it with: esclab sweep status %s\n", p.sweep.Name)
+	fmt.Fprintf(os.Stderr, "sweep %s: %d cells\n", run.ID, len(p.Plan.Cells))
+	se.sayLink(run)
+	if o.detach {
+		fmt.Fprintf(os.Stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)
 		return nil
 	}
 	began := time.Now()
-	result, err := se.followSweep(ctx, run.GetID(), os.Stderr)
+	result, err := se.followSweep(ctx, run.ID, os.Stderr)
 	if ctx.Err() != nil {
 		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoints")
 		return ctx.Err()
 	}
 	if err != nil && result.Marks == "" {
-		return failed(fmt.Errorf("sweep %s: %w", run.GetID(), rootCause(err)))
+		return failed(fmt.Errorf("sweep %s: %w", run.ID, err))
 	}
 	fmt.Fprintf(os.Stderr, "ended in %s: %s\n", time.Since(began).Round(100*time.Millisecond), result.Marks.Summary())
-	if err := se.printSweepTable(ctx, run.GetID(), os.Stdout); err != nil {
+	if err := se.printSweepTable(ctx, run.ID, out); err != nil {
 		return failed(err)
 	}
-	if f.out != "" {
-		if err := se.writeSweepTable(ctx, run.GetID(), f.out); err != nil {
+	if o.out != "" {
+		if err := se.writeSweepTable(ctx, run.ID, o.out); err != nil {
 			return failed(err)
 		}
 	} else {
-		fmt.Fprintf(os.Stderr, "table: esclab sweep table %s --md, --csv or --json\n", p.sweep.Name)
+		fmt.Fprintf(os.Stderr, "table: esclab sweep table %s --md, --csv or --json\n", p.Sweep.Name)
 	}
 	if err != nil {
-		return failed(fmt.Errorf("sweep %s: %w: esclab sweep status %s lists them; the same command tries them again", run.GetID(), rootCause(err), p.sweep.Name))
+		return failed(fmt.Errorf("sweep %s: %w: esclab sweep status %s lists them; the same command tries them again", run.ID, err, p.Sweep.Name))
 	}
 	return se.stayForOthers(ctx)
 }
@@ -236,41 +177,6 @@ func sweepSlots(asked, parallel int) int {
 	}
 	return max(min(parallel, runtime.GOMAXPROCS(0)), 1)
 }
-
-// startSweep starts the sweep's workflow, or joins the one that is under way.
-func (se *session) startSweep(ctx context.Context, p plannedSweep) (client.WorkflowRun, error) {
-	id := p.id()
-	ref, err := activities.WriteSweepPlan(ctx, se.node.Store, id, p.plan)
-	if err != nil {
-		return nil, unreachable(err)
-	}
-	in := workflows.SweepInput{
-		Name: p.sweep.Name, Plan: ref, Parallel: p.sweep.Parallel, Priority: p.sweep.Priority,
-		Queues: se.node.Queues(), HeartbeatSeconds: se.heartbeat(),
-		Facts: workflows.Facts{
-			Experiment: p.sweep.Base.Name, Backbone: p.sweep.Base.Backbone.Name,
-			Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
-		},
-	}
-	if p.sweep.EarlyStopping.On() {
-		in.StopEverySeconds = stopEvery
-	}
-	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       id,
-		TaskQueue:                se.node.Queues().Control,
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            fmt.Sprintf("%s: %d cells over %s", p.sweep.Name, len(p.plan.Cells), strings.Join(p.plan.ShortNames(), ", ")),
-		TypedSearchAttributes:    in.SearchAttributes(),
-	}, workflows.SweepName, in)
-	if err != nil {
-		return nil, unreachable(fmt.Errorf("start sweep %s: %w", id, err))
-	}
-	return run, nil
-}
-
-// stopEvery is how often hopeless cells are looked for, in seconds.
-const stopEvery = 15
 
 // printedRows bounds the table on the terminal.
 const printedRows = 200

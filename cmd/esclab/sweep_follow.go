@@ -2,83 +2,26 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
-	"go.temporal.io/sdk/temporal"
-	"golang.org/x/term"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // followSweep shows a sweep until it ends, and returns what it ended with, also
 // where cells have failed. A cancelled context stops the following alone.
-func (se *session) followSweep(ctx context.Context, id string, out *os.File) (workflows.SweepResult, error) {
+func (se *session) followSweep(ctx context.Context, id string, out io.Writer) (workflows.SweepResult, error) {
 	v := &sweepView{se: se, out: out, marks: map[int]workflows.CellMark{}}
-	if term.IsTerminal(int(out.Fd())) {
+	if onTerminal(out) {
 		v.bars = newSweepBars(out)
 	}
 	defer v.close()
-	type outcome struct {
-		result workflows.SweepResult
-		err    error
-	}
-	ended := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		// Without a run ID: a sweep that continues as new is followed on.
-		o.result, o.err = se.sweepResult(ctx, id, "")
-		ended <- o
-	}()
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case o := <-ended:
-			if o.result.Marks != "" {
-				v.update(ctx, workflows.SweepState{Plan: o.result.Plan, Marks: o.result.Marks, Ends: o.result.Ends})
-			}
-			return o.result, o.err
-		case <-ctx.Done():
-			return workflows.SweepResult{}, ctx.Err()
-		case <-tick.C:
-			if state, err := se.sweepState(ctx, id); err == nil { // a lost connection shows as no progress
-				v.update(ctx, state)
-			}
-		}
-	}
-}
-
-// sweepResult waits for a sweep's end and returns what it ended with, also where
-// cells have failed and the error says so.
-func (se *session) sweepResult(ctx context.Context, id, runID string) (result workflows.SweepResult, err error) {
-	err = se.node.Client.GetWorkflow(ctx, id, runID).Get(ctx, &result)
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) && app.Type() == workflows.ErrTypeCells && app.HasDetails() {
-		err = errors.Join(err, app.Details(&result))
-	}
-	return result, err
-}
-
-// sweepState asks a sweep how it stands.
-func (se *session) sweepState(ctx context.Context, id string) (workflows.SweepState, error) {
-	var state workflows.SweepState
-	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
-	defer stop()
-	answer, err := se.node.Client.QueryWorkflow(ctx, id, "", workflows.QueryState)
-	if err != nil {
-		return state, fmt.Errorf("ask sweep %s for its state (a worker has to be up to answer): %w", id, err)
-	}
-	if err := answer.Get(&state); err != nil {
-		return state, fmt.Errorf("state of sweep %s: %w", id, err)
-	}
-	return state, nil
+	return se.lab.FollowSweep(ctx, id, func(state workflows.SweepState) { v.update(ctx, state) })
 }
 
 // sweepView shows a sweep's progress: a bar for the sweep and for each running
@@ -96,7 +39,7 @@ type sweepView struct {
 
 func (v *sweepView) update(ctx context.Context, state workflows.SweepState) {
 	if state.Plan != v.ref {
-		plan, err := activities.ReadSweepPlan(ctx, v.se.node.Store, state.Plan)
+		plan, err := lab.ReadSweepPlan(ctx, v.se.node.Store, state.Plan)
 		if err != nil {
 			return // the next look may have it
 		}
@@ -197,7 +140,7 @@ func (b *sweepBars) update(ctx context.Context, se *session, plan experiments.Sw
 		if len(b.cells) > 16 {
 			continue // a screen has no room for more
 		}
-		run, running, err := readState(ctx, se.node.Client, r.WorkflowID)
+		run, err := se.lab.ViewRun(ctx, r.WorkflowID)
 		if err != nil {
 			continue
 		}
@@ -207,7 +150,7 @@ func (b *sweepBars) update(ctx context.Context, se *session, plan experiments.Sw
 			case workflows.StageDone, workflows.StageReused:
 				done++
 			case workflows.StageRunning:
-				if p := running[s.Name]; now == "" || p.Steps > 0 {
+				if p := run.Running[s.Name]; now == "" || p.Steps > 0 {
 					now = s.Name + " " + detail(p)
 				}
 			}

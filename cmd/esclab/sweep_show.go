@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,33 +13,24 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 func (a *app) sweepListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the sweeps, the newest first", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			se, err := a.open(c.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			all, err := se.sweeps(c.Context(), false)
-			if err != nil {
-				return err
-			}
-			t := newTable(os.Stdout, table.Row{"sweep", "status", "started"})
-			for _, w := range all {
-				t.AppendRow(table.Row{w.GetExecution().GetWorkflowId(), w.GetStatus(), w.GetStartTime().AsTime().Format("2006-01-02 15:04:05")})
-			}
-			t.Render()
-			return nil
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return a.runSweepList(c.Context(), c.OutOrStdout()) },
 	}
 }
 
+func (a *app) runSweepList(ctx context.Context, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error { return printExecutions(out, "sweep", se.lab.Sweeps(ctx, false)) })
+}
+
+type sweepStatusOptions struct{ once, json, cells bool }
+
 func (a *app) sweepStatusCommand() *cobra.Command {
-	var once, asJSON, cells bool
+	var o sweepStatusOptions
 	c := &cobra.Command{
 		Use:   "status [SWEEP]",
 		Short: "Follow a sweep: its cells, what runs, what has failed and why",
@@ -50,36 +40,35 @@ by stage.`,
 		Example: "  esclab sweep status\n  esclab sweep status demo-sweep --once --cells\n  esclab sweep status demo-sweep --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			se, err := a.open(c.Context(), false)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			id, err := se.findSweep(c.Context(), strings.Join(args, ""), false)
-			if err != nil {
-				return err
-			}
-			if !once && !asJSON && !cells {
-				_, err := se.followSweep(c.Context(), id, os.Stdout)
-				if c.Context().Err() != nil {
-					return c.Context().Err()
-				}
-				if err != nil {
-					return failed(rootCause(err))
-				}
-				return nil
-			}
-			state, err := se.sweepState(c.Context(), id)
-			if err != nil {
-				return unreachable(err)
-			}
-			return se.printSweepState(c.Context(), id, state, asJSON, os.Stdout)
+			return a.runSweepStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&once, "once", false, "print the state and return")
-	c.Flags().BoolVar(&cells, "cells", false, "print every cell and return")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the state as JSON and return")
+	c.Flags().BoolVar(&o.once, "once", false, "print the state and return")
+	c.Flags().BoolVar(&o.cells, "cells", false, "print every cell and return")
+	c.Flags().BoolVar(&o.json, "json", false, "print the state as JSON and return")
 	return c
+}
+
+// runSweepStatus follows the newest sweep of a name, or prints how it stands.
+func (a *app) runSweepStatus(ctx context.Context, name string, o sweepStatusOptions, out io.Writer) error {
+	return a.withSession(ctx, func(se *session) error {
+		sweep, err := se.lab.FindSweep(ctx, name, false)
+		if err != nil {
+			return err
+		}
+		if !o.once && !o.json && !o.cells {
+			_, err := se.followSweep(ctx, sweep.ID, out)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return failed(err)
+		}
+		state, err := se.lab.SweepState(ctx, sweep.ID)
+		if err != nil {
+			return err
+		}
+		return se.printSweepState(ctx, sweep.ID, state, o.json, out)
+	})
 }
 
 // cellState is one cell of `esclab sweep status`.
@@ -92,7 +81,7 @@ type cellState struct {
 }
 
 func (se *session) printSweepState(ctx context.Context, id string, state workflows.SweepState, asJSON bool, out io.Writer) error {
-	plan, err := activities.ReadSweepPlan(ctx, se.node.Store, state.Plan)
+	plan, err := lab.ReadSweepPlan(ctx, se.node.Store, state.Plan)
 	if err != nil {
 		return failed(err)
 	}
@@ -133,9 +122,13 @@ func (se *session) printSweepState(ctx context.Context, id string, state workflo
 	return nil
 }
 
+type sweepTableOptions struct {
+	md, csv, json bool
+	dir           string
+}
+
 func (a *app) sweepTableCommand() *cobra.Command {
-	var md, csv, asJSON bool
-	var dir string
+	var o sweepTableOptions
 	c := &cobra.Command{
 		Use:   "table SWEEP",
 		Short: "Print the table of a sweep that has ended, or of what is done so far",
@@ -144,44 +137,47 @@ the store; of one that runs it is made of what is done so far.`,
 		Example: "  esclab sweep table demo-sweep\n  esclab sweep table demo-sweep --csv > sweep.csv\n  esclab sweep table demo-sweep --out tables/",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if dir != "" {
-				var err error
-				if dir, err = filepath.Abs(dir); err != nil {
-					return err
-				}
-			}
-			se, err := a.open(c.Context(), true)
-			if err != nil {
-				return err
-			}
-			defer se.close()
-			id, err := se.findSweep(c.Context(), args[0], false)
-			if err != nil {
-				return err
-			}
-			return failed(se.showSweepTable(c.Context(), id, md, csv, asJSON, dir, os.Stdout))
+			return a.runSweepTable(c.Context(), args[0], o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&md, "md", false, "print Markdown")
-	c.Flags().BoolVar(&csv, "csv", false, "print CSV")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().StringVar(&dir, "out", "", "write all three into this directory instead")
+	c.Flags().BoolVar(&o.md, "md", false, "print Markdown")
+	c.Flags().BoolVar(&o.csv, "csv", false, "print CSV")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	c.Flags().StringVar(&o.dir, "out", "", "write all three into this directory instead")
 	c.MarkFlagsMutuallyExclusive("md", "csv", "json", "out")
 	return c
 }
 
-// showSweepTable prints a sweep's table in one of its forms.
-func (se *session) showSweepTable(ctx context.Context, id string, md, csv, asJSON bool, dir string, out io.Writer) error {
-	running, err := se.sweeps(ctx, true)
+func (a *app) runSweepTable(ctx context.Context, name string, o sweepTableOptions, out io.Writer) error {
+	if o.dir != "" { // whatever the servers in this process do to the working directory
+		var err error
+		if o.dir, err = filepath.Abs(o.dir); err != nil {
+			return err
+		}
+	}
+	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
 	}
-	for _, w := range running {
-		if w.GetExecution().GetWorkflowId() != id {
+	defer se.close()
+	sweep, err := se.lab.FindSweep(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	return failed(se.showSweepTable(ctx, sweep.ID, o, out))
+}
+
+// showSweepTable prints a sweep's table in one of its forms.
+func (se *session) showSweepTable(ctx context.Context, id string, o sweepTableOptions, out io.Writer) error {
+	for running, err := range se.lab.Sweeps(ctx, true) {
+		if err != nil {
+			return err
+		}
+		if running.ID != id {
 			continue
 		}
 		// Of what is done so far; the end writes it again.
-		state, err := se.sweepState(ctx, id)
+		state, err := se.lab.SweepState(ctx, id)
 		if err != nil {
 			return unreachable(err)
 		}
@@ -190,16 +186,16 @@ func (se *session) showSweepTable(ctx context.Context, id string, md, csv, asJSO
 			return err
 		}
 	}
-	if dir != "" {
-		return se.writeSweepTable(ctx, id, dir)
+	if o.dir != "" {
+		return se.writeSweepTable(ctx, id, o.dir)
 	}
 	name := ""
 	switch {
-	case md:
+	case o.md:
 		name = activities.SweepTableMarkdown
-	case csv:
+	case o.csv:
 		name = activities.SweepTableCSV
-	case asJSON:
+	case o.json:
 		name = activities.SweepTableJSON
 	default:
 		return se.printSweepTable(ctx, id, out)

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,23 +15,24 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/workflow/v1"
-	"go.temporal.io/sdk/client"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
-// detailsTab is the tab of a workflow's page with its details.
-const detailsTab = "user-metadata"
+// Tabs of a workflow's page.
+const (
+	detailsTab = "user-metadata"
+	historyTab = "history"
+)
 
 // maxShown bounds the Markdown that a comparison's workflow is started with;
 // Temporal warns at 512 KiB.
 const maxShown = 256 << 10
 
-type uiFlags struct {
+type uiOptions struct {
 	compareFlags
 	compare bool
 	query   string
@@ -41,7 +40,7 @@ type uiFlags struct {
 }
 
 func (a *app) uiCommand() *cobra.Command {
-	var f uiFlags
+	var o uiOptions
 	c := &cobra.Command{
 		Use:   "ui [RUN | --sweep SWEEP | --query QUERY | --compare RUN… ]",
 		Short: "Print or open the address of a run, a sweep or a comparison in the web UI",
@@ -56,25 +55,25 @@ address is temporal.ui in temporal.yaml.`,
 		Example: `  esclab ui demo --open
   esclab ui --query "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 0.2"
   esclab ui --compare demo tiny-esconv`,
-		RunE: func(c *cobra.Command, args []string) error { return a.ui(c.Context(), args, f, c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, args []string) error { return a.runUI(c.Context(), args, o, c.OutOrStdout()) },
 	}
 	flags := c.Flags()
-	f.selection(flags.StringVar, flags.StringSliceVar)
-	flags.BoolVar(&f.compare, "compare", false, "a page with the comparison of the runs, or of the sweep's cells")
-	flags.StringVar(&f.query, "query", "", "the list of the workflows that this query finds")
-	flags.BoolVar(&f.open, "open", false, "open the address in the browser")
+	o.selection(flags.StringVar, flags.StringSliceVar)
+	flags.BoolVar(&o.compare, "compare", false, "a page with the comparison of the runs, or of the sweep's cells")
+	flags.StringVar(&o.query, "query", "", "the list of the workflows that this query finds")
+	flags.BoolVar(&o.open, "open", false, "open the address in the browser")
 	return c
 }
 
-func (a *app) ui(ctx context.Context, args []string, f uiFlags, out io.Writer) error {
+func (a *app) runUI(ctx context.Context, args []string, o uiOptions, out io.Writer) error {
 	switch {
-	case f.compare:
-		if err := f.check(args); err != nil {
+	case o.compare:
+		if err := o.check(args); err != nil {
 			return err
 		}
 	case len(args) > 1:
 		return errors.New("name one run; several are compared with --compare")
-	case len(args) == 1 && (f.sweep != "" || f.query != ""), f.sweep != "" && f.query != "":
+	case len(args) == 1 && (o.sweep != "" || o.query != ""), o.sweep != "" && o.query != "":
 		return errors.New("name a run, a sweep or a query, one of them")
 	}
 	se, err := a.open(ctx, false)
@@ -85,39 +84,42 @@ func (a *app) ui(ctx context.Context, args []string, f uiFlags, out io.Writer) e
 	if se.target.UI == "" {
 		return unreachable(errors.New("the address of the web UI is not known: set temporal.ui in temporal.yaml"))
 	}
-	address, err := se.address(ctx, args, f)
+	address, err := se.address(ctx, args, o)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, address)
-	if !f.open {
+	if !o.open {
 		return nil
 	}
 	return failed(openBrowser(ctx, address))
 }
 
 // address is the page that the flags ask for.
-func (se *session) address(ctx context.Context, args []string, f uiFlags) (string, error) {
+func (se *session) address(ctx context.Context, args []string, o uiOptions) (string, error) {
 	switch {
-	case f.compare:
-		runs, t, err := se.compared(ctx, args, f.compareFlags)
+	case o.compare:
+		runs, t, err := se.compared(ctx, args, o.compareFlags)
 		if err != nil {
 			return "", err
 		}
-		columns, err := f.columns()
+		columns, err := o.columns()
 		if err != nil {
 			return "", err
 		}
-		page, err := se.showComparison(ctx, f.compareFlags, runs, t, columns)
+		page, err := se.showComparison(ctx, o.compareFlags, runs, t, columns)
 		return page, unreachable(err)
-	case f.query != "":
+	case o.query != "":
 		// The server says what is wrong with it, which the UI shows less well.
-		if _, err := se.list(ctx, f.query, func(*workflow.WorkflowExecutionInfo) bool { return true }, 1); err != nil {
-			return "", fmt.Errorf("--query: %w", err)
+		for _, err := range se.lab.List(ctx, o.query) {
+			if err != nil {
+				return "", fmt.Errorf("--query: %w", err)
+			}
+			break
 		}
-		return se.listLink(f.query), nil
-	case f.sweep != "":
-		return se.listLink(visibilityQuery(workflows.RunName, workflows.AttrSweep.GetName(), f.sweep)), nil
+		return se.listLink(o.query), nil
+	case o.sweep != "":
+		return se.listLink(lab.AttributeIs(workflows.RunName, workflows.AttrSweep, o.sweep)), nil
 	case len(args) == 1:
 		r, err := se.runNamed(ctx, args[0])
 		if err != nil {
@@ -126,9 +128,9 @@ func (se *session) address(ctx context.Context, args []string, f uiFlags) (strin
 		if r.ID == "" {
 			return "", fmt.Errorf("%s has not been run here: esclab run %s", args[0], args[0])
 		}
-		return se.page(r.ID, r.runID, detailsTab), nil
+		return se.page(lab.Execution{ID: r.ID, RunID: r.runID}, detailsTab), nil
 	}
-	return se.listLink(fmt.Sprintf("WorkflowType = '%s'", workflows.RunName)), nil
+	return se.listLink(lab.AllRuns()), nil
 }
 
 // listLink is the UI's list of the workflows that a query finds.
@@ -137,10 +139,10 @@ func (se *session) listLink(query string) string {
 		url.PathEscape(se.target.Temporal.Namespace), strings.ReplaceAll(url.QueryEscape(query), "+", "%20"))
 }
 
-// page is a tab of a workflow's page in the UI: detailsTab, timeline, history.
-func (se *session) page(id, runID, tab string) string {
+// page is a tab of a workflow's page in the UI: detailsTab, historyTab.
+func (se *session) page(e lab.Execution, tab string) string {
 	return fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/%s", strings.TrimSuffix(se.target.UI, "/"),
-		url.PathEscape(se.target.Temporal.Namespace), url.PathEscape(id), url.PathEscape(runID), tab)
+		url.PathEscape(se.target.Temporal.Namespace), url.PathEscape(e.ID), url.PathEscape(e.RunID), tab)
 }
 
 // showComparison gives a comparison a page in the web UI: a small workflow
@@ -158,7 +160,7 @@ func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*c
 		return "", err
 	}
 	in := workflows.CompareInput{Sweep: f.sweep, Table: b.String(), Facts: workflows.Facts{
-		Sweep: f.sweep, Attributes: workflows.UsableAttributes(se.node.Attributes),
+		Sweep: f.sweep, Attributes: se.lab.Attributes,
 	}}
 	if len(in.Table) > maxShown {
 		cut := strings.LastIndexByte(in.Table[:maxShown], '\n')
@@ -172,27 +174,13 @@ func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*c
 			}
 		}
 	}
-	raw, err := json.Marshal(in)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	shown, err := se.lab.ShowComparison(ctx, in)
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	// The same comparison has one page, however often it is made.
-	run, err := se.node.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: fmt.Sprintf("compare/%.12x", sha256.Sum256(raw)), TaskQueue: se.node.Queues().Control,
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            in.Summary(),
-		TypedSearchAttributes:    in.SearchAttributes(),
-	}, workflows.CompareName, in)
-	if err != nil {
-		return "", fmt.Errorf("start the workflow of the comparison: %w", err)
-	}
-	if err := run.Get(ctx, nil); err != nil {
-		return "", fmt.Errorf("the workflow of the comparison: %w", err)
-	}
-	return se.page(run.GetID(), run.GetRunID(), detailsTab), nil
+	return se.page(shown, detailsTab), nil
 }
 
 // openBrowser opens an address with what the desktop has for it.

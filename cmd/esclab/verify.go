@@ -70,8 +70,8 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 		if err != nil {
 			return err
 		}
-		name = l.name
-		for _, s := range l.stages {
+		name = l.Name
+		for _, s := range l.Stages {
 			fingerprints = append(fingerprints, s.Fingerprint)
 		}
 	}

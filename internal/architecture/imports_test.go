@@ -36,7 +36,7 @@ type rule struct {
 
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
-	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
+	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab",
 		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
@@ -49,9 +49,13 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
+
+	// What sees runs from outside executes nothing, and workflows see none of it.
+	{tree: "workflows/lab", ours: []string{"workflows", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}, light: true,
+		theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api", "golang.org/x/sync/errgroup"}},
 
 	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
@@ -102,7 +106,7 @@ var reserved = []struct {
 	{"github.com/temporalio/ui-server", []string{"workers/stack"}},
 	{"github.com/versity/versitygw", []string{"workers/stack", "artifacts/storetest"}},
 	// Temporal's SDK.
-	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows"}},
+	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab"}},
 	// The kernels, and the installer of an engine's library.
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
@@ -258,6 +262,17 @@ func TestCheck(t *testing.T) {
 		{dir: "workflows", what: "golang.org/x/sync/errgroup"},
 		{dir: "workflows", what: "go.temporal.io/sdk/workflow", may: true},
 		{dir: "workflows", what: "github.com/stretchr/testify/mock", test: true, may: true},
+		{dir: "workflows", what: module + "/workflows/lab"},
+		{dir: "workflows/lab", what: module + "/activities"},
+		{dir: "workflows/lab", what: module + "/workers/settings"},
+		{dir: "workflows/lab", what: "github.com/spf13/cobra"},
+		{dir: "workflows/lab", what: "github.com/rs/zerolog"},
+		{dir: "workflows/lab", what: module + "/workflows", may: true},
+		{dir: "workflows/lab", what: module + "/artifacts", may: true},
+		{dir: "workflows/lab", what: "go.temporal.io/sdk/client", may: true},
+		{dir: "activities", what: module + "/workflows/lab", may: true},
+		{dir: "cmd/esclab", what: module + "/workflows/lab", may: true},
+		{dir: "results/compare", what: module + "/workflows/lab"},
 		{dir: "esc", what: "gonum.org/v1/gonum/stat"},
 		{dir: "esc/democorpus", what: module + "/esc", may: true},
 		{dir: "esc", what: module + "/experiments"},

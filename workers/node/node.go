@@ -156,6 +156,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		DataDir:  n.settings.Embedded.DataDir,
 		Version:  version,
 		Nightly:  n.nightly(),
+		Host:     func(ctx context.Context) experiments.Host { return Host(ctx, n.settings) },
 		Observer: n.telemetry.Observer(),
 	}
 	n.workers, err = workers.Start(workers.Options{
