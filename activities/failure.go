@@ -106,19 +106,19 @@ const cutProblem = "cut at mining.max_new_tokens"
 // neverStops ends a mine stage of whose samples none ended by itself: a pair
 // would teach an end that the model never wrote, and the next stage had nothing
 // to train on. The samples are kept as the stage's checkpoint.
-func (t *attempt) neverStops(ctx context.Context, samples []results.MinedSample, rows []byte, chunks int) error {
+func (t *attempt) neverStops(ctx context.Context, rows *rowFile[results.MinedSample], chunks int) error {
 	cut := 0
-	for _, s := range samples {
+	for _, s := range rows.rows {
 		if s.Problem == cutProblem {
 			cut++
 		}
 	}
-	if cut < len(samples) || cut == 0 {
+	if cut < len(rows.rows) || cut == 0 {
 		return nil
 	}
 	err := fmt.Errorf("none of %d samples ended before mining.max_new_tokens: the model does not know where a turn ends; train it longer (sft.epochs), or raise mining.max_new_tokens", cut)
-	f := failure{Counts: map[string]int{"samples": len(samples), "cut": cut}}
-	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows)})
+	f := failure{Counts: map[string]int{"samples": len(rows.rows), "cut": cut}}
+	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.encoded.Bytes())})
 	if saveErr != nil {
 		t.a.Log.Error().Err(saveErr).Str("stage", t.in.Stage.Name).Msg("the samples could not be kept")
 	} else {

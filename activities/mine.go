@@ -42,7 +42,7 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	}
 
 	turns := drawDialogues(esc.AllTurns(corpus[results.FileTrain]), params.MaxTurns, params.Seed)
-	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+	rows, err := sampleRows(ctx, t, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]results.MinedSample, error) {
 		requests := make([]models.Request, len(turns))
 		for i, turn := range turns {
 			requests[i] = models.Request{Turn: turn, Strategy: turn.Strategy, Samples: params.Samples}
@@ -51,7 +51,7 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 		if err != nil {
 			return nil, err
 		}
-		rows := make([]any, len(turns)*params.Samples)
+		rows := make([]results.MinedSample, len(turns)*params.Samples)
 		err = each(ctx, len(rows), func(n int) (err error) {
 			i, draw := n/params.Samples, n%params.Samples
 			rows[n], err = readSample(ctx, role, turns[i], draw, texts[i][draw], label)
@@ -62,11 +62,8 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	if err != nil {
 		return output{}, err
 	}
-	samples, err := results.DecodeRows[results.MinedSample](rows)
-	if err != nil {
-		return output{}, err
-	}
-	if err := t.neverStops(ctx, samples, rows, len(chunk(turns))); err != nil {
+	samples := rows.rows
+	if err := t.neverStops(ctx, rows, len(chunk(turns))); err != nil {
 		return output{}, err
 	}
 	faulty, err := faultyGold(ctx, turnsOfPairs(role, turns, samples), label)
@@ -230,7 +227,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample, f
 	return pairs, found
 }
 
-func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found results.Mined) (output, error) {
+func (t *attempt) minedOutput(rows *rowFile[results.MinedSample], pairs []esc.Pair, found results.Mined) (output, error) {
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
@@ -241,7 +238,7 @@ func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found results.Mined
 		out.metrics["pairs_"+string(kind)] = float64(n)
 	}
 	var err error
-	if out.files[results.FileSamples], err = t.create(results.FileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileSamples], err = t.create(results.FileSamples, rows.write); err != nil {
 		return output{}, err
 	}
 	if out.files[results.FilePairs], err = t.create(results.FilePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {

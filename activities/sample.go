@@ -3,11 +3,13 @@ package activities
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/results"
 )
 
 // rowsFile is the checkpoint of a stage that samples: the rows so far.
@@ -18,13 +20,31 @@ const rowsFile = "rows.jsonl"
 // that it would have given without the interruption.
 const chunkDialogues = 64
 
-// rows samples turns chunk by chunk and gives the rows as JSON lines. fill
-// makes the rows of one chunk of turns and says after each of the perTurn
-// samples of a turn how many tokens it has; it is deterministic, so rows that
-// a checkpoint holds are taken from there.
-func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []esc.Turn, fill func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error)) ([]byte, error) {
+// rowFile holds rows of an artifact, and their encoding as its file has it.
+type rowFile[T any] struct {
+	rows    []T
+	encoded bytes.Buffer
+}
+
+func (r *rowFile[T]) add(rows []T) error {
+	r.rows = append(r.rows, rows...)
+	return results.WriteRows(&r.encoded, rows)
+}
+
+// write writes the artifact's file.
+func (r *rowFile[T]) write(f *os.File) error {
+	_, err := f.Write(r.encoded.Bytes())
+	return err
+}
+
+// sampleRows samples turns chunk by chunk and gives the rows. fill makes the
+// rows of one chunk of turns and says after each of the perTurn samples of a
+// turn how many tokens it has; it is deterministic, so rows that a checkpoint
+// holds are taken from there.
+func sampleRows[T any](ctx context.Context, t *attempt, phase string, perTurn int, turns []esc.Turn,
+	fill func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]T, error)) (*rowFile[T], error) {
 	chunks := chunk(turns)
-	done, rows, err := t.resumeRows(ctx)
+	done, rows, err := resumeRows[T](ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +57,7 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 		if done == saved {
 			return nil
 		}
-		err := t.saveCheckpoint(ctx, int64(done), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.Bytes())})
+		err := t.saveCheckpoint(ctx, int64(done), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.encoded.Bytes())})
 		if err == nil {
 			saved, savedAt = done, time.Now()
 		}
@@ -55,12 +75,8 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 			}
 			return nil, t.leave(ctx, err, save)
 		}
-		encode := json.NewEncoder(rows)
-		encode.SetEscapeHTML(false)
-		for _, row := range made {
-			if err := encode.Encode(row); err != nil {
-				return nil, err
-			}
+		if err := rows.add(made); err != nil {
+			return nil, err
 		}
 		turnsDone += len(chunks[done])
 		t.log.Debug().Int("chunk", done+1).Int("chunks", len(chunks)).Msg("chunk")
@@ -74,24 +90,27 @@ func (t *attempt) rows(ctx context.Context, phase string, perTurn int, turns []e
 			}
 		}
 	}
-	return rows.Bytes(), nil
+	return rows, nil
 }
 
 // resumeRows gives the number of chunks that are done and their rows.
-func (t *attempt) resumeRows(ctx context.Context) (int, *bytes.Buffer, error) {
-	rows := &bytes.Buffer{}
+func resumeRows[T any](ctx context.Context, t *attempt) (int, *rowFile[T], error) {
+	done := &rowFile[T]{}
 	c, err := t.checkpoint(ctx)
 	if err != nil || c == nil {
-		return 0, rows, err
+		return 0, done, err
 	}
 	data, err := t.readCheckpointFile(ctx, c, rowsFile)
 	if err != nil {
 		return 0, nil, err
 	}
-	rows.Write(data)
+	if done.rows, err = results.DecodeRows[T](data); err != nil {
+		return 0, nil, fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, rowsFile, err)
+	}
+	done.encoded.Write(data)
 	t.resumed = true
 	t.log.Info().Int64("chunk", c.Step).Msg("resumed from a checkpoint")
-	return int(c.Step), rows, nil
+	return int(c.Step), done, nil
 }
 
 // chunk cuts turns into runs of chunkDialogues dialogues.
