@@ -148,7 +148,11 @@ func TestPreferOffline(t *testing.T) {
 // mined commits pairs of the response generator: two of each of some turns.
 func (l *lab) minedPairs(t *testing.T) []esc.Pair {
 	t.Helper()
-	dialogues, err := results.ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, results.FileTrain)
+	corpus, err := results.Open(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialogues, err := results.ReadDialogues(corpus, results.FileTrain)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,16 +79,4 @@ func (t *attempt) readCorpus(ctx context.Context, parts ...string) (map[string][
 		read[part] = dialogues
 	}
 	return read, nil
-}
-
-// readJSON decodes a file of an input.
-func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return nil
 }

@@ -3,8 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -58,12 +56,7 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(dir, results.FilePairs))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return esc.ReadPairs(results.FilePairs, f)
+	return results.ReadPairs(results.Dir(dir))
 }
 
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -36,13 +35,7 @@ func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (outpu
 	if err != nil {
 		return output{}, err
 	}
-	m := scores.Average
-	return output{
-		files: map[string]string{results.FileScores: path},
-		metrics: map[string]float64{
-			"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
-		},
-	}, nil
+	return output{files: map[string]string{results.FileScores: path}, metrics: results.AutomaticColumns(scores.Average)}, nil
 }
 
 // runBias computes the strategy metrics: preference bias, weighted and macro F1.
@@ -65,12 +58,7 @@ func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output,
 	if err != nil {
 		return output{}, err
 	}
-	return output{
-		files: map[string]string{results.FileBias: path},
-		metrics: map[string]float64{
-			"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
-		},
-	}, nil
+	return output{files: map[string]string{results.FileBias: path}, metrics: results.StrategyColumns(bias)}, nil
 }
 
 // runJudge scores one system's replies and labels their psychological errors. The
@@ -141,10 +129,8 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 
 func (t *attempt) judgedOutput(rows []byte, sum results.Verdict) (output, error) {
 	var err error
-	out := output{files: map[string]string{}, metrics: map[string]float64{
-		"fluency": sum.Scores.Fluency, "professionalism": sum.Scores.Professionalism,
-		"empathy": sum.Scores.Empathy, "helpfulness": sum.Scores.Helpfulness, "judged": float64(sum.Samples),
-	}}
+	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
+	out.metrics["judged"] = float64(sum.Samples)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
@@ -176,13 +162,5 @@ func (t *attempt) predictionsOf(ctx context.Context, input string) ([]results.Pr
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, results.FilePredictions))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := results.DecodeRows[results.Prediction](data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", results.FilePredictions, err)
-	}
-	return rows, nil
+	return results.ReadRows[results.Prediction](results.Dir(dir), results.FilePredictions)
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -160,7 +158,7 @@ func (t *attempt) noPairs(ctx context.Context, set esc.PairSet, pairs int) error
 	f := failure{Counts: map[string]int{"pairs": pairs}}
 	if dir, inputErr := t.input(ctx, "mine"); inputErr == nil {
 		var found results.Mined
-		if raw, readErr := os.ReadFile(filepath.Join(dir, results.FileMined)); readErr == nil && json.Unmarshal(raw, &found) == nil {
+		if results.ReadJSON(results.Dir(dir), results.FileMined, &found) == nil {
 			f.Counts["samples"], f.Counts["unparsed"] = found.Samples, found.Unparsed
 			f.Counts["faulty_chosen"], f.Counts["unjudged"] = found.FaultyChosen, found.Unjudged
 			err = fmt.Errorf("%w (%d samples, %d of them not to be read, %d beside a faulty gold response, %d pairs of other kinds or too long)",

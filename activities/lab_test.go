@@ -184,7 +184,11 @@ func (l *lab) rows(t *testing.T) []results.Judged {
 // read gives a file of a stage's artifact.
 func (l *lab) read(t *testing.T, stage, file string) []byte {
 	t.Helper()
-	data, err := results.ReadFile(t.Context(), l.a.Store, l.stages[stage].Fingerprint, file)
+	from, err := results.Open(t.Context(), l.a.Store, l.stages[stage].Fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := from.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
@@ -223,37 +223,27 @@ func (a *Activities) putNight(ctx context.Context, r nightly.Record, ext string,
 
 // nightSystems reads the run's Table 3 with its intervals.
 func (a *Activities) nightSystems(ctx context.Context, fingerprint string) ([]nightly.System, error) {
-	m, err := a.Store.Lookup(ctx, fingerprint)
+	from, err := results.Open(ctx, a.Store, fingerprint)
 	if err != nil {
 		return nil, fmt.Errorf("the run's report: %w", err)
 	}
-	ref, err := m.File("report.json")
-	if err != nil {
-		return nil, err
+	var data struct { // of another worker's version perhaps: with other columns
+		Systems []struct {
+			report.Row
+			Columns map[string]*float64 `json:"columns"`
+		} `json:"systems"`
 	}
-	raw, err := a.Store.ReadAll(ctx, ref, maxReport)
-	if err != nil {
-		return nil, fmt.Errorf("the run's report: %w", err)
-	}
-	var data report.Data // of another worker's version perhaps: not strictly
-	if err := json.Unmarshal(raw, &data); err != nil {
+	if err := results.ReadJSON(from, results.FileReport, &data); err != nil {
 		return nil, fmt.Errorf("the run's report: %w", err)
 	}
 	var systems []nightly.System
 	for _, row := range data.Systems {
-		raw, err := json.Marshal(row.Columns)
-		if err != nil {
-			return nil, err
-		}
-		columns := map[string]*float64{}
-		if err := json.Unmarshal(raw, &columns); err != nil {
-			return nil, err
-		}
 		system := nightly.System{Name: row.System()}
 		for _, interval := range row.Intervals {
-			if value := columns[interval.Column]; value != nil {
+			if value := row.Columns[interval.Column]; value != nil {
+				column, _ := experiments.FindColumn(interval.Column)
 				system.Metrics = append(system.Metrics, nightly.Metric{
-					Name: interval.Column, Value: *value, Low: interval.Low, High: interval.High, Smaller: interval.Column == "preference_bias",
+					Name: interval.Column, Value: *value, Low: interval.Low, High: interval.High, Smaller: column.Smaller,
 				})
 			}
 		}
@@ -261,9 +251,6 @@ func (a *Activities) nightSystems(ctx context.Context, fingerprint string) ([]ni
 	}
 	return systems, nil
 }
-
-// maxReport bounds a run's report.json, which holds no pictures.
-const maxReport = 64 << 20
 
 // pastNights reads the records before a night, the newest first, until window
 // of them can be compared. The notes name those that cannot be read.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/esclab/esclab/esc"
@@ -21,11 +20,7 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err != nil {
 		return output{}, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
-	if err != nil {
-		return output{}, err
-	}
-	pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(data))
+	pairs, err := results.ReadPairs(results.Dir(dir))
 	if err != nil {
 		return output{}, err
 	}

@@ -3,8 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -24,7 +22,7 @@ func (r *reporter) given(ctx context.Context) error {
 		row := r.row(system)
 		scored, err := r.system(ctx, &row)
 		if err == nil {
-			row.Intervals, err = intervals(ctx, scored, r.params.Seed)
+			row.Intervals, err = r.intervals(ctx, scored)
 		}
 		if err != nil {
 			return fmt.Errorf("system %s: %w", row.System(), err)
@@ -50,20 +48,17 @@ func (r *reporter) quality(ctx context.Context) error {
 				return err
 			}
 			var one results.Quality
-			if err := readJSON(filepath.Join(dir, results.FileQuality), &one); err != nil {
+			if err := results.ReadJSON(results.Dir(dir), results.FileQuality, &one); err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
 			sum.Judge = one.Judge
 			sum.Samples += one.Samples
-			for _, side := range []struct {
-				into *judge.Scores
-				of   judge.Scores
-			}{{&sum.Chosen, one.Chosen}, {&sum.Rejected, one.Rejected}} {
-				n := float64(one.Samples) // divided by all of them below
-				side.into.Fluency += n * side.of.Fluency
-				side.into.Professionalism += n * side.of.Professionalism
-				side.into.Empathy += n * side.of.Empathy
-				side.into.Helpfulness += n * side.of.Helpfulness
+			n := float64(one.Samples) // divided by all of them below
+			for i, v := range one.Chosen.Fields() {
+				*sum.Chosen.Fields()[i] += n * *v
+			}
+			for i, v := range one.Rejected.Fields() {
+				*sum.Rejected.Fields()[i] += n * *v
 			}
 		}
 		if sum.Samples == 0 {
@@ -110,17 +105,13 @@ func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, er
 			return w, err
 		}
 		var sum results.Preference
-		if err := readJSON(filepath.Join(dir, results.FilePreference), &sum); err != nil {
+		if err := results.ReadJSON(results.Dir(dir), results.FilePreference, &sum); err != nil {
 			return w, err
 		}
 		w.By, w.Systems = sum.Judge, [2]string{sum.First, sum.Second}
-		raw, err := os.ReadFile(filepath.Join(dir, results.FileCompared))
+		all, err := results.ReadRows[results.Compared](results.Dir(dir), results.FileCompared)
 		if err != nil {
 			return w, err
-		}
-		all, err := results.DecodeRows[results.Compared](raw)
-		if err != nil {
-			return w, fmt.Errorf("%s: %w", results.FileCompared, err)
 		}
 		for _, one := range all {
 			if one.Problem == "" {
@@ -133,34 +124,18 @@ func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, er
 	w.Notes = append(w.Notes, "The judge is asked in both orders of the two replies; it prefers one if it does so on the average of the two, else it is a tie.")
 	win := report.Win{Question: "reply as a whole", Answers: answers}
 	if answers > 0 {
-		found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(c results.Compared) int { return c.Dialogue }), outcomes, reportResamples, r.params.Seed)
+		wins, ties, losses, err := results.Outcomes(ctx, runs, r.params.Seed)
 		if err != nil {
 			return w, err
 		}
-		for i, into := range []**report.Share{&win.Win, &win.Tie, &win.Loss} {
-			*into = &report.Share{Value: found[i].Estimate, Low: found[i].Low, High: found[i].High}
+		share := func(i metrics.Interval) *report.Share {
+			return &report.Share{Value: i.Estimate, Low: i.Low, High: i.High}
 		}
+		win.Win, win.Tie, win.Loss = share(wins), share(ties), share(losses)
 	}
 	if len(r.seeds) > 1 {
 		w.Notes = append(w.Notes, fmt.Sprintf("Means over the seeds %s.", strings.Trim(fmt.Sprint(r.seeds), "[]")))
 	}
 	w.Questions = []report.Win{win}
 	return w, nil
-}
-
-// outcomes are the shares of wins, ties and losses of the first system.
-func outcomes(all []results.Compared) []float64 {
-	var n [3]float64
-	for _, one := range all {
-		switch {
-		case one.First > 0.5:
-			n[0]++
-		case one.First < 0.5:
-			n[2]++
-		default:
-			n[1]++
-		}
-	}
-	total := float64(len(all)) // 0 of a resample without an answer: NaN, left out
-	return []float64{n[0] / total, n[1] / total, n[2] / total}
 }

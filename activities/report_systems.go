@@ -2,15 +2,11 @@ package activities
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
-	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 )
@@ -22,7 +18,7 @@ func (r *reporter) systems(ctx context.Context) error {
 			Dialogue: turn.Dialogue, Turn: turn.Index, Context: turn.Context, Strategy: turn.Strategy, Response: turn.Response,
 		})
 	}
-	all := map[string][][]scoredTurn{}
+	all := map[string][][]results.ScoredTurn{}
 	for _, system := range r.params.Systems() {
 		if system.Paradigm == experiments.Gold {
 			continue // Table 4
@@ -30,7 +26,7 @@ func (r *reporter) systems(ctx context.Context) error {
 		row := r.row(system)
 		scored, err := r.system(ctx, &row)
 		if err == nil {
-			row.Intervals, err = intervals(ctx, scored, r.params.Seed)
+			row.Intervals, err = r.intervals(ctx, scored)
 		}
 		if err != nil {
 			return fmt.Errorf("system %s: %w", row.System(), err)
@@ -56,19 +52,19 @@ func (r *reporter) row(system experiments.System) report.Row {
 }
 
 // gold counts the gold strategies of the turns that were replied to.
-func (r *reporter) gold(scored [][]scoredTurn) {
+func (r *reporter) gold(scored [][]results.ScoredTurn) {
 	for _, turns := range scored {
 		for _, turn := range turns {
-			r.data.GoldStrategies[turn.gold]++
-			r.data.GoldPhases[r.phases[turn.place()]][turn.gold]++
+			r.data.GoldStrategies[turn.Gold]++
+			r.data.GoldPhases[r.phases[turn.Place]][turn.Gold]++
 		}
 	}
 }
 
 // system reads one system's evaluation under every seed into its row, and gives
 // what each turn got, by seed.
-func (r *reporter) system(ctx context.Context, row *report.Row) ([][]scoredTurn, error) {
-	var scored [][]scoredTurn
+func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.ScoredTurn, error) {
+	var scored [][]results.ScoredTurn
 	var columns []report.Columns
 	var preference [][]float64
 	for i, seed := range r.seeds {
@@ -76,10 +72,10 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]scoredTurn,
 		if err != nil {
 			return nil, err
 		}
-		columns = append(columns, one.columns())
-		if one.bias != nil {
-			preference = append(preference, one.bias.Preference)
-			if note := esc.NameStrategies(one.bias.Note); note != "" && row.BiasNote == "" {
+		columns = append(columns, report.ColumnsOf(one.Columns()))
+		if one.Bias != nil {
+			preference = append(preference, one.Bias.Preference)
+			if note := esc.NameStrategies(one.Bias.Note); note != "" && row.BiasNote == "" {
 				row.BiasNote = note
 				if len(r.seeds) > 1 {
 					row.BiasNote = fmt.Sprintf("seed %d: %s", seed, note)
@@ -90,7 +86,7 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]scoredTurn,
 		if i == 0 {
 			r.samples(row.System(), one)
 		}
-		turns, err := scoreTurns(one.predictions, one.scores.PerSample, one.judged)
+		turns, err := one.Turns()
 		if err != nil {
 			return nil, err
 		}
@@ -113,87 +109,36 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]scoredTurn,
 	return scored, nil
 }
 
-// evaluation is what the stages after a generation say of one seed's system.
-type evaluation struct {
-	predictions []results.Prediction
-	scores      metrics.AutomaticReport
-	verdict     results.Verdict
-	judged      []results.Judged
-	bias        *metrics.StrategyReport // nil: the strategies are not the system's own
-}
-
-func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (evaluation, error) {
-	var e evaluation
-	read := func(kind experiments.Kind, file string) (string, error) {
-		name, _ := r.at(string(kind)+"/"+system, seed)
+// evaluation reads what the stages after a generation say of one seed's system.
+func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (results.Evaluation, error) {
+	return results.ReadEvaluation(func(kind experiments.Kind) (results.Files, error) {
+		name, ok := r.at(string(kind)+"/"+system, seed)
+		if kind == experiments.KindBias && !ok {
+			return nil, nil
+		}
 		dir, err := r.input(ctx, name)
-		return filepath.Join(dir, file), err
-	}
-	rows := func(kind experiments.Kind, file string) ([]byte, error) {
-		path, err := read(kind, file)
-		if err != nil {
-			return nil, err
-		}
-		return os.ReadFile(path)
-	}
-	document := func(kind experiments.Kind, file string, into any) error {
-		path, err := read(kind, file)
-		if err != nil {
-			return err
-		}
-		return readJSON(path, into)
-	}
-	if err := errors.Join(
-		document(experiments.KindScore, results.FileScores, &e.scores),
-		document(experiments.KindJudge, results.FileVerdict, &e.verdict),
-	); err != nil {
-		return e, err
-	}
-	if _, ok := r.at(string(experiments.KindBias)+"/"+system, seed); ok {
-		e.bias = &metrics.StrategyReport{}
-		if err := document(experiments.KindBias, results.FileBias, e.bias); err != nil {
-			return e, err
-		}
-	}
-	raw, err := rows(experiments.KindGenerate, results.FilePredictions)
-	if err != nil {
-		return e, err
-	}
-	if e.predictions, err = results.DecodeRows[results.Prediction](raw); err != nil {
-		return e, fmt.Errorf("%s: %w", results.FilePredictions, err)
-	}
-	if raw, err = rows(experiments.KindJudge, results.FileJudged); err != nil {
-		return e, err
-	}
-	if e.judged, err = results.DecodeRows[results.Judged](raw); err != nil {
-		return e, fmt.Errorf("%s: %w", results.FileJudged, err)
-	}
-	return e, nil
+		return results.Dir(dir), err
+	})
 }
 
-// columns are Table 3's.
-func (e evaluation) columns() report.Columns {
-	automatic, judged := e.scores.Average, e.verdict.Scores
-	c := report.Columns{
-		Distinct1: report.Value(automatic.Distinct1), Bleu1: report.Value(automatic.Bleu1),
-		F1: report.Value(automatic.F1), RougeL: report.Value(automatic.RougeL),
-		Fluency: report.Value(judged.Fluency), Professionalism: report.Value(judged.Professionalism),
-		Empathy: report.Value(judged.Empathy), Helpfulness: report.Value(judged.Helpfulness),
+// intervals are those of a system's columns, as the report has them.
+func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn) ([]report.Interval, error) {
+	found, err := results.Intervals(ctx, scored, r.params.Seed)
+	out := make([]report.Interval, len(found))
+	for i, f := range found {
+		out[i] = report.Interval(f)
 	}
-	if e.bias != nil {
-		c.PreferenceBias, c.WeightedF1, c.MacroF1 = report.Value(e.bias.PreferenceBias), report.Value(e.bias.WeightedF1), report.Value(e.bias.MacroF1)
-	}
-	return c
+	return out, err
 }
 
 // count adds one seed's strategies and errors to a system's.
-func (r *reporter) count(row *report.Row, e evaluation) {
-	r.data.Run.Judge = report.Judge{Name: e.verdict.Judge, Offline: e.verdict.Judge == judge.OfflineName, Samples: e.verdict.Samples}
-	row.Turns += len(e.predictions)
-	for _, p := range e.predictions {
+func (r *reporter) count(row *report.Row, e results.Evaluation) {
+	r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+	row.Turns += len(e.Predictions)
+	for _, p := range e.Predictions {
 		if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 			row.Strategies[s]++
-			row.Phases[r.phases[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]][s]++
+			row.Phases[r.phases[p.Place]][s]++
 		} else {
 			row.Unparsed++
 		}
@@ -201,7 +146,7 @@ func (r *reporter) count(row *report.Row, e evaluation) {
 	if row.Errors == nil {
 		row.Errors = &report.Errors{}
 	}
-	for _, one := range e.judged {
+	for _, one := range e.Judged {
 		if one.Problem != "" {
 			continue
 		}
@@ -218,12 +163,12 @@ func (r *reporter) count(row *report.Row, e evaluation) {
 }
 
 // samples adds a system's replies to the sample turns.
-func (r *reporter) samples(system string, e evaluation) {
-	labels := make(map[esc.Place]results.Judged, len(e.judged))
-	for _, one := range e.judged {
+func (r *reporter) samples(system string, e results.Evaluation) {
+	labels := make(map[esc.Place]results.Judged, len(e.Judged))
+	for _, one := range e.Judged {
 		labels[one.Place] = one
 	}
-	for _, p := range e.predictions {
+	for _, p := range e.Predictions {
 		for i := range r.data.Samples {
 			sample := &r.data.Samples[i]
 			if sample.Dialogue != p.Dialogue || sample.Turn != p.Turn {

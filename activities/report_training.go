@@ -1,13 +1,11 @@
 package activities
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -25,7 +23,7 @@ func (r *reporter) training(ctx context.Context) error {
 				return err
 			}
 			var s results.Summary
-			err = readJSON(filepath.Join(dir, results.FileSummary), &s)
+			err = results.ReadJSON(results.Dir(dir), results.FileSummary, &s)
 			if errors.Is(err, os.ErrNotExist) {
 				continue // an imported base was not trained here
 			}
@@ -39,13 +37,9 @@ func (r *reporter) training(ctx context.Context) error {
 			if kind == experiments.KindBase {
 				one.Kind = "pretrain"
 			}
-			record, err := os.ReadFile(filepath.Join(dir, results.FileMetrics))
+			steps, err := results.ReadRows[results.Step](results.Dir(dir), results.FileMetrics)
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
-			}
-			steps, err := results.DecodeRows[results.Step](record)
-			if err != nil {
-				return fmt.Errorf("input %s: %s: %w", name, results.FileMetrics, err)
 			}
 			addCurve(&one, steps, kind == experiments.KindDPO)
 			r.data.Training = append(r.data.Training, one)
@@ -134,19 +128,11 @@ func (r *reporter) pairs(ctx context.Context) error {
 			if len(r.seeds) > 1 {
 				one.Seed = &r.seeds[i]
 			}
-			var found results.Mined
-			if err := readJSON(filepath.Join(dir, results.FileMined), &found); err != nil {
+			pairs, found, err := results.ReadMined(results.Dir(dir))
+			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
 			one.Mined = found.Mined
-			raw, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
-			if err != nil {
-				return fmt.Errorf("input %s: %w", name, err)
-			}
-			pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(raw))
-			if err != nil {
-				return fmt.Errorf("input %s: %w", name, err)
-			}
 			for _, p := range pairs {
 				one.Gold[p.Gold]++
 				one.Rejected[p.Strategy]++

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 
@@ -119,15 +120,15 @@ func Tabulate(ctx context.Context, store *artifacts.Store, plan experiments.Swee
 			if len(cells) > 1 && same[s.identity] == len(cells) {
 				if !once[s.identity] {
 					once[s.identity] = true
-					table.Rows = append(table.Rows, report.SweepRow{State: workflows.CellDone.String(), Values: []string{}, System: s.name, Columns: s.columns})
+					table.Rows = append(table.Rows, report.SweepRow{State: workflows.CellDone.String(), Values: []string{}, System: s.name, Columns: report.ColumnsOf(s.columns)})
 				}
 				continue
 			}
-			if !s.scored && state != workflows.CellDone {
+			if len(s.columns) == 0 && state != workflows.CellDone {
 				continue
 			}
 			r := row
-			r.System, r.Columns = s.name, s.columns
+			r.System, r.Columns = s.name, report.ColumnsOf(s.columns)
 			if own++; own == 1 {
 				r.Training = c.training
 			}
@@ -156,8 +157,7 @@ type cellFigures struct {
 type systemFigures struct {
 	name     string
 	identity string // the same for the same replies, judged by the same judge
-	columns  report.Columns
-	scored   bool
+	columns  map[string]float64
 }
 
 // figures reads manifests, each once.
@@ -207,7 +207,7 @@ func (f *figures) cell(ctx context.Context, plan experiments.SweepPlan, cell int
 			if !there {
 				at = len(out.systems)
 				rows[name] = at
-				out.systems = append(out.systems, systemFigures{name: name})
+				out.systems = append(out.systems, systemFigures{name: name, columns: map[string]float64{}})
 			}
 			row := &out.systems[at]
 			row.identity += s.Fingerprint
@@ -215,10 +215,7 @@ func (f *figures) cell(ctx context.Context, plan experiments.SweepPlan, cell int
 			if err != nil {
 				return out, err
 			}
-			for metric, v := range m {
-				row.columns.Set(metric, v)
-				row.scored = true
-			}
+			maps.Copy(row.columns, m)
 		case experiments.KindSFT, experiments.KindDPO:
 			m, err := f.metrics(ctx, s.Fingerprint)
 			if err != nil {

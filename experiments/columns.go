@@ -6,26 +6,31 @@ import "strings"
 type Column struct {
 	Name    string // of the stages' metric, and in JSON and CSV
 	Head    string // as the paper heads it
+	Kind    Kind   // of the stage that computes it: score, judge or bias
 	Smaller bool   // the smaller the better
 }
 
 // Judged reports whether the column is the judge's.
-func (c Column) Judged() bool {
-	switch c.Name {
-	case "fluency", "professionalism", "empathy", "helpfulness":
-		return true
-	}
-	return false
-}
+func (c Column) Judged() bool { return c.Kind == KindJudge }
+
+// ColumnBias is the name of the column of the preference bias B.
+const ColumnBias = "preference_bias"
+
+// NumColumns is the number of columns in Table 3.
+const NumColumns = 11
 
 // Table3 lists the columns in the paper's order: percent but for the judge's
-// scores (0-5) and the preference bias B.
+// scores (0-5) and the preference bias B. Everything that shows, stores or
+// compares the columns follows this list; package results has their numbers.
 func Table3() []Column {
-	return []Column{
-		{"distinct_1", "D-1", false}, {"bleu_1", "B-1", false}, {"f1", "F1", false}, {"rouge_l", "R-L", false},
-		{"fluency", "Flu.", false}, {"professionalism", "Pro.", false}, {"empathy", "Emp.", false}, {"helpfulness", "Hel.", false},
-		{"preference_bias", "B", true}, {"weighted_f1", "Qw", false}, {"macro_f1", "Q", false},
+	var columns [NumColumns]Column = [...]Column{
+		{"distinct_1", "D-1", KindScore, false}, {"bleu_1", "B-1", KindScore, false},
+		{"f1", "F1", KindScore, false}, {"rouge_l", "R-L", KindScore, false},
+		{"fluency", "Flu.", KindJudge, false}, {"professionalism", "Pro.", KindJudge, false},
+		{"empathy", "Emp.", KindJudge, false}, {"helpfulness", "Hel.", KindJudge, false},
+		{ColumnBias, "B", KindBias, true}, {"weighted_f1", "Qw", KindBias, false}, {"macro_f1", "Q", KindBias, false},
 	}
+	return columns[:]
 }
 
 // FindColumn finds a column by its name or its head, in upper or lower case.

@@ -39,6 +39,11 @@ type Scores struct {
 	Helpfulness     float64 `json:"helpfulness"`
 }
 
+// Fields points at the four scores, in that order.
+func (s *Scores) Fields() [4]*float64 {
+	return [4]*float64{&s.Fluency, &s.Professionalism, &s.Empathy, &s.Helpfulness}
+}
+
 // Verdict is what a judge finds. Findings has each class at most once, the
 // clearest first; it is empty for an answer without an error.
 type Verdict struct {

@@ -74,12 +74,13 @@ func Mean(all []Scores) Scores {
 	if len(all) == 0 {
 		return sum
 	}
+	sums := sum.fields()
 	for i := range all {
 		for f, v := range all[i].fields() {
-			*sum.fields()[f] += *v
+			*sums[f] += *v
 		}
 	}
-	for _, v := range sum.fields() {
+	for _, v := range sums {
 		*v /= float64(len(all))
 	}
 	return sum

@@ -109,29 +109,9 @@ type Errors struct {
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
 }
 
-// Columns are Table 3's columns: percent but for the judge's scores (0-5) and
-// the preference bias. nil is an absent value and is drawn as a dash, as are
-// NaN and the infinities.
-type Columns struct {
-	Distinct1       *float64 `json:"distinct_1"`
-	Bleu1           *float64 `json:"bleu_1"`
-	F1              *float64 `json:"f1"`
-	RougeL          *float64 `json:"rouge_l"`
-	Fluency         *float64 `json:"fluency"`
-	Professionalism *float64 `json:"professionalism"`
-	Empathy         *float64 `json:"empathy"`
-	Helpfulness     *float64 `json:"helpfulness"`
-	PreferenceBias  *float64 `json:"preference_bias"`
-	WeightedF1      *float64 `json:"weighted_f1"`
-	MacroF1         *float64 `json:"macro_f1"`
-}
-
-// Value is a present value of a column.
-func Value(v float64) *float64 { return &v }
-
 // Interval is a 95 % interval of a column, by bootstrap over dialogues.
 type Interval struct {
-	Column string  `json:"column"` // Columns' JSON name
+	Column string  `json:"column"` // its name in Table 3
 	Low    float64 `json:"low"`
 	High   float64 `json:"high"`
 }
@@ -198,64 +178,6 @@ func (r Row) System() string {
 	return s
 }
 
-// column describes one of Table 3's columns.
-type column struct {
-	name    string // JSON name, as in the paper's data
-	head    string
-	group   string
-	smaller bool // the smaller the better
-}
-
-// Groups of columns.
-const (
-	automatic = "Automatic metrics ↑"
-	judged    = "Judge's metrics ↑"
-	strategy  = "Strategy metrics"
-)
-
-// columns returns Table 3's columns in order.
-func columns() []column {
-	return []column{
-		{"distinct_1", "D-1", automatic, false},
-		{"bleu_1", "B-1", automatic, false},
-		{"f1", "F1", automatic, false},
-		{"rouge_l", "R-L", automatic, false},
-		{"fluency", "Flu.", judged, false},
-		{"professionalism", "Pro.", judged, false},
-		{"empathy", "Emp.", judged, false},
-		{"helpfulness", "Hel.", judged, false},
-		{"preference_bias", "B ↓", strategy, true},
-		{"weighted_f1", "Qw ↑", strategy, false},
-		{"macro_f1", "Q ↑", strategy, false},
-	}
-}
-
-// values returns pointers to the columns' fields, in the order of columns().
-func (c *Columns) values() []**float64 {
-	return []**float64{&c.Distinct1, &c.Bleu1, &c.F1, &c.RougeL,
-		&c.Fluency, &c.Professionalism, &c.Empathy, &c.Helpfulness,
-		&c.PreferenceBias, &c.WeightedF1, &c.MacroF1}
-}
-
-// MeanColumns gives the mean of each column; one that is absent anywhere is
-// absent.
-func MeanColumns(all []Columns) Columns {
-	var mean Columns
-	for c, into := range mean.values() {
-		sum, present := 0.0, len(all) > 0
-		for i := range all {
-			v := *all[i].values()[c]
-			if present = present && v != nil; present {
-				sum += *v / float64(len(all))
-			}
-		}
-		if present {
-			*into = Value(sum)
-		}
-	}
-	return mean
-}
-
 // prepared returns a copy in which every number that is not finite is absent,
 // or an error that names what no report can show.
 func (d Data) prepared() (Data, error) {
@@ -295,8 +217,8 @@ func (d Data) prepared() (Data, error) {
 // Shown are the intervals of the columns that are present.
 func (r Row) Shown() []Interval {
 	var shown []Interval
-	for c, v := range r.Columns.values() {
-		if i := r.interval(columns()[c].name); i != nil && *v != nil {
+	for c, column := range experiments.Table3() {
+		if i := r.interval(column.Name); i != nil && r.Columns[c] != nil {
 			shown = append(shown, *i)
 		}
 	}
@@ -320,13 +242,13 @@ func (r *Row) prepare(backbone string, seen map[[2]string]bool) error {
 	if slices.ContainsFunc(r.Preference, notFinite) {
 		r.Preference = nil
 	}
-	for _, v := range r.Columns.values() {
-		*v = finite(*v)
+	for c, v := range r.Columns {
+		r.Columns[c] = finite(v)
 	}
 	r.Seeds = slices.Clone(r.Seeds)
 	for i := range r.Seeds {
-		for _, v := range r.Seeds[i].Columns.values() {
-			*v = finite(*v)
+		for c, v := range r.Seeds[i].Columns {
+			r.Seeds[i].Columns[c] = finite(v)
 		}
 	}
 	r.Intervals = slices.DeleteFunc(slices.Clone(r.Intervals), func(i Interval) bool {

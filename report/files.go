@@ -36,10 +36,10 @@ func CSV(w io.Writer, d Data) error {
 	lines := [][]string{header}
 	for _, r := range d.Systems {
 		line := []string{"run", inert.Cell(r.Backbone), inert.Cell(string(r.Paradigm)), inert.Cell(string(r.Method)), inert.Cell(string(r.Pairs))}
-		for _, v := range r.Columns.values() {
+		for _, v := range r.Columns {
 			field := ""
-			if *v != nil {
-				field = strconv.FormatFloat(**v, 'g', -1, 64)
+			if v != nil {
+				field = strconv.FormatFloat(*v, 'g', -1, 64)
 			}
 			line = append(line, field)
 		}

@@ -20,12 +20,17 @@ func givenSection(d Data, p paper) (section, error) {
 	for _, r := range d.Given {
 		printed, known := b.Given[r.Method]
 		row := []cell{text(methodName(r.Method, r.Pairs))}
-		for i, v := range []*float64{r.Columns.Fluency, r.Columns.Professionalism, r.Columns.Empathy, r.Columns.Helpfulness} {
-			if known {
-				row = append(row, beside(v, &printed[i], 2))
-			} else {
-				row = append(row, decimal(v, 2))
+		scores := 0
+		for c, column := range experiments.Table3() {
+			switch {
+			case !column.Judged():
+				continue
+			case known:
+				row = append(row, beside(r.Columns[c], &printed[scores], 2))
+			default:
+				row = append(row, decimal(r.Columns[c], 2))
 			}
+			scores++
 		}
 		t.Rows = append(t.Rows, row)
 	}

@@ -220,9 +220,15 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 	return []figure{f}, err
 }
 
-// scoreHeads are the judge's four columns.
+// scoreHeads are the judge's columns.
 func scoreHeads() []head {
-	return []head{{"Flu. ↑", true}, {"Pro. ↑", true}, {"Emp. ↑", true}, {"Hel. ↑", true}}
+	var heads []head
+	for _, c := range experiments.Table3() {
+		if c.Judged() {
+			heads = append(heads, head{c.Head + " ↑", true})
+		}
+	}
+	return heads
 }
 
 // qualityTable is Table 2.

@@ -27,9 +27,9 @@ const hostile = `<script>alert("x")</script>`
 func example() Data {
 	columns := func(v ...float64) Columns {
 		var c Columns
-		for i, field := range c.values() {
+		for i := range c {
 			if i < len(v) && !math.IsNaN(v[i]) {
-				*field = Value(v[i])
+				c[i] = Value(v[i])
 			}
 		}
 		return c
@@ -427,7 +427,7 @@ func TestJSONRoundTrip(t *testing.T) {
 	if second := rendered(t, JSON, d); first != second {
 		t.Errorf("read back and written again (-first +second):\n%s", cmp.Diff(first, second))
 	}
-	if got := *d.Systems[1].Columns.Distinct1; got != 91.234 {
+	if got := *d.Systems[1].Columns.Of("distinct_1"); got != 91.234 {
 		t.Errorf("distinct-1 %v", got)
 	}
 	if d.Training[0].Curve[1].Loss != nil {

@@ -74,7 +74,7 @@ func trainingDataFigures(d Data, rows []Row) ([]figure, error) {
 	var bias, preferences []series
 	for i, r := range rows {
 		name := strings.TrimPrefix(r.System(), "vanilla/")
-		if b := r.Columns.PreferenceBias; b != nil {
+		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
 			bias = append(bias, series{name, firstSystem + i, []float64{*b}})
 		}
 		if r.Preference != nil {
@@ -111,13 +111,13 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 		paperValues := b.find(r.Paradigm, r.Method, r.Pairs)
 		row := []cell{text(r.Backbone), text(paradigmName(r.Paradigm)), text(methodName(r.Method, r.Pairs))}
 		var present []*float64
-		for c, v := range r.Columns.values() {
+		for c, v := range r.Columns {
 			var printed *float64
 			if paperValues != nil {
 				printed = &paperValues[c]
 			}
-			row = append(row, beside(*v, printed, 2))
-			present = append(present, *v)
+			row = append(row, beside(v, printed, 2))
+			present = append(present, v)
 		}
 		t.Rows = append(t.Rows, row)
 		values = append(values, present)
@@ -207,9 +207,9 @@ func seedTable(d Data) table {
 		values := make([][]float64, len(columns()))
 		for _, s := range r.Seeds {
 			row := []cell{text(r.System()), number(strconv.FormatUint(s.Seed, 10))}
-			for c, v := range s.Columns.values() {
-				if row = append(row, decimal(*v, 2)); *v != nil {
-					values[c] = append(values[c], **v)
+			for c, v := range s.Columns {
+				if row = append(row, decimal(v, 2)); v != nil {
+					values[c] = append(values[c], *v)
 				}
 			}
 			t.Rows = append(t.Rows, row)

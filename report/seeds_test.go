@@ -12,7 +12,7 @@ func severalSeeds() Data {
 	d := example()
 	d.Run.Seeds = []uint64{17, 18}
 	a, b := d.Systems[1].Columns, d.Systems[1].Columns
-	a.Bleu1, b.Bleu1 = Value(9), Value(11)
+	a[1], b[1] = Value(9), Value(11) // bleu_1
 	d.Systems[1].Columns = MeanColumns([]Columns{a, b})
 	d.Systems[1].Seeds = []SeedColumns{{17, a}, {18, b}}
 	d.Questions[0].Effects[0].Seeds = []SeedDifference{{17, Value(-0.2)}, {18, Value(0)}}
@@ -58,13 +58,13 @@ func TestSeveralSeeds(t *testing.T) {
 }
 
 func TestMeanColumns(t *testing.T) {
-	a, b := Columns{F1: Value(1), Bleu1: Value(3)}, Columns{F1: Value(2)}
+	a, b := ColumnsOf(map[string]float64{"f1": 1, "bleu_1": 3}), ColumnsOf(map[string]float64{"f1": 2})
 	m := MeanColumns([]Columns{a, b})
-	if *m.F1 != 1.5 || m.Bleu1 != nil || m.RougeL != nil {
+	if *m.Of("f1") != 1.5 || m.Of("bleu_1") != nil || m.Of("rouge_l") != nil {
 		t.Errorf("%+v", m)
 	}
-	if m := MeanColumns(nil); m.F1 != nil {
-		t.Errorf("the mean of nothing: %v", *m.F1)
+	if m := MeanColumns(nil); m.Of("f1") != nil {
+		t.Errorf("the mean of nothing: %v", *m.Of("f1"))
 	}
 }
 

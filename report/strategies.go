@@ -41,7 +41,7 @@ func strategySection(d Data, _ paper) (section, error) {
 	add("gold", goldColor, d.GoldStrategies)
 	for i, r := range d.Systems {
 		add(r.System(), firstSystem+i, r.Strategies)
-		if b := r.Columns.PreferenceBias; b != nil {
+		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
 			bias = append(bias, series{r.System(), firstSystem + i, []float64{*b}})
 		}
 		if r.Preference == nil {
@@ -51,7 +51,7 @@ func strategySection(d Data, _ paper) (section, error) {
 		for _, p := range r.Preference {
 			row = append(row, decimal(&p, 2))
 		}
-		preferences.Rows = append(preferences.Rows, append(row, decimal(r.Columns.PreferenceBias, 2)))
+		preferences.Rows = append(preferences.Rows, append(row, decimal(r.Columns.Of(experiments.ColumnBias), 2)))
 		preferencesOf = append(preferencesOf, series{r.System(), firstSystem + i, r.Preference})
 	}
 	phases := phaseTable(d)

@@ -67,12 +67,9 @@ func sweepTable(w io.Writer, s Sweep, limit int, text func(string) string) error
 			cells = append(cells, text(r.value(k)))
 		}
 		cells = append(cells, text(r.System))
-		for k, v := range r.Columns.values() {
-			figure := "–"
-			if *v != nil {
-				if figure = fmt.Sprintf("%.2f", **v); **v == best[k] {
-					figure = "**" + figure + "**"
-				}
+		for k, figure := range r.Columns.Cells() {
+			if v := r.Columns[k]; v != nil && *v == best[k] {
+				figure = "**" + figure + "**"
 			}
 			cells = append(cells, figure)
 		}
@@ -111,9 +108,9 @@ func SweepCSV(w io.Writer, s Sweep) error {
 			line = append(line, inert.Cell(r.value(k)))
 		}
 		line = append(line, inert.Cell(r.System))
-		for _, v := range r.Columns.values() {
+		for _, v := range r.Columns {
 			text := ""
-			if v := finite(*v); v != nil {
+			if v := finite(v); v != nil {
 				text = strconv.FormatFloat(*v, 'g', -1, 64)
 			}
 			line = append(line, text)
@@ -152,35 +149,13 @@ func SweepHeads() []string {
 	return heads
 }
 
-// Cells gives a row's figures as text, in Table 3's order; – where one is absent.
-func (c Columns) Cells() []string {
-	var out []string
-	for _, v := range c.values() {
-		text := "–"
-		if v := finite(*v); v != nil {
-			text = fmt.Sprintf("%.2f", *v)
-		}
-		out = append(out, text)
-	}
-	return out
-}
-
-// Set sets a column by its JSON name; a name that is none is left alone.
-func (c *Columns) Set(name string, v float64) {
-	for i, col := range columns() {
-		if col.name == name && !notFinite(v) {
-			*c.values()[i] = &v
-		}
-	}
-}
-
 // best is the best value of each column; NaN where there is none.
 func (s Sweep) best() []float64 {
 	best := make([]float64, len(columns()))
 	for k, col := range columns() {
 		best[k] = math.NaN()
 		for i := range s.Rows {
-			v := *s.Rows[i].Columns.values()[k]
+			v := s.Rows[i].Columns[k]
 			if v != nil && (math.IsNaN(best[k]) || col.smaller && *v < best[k] || !col.smaller && *v > best[k]) {
 				best[k] = *v
 			}

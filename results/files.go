@@ -67,6 +67,13 @@ const (
 	FileQuality     = "quality.json"
 )
 
+// FileReport is the one of a report artifact's files that report.Read reads; the
+// others are the same report for people.
+const (
+	FileReport     = "report.json"
+	FileReportHTML = "report.html"
+)
+
 // Files of a sweep's run with its table.
 const (
 	FileSweepMarkdown = "table.md"

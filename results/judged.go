@@ -57,10 +57,9 @@ func unjudged(at esc.Place, problem string) string {
 
 // addShare adds a score's share of a mean over n.
 func addShare(mean *judge.Scores, s judge.Scores, n int) {
-	mean.Fluency += s.Fluency / float64(n)
-	mean.Professionalism += s.Professionalism / float64(n)
-	mean.Empathy += s.Empathy / float64(n)
-	mean.Helpfulness += s.Helpfulness / float64(n)
+	for i, v := range s.Fields() {
+		*mean.Fields()[i] += *v / float64(n)
+	}
 }
 
 // Compared is one turn at which two systems' replies were compared.

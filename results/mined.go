@@ -1,12 +1,6 @@
 package results
 
-import (
-	"bytes"
-	"context"
-
-	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/esc"
-)
+import "github.com/esclab/esclab/esc"
 
 // MinedSample is one answer of the SFT model to a turn of the train split.
 type MinedSample struct {
@@ -46,33 +40,4 @@ type Mined struct {
 	// Errors counts the labels of all samples, routed or not.
 	Errors map[esc.PsyError]int `json:"errors"`
 	Judge  string               `json:"judge,omitempty"`
-}
-
-// ReadMined reads what a finished mine stage left: the pairs, and what became
-// of the samples. An error that wraps artifacts.ErrNotFound means that the
-// stage has not been done.
-func ReadMined(ctx context.Context, store *artifacts.Store, fingerprint string) (pairs []esc.Pair, found Mined, err error) {
-	if pairs, err = ReadPairs(ctx, store, fingerprint); err != nil {
-		return nil, found, err
-	}
-	return pairs, found, ReadJSON(ctx, store, fingerprint, FileMined, &found)
-}
-
-// ReadPairs reads the pairs alone.
-func ReadPairs(ctx context.Context, store *artifacts.Store, fingerprint string) ([]esc.Pair, error) {
-	data, err := ReadFile(ctx, store, fingerprint, FilePairs)
-	if err != nil {
-		return nil, err
-	}
-	return esc.ReadPairs(FilePairs, bytes.NewReader(data))
-}
-
-// ReadDialogues reads a part of a finished corpus stage: FileTrain, FileValid
-// or FileTest.
-func ReadDialogues(ctx context.Context, store *artifacts.Store, fingerprint, part string) ([]esc.Dialogue, error) {
-	data, err := ReadFile(ctx, store, fingerprint, part)
-	if err != nil {
-		return nil, err
-	}
-	return esc.ReadDialogues(part, bytes.NewReader(data), esc.DefaultLimits())
 }

@@ -1,9 +1,6 @@
 package results
 
 import (
-	"context"
-
-	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/metrics"
 )
@@ -45,9 +42,4 @@ func class(name string) (int, error) {
 	}
 	s, err := esc.ParseStrategy(name)
 	return int(s), err
-}
-
-// ReadPredictions reads what a finished generate stage left.
-func ReadPredictions(ctx context.Context, store *artifacts.Store, fingerprint string) ([]Prediction, error) {
-	return ReadRows[Prediction](ctx, store, fingerprint, FilePredictions)
 }

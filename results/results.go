@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
 )
 
 // WriteJSON writes a value as a file of an artifact: indented, and with HTML's
@@ -52,26 +55,50 @@ func DecodeRows[T any](data []byte) ([]T, error) {
 	}
 }
 
+// Files gives the files of an artifact by their names. One that is not there is
+// an error.
+type Files interface {
+	ReadFile(name string) ([]byte, error)
+}
+
+// Dir is a directory with the files of an artifact, as a stage gets its inputs.
+type Dir string
+
+// ReadFile reads a file of the directory.
+func (d Dir) ReadFile(name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(string(d), name))
+}
+
+// Artifact is a finished stage's in the store.
+type Artifact struct {
+	artifacts.Manifest
+	ctx   context.Context // as in artifacts.Files: what Files asks for has none
+	store *artifacts.Store
+}
+
+// Open finds what a finished stage has left. An error that wraps
+// artifacts.ErrNotFound means that the stage is not done, one that wraps
+// artifacts.ErrDamaged that it has to be done again.
+func Open(ctx context.Context, store *artifacts.Store, fingerprint string) (Artifact, error) {
+	m, err := store.Lookup(ctx, fingerprint)
+	return Artifact{m, ctx, store}, err
+}
+
 // maxRead bounds the files that are read whole into memory, in bytes.
 const maxRead = 4 << 30
 
-// ReadFile gives the verified content of a file of a finished stage. An error
-// that wraps artifacts.ErrNotFound means that the stage is not done.
-func ReadFile(ctx context.Context, store *artifacts.Store, fingerprint, name string) ([]byte, error) {
-	m, err := store.Lookup(ctx, fingerprint)
+// ReadFile gives the verified content of a file.
+func (a Artifact) ReadFile(name string) ([]byte, error) {
+	ref, err := a.File(name)
 	if err != nil {
 		return nil, err
 	}
-	ref, err := m.File(name)
-	if err != nil {
-		return nil, err
-	}
-	return store.ReadAll(ctx, ref, maxRead)
+	return a.store.ReadAll(a.ctx, ref, maxRead)
 }
 
-// ReadJSON decodes a file of a finished stage, as ReadFile finds it.
-func ReadJSON(ctx context.Context, store *artifacts.Store, fingerprint, name string, into any) error {
-	data, err := ReadFile(ctx, store, fingerprint, name)
+// ReadJSON decodes a file.
+func ReadJSON(from Files, name string, into any) error {
+	data, err := from.ReadFile(name)
 	if err != nil {
 		return err
 	}
@@ -81,9 +108,9 @@ func ReadJSON(ctx context.Context, store *artifacts.Store, fingerprint, name str
 	return nil
 }
 
-// ReadRows decodes a file of rows of a finished stage, as ReadFile finds it.
-func ReadRows[T any](ctx context.Context, store *artifacts.Store, fingerprint, name string) ([]T, error) {
-	data, err := ReadFile(ctx, store, fingerprint, name)
+// ReadRows decodes a file of rows.
+func ReadRows[T any](from Files, name string) ([]T, error) {
+	data, err := from.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,4 +119,31 @@ func ReadRows[T any](ctx context.Context, store *artifacts.Store, fingerprint, n
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return rows, nil
+}
+
+// ReadPairs reads the pairs of a mine artifact.
+func ReadPairs(from Files) ([]esc.Pair, error) {
+	data, err := from.ReadFile(FilePairs)
+	if err != nil {
+		return nil, err
+	}
+	return esc.ReadPairs(FilePairs, bytes.NewReader(data))
+}
+
+// ReadMined reads a mine artifact: the pairs, and what became of the samples.
+func ReadMined(from Files) (pairs []esc.Pair, found Mined, err error) {
+	if pairs, err = ReadPairs(from); err == nil {
+		err = ReadJSON(from, FileMined, &found)
+	}
+	return pairs, found, err
+}
+
+// ReadDialogues reads a part of a corpus artifact: FileTrain, FileValid or
+// FileTest.
+func ReadDialogues(from Files, part string) ([]esc.Dialogue, error) {
+	data, err := from.ReadFile(part)
+	if err != nil {
+		return nil, err
+	}
+	return esc.ReadDialogues(part, bytes.NewReader(data), esc.DefaultLimits())
 }

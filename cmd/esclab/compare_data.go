@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
 )
@@ -27,7 +26,7 @@ type comparedRun struct {
 	experiment string
 	seed       uint64
 	runID      string // of the workflow's newest execution
-	evaluated  map[string]*activities.Evaluation
+	evaluated  map[string]*results.System
 }
 
 // selected finds the runs to compare.
@@ -195,7 +194,7 @@ func (se *session) runOf(ctx context.Context, e *workflow.WorkflowExecutionInfo)
 }
 
 func newCompared(experiment, id string, stages []experiments.Stage) *comparedRun {
-	r := &comparedRun{Run: compare.Run{Name: experiment, ID: id, Stages: stages}, experiment: experiment, evaluated: map[string]*activities.Evaluation{}}
+	r := &comparedRun{Run: compare.Run{Name: experiment, ID: id, Stages: stages}, experiment: experiment, evaluated: map[string]*results.System{}}
 	for _, s := range stages {
 		if s.Kind == experiments.KindReport {
 			if p, err := experiments.ParamsOf[experiments.ReportParams](s); err == nil { // drawn with by the report, too
@@ -226,10 +225,10 @@ func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string
 	intervals := se.reportIntervals(ctx, r)
 	for _, system := range systemsOf(r.Stages, wanted) {
 		seeds := stagesOf(r.Stages, system)
-		var e activities.Evaluation
+		var e results.System
 		err := error(artifacts.ErrNotFound)
 		if turns || intervals[system] == nil {
-			e, err = activities.ReadEvaluation(ctx, se.node.Store, seeds)
+			e, err = results.ReadSystem(ctx, se.node.Store, seeds)
 		}
 		values := map[string]compare.Value{}
 		switch {
@@ -245,7 +244,7 @@ func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string
 		}
 		of := intervals[system]
 		if of == nil && r.evaluated[system] != nil {
-			found, err := e.Intervals(ctx, r.seed)
+			found, err := results.Intervals(ctx, e.Turns, r.seed)
 			if err != nil {
 				return fmt.Errorf("system %s: %w", system, err)
 			}
@@ -271,23 +270,19 @@ func (se *session) evaluate(ctx context.Context, r *comparedRun, wanted []string
 
 // reportIntervals are those that the run's report has, by system; nil where it
 // is not written.
-func (se *session) reportIntervals(ctx context.Context, r *comparedRun) map[string][]report.Interval {
+func (se *session) reportIntervals(ctx context.Context, r *comparedRun) map[string][]results.Interval {
 	for _, s := range r.Stages {
 		if s.Kind != experiments.KindReport || s.Fingerprint == "" {
 			continue
 		}
-		raw, err := se.reportFile(ctx, s.Fingerprint, "report.json")
+		data, err := se.reportData(ctx, s.Fingerprint)
 		if err != nil {
 			return nil // they are computed from the turns then
 		}
-		data, err := report.Read(bytes.NewReader(raw))
-		if err != nil {
-			return nil
-		}
-		intervals := map[string][]report.Interval{}
+		intervals := map[string][]results.Interval{}
 		for _, row := range data.Systems {
-			if len(row.Intervals) > 0 {
-				intervals[row.System()] = row.Intervals
+			for _, i := range row.Intervals {
+				intervals[row.System()] = append(intervals[row.System()], results.Interval(i))
 			}
 		}
 		return intervals
@@ -296,7 +291,7 @@ func (se *session) reportIntervals(ctx context.Context, r *comparedRun) map[stri
 }
 
 // partial gives the metrics of those evaluations that are done.
-func (se *session) partial(ctx context.Context, seeds []activities.EvaluationStages) (map[string]float64, error) {
+func (se *session) partial(ctx context.Context, seeds []results.EvaluationStages) (map[string]float64, error) {
 	sums, counts := map[string]float64{}, map[string]float64{}
 	for _, of := range seeds {
 		for _, fingerprint := range []string{of.Score, of.Judge, of.Bias} {
@@ -348,9 +343,9 @@ func systemsOf(stages []experiments.Stage, wanted []string) []string {
 }
 
 // stagesOf gives the stages that evaluate a system, of each of its seeds.
-func stagesOf(stages []experiments.Stage, system string) []activities.EvaluationStages {
+func stagesOf(stages []experiments.Stage, system string) []results.EvaluationStages {
 	var order []string
-	bySeed := map[string]*activities.EvaluationStages{}
+	bySeed := map[string]*results.EvaluationStages{}
 	corpus := ""
 	for _, s := range stages {
 		if s.Kind == experiments.KindCorpus {
@@ -365,7 +360,7 @@ func stagesOf(stages []experiments.Stage, system string) []activities.Evaluation
 		switch s.Kind {
 		case experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias:
 			if of == nil {
-				of = &activities.EvaluationStages{}
+				of = &results.EvaluationStages{}
 				bySeed[seed] = of
 				order = append(order, seed)
 			}
@@ -381,7 +376,7 @@ func stagesOf(stages []experiments.Stage, system string) []activities.Evaluation
 			of.Bias = s.Fingerprint
 		}
 	}
-	var out []activities.EvaluationStages
+	var out []results.EvaluationStages
 	for _, seed := range order {
 		bySeed[seed].Corpus = corpus
 		out = append(out, *bySeed[seed])

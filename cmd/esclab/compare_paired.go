@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/compare"
 )
 
@@ -37,7 +38,7 @@ func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareFla
 			notes = append(notes, fmt.Sprintf("%s: not computed, as a run is not done", p.Contrast()))
 			continue
 		}
-		d, err := activities.Paired(ctx, *a, *b, c.against.seed)
+		d, err := results.Paired(ctx, *a, *b, c.against.seed)
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
@@ -46,8 +47,10 @@ func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareFla
 			continue
 		}
 		p.Turns, p.Dialogues, p.Differences = d.Turns, d.Dialogues, map[string]compare.Difference{}
-		for _, c := range d.Columns {
-			p.Differences[c.Column] = compare.Difference{Value: c.Value, Low: c.Low, High: c.High, P: c.P}
+		for i, c := range experiments.Table3() {
+			if v := d.Values[i]; v.Defined() {
+				p.Differences[c.Name] = compare.Difference(v)
+			}
 		}
 		out = append(out, p)
 	}

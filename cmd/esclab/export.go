@@ -16,6 +16,7 @@ import (
 	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
 )
 
@@ -156,10 +157,10 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 	flat := strings.ReplaceAll(s.Name, "/", "-")
 	switch s.Kind {
 	case experiments.KindBase:
-		_, trainedHere := m.Files["metrics.jsonl"]
+		_, trainedHere := m.Files[results.FileMetrics]
 		if x.base == baseAlways || x.base == baseTrained && trainedHere {
 			for name, ref := range m.Files {
-				if name == "metrics.jsonl" || name == "summary.json" {
+				if name == results.FileMetrics || name == results.FileSummary {
 					continue
 				}
 				if err := x.copy(ctx, path.Join(flat, name), from, ref); err != nil {
@@ -169,7 +170,7 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 			x.bases = append(x.bases, flat)
 		}
 	case experiments.KindSFT, experiments.KindDPO:
-		for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
+		for _, name := range []string{results.FileAdapterConfig, results.FileAdapterWeights} {
 			ref, err := m.File(name)
 			if err != nil {
 				return err
@@ -180,7 +181,7 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 		}
 		x.trained = append(x.trained, flat)
 	case experiments.KindGenerate:
-		ref, err := m.File("predictions.jsonl")
+		ref, err := m.File(results.FilePredictions)
 		if err != nil {
 			return err
 		}
@@ -195,7 +196,7 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 		}
 		return nil
 	}
-	if ref, ok := m.Files["metrics.jsonl"]; ok {
+	if ref, ok := m.Files[results.FileMetrics]; ok {
 		return x.curves(ctx, s.Name, from, ref)
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/internal/inert"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/tfevents"
 )
 
@@ -85,7 +86,7 @@ func (x *exporter) curves(ctx context.Context, stage string, from origin, ref ar
 	defer r.Close()
 	var b bytes.Buffer
 	if err := writeCurves(&b, r); err != nil {
-		return fmt.Errorf("metrics.jsonl: %w", err)
+		return fmt.Errorf("%s: %w", results.FileMetrics, err)
 	}
 	return x.folder.write(path.Join("tensorboard", stage, tfevents.FileName), from, &b)
 }

@@ -134,7 +134,11 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	if !ok {
 		return fmt.Errorf("%s has no corpus stage", first.name)
 	}
-	test, err := results.ReadDialogues(ctx, se.node.Store, corpus.Fingerprint, results.FileTest)
+	var test []esc.Dialogue
+	from, err := results.Open(ctx, se.node.Store, corpus.Fingerprint)
+	if err == nil {
+		test, err = results.ReadDialogues(from, results.FileTest)
+	}
 	if err != nil {
 		return absent(first, corpus.Name, err)
 	}
@@ -157,15 +161,15 @@ func (se *session) replies(ctx context.Context, l layout, name string) (human.Sy
 		}
 		return system, nil, nil, fmt.Errorf("--systems: %s has no system %q; it has %s", l.name, name, strings.Join(have, ", "))
 	}
-	predictions, err := results.ReadPredictions(ctx, se.node.Store, stage.Fingerprint)
+	from, err := results.Open(ctx, se.node.Store, stage.Fingerprint)
 	if err != nil {
 		return system, nil, nil, absent(l, stageName, err)
 	}
-	m, err := se.node.Store.Lookup(ctx, stage.Fingerprint)
+	predictions, err := results.ReadRows[results.Prediction](from, results.FilePredictions)
 	if err != nil {
 		return system, nil, nil, absent(l, stageName, err)
 	}
-	system.Digest = m.Digest
+	system.Digest = from.Digest
 	replies := make([]human.Reply, len(predictions))
 	gold := make(map[esc.Place]string, len(predictions))
 	for i, p := range predictions {

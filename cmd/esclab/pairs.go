@@ -215,8 +215,11 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 	if !ok {
 		return found, fmt.Errorf("%s has no corpus stage", l.name)
 	}
-	var err error
-	if found.train, err = results.ReadDialogues(ctx, store, corpus.Fingerprint, results.FileTrain); err != nil {
+	from, err := results.Open(ctx, store, corpus.Fingerprint)
+	if err == nil {
+		found.train, err = results.ReadDialogues(from, results.FileTrain)
+	}
+	if err != nil {
 		return found, absent(l, corpus.Name, err)
 	}
 	for _, role := range roles {
@@ -228,11 +231,15 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 			}
 			continue
 		}
-		mined, summary, err := results.ReadMined(ctx, store, stage.Fingerprint)
+		from, err := results.Open(ctx, store, stage.Fingerprint)
 		if !named && errors.Is(err, artifacts.ErrNotFound) {
 			fmt.Fprintf(os.Stderr, "stage %s is not done yet: its pairs are left out\n", name)
 			continue
 		}
+		if err != nil {
+			return found, absent(l, name, err)
+		}
+		mined, summary, err := results.ReadMined(from)
 		if err != nil {
 			return found, absent(l, name, err)
 		}

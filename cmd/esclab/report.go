@@ -6,14 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
 )
 
@@ -83,11 +87,7 @@ func (a *app) report(ctx context.Context, name string, f reportFlags) error {
 	if !f.noSamples && len(ratings) == 0 {
 		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
 	}
-	raw, err := se.reportFile(ctx, last.Fingerprint, "report.json")
-	if err != nil {
-		return failed(err)
-	}
-	data, err := report.Read(bytes.NewReader(raw))
+	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
 		return failed(err)
 	}
@@ -99,7 +99,11 @@ func (a *app) report(ctx context.Context, name string, f reportFlags) error {
 			return fmt.Errorf("%s: %w", f.human[i], err)
 		}
 	}
-	return failed(writeFiles(data, f.out))
+	files, err := report.Files(data)
+	if err != nil {
+		return failed(err)
+	}
+	return failed(writeFiles(files, f.out))
 }
 
 // readRatings reads what esclab human import --json printed.
@@ -147,12 +151,66 @@ func share(i *metrics.Interval) *report.Share {
 	return &report.Share{Value: i.Estimate, Low: i.Low, High: i.High}
 }
 
-// writeFiles renders a report into a directory.
-func writeFiles(data report.Data, dir string) error {
-	files, err := report.Files(data)
+// reportData reads what a run's report shows.
+func (se *session) reportData(ctx context.Context, fingerprint string) (report.Data, error) {
+	from, err := results.Open(ctx, se.node.Store, fingerprint)
+	if err != nil {
+		return report.Data{}, err
+	}
+	raw, err := from.ReadFile(results.FileReport)
+	if err != nil {
+		return report.Data{}, err
+	}
+	return report.Read(bytes.NewReader(raw))
+}
+
+// printResults shows Table 3 on the terminal.
+func (se *session) printResults(ctx context.Context, fingerprint string, out io.Writer) error {
+	data, err := se.reportData(ctx, fingerprint)
 	if err != nil {
 		return err
 	}
+	t := table.NewWriter()
+	t.SetOutputMirror(out)
+	t.SetStyle(table.StyleLight)
+	head := table.Row{"system"}
+	for _, c := range experiments.Table3() {
+		head = append(head, c.Head)
+	}
+	t.AppendHeader(head)
+	for _, row := range data.Systems {
+		line := table.Row{row.System()}
+		for _, cell := range row.Columns.Cells() {
+			line = append(line, cell)
+		}
+		t.AppendRow(line)
+	}
+	if data.Run.Judge.Offline {
+		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+	}
+	t.Render()
+	return nil
+}
+
+// writeReport copies a report's files into a directory.
+func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
+	from, err := results.Open(ctx, se.node.Store, fingerprint)
+	if err != nil {
+		return err
+	}
+	var files []report.File
+	for name := range from.Files {
+		data, err := from.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		files = append(files, report.File{Name: filepath.Base(name), Data: data})
+	}
+	return writeFiles(files, dir)
+}
+
+// writeFiles writes a report into a directory.
+func writeFiles(files []report.File, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -161,6 +219,6 @@ func writeFiles(data report.Data, dir string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, "report.html"))
+	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, results.FileReportHTML))
 	return nil
 }

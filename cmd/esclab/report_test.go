@@ -41,7 +41,11 @@ func TestRatingsInTheReport(t *testing.T) {
 	}
 	data.WithoutSamples, data.Samples = true, nil
 	out := t.TempDir()
-	if err := writeFiles(data, out); err != nil {
+	files, err := report.Files(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFiles(files, out); err != nil {
 		t.Fatal(err)
 	}
 	md, err := os.ReadFile(filepath.Join(out, "report.md"))

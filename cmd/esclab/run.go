@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
@@ -23,7 +21,6 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/prompts"
-	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workflows"
 )
@@ -281,78 +278,6 @@ func (se *session) printPlan(ctx context.Context, p planned, asJSON bool, out io
 		return experiments.WritePlanJSON(out, all)
 	}
 	return experiments.WritePlan(out, all)
-}
-
-// printResults shows Table 3 on the terminal.
-func (se *session) printResults(ctx context.Context, fingerprint string, out io.Writer) error {
-	raw, err := se.reportFile(ctx, fingerprint, "report.json")
-	if err != nil {
-		return err
-	}
-	data, err := report.Read(bytes.NewReader(raw))
-	if err != nil {
-		return err
-	}
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"system", "D-1", "B-1", "F1", "R-L", "Flu.", "Pro.", "Emp.", "Hel.", "B", "Qw", "Q"})
-	for _, row := range data.Systems {
-		line := table.Row{row.System()}
-		c := row.Columns
-		for _, v := range []*float64{c.Distinct1, c.Bleu1, c.F1, c.RougeL, c.Fluency, c.Professionalism, c.Empathy, c.Helpfulness, c.PreferenceBias, c.WeightedF1, c.MacroF1} {
-			if v == nil {
-				line = append(line, "–")
-			} else {
-				line = append(line, fmt.Sprintf("%.2f", *v))
-			}
-		}
-		t.AppendRow(line)
-	}
-	if data.Run.Judge.Offline {
-		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
-	}
-	t.Render()
-	return nil
-}
-
-func (se *session) reportFile(ctx context.Context, fingerprint, name string) ([]byte, error) {
-	m, err := se.node.Store.Lookup(ctx, fingerprint)
-	if err != nil {
-		return nil, err
-	}
-	ref, ok := m.Files[name]
-	if !ok {
-		return nil, fmt.Errorf("the report of stage %.12s has no file %s", fingerprint, name)
-	}
-	r, err := se.node.Store.Open(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return io.ReadAll(r)
-}
-
-// writeReport copies a report's files into a directory.
-func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
-	m, err := se.node.Store.Lookup(ctx, fingerprint)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for name := range m.Files {
-		data, err := se.reportFile(ctx, fingerprint, name)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o644); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, "report.html"))
-	return nil
 }
 
 // runInput is what the workflow of a run is started with.

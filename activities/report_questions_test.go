@@ -14,16 +14,16 @@ import (
 // scoredSystem makes ten dialogues of two turns. The first turn of each is judged
 // with the given score on all four dimensions, and clean in the first `clean`
 // dialogues.
-func scoredSystem(score float64, clean int, predicted func(gold int) int) []scoredTurn {
-	var turns []scoredTurn
+func scoredSystem(score float64, clean int, predicted func(gold int) int) []results.ScoredTurn {
+	var turns []results.ScoredTurn
 	for d := range 10 {
 		for k := range 2 {
 			gold := (2*d + k) % esc.NumStrategies
-			turn := scoredTurn{dialogue: d, turn: k, gold: gold, predicted: predicted(gold),
-				automatic: metrics.Scores{Bleu1: float64(10 * d), F1: 7}}
+			turn := results.ScoredTurn{Place: esc.Place{Dialogue: d, Turn: k}, Gold: gold, Predicted: predicted(gold),
+				Automatic: metrics.Scores{Bleu1: float64(10 * d), F1: 7}}
 			if k == 0 {
-				turn.judged, turn.clean = true, d < clean
-				turn.scores = judge.Scores{Fluency: score, Professionalism: score, Empathy: score, Helpfulness: score}
+				turn.Judged, turn.Clean = true, d < clean
+				turn.Scores = judge.Scores{Fluency: score, Professionalism: score, Empathy: score, Helpfulness: score}
 			}
 			turns = append(turns, turn)
 		}
@@ -35,11 +35,11 @@ func always(int) int     { return 0 }
 func right(gold int) int { return gold }
 
 func TestIntervalsStandAroundTheColumns(t *testing.T) {
-	got, err := intervals(t.Context(), [][]scoredTurn{scoredSystem(3, 10, right)}, 17)
+	got, err := results.Intervals(t.Context(), [][]results.ScoredTurn{scoredSystem(3, 10, right)}, 17)
 	if err != nil {
 		t.Fatal(err)
 	}
-	by := map[string]report.Interval{}
+	by := map[string]results.Interval{}
 	for _, i := range got {
 		by[i.Column] = i
 	}
@@ -61,7 +61,7 @@ func TestIntervalsStandAroundTheColumns(t *testing.T) {
 }
 
 func TestAnswersOnHandCheckedSystems(t *testing.T) {
-	systems := map[string][][]scoredTurn{
+	systems := map[string][][]results.ScoredTurn{
 		"vanilla/sft":   {scoredSystem(2, 0, always)},
 		"vanilla/dpo":   {scoredSystem(2.5, 0, always)},
 		"decoupled/sft": {scoredSystem(2.5, 5, right)},
@@ -118,11 +118,11 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 }
 
 func TestAnswersWithoutTheSystems(t *testing.T) {
-	got, err := answers(t.Context(), map[string][][]scoredTurn{"vanilla/sft": {scoredSystem(2, 0, right)}}, []uint64{1}, 1)
+	got, err := answers(t.Context(), map[string][][]results.ScoredTurn{"vanilla/sft": {scoredSystem(2, 0, right)}}, []uint64{1}, 1)
 	if err != nil || len(got) != 0 {
 		t.Errorf("one system: %d questions, %v", len(got), err)
 	}
-	got, err = answers(t.Context(), map[string][][]scoredTurn{
+	got, err = answers(t.Context(), map[string][][]results.ScoredTurn{
 		"vanilla/sft": {scoredSystem(2, 0, right)}, "decoupled/sft": {scoredSystem(2, 0, right)}}, []uint64{1}, 1)
 	if err != nil || len(got) != 1 || got[0].Name != "RQ2" || got[0].Effects[2].Difference != nil {
 		t.Errorf("no DPO: %+v, %v", got, err)
@@ -132,16 +132,16 @@ func TestAnswersWithoutTheSystems(t *testing.T) {
 // TestAnswersOverSeeds: the effect is the mean over the seeds, the interval
 // covers them, and more seeds of one and the same model prove nothing more.
 func TestAnswersOverSeeds(t *testing.T) {
-	at := func(scores ...float64) (runs [][]scoredTurn) {
+	at := func(scores ...float64) (runs [][]results.ScoredTurn) {
 		for _, s := range scores {
 			runs = append(runs, scoredSystem(s, 0, right))
 		}
 		return runs
 	}
 	seeds := []uint64{4, 5, 6}
-	quality := func(against [][]scoredTurn) report.Effect {
+	quality := func(against [][]results.ScoredTurn) report.Effect {
 		t.Helper()
-		got, err := answers(t.Context(), map[string][][]scoredTurn{"vanilla/sft": at(2, 2, 2), "vanilla/dpo": against}, seeds, 17)
+		got, err := answers(t.Context(), map[string][][]results.ScoredTurn{"vanilla/sft": at(2, 2, 2), "vanilla/dpo": against}, seeds, 17)
 		if err != nil || len(got) != 1 || got[0].Name != "RQ1" {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -159,26 +159,5 @@ func TestAnswersOverSeeds(t *testing.T) {
 	}
 	if len(apart.Seeds) != 3 || apart.Seeds[1].Seed != 5 || math.Abs(*apart.Seeds[1].Difference-0.6) > 1e-9 {
 		t.Errorf("by seed: %+v", apart.Seeds)
-	}
-}
-
-func TestScoreTurns(t *testing.T) {
-	predictions := []results.Prediction{
-		{Place: esc.Place{Dialogue: 1, Turn: 2}, GoldStrategy: "Question", Strategy: "Question"},
-		{Place: esc.Place{Dialogue: 1, Turn: 4}, GoldStrategy: "Question", Strategy: ""},
-	}
-	scores := []metrics.Scores{{F1: 1}, {F1: 2}}
-	got, err := scoreTurns(predictions, scores, []results.Judged{{Place: esc.Place{Dialogue: 1, Turn: 4}, Scores: judge.Scores{Empathy: 5}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got[0].judged || !got[1].judged || !got[1].clean || got[1].scores.Empathy != 5 || got[1].automatic.F1 != 2 || got[1].predicted != metrics.Unparsed {
-		t.Errorf("turns %+v", got)
-	}
-	if got, err = scoreTurns(predictions, scores, []results.Judged{{Place: esc.Place{Dialogue: 1, Turn: 4}, Problem: "declined"}}); err != nil || got[1].judged || got[1].clean {
-		t.Errorf("a reply without a verdict counts: %+v (%v)", got[1], err)
-	}
-	if _, err := scoreTurns(predictions, scores[:1], nil); err == nil {
-		t.Error("a score too few: no error")
 	}
 }
