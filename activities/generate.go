@@ -12,15 +12,15 @@ import (
 
 // runGenerate replies to the test turns with one system of Table 3 or 4.
 func runGenerate(ctx context.Context, t *attempt, params experiments.GenerateParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
-	system, err := t.system(ctx, b, params)
+	system, err := loadSystem(ctx, t, b, params)
 	if err != nil {
 		return output{}, err
 	}
@@ -30,7 +30,7 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
-	rows, err := t.predict(ctx, system, turns)
+	rows, err := predictTurns(ctx, t, system, turns)
 	if err != nil {
 		return output{}, err
 	}
@@ -68,9 +68,9 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	return out, nil
 }
 
-// predict gives the lines of predictions.jsonl.
-func (t *attempt) predict(ctx context.Context, s system, turns []esc.Turn) ([]byte, error) {
-	return t.rows(ctx, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+// predictTurns gives the lines of predictions.jsonl.
+func predictTurns(ctx context.Context, t *attempt, s system, turns []esc.Turn) ([]byte, error) {
+	return makeRows(ctx, t, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
 		replies, err := s.reply(ctx, turns, tokens)
 		if err != nil {
 			return nil, err

@@ -24,11 +24,11 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain)
+	corpus, err := readCorpus(ctx, t, results.FileTrain)
 	if err != nil {
 		return output{}, err
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
@@ -43,7 +43,7 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 			turns = append(turns, turn)
 		}
 	}
-	rows, err := t.judgedRows(ctx, "quality", turns, func(ctx context.Context, turn esc.Turn) ([]any, error) {
+	rows, err := judgedRows(ctx, t, "quality", turns, func(ctx context.Context, turn esc.Turn) ([]any, error) {
 		var rows []any
 		for _, p := range ofTurn[turn.Place()] {
 			row, err := scorePair(ctx, j, turn, p)
@@ -62,7 +62,7 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 		return output{}, err
 	}
 	sum, example := results.SumScoredPairs(j.Name(), params.Role, all)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "pairs", example); err != nil {
+	if err := tooFewVerdicts(t, sum.Unjudged, len(all), "pairs", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{

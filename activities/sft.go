@@ -12,11 +12,11 @@ import (
 
 // runSFT trains one role's adapter on the train split (equations 3 and 4).
 func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
+	corpus, err := readCorpus(ctx, t, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
@@ -35,7 +35,7 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	config := b.trainConfig(params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
-	return t.trainAdapter(ctx, b, adapter, train, config, trainNotes)
+	return trainAdapter(ctx, t, b, adapter, train, config, trainNotes)
 }
 
 // sftData encodes turns as the role's examples.
@@ -84,7 +84,7 @@ func (b *backbone) trainConfig(p experiments.Training, learningRate float64, see
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.
-func (t *attempt) trainAdapter(ctx context.Context, b *backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
+func trainAdapter(ctx context.Context, t *attempt, b *backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
 	if len(train.Examples) == 0 {
 		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", b.params.MaxTokens))
 	}
@@ -93,7 +93,7 @@ func (t *attempt) trainAdapter(ctx context.Context, b *backbone, adapter *lm.Ada
 		return output{}, err
 	}
 	defer trainer.Close()
-	out, err := t.train(ctx, trainer, len(train.Validation) > 0, notes)
+	out, err := runTraining(ctx, t, trainer, len(train.Validation) > 0, notes)
 	if err != nil {
 		return output{}, err
 	}
@@ -101,5 +101,5 @@ func (t *attempt) trainAdapter(ctx context.Context, b *backbone, adapter *lm.Ada
 	if err != nil {
 		return output{}, err
 	}
-	return out, t.saveAdapter(trained, out)
+	return out, saveAdapter(t, trained, out)
 }

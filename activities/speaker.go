@@ -87,7 +87,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 		a: &Activities{Store: store}, dir: s.dir, inputs: map[string]string{},
 		in: workflows.StageInput{Stage: stage, Inputs: inputs},
 	}
-	if s.k, err = t.loadBackbone(ctx, params.ModelParams); err != nil {
+	if s.k, err = loadBackbone(ctx, t, params.ModelParams); err != nil {
 		return nil, err
 	}
 	s.Engine = t.engine
@@ -95,7 +95,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if s.role = esc.RG; params.Paradigm == experiments.Vanilla {
 		plans, s.role = esc.VM, esc.VM
 	}
-	adapter, err := t.adapter(ctx, s.k, string(plans))
+	adapter, err := loadAdapter(ctx, t, s.k, string(plans))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 		return nil, err
 	}
 	if s.role != plans {
-		if adapter, err = t.adapter(ctx, s.k, string(s.role)); err != nil {
+		if adapter, err = loadAdapter(ctx, t, s.k, string(s.role)); err != nil {
 			return nil, err
 		}
 	}
