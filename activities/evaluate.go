@@ -14,7 +14,7 @@ import (
 
 // runScore computes the automatic metrics of one system's predictions.
 func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
@@ -39,7 +39,7 @@ func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (outpu
 
 // runBias computes the strategy metrics: preference bias, weighted and macro F1.
 func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
@@ -64,11 +64,11 @@ func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output,
 // gold strategy is not shown to the judge: whether a reply has it is what the
 // strategy metrics measure.
 func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
@@ -79,7 +79,7 @@ func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (
 			turns = append(turns, turn)
 		}
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
@@ -90,13 +90,13 @@ func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (
 	if err != nil {
 		return output{}, err
 	}
-	sum, example := results.SumJudged(j.Name(), rows.rows)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(rows.rows), "replies", example); err != nil {
+	sum, example := results.SumJudged(j.Name(), rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "replies", example); err != nil {
 		// Another attempt asks about these replies again; the others' verdicts
 		// are in the cache.
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
-	return t.judgedOutput(rows, sum)
+	return judgedOutput(t, rows, sum)
 }
 
 // judgeReply judges one reply. One that the judge has no verdict on gives a row
@@ -122,7 +122,7 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 	return row, err
 }
 
-func (t *attempt) judgedOutput(rows *rowFile[results.Judged], sum results.Verdict) (output, error) {
+func judgedOutput(t *attempt, rows *rowFile[results.Judged], sum results.Verdict) (output, error) {
 	var err error
 	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
 	out.metrics["judged"] = float64(sum.Samples)
@@ -138,11 +138,6 @@ func (t *attempt) judgedOutput(rows *rowFile[results.Judged], sum results.Verdic
 	return out, nil
 }
 
-// predictions loads the input that is a generation.
-func (t *attempt) predictions(ctx context.Context) ([]results.Prediction, error) {
-	return t.predictionsOf(ctx, "generate")
-}
-
 // placed finds predictions by dialogue and turn.
 func placed(predictions []results.Prediction) map[esc.Place]results.Prediction {
 	at := make(map[esc.Place]results.Prediction, len(predictions))
@@ -152,7 +147,7 @@ func placed(predictions []results.Prediction) map[esc.Place]results.Prediction {
 	return at
 }
 
-func (t *attempt) predictionsOf(ctx context.Context, input string) ([]results.Prediction, error) {
+func readPredictions(ctx context.Context, t *attempt, input string) ([]results.Prediction, error) {
 	dir, err := t.input(ctx, input)
 	if err != nil {
 		return nil, err

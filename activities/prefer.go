@@ -15,13 +15,13 @@ import (
 // runPrefer asks the judge which of two systems' replies it prefers, in both
 // orders, at the turns that the judge stages draw.
 func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams) (output, error) {
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
 	var replies [2]map[esc.Place]results.Prediction
 	for i, name := range []string{"first", "second"} {
-		predictions, err := t.predictionsOf(ctx, name)
+		predictions, err := readPredictions(ctx, t, name)
 		if err != nil {
 			return output{}, err
 		}
@@ -39,7 +39,7 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 			turns = append(turns, turn)
 		}
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
@@ -51,8 +51,8 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 	if err != nil {
 		return output{}, err
 	}
-	sum, example := results.SumCompared(j.Name(), params.First, params.Second, rows.rows)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(rows.rows), "comparisons", example); err != nil {
+	sum, example := results.SumCompared(j.Name(), params.First, params.Second, rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "comparisons", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{

@@ -23,11 +23,11 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain)
+	corpus, err := readCorpus(ctx, t, results.FileTrain)
 	if err != nil {
 		return output{}, err
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
@@ -56,8 +56,8 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err != nil {
 		return output{}, err
 	}
-	sum, example := results.SumScoredPairs(j.Name(), params.Role, rows.rows)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(rows.rows), "pairs", example); err != nil {
+	sum, example := results.SumScoredPairs(j.Name(), params.Role, rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "pairs", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{
