@@ -14,6 +14,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
@@ -55,11 +56,11 @@ func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) 
 	if err := lm.CheckModel(source); err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
-	tok, err := lm.LoadTokenizer(source)
+	tok, err := tokens.Load(source)
 	if err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
-	if err := tok.CheckTokenizer(&config); err != nil {
+	if err := tok.Check(config.VocabSize, config.EOSTokenIDs); err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
 	out.metrics["bytes"] = bytes
@@ -119,7 +120,7 @@ func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (o
 		return output{}, err
 	}
 	t.beat(ctx, workflows.Progress{Phase: "tokenizer"})
-	tok, err := lm.TrainBPE(ctx, texts(corpus[results.FileTrain]), dir, lm.BPEOptions{VocabSize: params.Tiny.VocabSize})
+	tok, err := tokens.TrainBPE(ctx, texts(corpus[results.FileTrain]), dir, tokens.BPEOptions{VocabSize: params.Tiny.VocabSize})
 	if err != nil {
 		return output{}, fmt.Errorf("tokenizer: %w", err)
 	}
@@ -182,7 +183,7 @@ func texts(dialogues []esc.Dialogue) iter.Seq[string] {
 }
 
 // tinyConfig is the Hugging Face configuration of a tiny Llama.
-func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
+func tinyConfig(p *experiments.Tiny, tok *tokens.Tokenizer) (lm.Config, error) {
 	eos, ok := tok.EOS()
 	if !ok {
 		return lm.Config{}, fmt.Errorf("the trained tokenizer has no end-of-turn token")
@@ -207,13 +208,13 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 func pretrainData(b *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
-		var messages []lm.Message
+		var messages []tokens.Message
 		for _, turn := range esc.Turns(d) {
 			key := placeKey(seed, turn)
 			drawn := esc.Strategy(binary.LittleEndian.Uint64(key[:]) % uint64(esc.NumStrategies))
 			messages = append(messages,
-				lm.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
-				lm.Message{Role: esc.AssistantRole, Content: esc.Answer(esc.VM, drawn, turn.Response)})
+				tokens.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
+				tokens.Message{Role: esc.AssistantRole, Content: esc.Answer(esc.VM, drawn, turn.Response)})
 		}
 		if len(messages) == 0 {
 			continue

@@ -11,25 +11,9 @@ import (
 	"time"
 )
 
-// ParseS3 takes "s3://bucket/prefix" apart; the prefix may be empty.
-func ParseS3(uri string) (bucket, prefix string, err error) {
-	rest, ok := strings.CutPrefix(uri, "s3://")
-	bucket, prefix, _ = strings.Cut(rest, "/")
-	prefix = strings.TrimSuffix(prefix, "/")
-	if !ok || bucket == "" {
-		return "", "", fmt.Errorf("%q is no s3://bucket/prefix", uri)
-	}
-	if prefix != "" {
-		if err := ValidKey(prefix); err != nil {
-			return "", "", fmt.Errorf("%s: %w", uri, err)
-		}
-	}
-	return bucket, prefix, nil
-}
-
-// Files is a backend as a directory of the objects whose keys have no slash: what
-// a checkpoint in a bucket is. Names that no key can have do not exist. Its
-// operations end with ctx.
+// Files shows the objects whose keys have no slash as a directory, which is how a
+// model's checkpoint lies in a bucket. Names that no key can have do not exist.
+// Operations fail once ctx is done.
 func Files(ctx context.Context, b Backend) fs.FS { return files{ctx, b} }
 
 type files struct {

@@ -1,6 +1,6 @@
 // Package lm trains and runs decoder-only language models (Llama, Qwen2) as GoMLX graphs: configuration and
 // weights in Hugging Face's layout, LoRA adapters in PEFT's, prefix-tree packing, SFT and preference losses,
-// AdamW, a trainer that resumes bit-identically, log-probabilities, tokenization and generation.
+// AdamW, a trainer that resumes bit-identically, log-probabilities and generation. Text becomes token ids in lm/tokens.
 //
 // It knows nothing of where its inputs come from: directories and readers in, typed values and errors out.
 // Token ids are int32. Panics of graph code are recovered at one border (program) and returned as errors.
@@ -37,7 +37,7 @@
 //	scores, err := lm.LogProbs(ctx, engine, model, adapter, examples, lm.LogProbsOptions{})
 //	sum := scores[i][j].Sum()                                   // of example i, sequence j
 //
-// computes them with the same kernel as training does (NewScorer keeps compiled graphs between calls), so that a
+// computes them by the same graph as training does (NewScorer keeps compiled graphs between calls), so that a
 // policy that equals its reference has a preference loss of log 2 at step 0.
 //
 // # Determinism

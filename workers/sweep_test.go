@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workers"
@@ -35,7 +35,7 @@ func trivial(store *artifacts.Store) workflows.StageActivity {
 		if err != nil {
 			return workflows.StageResult{}, err
 		}
-		ref, err := store.PutBytes(ctx, []byte{1})
+		ref, err := store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
 		if err != nil {
 			return workflows.StageResult{}, err
 		}
@@ -75,13 +75,7 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)
-	backend, err := artifacts.OpenDirectory(filepath.Join(s.dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(s.dir, "cache")}); err != nil {
-		t.Fatal(err)
-	}
+	s.store = storetest.OpenStore(t, s.dir)
 	whole := &activities.Activities{Store: s.store, Client: s.client, Log: zerolog.Nop(), Scratch: s.dir, DemoCorpus: democorpus.JSON()}
 	stages := map[experiments.Kind]workflows.StageActivity{}
 	for _, kind := range experiments.Kinds() {

@@ -37,25 +37,27 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "esc"},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "artifacts/s3", "esc"},
 		testOurs: []string{"workers/stack", "artifacts/storetest"}},
 	{tree: "workers/settings", ours: []string{"experiments"}},
-	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/storetest", "internal/certtest"}},
+	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
-	{tree: "internal/bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
+	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm", ours: []string{"lm/engines"}},
+	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference"}},
+	// Text becomes ids without a model, and without what computes one.
+	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -66,7 +68,7 @@ var rules = []rule{
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
 	// What artifacts hold is read without Temporal and without a kernel.
 	{tree: "results", ours: []string{"artifacts", "esc", "experiments", "judge", "metrics"}},
-	{tree: "results/models", ours: []string{"results", "lm", "esc", "experiments", "artifacts"}},
+	{tree: "results/models", ours: []string{"results", "lm", "lm/tokens", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
 	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
 	{tree: "results/pairs", ours: []string{"esc"}, light: true},
@@ -75,8 +77,10 @@ var rules = []rule{
 
 	{tree: "esc", light: true},
 	{tree: "experiments", ours: []string{"esc"}, light: true, theirs: []string{"github.com/goccy/go-yaml"}},
-	{tree: "artifacts", testOurs: []string{"artifacts/storetest"}},
-	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
+	// The store knows no service; the client of one stays apart from it.
+	{tree: "artifacts", testOurs: []string{"artifacts/s3", "artifacts/storetest"}, light: true, theirs: []string{"golang.org/x/sync"}},
+	{tree: "artifacts/s3", ours: []string{"artifacts"}, testOurs: []string{"artifacts/storetest"}, light: true, theirs: []string{"github.com/aws"}},
+	{tree: "artifacts/storetest", ours: []string{"artifacts", "artifacts/s3"}},
 
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
@@ -84,6 +88,7 @@ var rules = []rule{
 	{tree: "internal/licences", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/reference", light: true},
 }
 
 // reserved names the trees that alone may import a module (a prefix of import
@@ -101,8 +106,10 @@ var reserved = []struct {
 	// The kernels, and the installer of an engine's library.
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
+	// The engine of chat templates.
+	{"github.com/mitsuhiko/minijinja", []string{"lm/tokens"}},
 	// The S3 client.
-	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
+	{"github.com/aws", []string{"artifacts/s3", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
 	// The client of the judge's endpoint.
 	{"github.com/openai", []string{"judge/openai"}},
 	// What watches a worker.
@@ -215,6 +222,13 @@ func TestCheck(t *testing.T) {
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
 		{dir: "lm", what: module + "/lm/engines", may: true},
+		{dir: "lm", what: module + "/lm/tokens", may: true},
+		{dir: "lm/tokens", what: module + "/lm"},
+		{dir: "lm/tokens", what: module + "/lm", test: true},
+		{dir: "lm/tokens", what: "github.com/gomlx/compute"},
+		{dir: "lm/tokens", what: "github.com/mitsuhiko/minijinja/minijinja-go/v2", may: true},
+		{dir: "lm", what: module + "/internal/reference"},
+		{dir: "lm", what: "github.com/mitsuhiko/minijinja/minijinja-go/v2"},
 		{dir: "lm/engines", what: module + "/lm"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute-onnx/support/onnxruntime", may: true},
@@ -226,6 +240,18 @@ func TestCheck(t *testing.T) {
 		{dir: "artifacts", what: module + "/experiments"},
 		{dir: "artifacts", what: module + "/artifacts/storetest"},
 		{dir: "artifacts", what: module + "/artifacts/storetest", test: true, may: true},
+		{dir: "artifacts", what: module + "/artifacts/s3"},
+		{dir: "artifacts", what: "github.com/aws/aws-sdk-go-v2/aws"},
+		{dir: "artifacts", what: "github.com/aws/aws-sdk-go-v2/aws", test: true},
+		{dir: "artifacts", what: "github.com/rs/zerolog"},
+		{dir: "artifacts", what: "golang.org/x/sync/errgroup", may: true},
+		{dir: "artifacts/s3", what: module + "/artifacts", may: true},
+		{dir: "artifacts/s3", what: module + "/workers/settings"},
+		{dir: "artifacts/s3", what: "github.com/aws/aws-sdk-go-v2/service/s3", may: true},
+		{dir: "artifacts/s3", what: "github.com/versity/versitygw/embedgw", test: true},
+		{dir: "activities", what: module + "/artifacts/s3"},
+		{dir: "workers/node", what: "github.com/aws/aws-sdk-go-v2/aws"},
+		{dir: "cmd/esclab", what: "github.com/aws/aws-sdk-go-v2/aws"},
 		{dir: "workflows", what: module + "/lm"},
 		{dir: "workflows", what: module + "/artifacts"},
 		{dir: "workflows", what: "github.com/rs/zerolog"},

@@ -7,12 +7,13 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // Encoder turns turns into token sequences of one role: the only place where
 // the domain's messages meet the tokenizer.
 type Encoder struct {
-	tok     *lm.Tokenizer
+	tok     *tokens.Tokenizer
 	Prompts esc.Prompts
 	role    esc.Role
 	limit   int // tokens of a sequence, answer included
@@ -155,9 +156,9 @@ func (e *Encoder) encode(context []esc.Message, build Builder) ([]int32, error) 
 	if err != nil {
 		return nil, err
 	}
-	messages := make([]lm.Message, len(p.Messages))
+	messages := make([]tokens.Message, len(p.Messages))
 	for i, m := range p.Messages {
-		messages[i] = lm.Message{Role: m.Role, Content: m.Content}
+		messages[i] = tokens.Message{Role: m.Role, Content: m.Content}
 	}
 	return e.tok.ChatPrompt(messages, p.AnswerPrefix)
 }

@@ -7,22 +7,22 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/results/models/modelstest"
 )
 
 // demoDialogues are the sample corpus, and a tokenizer trained on it.
-func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
+func demoDialogues(t *testing.T) ([]esc.Dialogue, *tokens.Tokenizer) {
 	t.Helper()
 	dialogues := modelstest.Dialogues(t)
-	tok, err := lm.TrainBPE(t.Context(), modelstest.Texts(dialogues), t.TempDir(), lm.BPEOptions{VocabSize: 600})
+	tok, err := tokens.TrainBPE(t.Context(), modelstest.Texts(dialogues), t.TempDir(), tokens.BPEOptions{VocabSize: 600})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dialogues, tok
 }
 
-func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *Encoder {
+func encoderFor(t *testing.T, tok *tokens.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *Encoder {
 	t.Helper()
 	e, err := (&Backbone{Tok: tok, Params: experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}}).Encoder(role)
 	if err != nil {
@@ -76,15 +76,15 @@ func headOf(t *testing.T, e *Encoder, turn esc.Turn) []int32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with, err := e.tok.ChatPrompt([]lm.Message{{Role: "user", Content: "x"}}, p.AnswerPrefix)
+	with, err := e.tok.ChatPrompt([]tokens.Message{{Role: "user", Content: "x"}}, p.AnswerPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := e.tok.RenderChat([]lm.Message{{Role: "user", Content: "x"}}, false)
+	end, err := e.tok.EndOfTurn()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return with[len(e.tok.Encode(text)):]
+	return with[slices.Index(with, end)+1:]
 }
 
 func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // UnfitError is an error of the experiment's: its parameters do not fit the
@@ -27,7 +28,7 @@ type Backbone struct {
 	Params experiments.ModelParams
 	Engine *lm.Engine
 	Model  *lm.Model
-	Tok    *lm.Tokenizer
+	Tok    *tokens.Tokenizer
 }
 
 // Load reads the base model and its tokenizer from the files of a base artifact
@@ -41,11 +42,11 @@ func Load(engine *lm.Engine, dir string, params experiments.ModelParams) (*Backb
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	tok, err := lm.LoadTokenizer(dir)
+	tok, err := tokens.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	if err := tok.CheckTokenizer(&model.Config); err != nil {
+	if err := tok.Check(model.Config.VocabSize, model.Config.EOSTokenIDs); err != nil {
 		return nil, unfit("base: %w", err)
 	}
 	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
@@ -61,7 +62,7 @@ func (b *Backbone) Adapter(dir string) (*lm.Adapter, error) {
 
 // Sampler answers turns with one role's model.
 type Sampler struct {
-	tok *lm.Tokenizer
+	tok *tokens.Tokenizer
 	gen *lm.Generator
 	enc *Encoder
 	max int // new tokens

@@ -6,24 +6,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 	"github.com/esclab/esclab/results/models/modelstest"
 )
 
 // speaker makes a system of the base model, untrained.
-func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *lm.Tokenizer) {
+func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *tokens.Tokenizer) {
 	t.Helper()
-	backend, err := artifacts.OpenDirectory(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := storetest.OpenStore(t, t.TempDir())
 	base := strings.Repeat("ab", 32)
 	model, tok := modelstest.RandomBase(t, store, base, 256)
 	stage, err := experiments.NewStage("generate/"+string(paradigm)+"/base", experiments.GenerateParams{
@@ -70,9 +64,9 @@ func TestSpeakerPlans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		messages := []lm.Message{{Role: esc.SystemRole, Content: prompts.System(role)}}
+		messages := []tokens.Message{{Role: esc.SystemRole, Content: prompts.System(role)}}
 		for _, m := range said {
-			messages = append(messages, lm.Message{Role: m.Role, Content: m.Content})
+			messages = append(messages, tokens.Message{Role: m.Role, Content: m.Content})
 		}
 		var want [esc.NumStrategies]float64
 		mass := 0.0

@@ -11,6 +11,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // Dialogues are the sample corpus.
@@ -38,9 +39,9 @@ func Texts(dialogues []esc.Dialogue) iter.Seq[string] {
 
 // Random makes a small model with random weights and its tokenizer, and writes
 // both into a directory.
-func Random(t *testing.T, dir string, positions int) (*lm.Model, *lm.Tokenizer) {
+func Random(t *testing.T, dir string, positions int) (*lm.Model, *tokens.Tokenizer) {
 	t.Helper()
-	tok, err := lm.TrainBPE(t.Context(), Texts(Dialogues(t)[:10]), dir, lm.BPEOptions{VocabSize: 400})
+	tok, err := tokens.TrainBPE(t.Context(), Texts(Dialogues(t)[:10]), dir, tokens.BPEOptions{VocabSize: 400})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func Random(t *testing.T, dir string, positions int) (*lm.Model, *lm.Tokenizer) 
 }
 
 // RandomBase commits a Random model as a base artifact under a fingerprint.
-func RandomBase(t *testing.T, store *artifacts.Store, fingerprint string, positions int) (*lm.Model, *lm.Tokenizer) {
+func RandomBase(t *testing.T, store *artifacts.Store, fingerprint string, positions int) (*lm.Model, *tokens.Tokenizer) {
 	t.Helper()
 	dir := t.TempDir()
 	model, tok := Random(t, dir, positions)
