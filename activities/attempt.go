@@ -232,7 +232,7 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	// The artifact is there: what only served an unfinished stage may go. A
 	// failure here costs space, not the stage.
 	if err := errors.Join(t.lease.DropCheckpoints(ctx), t.lease.Release(ctx)); err != nil {
-		t.a.Log.Warn().Err(err).Str("stage", t.in.Stage.Name).Msg("checkpoints or lease of a finished stage could not be removed")
+		t.log.Warn().Err(err).Msg("checkpoints or lease of a finished stage could not be removed")
 	}
 	t.onStore(began)
 	seconds = time.Since(t.started).Seconds() // with the artifact's way into the store

@@ -14,8 +14,8 @@ import (
 )
 
 // loadBackbone opens the engine and loads the base model and its tokenizer.
-func (t *attempt) loadBackbone(ctx context.Context, params experiments.ModelParams) (*models.Backbone, error) {
-	engine, err := t.openEngine(params.Engine)
+func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParams) (*models.Backbone, error) {
+	engine, err := openEngine(t, params.Engine)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (t *attempt) loadBackbone(ctx context.Context, params experiments.ModelPara
 }
 
 // openEngine opens the engine and records which one it turned out to be.
-func (t *attempt) openEngine(spec experiments.Engine) (*lm.Engine, error) {
+func openEngine(t *attempt, spec experiments.Engine) (*lm.Engine, error) {
 	engine, err := t.a.engines.get(t.a.DataDir, spec)
 	if err != nil {
 		return nil, badInput(err)
@@ -36,9 +36,9 @@ func (t *attempt) openEngine(spec experiments.Engine) (*lm.Engine, error) {
 	return engine, nil
 }
 
-// adapter loads an input that is an adapter; nil where the stage has no such
+// loadAdapter loads an input that is an adapter; nil where the stage has no such
 // input: the backbone as it is.
-func (t *attempt) adapter(ctx context.Context, b *models.Backbone, name string) (*lm.Adapter, error) {
+func loadAdapter(ctx context.Context, t *attempt, b *models.Backbone, name string) (*lm.Adapter, error) {
 	if _, ok := t.in.Inputs[name]; !ok {
 		return nil, nil
 	}
@@ -54,7 +54,7 @@ func (t *attempt) adapter(ctx context.Context, b *models.Backbone, name string) 
 }
 
 // saveAdapter writes an adapter as files of the artifact.
-func (t *attempt) saveAdapter(adapter *lm.Adapter, out output) error {
+func saveAdapter(t *attempt, adapter *lm.Adapter, out output) error {
 	dir := t.dir + "/adapter"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -78,7 +78,7 @@ type meter struct {
 	last    time.Time // of the last step
 }
 
-func (t *attempt) meter(phase string, first, steps int) *meter {
+func newMeter(t *attempt, phase string, first, steps int) *meter {
 	now := time.Now()
 	return &meter{t: t, phase: phase, started: now, last: now, first: first, steps: steps}
 }

@@ -24,18 +24,18 @@ import (
 // Llama gets a tokenizer and is pretrained on the corpus' train split.
 func runBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
 	if params.Tiny == nil {
-		return t.importBase(ctx, params)
+		return importBase(ctx, t, params)
 	}
-	return t.pretrain(ctx, params)
+	return pretrain(ctx, t, params)
 }
 
 // importBase takes a checkpoint's files over as they are, after checking that
 // model and tokenizer can be read and fit each other.
-func (t *attempt) importBase(ctx context.Context, params experiments.BaseParams) (output, error) {
+func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
 	source := t.in.Stage.Source
 	if experiments.Remote(source) {
 		var err error
-		if source, err = t.fetch(ctx, source, params.Files); err != nil {
+		if source, err = fetchFiles(ctx, t, source, params.Files); err != nil {
 			return output{}, fmt.Errorf("backbone: %w", err)
 		}
 	}
@@ -67,9 +67,9 @@ func (t *attempt) importBase(ctx context.Context, params experiments.BaseParams)
 	return out, nil
 }
 
-// fetch copies a checkpoint's files from a bucket into the scratch directory.
+// fetchFiles copies a checkpoint's files from a bucket into the scratch directory.
 // What arrives is compared with the plan like any other file.
-func (t *attempt) fetch(ctx context.Context, uri string, files []experiments.FileDigest) (string, error) {
+func fetchFiles(ctx context.Context, t *attempt, uri string, files []experiments.FileDigest) (string, error) {
 	if t.a.Remote == nil {
 		return "", badInput(fmt.Errorf("%s: this worker reads no buckets", uri))
 	}
@@ -106,12 +106,12 @@ func (t *attempt) fetch(ctx context.Context, uri string, files []experiments.Fil
 // random. What the base model learns is the language of the corpus and the
 // form "[Strategy] response", as an instruction-tuned model can follow a form;
 // when to use which strategy, and what it does to a response, it cannot learn.
-func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (output, error) {
-	engine, err := t.openEngine(params.Engine)
+func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
+	engine, err := openEngine(t, params.Engine)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
+	corpus, err := readCorpus(ctx, t, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
@@ -150,7 +150,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, err
 	}
 	defer trainer.Close()
-	out, err := t.train(ctx, trainer, len(train.Validation) > 0, results.DataNotes{Examples: len(train.Examples)})
+	out, err := runTraining(ctx, t, trainer, len(train.Validation) > 0, results.DataNotes{Examples: len(train.Examples)})
 	if err != nil {
 		return output{}, err
 	}

@@ -80,12 +80,12 @@ func TestImportFromBucket(t *testing.T) {
 	}
 	imported := func() error {
 		return run(func(ctx context.Context, s *attempt) error {
-			_, err := s.importBase(ctx, experiments.BaseParams{Files: files})
+			_, err := importBase(ctx, s, experiments.BaseParams{Files: files})
 			return err
 		})
 	}
 	err = run(func(ctx context.Context, s *attempt) (err error) {
-		dir, err = s.fetch(ctx, uri, files)
+		dir, err = fetchFiles(ctx, s, uri, files)
 		return err
 	})
 	if err != nil || asked != uri {

@@ -13,7 +13,7 @@ import (
 
 // runCorpus reads, checks and splits the dialogues.
 func runCorpus(ctx context.Context, t *attempt, params experiments.CorpusParams) (output, error) {
-	path, err := t.corpusSource(params)
+	path, err := corpusSource(t, params)
 	if err != nil {
 		return output{}, badInput(err)
 	}
@@ -46,7 +46,7 @@ func runCorpus(ctx context.Context, t *attempt, params experiments.CorpusParams)
 
 // corpusSource finds the source files and checks that they are still those
 // that the stage was planned with.
-func (t *attempt) corpusSource(params experiments.CorpusParams) (string, error) {
+func corpusSource(t *attempt, params experiments.CorpusParams) (string, error) {
 	source := t.in.Stage.Source
 	if source == experiments.SourceDemo {
 		path := filepath.Join(t.dir, "demo.json")
@@ -65,7 +65,7 @@ func (t *attempt) corpusSource(params experiments.CorpusParams) (string, error) 
 }
 
 // readCorpus loads the dialogues of an input that is a corpus artifact.
-func (t *attempt) readCorpus(ctx context.Context, parts ...string) (map[string][]esc.Dialogue, error) {
+func readCorpus(ctx context.Context, t *attempt, parts ...string) (map[string][]esc.Dialogue, error) {
 	dir, err := t.input(ctx, "corpus")
 	if err != nil {
 		return nil, err

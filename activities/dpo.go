@@ -15,16 +15,16 @@ import (
 // and 6). The policy starts at the SFT adapter; the reference is the same SFT
 // model, by the log-probabilities that the reference stage computed once.
 func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
+	pairs, data, notes, err := pairData(ctx, t, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
 	if _, ok := t.in.Inputs["reference"]; ok {
-		if err := t.addReference(ctx, &data); err != nil {
+		if err := addReference(ctx, t, &data); err != nil {
 			return output{}, err
 		}
 	}
@@ -32,9 +32,9 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	notes.Examples = len(data.Examples)
 	// Pairs whose two sides are the same tokens have no gradient.
 	if contrast(data) == 0 {
-		return output{}, t.noPairs(ctx, params.PairSet, len(pairs))
+		return output{}, noPairs(ctx, t, params.PairSet, len(pairs))
 	}
-	adapter, err := t.adapter(ctx, b, "sft")
+	adapter, err := loadAdapter(ctx, t, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
@@ -44,7 +44,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
 	}
-	out, err := t.trainAdapter(ctx, b, adapter, data, config, notes)
+	out, err := trainAdapter(ctx, t, b, adapter, data, config, notes)
 	if err == nil && oneClass(params.Role, pairs, params.PairSet) {
 		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
 	}
@@ -52,7 +52,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 }
 
 // readPairs loads the mined pairs.
-func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
+func readPairs(ctx context.Context, t *attempt) ([]esc.Pair, error) {
 	dir, err := t.input(ctx, "mine")
 	if err != nil {
 		return nil, err
@@ -63,11 +63,11 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, b *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
-	if pairs, err = t.readPairs(ctx); err != nil {
+func pairData(ctx context.Context, t *attempt, b *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
+	if pairs, err = readPairs(ctx, t); err != nil {
 		return nil, data, notes, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain)
+	corpus, err := readCorpus(ctx, t, results.FileTrain)
 	if err != nil {
 		return nil, data, notes, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -15,7 +14,7 @@ import (
 
 // runScore computes the automatic metrics of one system's predictions.
 func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
@@ -40,7 +39,7 @@ func runScore(ctx context.Context, t *attempt, _ experiments.ScoreParams) (outpu
 
 // runBias computes the strategy metrics: preference bias, weighted and macro F1.
 func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
@@ -65,11 +64,11 @@ func runBias(ctx context.Context, t *attempt, _ experiments.BiasParams) (output,
 // gold strategy is not shown to the judge: whether a reply has it is what the
 // strategy metrics measure.
 func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (output, error) {
-	predictions, err := t.predictions(ctx)
+	predictions, err := readPredictions(ctx, t, "generate")
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
@@ -80,28 +79,24 @@ func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (
 			turns = append(turns, turn)
 		}
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
-	rows, err := t.judgedRows(ctx, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
+	rows, err := judgedRows(ctx, t, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]results.Judged, error) {
 		row, err := judgeReply(ctx, j, turn, byPlace[turn.Place()])
-		return []any{row}, err
+		return []results.Judged{row}, err
 	})
 	if err != nil {
 		return output{}, err
 	}
-	all, err := results.DecodeRows[results.Judged](rows)
-	if err != nil {
-		return output{}, err
-	}
-	sum, example := results.SumJudged(j.Name(), all)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "replies", example); err != nil {
+	sum, example := results.SumJudged(j.Name(), rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "replies", example); err != nil {
 		// Another attempt asks about these replies again; the others' verdicts
 		// are in the cache.
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
-	return t.judgedOutput(rows, sum)
+	return judgedOutput(t, rows, sum)
 }
 
 // judgeReply judges one reply. One that the judge has no verdict on gives a row
@@ -127,25 +122,20 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 	return row, err
 }
 
-func (t *attempt) judgedOutput(rows []byte, sum results.Verdict) (output, error) {
+func judgedOutput(t *attempt, rows *rowFile[results.Judged], sum results.Verdict) (output, error) {
 	var err error
 	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
 	out.metrics["judged"] = float64(sum.Samples)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[results.FileJudged], err = t.create(results.FileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileJudged], err = t.create(results.FileJudged, rows.write); err != nil {
 		return output{}, err
 	}
 	if out.files[results.FileVerdict], err = t.createJSON(results.FileVerdict, sum); err != nil {
 		return output{}, err
 	}
 	return out, nil
-}
-
-// predictions loads the input that is a generation.
-func (t *attempt) predictions(ctx context.Context) ([]results.Prediction, error) {
-	return t.predictionsOf(ctx, "generate")
 }
 
 // placed finds predictions by dialogue and turn.
@@ -157,7 +147,7 @@ func placed(predictions []results.Prediction) map[esc.Place]results.Prediction {
 	return at
 }
 
-func (t *attempt) predictionsOf(ctx context.Context, input string) ([]results.Prediction, error) {
+func readPredictions(ctx context.Context, t *attempt, input string) ([]results.Prediction, error) {
 	dir, err := t.input(ctx, input)
 	if err != nil {
 		return nil, err

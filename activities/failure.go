@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -70,57 +69,27 @@ type failedState struct {
 // keptSteps is how many steps before the one that went wrong are kept.
 const keptSteps = 20
 
-// keepFailedTraining leaves what led to numbers that are no use, and names it
-// in the error; other errors pass unchanged.
-func (t *attempt) keepFailedTraining(ctx context.Context, trainer *lm.Trainer, record *trainingRecord, err error) error {
-	if !errors.Is(err, lm.ErrNonFinite) && !errors.Is(err, lm.ErrExploded) {
-		return err
-	}
-	f := failure{Step: trainer.Step() + 1, Steps: trainer.Steps()}
-	f.Last = record.steps[max(0, len(record.steps)-keptSteps):]
-	var diverged *lm.DivergedError
-	if errors.As(err, &diverged) {
-		m := diverged.Metrics
-		f.Loss, f.LearningRate = new(number(m.Loss)), m.LearningRate
-		if m.GradNorm != 0 {
-			f.GradNorm = new(number(m.GradNorm))
-		}
-		for _, i := range diverged.Batch {
-			f.Batch = append(f.Batch, failedSample{i, trainer.Group(i)})
-		}
-		if diverged.Intact && trainer.Step() > 0 {
-			if saveErr := t.saveTraining(ctx, trainer, record); saveErr != nil {
-				t.a.Log.Error().Err(saveErr).Str("stage", t.in.Stage.Name).Msg("the state before the failed step could not be saved")
-			}
-		}
-	}
-	if c, _ := t.checkpoint(ctx); c != nil {
-		f.Checkpoint = &failedState{Step: c.Step, Files: c.Files}
-	}
-	return t.keepFailure(ctx, f, err)
-}
-
 // cutProblem is why a sample that reached the limit of new tokens makes no pair.
 const cutProblem = "cut at mining.max_new_tokens"
 
 // neverStops ends a mine stage of whose samples none ended by itself: a pair
 // would teach an end that the model never wrote, and the next stage had nothing
 // to train on. The samples are kept as the stage's checkpoint.
-func (t *attempt) neverStops(ctx context.Context, samples []results.MinedSample, rows []byte, chunks int) error {
+func neverStops(ctx context.Context, t *attempt, rows *rowFile[results.MinedSample], chunks int) error {
 	cut := 0
-	for _, s := range samples {
+	for _, s := range rows.all {
 		if s.Problem == cutProblem {
 			cut++
 		}
 	}
-	if cut < len(samples) || cut == 0 {
+	if cut < len(rows.all) || cut == 0 {
 		return nil
 	}
 	err := fmt.Errorf("none of %d samples ended before mining.max_new_tokens: the model does not know where a turn ends; train it longer (sft.epochs), or raise mining.max_new_tokens", cut)
-	f := failure{Counts: map[string]int{"samples": len(samples), "cut": cut}}
-	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows)})
+	f := failure{Counts: map[string]int{"samples": len(rows.all), "cut": cut}}
+	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.encoded.Bytes())})
 	if saveErr != nil {
-		t.a.Log.Error().Err(saveErr).Str("stage", t.in.Stage.Name).Msg("the samples could not be kept")
+		t.log.Error().Err(saveErr).Msg("the samples could not be kept")
 	} else {
 		f.Checkpoint = &failedState{Step: c.Step, Files: c.Files}
 	}
@@ -149,11 +118,11 @@ func identical(texts []string) bool {
 // them, so that they stand in the artifact, in the web UI and in the report.
 func (t *attempt) suspicious(metrics map[string]float64, name string, count int, what string) {
 	metrics[name] = float64(count)
-	t.a.Log.Warn().Str("stage", t.in.Stage.Name).Int(name, count).Msg(what)
+	t.log.Warn().Int(name, count).Msg(what)
 }
 
 // noPairs says why there is nothing to train on: what became of the samples.
-func (t *attempt) noPairs(ctx context.Context, set esc.PairSet, pairs int) error {
+func noPairs(ctx context.Context, t *attempt, set esc.PairSet, pairs int) error {
 	err := fmt.Errorf("there is no %s pair to train on: mining found none", set)
 	f := failure{Counts: map[string]int{"pairs": pairs}}
 	if dir, inputErr := t.input(ctx, "mine"); inputErr == nil {
@@ -202,9 +171,9 @@ func (t *attempt) keepFailure(ctx context.Context, f failure, err error) error {
 	f.Problem, f.Engine, f.Worker, f.Time = err.Error(), t.engine, t.a.Identity, time.Now().UTC()
 	key, saveErr := t.lease.KeepFailure(ctx, f)
 	if saveErr != nil {
-		t.a.Log.Error().Err(saveErr).Str("stage", t.in.Stage.Name).Msg("what led to the failure could not be kept")
+		t.log.Error().Err(saveErr).Msg("what led to the failure could not be kept")
 		return err
 	}
-	t.a.Log.Warn().Str("stage", t.in.Stage.Name).Str("key", key).Msg("what led to the failure is kept")
+	t.log.Warn().Str("key", key).Msg("what led to the failure is kept")
 	return fmt.Errorf("%w (what led there: %s in the store)", err, key)
 }

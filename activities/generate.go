@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -12,15 +11,15 @@ import (
 
 // runGenerate replies to the test turns with one system of Table 3 or 4.
 func runGenerate(ctx context.Context, t *attempt, params experiments.GenerateParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
-	system, err := t.system(ctx, b, params)
+	system, err := loadSystem(ctx, t, b, params)
 	if err != nil {
 		return output{}, err
 	}
@@ -30,19 +29,15 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
-	rows, err := t.predict(ctx, system, turns)
+	rows, err := predictTurns(ctx, t, system, turns)
 	if err != nil {
 		return output{}, err
 	}
-	path, err := t.create(results.FilePredictions, func(f *os.File) error { _, err := f.Write(rows); return err })
+	path, err := t.create(results.FilePredictions, rows.write)
 	if err != nil {
 		return output{}, err
 	}
-	predictions, err := results.DecodeRows[results.Prediction](rows)
-	if err != nil {
-		return output{}, err
-	}
-	unparsed, cut := 0, 0
+	predictions, unparsed, cut := rows.all, 0, 0
 	for _, p := range predictions {
 		if p.Strategy == "" {
 			unparsed++
@@ -68,14 +63,14 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	return out, nil
 }
 
-// predict gives the lines of predictions.jsonl.
-func (t *attempt) predict(ctx context.Context, s system, turns []esc.Turn) ([]byte, error) {
-	return t.rows(ctx, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+// predictTurns gives the lines of predictions.jsonl.
+func predictTurns(ctx context.Context, t *attempt, s system, turns []esc.Turn) (*rowFile[results.Prediction], error) {
+	return makeRows(ctx, t, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]results.Prediction, error) {
 		replies, err := s.reply(ctx, turns, tokens)
 		if err != nil {
 			return nil, err
 		}
-		rows := make([]any, len(turns))
+		rows := make([]results.Prediction, len(turns))
 		for i, turn := range turns {
 			rows[i] = predict(turn, replies[i])
 		}

@@ -66,14 +66,14 @@ func (j *judges) gate(baseURL string, limits openai.Limits) *openai.Gate {
 	return j.gates[key]
 }
 
-// judge opens the judge that a stage's parameters name.
-func (t *attempt) judge(ctx context.Context, model experiments.JudgeModel) (judge.Judge, error) {
+// openJudge opens the judge that a stage's parameters name.
+func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (judge.Judge, error) {
 	if model.Judge != experiments.JudgeOpenAI {
 		if _, err := t.input(ctx, "corpus"); err != nil {
 			return nil, err
 		}
 		usage, err := t.a.judges.usageOf(t.inputs["corpus"], func() ([]esc.Dialogue, error) {
-			corpus, err := t.readCorpus(ctx, results.FileTrain)
+			corpus, err := readCorpus(ctx, t, results.FileTrain)
 			return corpus[results.FileTrain], err
 		})
 		if err != nil {
@@ -195,10 +195,10 @@ func each(ctx context.Context, n int, f func(i int) error) error {
 }
 
 // judgedRows asks a judge about turns, some at a time, and gives the rows that
-// ask makes of each, in the turns' order; see rows.
-func (t *attempt) judgedRows(ctx context.Context, phase string, turns []esc.Turn, ask func(ctx context.Context, turn esc.Turn) ([]any, error)) ([]byte, error) {
-	return t.rows(ctx, phase, 1, turns, func(ctx context.Context, turns []esc.Turn, done func(int)) ([]any, error) {
-		ofTurn := make([][]any, len(turns))
+// ask makes of each, in the turns' order; see makeRows.
+func judgedRows[T any](ctx context.Context, t *attempt, phase string, turns []esc.Turn, ask func(ctx context.Context, turn esc.Turn) ([]T, error)) (*rowFile[T], error) {
+	return makeRows(ctx, t, phase, 1, turns, func(ctx context.Context, turns []esc.Turn, done func(int)) ([]T, error) {
+		ofTurn := make([][]T, len(turns))
 		var counting sync.Mutex
 		err := each(ctx, len(turns), func(i int) (err error) {
 			if ofTurn[i], err = ask(ctx, turns[i]); err != nil {
@@ -214,7 +214,7 @@ func (t *attempt) judgedRows(ctx context.Context, phase string, turns []esc.Turn
 }
 
 // tooFewVerdicts refuses a stage of whose n texts too many have no verdict.
-func (t *attempt) tooFewVerdicts(unjudged, n int, what, example string) error {
+func tooFewVerdicts(t *attempt, unjudged, n int, what, example string) error {
 	if unjudged == 0 || float64(unjudged) <= t.in.Judge.MaxUnjudged*float64(n) {
 		return nil
 	}

@@ -19,15 +19,15 @@ import (
 // the train split, and what goes wrong is routed into preference pairs.
 func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (output, error) {
 	role := params.Role
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain)
+	corpus, err := readCorpus(ctx, t, results.FileTrain)
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, b, "sft")
+	adapter, err := loadAdapter(ctx, t, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
@@ -36,13 +36,13 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 		return output{}, err
 	}
 	defer s.Close()
-	label, judgeName, err := t.labeller(ctx, role, params.Judge)
+	label, judgeName, err := newLabeller(ctx, t, role, params.Judge)
 	if err != nil {
 		return output{}, err
 	}
 
 	turns := drawDialogues(esc.AllTurns(corpus[results.FileTrain]), params.MaxTurns, params.Seed)
-	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+	rows, err := makeRows(ctx, t, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]results.MinedSample, error) {
 		requests := make([]models.Request, len(turns))
 		for i, turn := range turns {
 			requests[i] = models.Request{Turn: turn, Strategy: turn.Strategy, Samples: params.Samples}
@@ -51,7 +51,7 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 		if err != nil {
 			return nil, err
 		}
-		rows := make([]any, len(turns)*params.Samples)
+		rows := make([]results.MinedSample, len(turns)*params.Samples)
 		err = each(ctx, len(rows), func(n int) (err error) {
 			i, draw := n/params.Samples, n%params.Samples
 			rows[n], err = readSample(ctx, role, turns[i], draw, texts[i][draw], label)
@@ -62,11 +62,8 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	if err != nil {
 		return output{}, err
 	}
-	samples, err := results.DecodeRows[results.MinedSample](rows)
-	if err != nil {
-		return output{}, err
-	}
-	if err := t.neverStops(ctx, samples, rows, len(chunk(turns))); err != nil {
+	samples := rows.all
+	if err := neverStops(ctx, t, rows, len(chunk(turns))); err != nil {
 		return output{}, err
 	}
 	faulty, err := faultyGold(ctx, turnsOfPairs(role, turns, samples), label)
@@ -77,11 +74,11 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	found.Judge = judgeName
 	if i := slices.IndexFunc(samples, func(s results.MinedSample) bool { return s.Unjudged != "" }); i >= 0 {
 		example := fmt.Sprintf("dialogue %d, turn %d: %s", samples[i].Dialogue, samples[i].Turn, samples[i].Unjudged)
-		if err := t.tooFewVerdicts(found.Unjudged, found.Samples, "samples", example); err != nil {
+		if err := tooFewVerdicts(t, found.Unjudged, found.Samples, "samples", example); err != nil {
 			return output{}, err
 		}
 	}
-	out, err := t.minedOutput(rows, pairs, found)
+	out, err := minedOutput(t, rows, pairs, found)
 	if err != nil {
 		return output{}, err
 	}
@@ -98,13 +95,13 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 // labelFunc labels the psychological errors of a response.
 type labelFunc func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error)
 
-// labeller gives the judge of a role's samples; the planner's need none, its
+// newLabeller gives the judge of a role's samples; the planner's need none, its
 // error is the strategy itself.
-func (t *attempt) labeller(ctx context.Context, role esc.Role, model experiments.JudgeModel) (labelFunc, string, error) {
+func newLabeller(ctx context.Context, t *attempt, role esc.Role, model experiments.JudgeModel) (labelFunc, string, error) {
 	if role == esc.SP {
 		return nil, "", nil
 	}
-	j, err := t.judge(ctx, model)
+	j, err := openJudge(ctx, t, model)
 	if err != nil {
 		return nil, "", err
 	}
@@ -230,7 +227,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample, f
 	return pairs, found
 }
 
-func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found results.Mined) (output, error) {
+func minedOutput(t *attempt, rows *rowFile[results.MinedSample], pairs []esc.Pair, found results.Mined) (output, error) {
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
@@ -241,7 +238,7 @@ func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found results.Mined
 		out.metrics["pairs_"+string(kind)] = float64(n)
 	}
 	var err error
-	if out.files[results.FileSamples], err = t.create(results.FileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileSamples], err = t.create(results.FileSamples, rows.write); err != nil {
 		return output{}, err
 	}
 	if out.files[results.FilePairs], err = t.create(results.FilePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {

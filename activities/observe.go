@@ -30,7 +30,7 @@ const (
 	outcomeStopped = "stopped" // cancelled, or the worker was
 )
 
-// observe tells the observer of an attempt's end.
+// observeEnd tells the observer of an attempt's end.
 func (t *attempt) observeEnd(ctx context.Context, err error) {
 	if t.a.Observer == nil {
 		return
@@ -44,24 +44,4 @@ func (t *attempt) observeEnd(ctx context.Context, err error) {
 		outcome = outcomeFailed
 	}
 	t.a.Observer.End(t.in.Stage.Name, string(t.in.Stage.Kind), outcome, time.Since(t.started).Seconds())
-}
-
-// saveCheckpoint commits a checkpoint, fenced by the attempt's lease.
-func (t *attempt) saveCheckpoint(ctx context.Context, step int64, files map[string]artifacts.WriteFunc) error {
-	began := time.Now()
-	defer t.onStore(began)
-	c, err := t.lease.SaveCheckpoint(ctx, step, files)
-	if err != nil {
-		return err
-	}
-	t.log.Debug().Int64("saved", step).Msg("checkpoint saved")
-	if t.a.Observer == nil {
-		return nil
-	}
-	bytes := int64(0)
-	for _, f := range c.Files {
-		bytes += f.Bytes
-	}
-	t.a.Observer.Checkpoint(t.in.Stage.Name, bytes, time.Since(began).Seconds())
-	return nil
 }

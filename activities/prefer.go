@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -16,13 +15,13 @@ import (
 // runPrefer asks the judge which of two systems' replies it prefers, in both
 // orders, at the turns that the judge stages draw.
 func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams) (output, error) {
-	corpus, err := t.readCorpus(ctx, results.FileTest)
+	corpus, err := readCorpus(ctx, t, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
 	var replies [2]map[esc.Place]results.Prediction
 	for i, name := range []string{"first", "second"} {
-		predictions, err := t.predictionsOf(ctx, name)
+		predictions, err := readPredictions(ctx, t, name)
 		if err != nil {
 			return output{}, err
 		}
@@ -40,24 +39,20 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 			turns = append(turns, turn)
 		}
 	}
-	j, err := t.judge(ctx, params.JudgeModel)
+	j, err := openJudge(ctx, t, params.JudgeModel)
 	if err != nil {
 		return output{}, err
 	}
-	rows, err := t.judgedRows(ctx, "prefer", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
+	rows, err := judgedRows(ctx, t, "prefer", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]results.Compared, error) {
 		at := turn.Place()
 		row, err := prefer(ctx, j, turn, replies[0][at].Response, replies[1][at].Response)
-		return []any{row}, err
+		return []results.Compared{row}, err
 	})
 	if err != nil {
 		return output{}, err
 	}
-	all, err := results.DecodeRows[results.Compared](rows)
-	if err != nil {
-		return output{}, err
-	}
-	sum, example := results.SumCompared(j.Name(), params.First, params.Second, all)
-	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "comparisons", example); err != nil {
+	sum, example := results.SumCompared(j.Name(), params.First, params.Second, rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "comparisons", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{
@@ -66,7 +61,7 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[results.FileCompared], err = t.create(results.FileCompared, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileCompared], err = t.create(results.FileCompared, rows.write); err != nil {
 		return output{}, err
 	}
 	out.files[results.FilePreference], err = t.createJSON(results.FilePreference, sum)

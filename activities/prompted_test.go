@@ -134,20 +134,20 @@ func TestPromptBaselineResumes(t *testing.T) {
 		return stageOf(l.a, func(ctx context.Context, a *attempt, params experiments.GenerateParams) (output, error) {
 			ctx, stop := context.WithCancelCause(ctx)
 			defer stop(nil)
-			b, err := a.loadBackbone(ctx, params.ModelParams)
+			b, err := loadBackbone(ctx, a, params.ModelParams)
 			if err != nil {
 				return output{}, err
 			}
-			s, err := a.system(ctx, b, params)
+			s, err := loadSystem(ctx, a, b, params)
 			if err != nil {
 				return output{}, err
 			}
 			defer s.close()
-			test, err := a.readCorpus(ctx, results.FileTest)
+			test, err := readCorpus(ctx, a, results.FileTest)
 			if err != nil {
 				return output{}, err
 			}
-			_, err = a.predict(ctx, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[results.FileTest]))
+			_, err = predictTurns(ctx, a, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[results.FileTest]))
 			return output{}, err
 		})
 	}

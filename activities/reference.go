@@ -17,15 +17,15 @@ import (
 // runReference computes the reference's log-probabilities of all pairs of a
 // role, once for every loss, beta and pair set that trains on them.
 func runReference(ctx context.Context, t *attempt, params experiments.ReferenceParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	pairs, data, notes, err := t.pairData(ctx, b, params.Role)
+	pairs, data, notes, err := pairData(ctx, t, b, params.Role)
 	if err != nil {
 		return output{}, err
 	}
-	adapter, err := t.adapter(ctx, b, "sft")
+	adapter, err := loadAdapter(ctx, t, b, "sft")
 	if err != nil {
 		return output{}, err
 	}
@@ -37,7 +37,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 			examples, index = append(examples, e), append(index, i)
 		}
 	}
-	meter := t.meter("reference", 0, len(examples))
+	meter := newMeter(t, "reference", 0, len(examples))
 	sums := make([][]float64, len(pairs))
 	scores, err := lm.LogProbs(ctx, b.Engine, b.Model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
@@ -69,7 +69,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 }
 
 // addReference gives each pair its reference's log-probabilities.
-func (t *attempt) addReference(ctx context.Context, data *lm.Dataset) error {
+func addReference(ctx context.Context, t *attempt, data *lm.Dataset) error {
 	dir, err := t.input(ctx, "reference")
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func (t *attempt) reportData(ctx context.Context, params experiments.ReportParam
 
 // corpus counts the dialogues, and keeps the test turns.
 func (r *reporter) corpus(ctx context.Context) error {
-	corpus, err := r.readCorpus(ctx, results.FileTrain, results.FileValid, results.FileTest)
+	corpus, err := readCorpus(ctx, r.attempt, results.FileTrain, results.FileValid, results.FileTest)
 	if err != nil {
 		return err
 	}

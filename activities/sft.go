@@ -13,11 +13,11 @@ import (
 
 // runSFT trains one role's adapter on the train split (equations 3 and 4).
 func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (output, error) {
-	b, err := t.loadBackbone(ctx, params.ModelParams)
+	b, err := loadBackbone(ctx, t, params.ModelParams)
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
+	corpus, err := readCorpus(ctx, t, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
@@ -36,7 +36,7 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
-	return t.trainAdapter(ctx, b, adapter, train, config, trainNotes)
+	return trainAdapter(ctx, t, b, adapter, train, config, trainNotes)
 }
 
 // sftData encodes turns as the role's examples.
@@ -85,7 +85,7 @@ func trainConfig(b *models.Backbone, p experiments.Training, learningRate float6
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.
-func (t *attempt) trainAdapter(ctx context.Context, b *models.Backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
+func trainAdapter(ctx context.Context, t *attempt, b *models.Backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
 	if len(train.Examples) == 0 {
 		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", b.Params.MaxTokens))
 	}
@@ -94,7 +94,7 @@ func (t *attempt) trainAdapter(ctx context.Context, b *models.Backbone, adapter 
 		return output{}, err
 	}
 	defer trainer.Close()
-	out, err := t.train(ctx, trainer, len(train.Validation) > 0, notes)
+	out, err := runTraining(ctx, t, trainer, len(train.Validation) > 0, notes)
 	if err != nil {
 		return output{}, err
 	}
@@ -102,5 +102,5 @@ func (t *attempt) trainAdapter(ctx context.Context, b *models.Backbone, adapter 
 	if err != nil {
 		return output{}, err
 	}
-	return out, t.saveAdapter(trained, out)
+	return out, saveAdapter(t, trained, out)
 }

@@ -26,17 +26,17 @@ type system interface {
 	close()
 }
 
-// system loads the models of a row of Table 3 or 4.
-func (t *attempt) system(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+// loadSystem loads the models of a row of Table 3 or 4.
+func loadSystem(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	switch {
 	case p.Paradigm == experiments.Vanilla && p.Method.Texts() > 1:
 		return prompted(b, p)
 	case p.Paradigm == experiments.Vanilla:
-		return t.vanilla(ctx, b, p)
+		return loadVanilla(ctx, t, b, p)
 	case p.Paradigm == experiments.Decoupled:
-		return t.decoupled(ctx, b, p)
+		return loadDecoupled(ctx, t, b, p)
 	case p.Paradigm == experiments.Gold:
-		return t.gold(ctx, b, p)
+		return loadGold(ctx, t, b, p)
 	}
 	return nil, badInput(fmt.Errorf("unknown paradigm %q", p.Paradigm))
 }
@@ -44,8 +44,8 @@ func (t *attempt) system(ctx context.Context, b *models.Backbone, p experiments.
 // vanillaSystem is one model that writes "[Strategy] response".
 type vanillaSystem struct{ vm *models.Sampler }
 
-func (t *attempt) vanilla(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
-	adapter, err := t.adapter(ctx, b, string(esc.VM))
+func loadVanilla(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	adapter, err := loadAdapter(ctx, t, b, string(esc.VM))
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +66,12 @@ type decoupledSystem struct{ sp, rg *models.Sampler }
 // plannerTokens bound the planner's answer: a bracketed strategy and no more.
 const plannerTokens = 16
 
-func (t *attempt) decoupled(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
-	spAdapter, err := t.adapter(ctx, b, string(esc.SP))
+func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	spAdapter, err := loadAdapter(ctx, t, b, string(esc.SP))
 	if err != nil {
 		return nil, err
 	}
-	rgAdapter, err := t.adapter(ctx, b, string(esc.RG))
+	rgAdapter, err := loadAdapter(ctx, t, b, string(esc.RG))
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +126,8 @@ func (s *decoupledSystem) close() {
 // goldSystem generates the response under the gold strategy (Table 4).
 type goldSystem struct{ rg *models.Sampler }
 
-func (t *attempt) gold(ctx context.Context, b *models.Backbone, p experiments.GenerateParams) (system, error) {
-	adapter, err := t.adapter(ctx, b, string(esc.RG))
+func loadGold(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	adapter, err := loadAdapter(ctx, t, b, string(esc.RG))
 	if err != nil {
 		return nil, err
 	}

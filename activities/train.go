@@ -21,169 +21,188 @@ const (
 	recordFile = "metrics.jsonl"
 )
 
-// saveLimit bounds the saving of a checkpoint on the way out, when the
-// activity's own context is over.
-const saveLimit = 5 * time.Minute
+// training is a trainer on its way through an attempt.
+type training struct {
+	t       *attempt
+	trainer *lm.Trainer
+	record  trainingRecord
+	saved   int // step of the newest checkpoint
+	savedAt time.Time
+}
 
-// train runs a trainer to its end: it resumes from the newest checkpoint,
+// runTraining runs a trainer to its end: it resumes from the newest checkpoint,
 // saves one every so many steps or seconds and whenever it is interrupted,
 // validates after each epoch and at the end, and leaves the record of its steps
 // in the output.
-func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool, notes results.DataNotes) (output, error) {
-	record, err := t.resume(ctx, trainer)
-	if err != nil {
+func runTraining(ctx context.Context, t *attempt, trainer *lm.Trainer, validate bool, notes results.DataNotes) (output, error) {
+	r := &training{t: t, trainer: trainer}
+	if err := r.resume(ctx); err != nil {
 		return output{}, err
 	}
-	cadence := t.in.Checkpoint
-	saved, savedAt := trainer.Step(), time.Now()
-	meter := t.meter("train", trainer.Step(), trainer.Steps())
-	save := func(ctx context.Context) error {
-		if trainer.Step() == saved {
-			return nil
-		}
-		if err := t.saveTraining(ctx, trainer, record); err != nil {
-			return err
-		}
-		saved, savedAt = trainer.Step(), time.Now()
+	if err := r.run(ctx, validate); err != nil {
+		return output{}, err
+	}
+	return r.output(notes)
+}
+
+// resume goes on at the newest checkpoint, if there is one.
+func (r *training) resume(ctx context.Context) error {
+	state, err := r.t.latestCheckpoint(ctx)
+	if err == nil && state != nil {
+		err = r.restore(ctx, state)
+	}
+	r.saved, r.savedAt = r.trainer.Step(), time.Now()
+	return err
+}
+
+// restore takes over a checkpoint's state and the record of the steps before it.
+func (r *training) restore(ctx context.Context, state *artifacts.Checkpoint) error {
+	t := r.t
+	f, err := t.a.Store.Open(ctx, state.Files[stateFile])
+	if err != nil {
+		return fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
+	}
+	err = errors.Join(r.trainer.Restore(f), f.Close())
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		// The checkpoint is whole, but another version has made it. The trainer
+		// has refused it before changing anything, and begins at its beginning.
+		t.log.Warn().Err(err).Int64("step", state.Step).Msg("a checkpoint does not fit and is not used")
 		return nil
 	}
-	stopped := func(err error) error {
-		if why := context.Cause(ctx); why != nil {
-			return t.leave(ctx, why, save)
-		}
-		return t.keepFailedTraining(ctx, trainer, record, err)
+	lines, err := t.readCheckpointFile(ctx, state, recordFile)
+	if err != nil {
+		return err
 	}
+	if r.record.steps, err = results.DecodeRows[results.Step](lines); err != nil {
+		return fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
+	}
+	t.resumed = true
+	t.log.Info().Int64("step", state.Step).Int("steps", r.trainer.Steps()).Msg("resumed from a checkpoint")
+	return nil
+}
+
+// run takes the steps that are left.
+func (r *training) run(ctx context.Context, validate bool) error {
+	trainer := r.trainer
+	meter := newMeter(r.t, "train", trainer.Step(), trainer.Steps())
 	for {
-		if validate && record.lacksValidation(trainer.Steps()) {
-			// No step may be lost to a long validation.
-			if err := save(ctx); err != nil {
-				return output{}, err
+		if validate && r.record.lacksValidation(trainer.Steps()) {
+			if err := r.validate(ctx); err != nil {
+				return err
 			}
-			t.beat(ctx, workflows.Progress{Phase: "validate", Step: trainer.Step(), Steps: trainer.Steps()})
-			v, err := trainer.Validate(ctx)
-			if err != nil {
-				return output{}, stopped(fmt.Errorf("after step %d: %w", trainer.Step(), err))
-			}
-			record.validated(v)
 		}
 		if trainer.Step() >= trainer.Steps() {
-			break
+			return nil
 		}
 		if ctx.Err() != nil {
-			return output{}, stopped(nil)
+			return r.stopped(ctx, nil)
 		}
 		m, err := trainer.Next(ctx)
 		if err != nil {
-			return output{}, stopped(fmt.Errorf("step %d: %w", trainer.Step()+1, err))
+			return r.stopped(ctx, fmt.Errorf("step %d: %w", trainer.Step()+1, err))
 		}
-		record.add(m)
-		t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
-		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, saved)
-
-		due := cadence.EverySteps > 0 && trainer.Step()-saved >= cadence.EverySteps ||
-			cadence.EverySeconds > 0 && time.Since(savedAt) >= time.Duration(cadence.EverySeconds)*time.Second
-		if due && trainer.Step() < trainer.Steps() {
-			if err := save(ctx); err != nil {
-				return output{}, err
+		r.record.add(m)
+		r.t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
+		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, r.saved)
+		if r.due() && trainer.Step() < trainer.Steps() {
+			if err := r.save(ctx); err != nil {
+				return err
 			}
 		}
 	}
+}
 
-	s := results.Summarize(record.steps, notes)
-	s.Shapes = len(trainer.Shapes())
-	out := output{files: map[string]string{}, metrics: map[string]float64{
+// validate validates the weights of the newest step, which is saved first: no
+// step may be lost to a long validation.
+func (r *training) validate(ctx context.Context) error {
+	if err := r.save(ctx); err != nil {
+		return err
+	}
+	r.t.beat(ctx, workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps()})
+	v, err := r.trainer.Validate(ctx)
+	if err != nil {
+		return r.stopped(ctx, fmt.Errorf("after step %d: %w", r.trainer.Step(), err))
+	}
+	r.record.validated(v)
+	return nil
+}
+
+// due says whether it is time for a checkpoint.
+func (r *training) due() bool {
+	cadence := r.t.in.Checkpoint
+	return cadence.EverySteps > 0 && r.trainer.Step()-r.saved >= cadence.EverySteps ||
+		cadence.EverySeconds > 0 && time.Since(r.savedAt) >= time.Duration(cadence.EverySeconds)*time.Second
+}
+
+// save commits a checkpoint of the newest step, unless there is one.
+func (r *training) save(ctx context.Context) error {
+	if r.trainer.Step() == r.saved {
+		return nil
+	}
+	err := r.t.saveCheckpoint(ctx, int64(r.trainer.Step()), map[string]artifacts.WriteFunc{
+		stateFile:  func(w io.Writer) error { return r.trainer.Save(w) },
+		recordFile: r.record.write,
+	})
+	if err == nil {
+		r.saved, r.savedAt = r.trainer.Step(), time.Now()
+	}
+	return err
+}
+
+// stopped ends a training that was interrupted, or that failed with err.
+func (r *training) stopped(ctx context.Context, err error) error {
+	if why := context.Cause(ctx); why != nil {
+		return r.t.leave(ctx, why, r.save)
+	}
+	return r.keepDiverged(ctx, err)
+}
+
+// keepDiverged leaves what led to numbers that are no use, and names it in the
+// error; other errors pass unchanged.
+func (r *training) keepDiverged(ctx context.Context, err error) error {
+	if !errors.Is(err, lm.ErrNonFinite) && !errors.Is(err, lm.ErrExploded) {
+		return err
+	}
+	f := failure{Step: r.trainer.Step() + 1, Steps: r.trainer.Steps()}
+	f.Last = r.record.steps[max(0, len(r.record.steps)-keptSteps):]
+	var diverged *lm.DivergedError
+	if errors.As(err, &diverged) {
+		m := diverged.Metrics
+		f.Loss, f.LearningRate = new(number(m.Loss)), m.LearningRate
+		if m.GradNorm != 0 {
+			f.GradNorm = new(number(m.GradNorm))
+		}
+		for _, i := range diverged.Batch {
+			f.Batch = append(f.Batch, failedSample{i, r.trainer.Group(i)})
+		}
+		if diverged.Intact && r.trainer.Step() > 0 {
+			if saveErr := r.save(ctx); saveErr != nil {
+				r.t.log.Error().Err(saveErr).Msg("the state before the failed step could not be saved")
+			}
+		}
+	}
+	if c, _ := r.t.latestCheckpoint(ctx); c != nil {
+		f.Checkpoint = &failedState{Step: c.Step, Files: c.Files}
+	}
+	return r.t.keepFailure(ctx, f, err)
+}
+
+// output gives the record and the summary of a training that has ended.
+func (r *training) output(notes results.DataNotes) (out output, err error) {
+	s := results.Summarize(r.record.steps, notes)
+	s.Shapes = len(r.trainer.Shapes())
+	out = output{files: map[string]string{}, metrics: map[string]float64{
 		"steps": float64(s.Steps), "loss": s.Loss, "tokens": float64(s.Tokens), "tokens_unpacked": float64(s.TokensUnpacked),
 	}}
 	if s.ValidationLoss != nil {
 		out.metrics["validation_loss"] = *s.ValidationLoss
 	}
-	if out.files[results.FileMetrics], err = t.create(results.FileMetrics, func(f *os.File) error { return record.write(f) }); err != nil {
+	if out.files[results.FileMetrics], err = r.t.create(results.FileMetrics, func(f *os.File) error { return r.record.write(f) }); err != nil {
 		return output{}, err
 	}
-	if out.files[results.FileSummary], err = t.createJSON(results.FileSummary, s); err != nil {
-		return output{}, err
-	}
-	return out, nil
-}
-
-// resume restores the newest whole checkpoint, if there is one, and gives the
-// record of the steps before it.
-func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*trainingRecord, error) {
-	record := &trainingRecord{}
-	state, err := t.checkpoint(ctx)
-	if err != nil || state == nil {
-		return record, err
-	}
-	r, err := t.a.Store.Open(ctx, state.Files[stateFile])
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint at step %d: %w", state.Step, err)
-	}
-	err = errors.Join(trainer.Restore(r), r.Close())
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err != nil {
-		// Whole, but of another version's making: the trainer has refused it
-		// before changing anything, and begins at its beginning.
-		t.a.Log.Warn().Err(err).Str("stage", t.in.Stage.Name).Int64("step", state.Step).Msg("a checkpoint does not fit and is not used")
-		return record, nil
-	}
-	lines, err := t.readCheckpointFile(ctx, state, recordFile)
-	if err != nil {
-		return nil, err
-	}
-	if record.steps, err = results.DecodeRows[results.Step](lines); err != nil {
-		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
-	}
-	t.resumed = true
-	t.log.Info().Int64("step", state.Step).Int("steps", trainer.Steps()).Msg("resumed from a checkpoint")
-	return record, nil
-}
-
-// checkpoint finds the newest whole checkpoint; nil where there is none.
-func (t *attempt) checkpoint(ctx context.Context) (*artifacts.Checkpoint, error) {
-	c, skipped, err := t.a.Store.LatestCheckpoint(ctx, t.in.Stage.Fingerprint)
-	for _, s := range skipped {
-		t.a.Log.Warn().Err(s).Str("stage", t.in.Stage.Name).Msg("skipped a checkpoint that is not whole")
-	}
-	if errors.Is(err, artifacts.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &c, nil
-}
-
-func (t *attempt) readCheckpointFile(ctx context.Context, c *artifacts.Checkpoint, name string) ([]byte, error) {
-	r, err := t.a.Store.Open(ctx, c.Files[name])
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, name, err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, name, err)
-	}
-	return data, nil
-}
-
-// saveTraining commits a checkpoint, fenced by the attempt's lease.
-func (t *attempt) saveTraining(ctx context.Context, trainer *lm.Trainer, record *trainingRecord) error {
-	return t.saveCheckpoint(ctx, int64(trainer.Step()), map[string]artifacts.WriteFunc{
-		stateFile:  func(w io.Writer) error { return trainer.Save(w) },
-		recordFile: record.write,
-	})
-}
-
-// leave saves what has been done before an interrupted attempt ends. The
-// reason of the interruption is what the attempt returns; a lost lease means
-// that somebody else has taken over and nothing is to be saved.
-func (t *attempt) leave(ctx context.Context, why error, save func(context.Context) error) error {
-	saveCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
-	defer stop()
-	if err := save(saveCtx); err != nil && !errors.Is(err, artifacts.ErrLeaseLost) {
-		t.a.Log.Error().Err(err).Str("stage", t.in.Stage.Name).Msg("the checkpoint on the way out could not be saved")
-	}
-	return why
+	out.files[results.FileSummary], err = r.t.createJSON(results.FileSummary, s)
+	return out, err
 }

@@ -176,23 +176,6 @@ func (q Queues) Queue(class experiments.Queue) string {
 	}
 }
 
-// Error types of activities that no retry can mend.
-const (
-	ErrTypeBadInput   = "BadInput"   // the data or the parameters are wrong
-	ErrTypeNonFinite  = "NonFinite"  // NaN or Inf in a loss
-	ErrTypeExploded   = "Exploded"   // gradients whose norm no training recovers from
-	ErrTypeNoPairs    = "NoPairs"    // mining found nothing to train on
-	ErrTypeNeverStops = "NeverStops" // no sample ended before the limit of new tokens
-	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone or damaged
-	ErrTypeBudget     = "Budget"     // the judge's budget is spent
-	ErrTypeJudge      = "Judge"      // the judge's endpoint refuses, or its model gives too few usable answers
-)
-
-// NonRetryable lists the error types after which a stage is not tried again.
-func NonRetryable() []string {
-	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeExploded, ErrTypeNoPairs, ErrTypeNeverStops, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge}
-}
-
 // activityFor names the activity that executes a kind of stage.
 func activityFor(kind experiments.Kind) (string, error) {
 	if name := kind.Activity(); name != "" {

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"sort"
 	"strings"
@@ -162,7 +161,7 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 		return result, ctx.Err()
 	}
 	if len(failures) > 0 {
-		return result, temporal.NewNonRetryableApplicationError(strings.Join(failures, "; "), "StageFailed", nil)
+		return result, temporal.NewNonRetryableApplicationError(strings.Join(failures, "; "), ErrTypeStageFailed, nil)
 	}
 	return result, nil
 }
@@ -216,7 +215,7 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		Priority: workflow.GetInfo(ctx).Priority,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, MaximumInterval: retryPause,
-			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed"),
+			NonRetryableErrorTypes: append(NonRetryable(), ErrTypeStageFailed),
 		},
 	})
 	var result StageResult
@@ -260,16 +259,6 @@ func (r *run) set(ctx workflow.Context, name string, status StageStatus, result 
 // show puts the DAG's state into the web UI.
 func (r *run) show(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, runDetails(r.state))
-}
-
-// rootMessage is what a stage failed of, without the layers of activity and
-// workflow around it.
-func rootMessage(err error) string {
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
-		return app.Message()
-	}
-	return err.Error()
 }
 
 // sortedValues gives a map's values in the order of its keys, so that the

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -45,15 +44,18 @@ type sweep struct {
 	starting int
 	ends     map[int]CellEnd
 	paused   bool
-	// leaving says why a running cell was cancelled: CellCancelled, CellStopped,
-	// or CellWaiting where it is to run again.
-	leaving    map[int]CellEnd
+	// cancelling says of each cell that was asked to stop how it is to be marked:
+	// CellCancelled, CellStopped, or CellWaiting where it is to run again.
+	cancelling map[int]CellEnd
+	// changes counts what execute reacts to: marks, cells that start or are
+	// cancelled, commands.
+	changes    int
 	executions int
 	next       int // no cell before it waits
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
-	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, leaving: map[int]CellEnd{}, executions: 1}
+	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, executions: 1}
 	if c := in.Carry; c != nil {
 		s.marks, s.paused, s.executions = []byte(c.Marks), c.Paused, c.Executions+1
 		for _, e := range c.Ends {
@@ -68,14 +70,26 @@ func newSweep(ctx workflow.Context, in SweepInput) *sweep {
 func (s *sweep) grow() {
 	for len(s.marks) < s.in.Plan.Cells {
 		s.marks = append(s.marks, byte(CellUnknown))
+		s.changes++
 	}
 }
+
+// mark marks a cell.
+func (s *sweep) mark(cell int, mark CellMark) {
+	if !s.is(cell, mark) {
+		s.marks[cell] = byte(mark)
+		s.changes++
+	}
+}
+
+// is says whether a cell has the mark.
+func (s *sweep) is(cell int, mark CellMark) bool { return CellMark(s.marks[cell]) == mark }
 
 func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 	if s.in.Carry != nil {
 		for _, r := range s.in.Carry.Running {
 			s.running[r.Cell] = r
-			workflow.Go(ctx, func(ctx workflow.Context) { s.follow(ctx, r) })
+			workflow.Go(ctx, func(ctx workflow.Context) { s.followCell(ctx, r) })
 		}
 	}
 	if s.in.StopEverySeconds > 0 {
@@ -87,7 +101,7 @@ func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 			return SweepResult{}, err
 		}
 		if ctx.Err() != nil {
-			return s.cancelled(ctx)
+			return s.cancelSweep(ctx)
 		}
 		if s.idle(ctx) {
 			result, err := s.finish(ctx)
@@ -105,9 +119,10 @@ func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 		}
 		// Nothing to do until a cell ends, a command comes, or the sweep is
 		// cancelled. A history that has grown long waits for cells that start.
-		before, long := s.version(ctx), s.longHistory(ctx)
+		changes, handlers, long := s.changes, workflow.AllHandlersFinished(ctx), s.longHistory(ctx)
 		_ = workflow.Await(ctx, func() bool { // its error is the cancellation, seen above
-			return s.version(ctx) != before || !long && s.room() && s.waits() || s.idle(ctx)
+			return s.changes != changes || workflow.AllHandlersFinished(ctx) != handlers ||
+				!long && s.room() && s.waits() || s.idle(ctx)
 		})
 	}
 }
@@ -115,11 +130,6 @@ func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 // idle says that there is nothing left to wait for.
 func (s *sweep) idle(ctx workflow.Context) bool {
 	return s.active() == 0 && !s.waits() && workflow.AllHandlersFinished(ctx)
-}
-
-// version changes with everything that execute reacts to.
-func (s *sweep) version(ctx workflow.Context) string {
-	return fmt.Sprint(string(s.marks), s.starting, s.paused, s.in.Parallel, len(s.leaving), workflow.AllHandlersFinished(ctx))
 }
 
 // active counts the cells that take a place.
@@ -151,9 +161,9 @@ func (s *sweep) fill(ctx workflow.Context) error {
 		if !s.room() { // a command came while cells were looked up
 			return nil
 		}
-		s.marks[cell] = byte(CellRunning)
+		s.mark(cell, CellRunning)
 		s.starting++
-		workflow.Go(ctx, func(ctx workflow.Context) { s.start(ctx, cell) })
+		workflow.Go(ctx, func(ctx workflow.Context) { s.startCell(ctx, cell) })
 	}
 	return nil
 }
@@ -187,12 +197,12 @@ func (s *sweep) survey(ctx workflow.Context, first int) error {
 		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%d cells were asked about, the answer is of %d", in.Count, len(found.Marks)), ErrTypeBadInput, nil)
 	}
 	for i := range in.Count {
-		if CellMark(s.marks[first+i]) != CellUnknown {
-			continue
-		}
-		s.marks[first+i] = byte(CellWaiting)
-		if found.Marks.At(i) == CellDone {
-			s.marks[first+i] = byte(CellReused)
+		switch {
+		case !s.is(first+i, CellUnknown): // a command has marked it meanwhile
+		case found.Marks.At(i) == CellDone:
+			s.mark(first+i, CellReused)
+		default:
+			s.mark(first+i, CellWaiting)
 		}
 	}
 	s.show(ctx)
@@ -232,7 +242,7 @@ func (s *sweep) stopHopeless(ctx workflow.Context) {
 			continue
 		}
 		var hopeless []experiments.HopelessCell
-		in := HopelessInput{Plan: s.in.Plan, Marks: CellMarks(s.marks), Running: s.cells()}
+		in := HopelessInput{Plan: s.in.Plan, Marks: CellMarks(s.marks), Running: s.runningCells()}
 		err := workflow.ExecuteActivity(s.options(ctx, "hopeless cells?", lookupLimit), nameOf(SweepActivities.FindHopeless), in).Get(ctx, &hopeless)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -241,8 +251,8 @@ func (s *sweep) stopHopeless(ctx workflow.Context) {
 			continue
 		}
 		for _, h := range hopeless {
-			if _, leaving := s.leaving[h.Cell]; !leaving && CellMark(s.marks[h.Cell]) == CellRunning {
-				s.cancel(ctx, h.Cell, CellEnd{Mark: CellStopped, Reason: h.Reason})
+			if _, asked := s.cancelling[h.Cell]; !asked && s.is(h.Cell, CellRunning) {
+				s.cancelCell(ctx, h.Cell, CellEnd{Mark: CellStopped, Reason: h.Reason})
 			}
 		}
 	}
@@ -257,17 +267,9 @@ func (s *sweep) options(ctx workflow.Context, summary string, limit time.Duratio
 		Summary:             summary,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, MaximumInterval: time.Minute,
-			NonRetryableErrorTypes: append(NonRetryable(), "StageFailed", ErrTypeCancelled),
+			NonRetryableErrorTypes: append(NonRetryable(), ErrTypeStageFailed, ErrTypeCancelled),
 		},
 	})
-}
-
-// ErrTypeCancelled is how AwaitCell says that a run was cancelled.
-const ErrTypeCancelled = "Cancelled"
-
-func hasType(err error, kind string) bool {
-	var app *temporal.ApplicationError
-	return errors.As(err, &app) && app.Type() == kind
 }
 
 // state is what the query answers.
@@ -276,7 +278,7 @@ func (s *sweep) state() SweepState {
 		Name: s.in.Name, Plan: s.in.Plan, Parallel: s.in.Parallel, Priority: s.in.Priority, Paused: s.paused,
 		Executions: s.executions, Marks: CellMarks(s.marks), Running: []RunningCell{}, Ends: []CellEnd{},
 	}
-	for _, cell := range s.cells() {
+	for _, cell := range s.runningCells() {
 		state.Running = append(state.Running, s.running[cell])
 	}
 	for cell := range s.marks {

@@ -12,37 +12,43 @@ import (
 	"github.com/esclab/esclab/internal/inert"
 )
 
-// start plans a cell, starts its run and follows it to its end.
-func (s *sweep) start(ctx workflow.Context, cell int) {
+// startCell plans a cell, starts its run and waits for its end.
+func (s *sweep) startCell(ctx workflow.Context, cell int) {
 	// A cancelled sweep cancels its cells by name, whoever started them.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	var plan CellPlan
 	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts}
 	err := workflow.ExecuteActivity(s.options(detached, fmt.Sprintf("plan cell %d", cell), planLimit), nameOf(SweepActivities.PlanCell), in).Get(detached, &plan)
 	if err != nil {
-		s.starting--
-		s.end(ctx, CellEnd{Cell: cell, Name: fmt.Sprintf("cell %d", cell), Mark: CellFailed, Reason: rootMessage(err)})
+		s.started()
+		s.endCell(ctx, CellEnd{Cell: cell, Name: fmt.Sprintf("cell %d", cell), Mark: CellFailed, Reason: rootMessage(err)})
 		return
 	}
-	child, running, err := s.child(detached, plan)
-	s.starting--
+	child, running, err := s.startRun(detached, plan)
+	s.started()
 	if err != nil {
-		s.end(ctx, CellEnd{Cell: cell, Name: plan.Name, Mark: CellFailed, Reason: rootMessage(err)})
+		s.endCell(ctx, CellEnd{Cell: cell, Name: plan.Name, Mark: CellFailed, Reason: rootMessage(err)})
 		return
 	}
 	running.Cell, running.Name = cell, plan.Name
 	s.running[cell] = running
 	s.show(ctx)
-	if end, leaving := s.leaving[cell]; leaving { // cancelled while it was started
-		s.cancel(ctx, cell, end)
+	if end, asked := s.cancelling[cell]; asked { // cancelled while it was started
+		s.cancelCell(ctx, cell, end)
 	}
-	s.ended(ctx, running, child.Get(detached, nil))
+	s.endRun(ctx, running, child.Get(detached, nil))
 }
 
-// child starts a cell's run. Where a run of that name is under way, for another
+// started notes that a cell starts no longer: it has a run, or none begins.
+func (s *sweep) started() {
+	s.starting--
+	s.changes++
+}
+
+// startRun starts a cell's run. Where a run of that name is under way, for another
 // sweep or by esclab run, the cell has one of its own beside it, and their
 // stages meet.
-func (s *sweep) child(ctx workflow.Context, plan CellPlan) (workflow.ChildWorkflowFuture, RunningCell, error) {
+func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWorkflowFuture, RunningCell, error) {
 	info := workflow.GetInfo(ctx)
 	options := workflow.ChildWorkflowOptions{
 		WorkflowID:            plan.WorkflowID,
@@ -67,34 +73,34 @@ func (s *sweep) child(ctx workflow.Context, plan CellPlan) (workflow.ChildWorkfl
 	}
 }
 
-// follow waits for a cell that an earlier execution has started.
-func (s *sweep) follow(ctx workflow.Context, r RunningCell) {
+// followCell waits for a cell that an earlier execution has started.
+func (s *sweep) followCell(ctx workflow.Context, r RunningCell) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	options := s.options(detached, r.Name, stageTotal)
-	s.ended(ctx, r, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
+	s.endRun(ctx, r, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
 }
 
-// ended notes how a cell's run has ended.
-func (s *sweep) ended(ctx workflow.Context, r RunningCell, err error) {
+// endRun marks a cell by how its run has ended.
+func (s *sweep) endRun(ctx workflow.Context, r RunningCell, err error) {
 	end := CellEnd{Cell: r.Cell, Name: r.Name, Mark: CellDone}
-	leaving, asked := s.leaving[r.Cell]
+	wanted, asked := s.cancelling[r.Cell]
 	switch {
 	case err == nil:
 	case asked:
-		end.Mark, end.Reason = leaving.Mark, leaving.Reason
+		end.Mark, end.Reason = wanted.Mark, wanted.Reason
 	case temporal.IsCanceledError(err) || hasType(err, ErrTypeCancelled):
 		end.Mark, end.Reason = CellCancelled, "its run was cancelled"
 	default:
 		end.Mark, end.Reason = CellFailed, rootMessage(err)
 	}
 	delete(s.running, r.Cell)
-	delete(s.leaving, r.Cell)
-	s.end(ctx, end)
+	delete(s.cancelling, r.Cell)
+	s.endCell(ctx, end)
 }
 
-// end marks a cell.
-func (s *sweep) end(ctx workflow.Context, e CellEnd) {
-	s.marks[e.Cell] = byte(e.Mark)
+// endCell marks a cell that runs no longer.
+func (s *sweep) endCell(ctx workflow.Context, e CellEnd) {
+	s.mark(e.Cell, e.Mark)
 	switch e.Mark {
 	case CellWaiting:
 		s.next = min(s.next, e.Cell)
@@ -121,12 +127,15 @@ func (s *sweep) shortened(e CellEnd) CellEnd {
 	return e
 }
 
-// cancel asks a cell's run to stop; how the cell is marked then is in end.
-func (s *sweep) cancel(ctx workflow.Context, cell int, end CellEnd) {
-	s.leaving[cell] = end
+// cancelCell asks a cell's run to stop; how the cell is marked then is in end.
+func (s *sweep) cancelCell(ctx workflow.Context, cell int, end CellEnd) {
+	if _, asked := s.cancelling[cell]; !asked {
+		s.changes++
+	}
+	s.cancelling[cell] = end
 	r, running := s.running[cell]
 	if !running {
-		return // start looks at leaving once there is a run
+		return // startCell looks at cancelling once there is a run
 	}
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	err := workflow.RequestCancelExternalWorkflow(detached, r.WorkflowID, r.RunID).Get(detached, nil)
@@ -135,26 +144,26 @@ func (s *sweep) cancel(ctx workflow.Context, cell int, end CellEnd) {
 	}
 }
 
-// cancelAll cancels every cell that runs or is about to.
-func (s *sweep) cancelAll(ctx workflow.Context, end CellEnd) {
+// cancelCells cancels every cell that runs or is about to.
+func (s *sweep) cancelCells(ctx workflow.Context, end CellEnd) {
 	for cell := range s.marks {
-		if CellMark(s.marks[cell]) == CellRunning {
-			s.cancel(ctx, cell, end)
+		if s.is(cell, CellRunning) {
+			s.cancelCell(ctx, cell, end)
 		}
 	}
 }
 
-// cancelled takes the running cells along.
-func (s *sweep) cancelled(ctx workflow.Context) (SweepResult, error) {
+// cancelSweep cancels the running cells with their sweep.
+func (s *sweep) cancelSweep(ctx workflow.Context) (SweepResult, error) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
-	s.cancelAll(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
+	s.cancelCells(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
 	_ = workflow.Await(detached, func() bool { return s.active() == 0 }) // a detached context is never cancelled
 	s.show(detached)
 	return SweepResult{}, ctx.Err()
 }
 
-// cells lists the running cells in their order.
-func (s *sweep) cells() []int {
+// runningCells lists the running cells in their order.
+func (s *sweep) runningCells() []int {
 	cells := make([]int, 0, len(s.running))
 	//workflowcheck:ignore
 	for cell := range s.running {

@@ -264,7 +264,3 @@ type CancelCellInput struct {
 	Cell int    `json:"cell"`
 	Name string `json:"name"`
 }
-
-// ErrTypeCells is the type of a sweep's error where cells have failed; its
-// details are the SweepResult.
-const ErrTypeCells = "CellsFailed"

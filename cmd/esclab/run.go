@@ -12,10 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/judge/prompts"
-	"github.com/esclab/esclab/workers/node"
-	"github.com/esclab/esclab/workflows"
-	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -175,6 +171,4 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 		return experiments.WritePlanJSON(out, all)
 	}
 	return experiments.WritePlan(out, all)
-}
-
 }

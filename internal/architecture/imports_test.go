@@ -42,8 +42,8 @@ var rules = []rule{
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "experiments", "artifacts", "artifacts/s3", "esc"},
-		testOurs: []string{"workers/stack", "artifacts/storetest"}},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc"},
+		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
