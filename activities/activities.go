@@ -22,6 +22,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -198,10 +199,11 @@ func brief(message string) string {
 func classified(err error, message string) error {
 	var permanent *permanentError
 	var data *esc.DataError
+	var unfit *models.UnfitError
 	switch {
 	case errors.As(err, &permanent):
 		return temporal.NewNonRetryableApplicationError(message, permanent.kind, nil)
-	case errors.As(err, &data):
+	case errors.As(err, &data), errors.As(err, &unfit):
 		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBadInput, nil)
 	case errors.Is(err, openai.ErrBudget):
 		return temporal.NewNonRetryableApplicationError(message, workflows.ErrTypeBudget, nil)

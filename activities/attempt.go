@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -164,26 +163,11 @@ func (t *attempt) input(ctx context.Context, name string, only ...string) (strin
 	}
 	defer t.onStore(time.Now())
 	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
-	m, err := t.a.Store.Lookup(ctx, fingerprint)
+	a, err := results.Checkout(ctx, t.a.Store, fingerprint, dir, only...)
 	if err != nil {
 		return "", inputError(name, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	for file, ref := range m.Files {
-		if len(only) > 0 && !slices.Contains(only, file) {
-			continue
-		}
-		local, err := t.a.Store.LocalFile(ctx, ref)
-		if err != nil {
-			return "", inputError(name+": "+file, err)
-		}
-		if err := os.Symlink(local, filepath.Join(dir, file)); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
-		}
-	}
-	t.inputs[name] = m.Digest
+	t.inputs[name] = a.Digest
 	return dir, nil
 }
 

@@ -9,20 +9,12 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
-// backbone is a loaded base model on an engine: what every stage that runs a
-// model begins with.
-type backbone struct {
-	params experiments.ModelParams
-	engine *lm.Engine
-	model  *lm.Model
-	tok    *lm.Tokenizer
-}
-
 // loadBackbone opens the engine and loads the base model and its tokenizer.
-func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParams) (*backbone, error) {
+func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParams) (*models.Backbone, error) {
 	engine, err := openEngine(t, params.Engine)
 	if err != nil {
 		return nil, err
@@ -31,25 +23,7 @@ func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParam
 	if err != nil {
 		return nil, err
 	}
-	base := lm.BaseType(params.BaseType)
-	if err := engine.Keeps(base); err != nil {
-		return nil, badInput(fmt.Errorf("backbone.dtype: %w", err))
-	}
-	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base})
-	if err != nil {
-		return nil, fmt.Errorf("base: %w", err)
-	}
-	tok, err := lm.LoadTokenizer(dir)
-	if err != nil {
-		return nil, fmt.Errorf("base: %w", err)
-	}
-	if err := tok.CheckTokenizer(&model.Config); err != nil {
-		return nil, badInput(fmt.Errorf("base: %w", err))
-	}
-	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
-		return nil, badInput(fmt.Errorf("limits.max_tokens is %d, the backbone has %d positions: lower limits.max_tokens", params.MaxTokens, limit))
-	}
-	return &backbone{params: params, engine: engine, model: model, tok: tok}, nil
+	return models.Load(engine, dir, params)
 }
 
 // openEngine opens the engine and records which one it turned out to be.
@@ -64,7 +38,7 @@ func openEngine(t *attempt, spec experiments.Engine) (*lm.Engine, error) {
 
 // loadAdapter loads an input that is an adapter; nil where the stage has no such
 // input: the backbone as it is.
-func loadAdapter(ctx context.Context, t *attempt, b *backbone, name string) (*lm.Adapter, error) {
+func loadAdapter(ctx context.Context, t *attempt, b *models.Backbone, name string) (*lm.Adapter, error) {
 	if _, ok := t.in.Inputs[name]; !ok {
 		return nil, nil
 	}
@@ -72,7 +46,7 @@ func loadAdapter(ctx context.Context, t *attempt, b *backbone, name string) (*lm
 	if err != nil {
 		return nil, err
 	}
-	adapter, err := lm.LoadAdapter(dir, b.model.Config)
+	adapter, err := b.Adapter(dir)
 	if err != nil {
 		return nil, fmt.Errorf("adapter %s: %w", name, err)
 	}

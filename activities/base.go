@@ -15,6 +15,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -130,17 +131,17 @@ func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (o
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	b := &backbone{params: params.ModelParams, engine: engine, model: model, tok: tok}
-	train, err := b.pretrainData(corpus[results.FileTrain], params.Seed)
+	b := &models.Backbone{Params: params.ModelParams, Engine: engine, Model: model, Tok: tok}
+	train, err := pretrainData(b, corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := b.pretrainData(corpus[results.FileValid], params.Seed)
+	valid, err := pretrainData(b, corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := b.trainConfig(p.Training, p.LearningRate, params.Seed)
+	trainConfig := trainConfig(b, p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)
@@ -203,7 +204,7 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 // pretrainData encodes each dialogue as one chat, the loss on every token;
 // dialogues longer than the limit become several sequences. The strategies are
 // a function of the seed and the turn's place.
-func (b *backbone) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
+func pretrainData(b *models.Backbone, dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
 		var messages []lm.Message
@@ -218,17 +219,17 @@ func (b *backbone) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Datas
 			continue
 		}
 		last := messages[len(messages)-1]
-		ids, _, err := b.tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
+		ids, _, err := b.Tok.ChatTokens(messages[:len(messages)-1], "", last.Content)
 		if err != nil {
 			return data, fmt.Errorf("dialogue %d: %w", d.Index, err)
 		}
-		for first := 0; first+1 < len(ids); first += b.params.MaxTokens {
-			part := ids[first:min(first+b.params.MaxTokens, len(ids))]
+		for first := 0; first+1 < len(ids); first += b.Params.MaxTokens {
+			part := ids[first:min(first+b.Params.MaxTokens, len(ids))]
 			if len(part) < 2 {
 				break
 			}
 			data.Examples = append(data.Examples, lm.Example{
-				Group:     group(d.Index),
+				Group:     models.Group(d.Index),
 				Sequences: []lm.Sequence{{Tokens: part, LossFrom: 1}},
 			})
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 )
 
 // runDPO trains a role's adapter further on its preference pairs (equations 5
@@ -38,7 +39,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 		return output{}, err
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
-	config := b.trainConfig(params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
@@ -62,7 +63,7 @@ func readPairs(ctx context.Context, t *attempt) ([]esc.Pair, error) {
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func pairData(ctx context.Context, t *attempt, b *backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
+func pairData(ctx context.Context, t *attempt, b *models.Backbone, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
 	if pairs, err = readPairs(ctx, t); err != nil {
 		return nil, data, notes, err
 	}
@@ -74,7 +75,7 @@ func pairData(ctx context.Context, t *attempt, b *backbone, role esc.Role) (pair
 	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		turns[turn.Place()] = turn
 	}
-	e, err := newEncoder(b.tok, b.params, role)
+	e, err := b.Encoder(role)
 	if err != nil {
 		return nil, data, notes, err
 	}
@@ -84,20 +85,20 @@ func pairData(ctx context.Context, t *attempt, b *backbone, role esc.Role) (pair
 		if !ok {
 			return nil, data, notes, badInput(fmt.Errorf("pair %d: the corpus has no turn %d in dialogue %d", i, p.Turn, p.Dialogue))
 		}
-		chosen, rejected, err := e.prompts.Examples(p, turn)
+		chosen, rejected, err := e.Prompts.Examples(p, turn)
 		if err != nil {
 			return nil, data, notes, badInput(err)
 		}
-		sequences, ok, err := e.answers(turn, chosen.Answer, rejected.Answer)
+		sequences, ok, err := e.Answers(turn, chosen.Answer, rejected.Answer)
 		if err != nil {
 			return nil, data, notes, badInput(err)
 		}
-		data.Examples[i] = lm.Example{Group: group(p.Dialogue)}
+		data.Examples[i] = lm.Example{Group: models.Group(p.Dialogue)}
 		if ok {
 			data.Examples[i].Sequences = sequences
 		}
 	}
-	return pairs, data, results.DataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
+	return pairs, data, results.DataNotes{Examples: len(pairs) - e.Skipped, Trimmed: e.Trimmed, Skipped: e.Skipped}, nil
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.

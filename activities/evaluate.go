@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -84,19 +83,15 @@ func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (
 	if err != nil {
 		return output{}, err
 	}
-	rows, err := judgedRows(ctx, t, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
+	rows, err := judgedRows(ctx, t, "judge", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]results.Judged, error) {
 		row, err := judgeReply(ctx, j, turn, byPlace[turn.Place()])
-		return []any{row}, err
+		return []results.Judged{row}, err
 	})
 	if err != nil {
 		return output{}, err
 	}
-	all, err := results.DecodeRows[results.Judged](rows)
-	if err != nil {
-		return output{}, err
-	}
-	sum, example := results.SumJudged(j.Name(), all)
-	if err := tooFewVerdicts(t, sum.Unjudged, len(all), "replies", example); err != nil {
+	sum, example := results.SumJudged(j.Name(), rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "replies", example); err != nil {
 		// Another attempt asks about these replies again; the others' verdicts
 		// are in the cache.
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
@@ -127,14 +122,14 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 	return row, err
 }
 
-func judgedOutput(t *attempt, rows []byte, sum results.Verdict) (output, error) {
+func judgedOutput(t *attempt, rows *rowFile[results.Judged], sum results.Verdict) (output, error) {
 	var err error
 	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
 	out.metrics["judged"] = float64(sum.Samples)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[results.FileJudged], err = t.create(results.FileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileJudged], err = t.create(results.FileJudged, rows.write); err != nil {
 		return output{}, err
 	}
 	if out.files[results.FileVerdict], err = t.createJSON(results.FileVerdict, sum); err != nil {

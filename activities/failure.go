@@ -76,19 +76,19 @@ const cutProblem = "cut at mining.max_new_tokens"
 // tokens. Pairs made of such samples would teach an end of turn that the model
 // never wrote, so the next stage would have nothing to train on. The samples are
 // kept as the stage's checkpoint.
-func neverStops(ctx context.Context, t *attempt, samples []results.MinedSample, rows []byte, chunks int) error {
+func neverStops(ctx context.Context, t *attempt, rows *rowFile[results.MinedSample], chunks int) error {
 	cut := 0
-	for _, s := range samples {
+	for _, s := range rows.all {
 		if s.Problem == cutProblem {
 			cut++
 		}
 	}
-	if cut < len(samples) || cut == 0 {
+	if cut < len(rows.all) || cut == 0 {
 		return nil
 	}
 	err := fmt.Errorf("none of %d samples ended before mining.max_new_tokens: the model does not know where a turn ends; train it longer (sft.epochs), or raise mining.max_new_tokens", cut)
-	f := failure{Counts: map[string]int{"samples": len(samples), "cut": cut}}
-	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows)})
+	f := failure{Counts: map[string]int{"samples": len(rows.all), "cut": cut}}
+	c, saveErr := t.lease.SaveCheckpoint(ctx, int64(chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(rows.encoded.Bytes())})
 	if saveErr != nil {
 		t.log.Error().Err(saveErr).Msg("the samples could not be kept")
 	} else {

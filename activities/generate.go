@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -34,15 +33,11 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 	if err != nil {
 		return output{}, err
 	}
-	path, err := t.create(results.FilePredictions, func(f *os.File) error { _, err := f.Write(rows); return err })
+	path, err := t.create(results.FilePredictions, rows.write)
 	if err != nil {
 		return output{}, err
 	}
-	predictions, err := results.DecodeRows[results.Prediction](rows)
-	if err != nil {
-		return output{}, err
-	}
-	unparsed, cut := 0, 0
+	predictions, unparsed, cut := rows.all, 0, 0
 	for _, p := range predictions {
 		if p.Strategy == "" {
 			unparsed++
@@ -69,13 +64,13 @@ func runGenerate(ctx context.Context, t *attempt, params experiments.GeneratePar
 }
 
 // predictTurns gives the lines of predictions.jsonl.
-func predictTurns(ctx context.Context, t *attempt, s system, turns []esc.Turn) ([]byte, error) {
-	return makeRows(ctx, t, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
+func predictTurns(ctx context.Context, t *attempt, s system, turns []esc.Turn) (*rowFile[results.Prediction], error) {
+	return makeRows(ctx, t, "generate", s.texts(), turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]results.Prediction, error) {
 		replies, err := s.reply(ctx, turns, tokens)
 		if err != nil {
 			return nil, err
 		}
-		rows := make([]any, len(turns))
+		rows := make([]results.Prediction, len(turns))
 		for i, turn := range turns {
 			rows[i] = predict(turn, replies[i])
 		}

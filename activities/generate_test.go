@@ -9,6 +9,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results/models"
 )
 
 // A reply says whether its text reached the limit of new tokens.
@@ -29,16 +30,16 @@ func TestRepliesCut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backbone{engine: engine, model: model, tok: tok, params: experiments.ModelParams{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
+	b := &models.Backbone{Engine: engine, Model: model, Tok: tok, Params: experiments.ModelParams{Prompts: "tiny", MaxTokens: 512, Longer: experiments.LongerSkip}}
 	cut := 0
 	for seed := range uint64(40) {
 		// A random model ends about one text in 280 at each token.
-		s, err := b.sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
+		s, err := b.Sampler(esc.VM, nil, experiments.Sampling{Temperature: 1, TopP: 1, MaxNewTokens: 200, DecodeBatch: 1}, seed)
 		if err != nil {
 			t.Fatal(err)
 		}
 		answers, err := replies(context.Background(), s, esc.VM, []esc.Turn{turn}, nil, func(int) {})
-		s.gen.Close()
+		s.Close()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -195,10 +195,10 @@ func each(ctx context.Context, n int, f func(i int) error) error {
 }
 
 // judgedRows asks a judge about turns, some at a time, and gives the rows that
-// ask makes of each, in the turns' order; see rows.
-func judgedRows(ctx context.Context, t *attempt, phase string, turns []esc.Turn, ask func(ctx context.Context, turn esc.Turn) ([]any, error)) ([]byte, error) {
-	return makeRows(ctx, t, phase, 1, turns, func(ctx context.Context, turns []esc.Turn, done func(int)) ([]any, error) {
-		ofTurn := make([][]any, len(turns))
+// ask makes of each, in the turns' order; see makeRows.
+func judgedRows[T any](ctx context.Context, t *attempt, phase string, turns []esc.Turn, ask func(ctx context.Context, turn esc.Turn) ([]T, error)) (*rowFile[T], error) {
+	return makeRows(ctx, t, phase, 1, turns, func(ctx context.Context, turns []esc.Turn, done func(int)) ([]T, error) {
+		ofTurn := make([][]T, len(turns))
 		var counting sync.Mutex
 		err := each(ctx, len(turns), func(i int) (err error) {
 			if ofTurn[i], err = ask(ctx, turns[i]); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/judge/prompts"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -234,7 +235,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		samples := make([]results.MinedSample, 2*len(turns))
 		err = each(t.Context(), len(samples), func(n int) (err error) {
 			text := fmt.Sprintf("[Question] How do you feel about it, %d?", n)
-			samples[n], err = readSample(t.Context(), esc.VM, turns[n/2], n%2, answerText{text: text}, label)
+			samples[n], err = readSample(t.Context(), esc.VM, turns[n/2], n%2, models.Answer{Text: text}, label)
 			return err
 		})
 		if err != nil {

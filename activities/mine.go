@@ -12,6 +12,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 )
 
 // runMine is Inferential Preference Mining (section 4.1): the SFT model answers
@@ -30,27 +31,27 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	if err != nil {
 		return output{}, err
 	}
-	s, err := b.sampler(role, adapter, params.Sampling, params.Seed)
+	s, err := b.Sampler(role, adapter, params.Sampling, params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	defer s.gen.Close()
+	defer s.Close()
 	label, judgeName, err := newLabeller(ctx, t, role, params.Judge)
 	if err != nil {
 		return output{}, err
 	}
 
 	turns := drawDialogues(esc.AllTurns(corpus[results.FileTrain]), params.MaxTurns, params.Seed)
-	rows, err := makeRows(ctx, t, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
-		requests := make([]request, len(turns))
+	rows, err := makeRows(ctx, t, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]results.MinedSample, error) {
+		requests := make([]models.Request, len(turns))
 		for i, turn := range turns {
-			requests[i] = request{turn: turn, strategy: turn.Strategy, samples: params.Samples}
+			requests[i] = models.Request{Turn: turn, Strategy: turn.Strategy, Samples: params.Samples}
 		}
-		texts, err := s.answer(ctx, requests, tokens)
+		texts, err := s.Answer(ctx, requests, tokens)
 		if err != nil {
 			return nil, err
 		}
-		rows := make([]any, len(turns)*params.Samples)
+		rows := make([]results.MinedSample, len(turns)*params.Samples)
 		err = each(ctx, len(rows), func(n int) (err error) {
 			i, draw := n/params.Samples, n%params.Samples
 			rows[n], err = readSample(ctx, role, turns[i], draw, texts[i][draw], label)
@@ -61,11 +62,8 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	if err != nil {
 		return output{}, err
 	}
-	samples, err := results.DecodeRows[results.MinedSample](rows)
-	if err != nil {
-		return output{}, err
-	}
-	if err := neverStops(ctx, t, samples, rows, len(chunk(turns))); err != nil {
+	samples := rows.all
+	if err := neverStops(ctx, t, rows, len(chunk(turns))); err != nil {
 		return output{}, err
 	}
 	faulty, err := faultyGold(ctx, turnsOfPairs(role, turns, samples), label)
@@ -132,14 +130,14 @@ func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample
 }
 
 // readSample takes an answer apart and has it labelled.
-func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer answerText, label labelFunc) (results.MinedSample, error) {
-	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
-	if answer.cut {
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer models.Answer, label labelFunc) (results.MinedSample, error) {
+	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.Text, Strategy: esc.NoStrategy}
+	if answer.Cut {
 		// A pair would teach an end of turn that the model never wrote.
 		row.Problem = cutProblem
 		return row, nil
 	}
-	parsed := esc.ParseAnswer(role, answer.text)
+	parsed := esc.ParseAnswer(role, answer.Text)
 	if !parsed.OK {
 		row.Problem = parsed.Reason
 		return row, nil
@@ -229,7 +227,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample, f
 	return pairs, found
 }
 
-func minedOutput(t *attempt, rows []byte, pairs []esc.Pair, found results.Mined) (output, error) {
+func minedOutput(t *attempt, rows *rowFile[results.MinedSample], pairs []esc.Pair, found results.Mined) (output, error) {
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
@@ -240,7 +238,7 @@ func minedOutput(t *attempt, rows []byte, pairs []esc.Pair, found results.Mined)
 		out.metrics["pairs_"+string(kind)] = float64(n)
 	}
 	var err error
-	if out.files[results.FileSamples], err = t.create(results.FileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileSamples], err = t.create(results.FileSamples, rows.write); err != nil {
 		return output{}, err
 	}
 	if out.files[results.FilePairs], err = t.create(results.FilePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 )
 
 // labelOf is a labeller that knows the errors of a few responses.
@@ -51,7 +52,7 @@ func TestQualityFilter(t *testing.T) {
 		var samples []results.MinedSample
 		for _, turn := range turns {
 			for draw, text := range c.answers {
-				row, err := readSample(t.Context(), c.role, turn, draw, answerText{text: text}, label)
+				row, err := readSample(t.Context(), c.role, turn, draw, models.Answer{Text: text}, label)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +76,7 @@ func TestQualityFilter(t *testing.T) {
 // An answer that never ended makes no pair.
 func TestCutAnswersMakeNoPair(t *testing.T) {
 	turn := esc.Turn{Strategy: esc.Reflection, Response: "That sounds hard."}
-	row, err := readSample(t.Context(), esc.VM, turn, 0, answerText{text: "[Question] Why do you", cut: true}, labelOf(nil))
+	row, err := readSample(t.Context(), esc.VM, turn, 0, models.Answer{Text: "[Question] Why do you", Cut: true}, labelOf(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -44,20 +43,16 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 	if err != nil {
 		return output{}, err
 	}
-	rows, err := judgedRows(ctx, t, "prefer", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]any, error) {
+	rows, err := judgedRows(ctx, t, "prefer", drawTurns(turns, params.Samples, params.Seed), func(ctx context.Context, turn esc.Turn) ([]results.Compared, error) {
 		at := turn.Place()
 		row, err := prefer(ctx, j, turn, replies[0][at].Response, replies[1][at].Response)
-		return []any{row}, err
+		return []results.Compared{row}, err
 	})
 	if err != nil {
 		return output{}, err
 	}
-	all, err := results.DecodeRows[results.Compared](rows)
-	if err != nil {
-		return output{}, err
-	}
-	sum, example := results.SumCompared(j.Name(), params.First, params.Second, all)
-	if err := tooFewVerdicts(t, sum.Unjudged, len(all), "comparisons", example); err != nil {
+	sum, example := results.SumCompared(j.Name(), params.First, params.Second, rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "comparisons", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{
@@ -66,7 +61,7 @@ func runPrefer(ctx context.Context, t *attempt, params experiments.PreferParams)
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[results.FileCompared], err = t.create(results.FileCompared, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileCompared], err = t.create(results.FileCompared, rows.write); err != nil {
 		return output{}, err
 	}
 	out.files[results.FilePreference], err = t.createJSON(results.FilePreference, sum)

@@ -6,12 +6,13 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/models"
 )
 
 // promptedSystem is a prompt baseline of Table 3 (appendix D.2): the base model
 // writes texts on the way to its reply, each in sight of those before.
 type promptedSystem struct {
-	vm    *sampler
+	vm    *models.Sampler
 	steps []step
 }
 
@@ -22,8 +23,8 @@ type step struct {
 	then     esc.Instruction      // what the model is asked for next
 }
 
-func (b *backbone) prompted(p experiments.GenerateParams) (system, error) {
-	vm, err := b.sampler(esc.VM, nil, p.Sampling, p.Seed)
+func prompted(b *models.Backbone, p experiments.GenerateParams) (system, error) {
+	vm, err := b.Sampler(esc.VM, nil, p.Sampling, p.Seed)
 	return &promptedSystem{vm, stepsOf(p.Method)}, err
 }
 
@@ -45,21 +46,21 @@ func stepsOf(m experiments.Method) []step {
 func (s *promptedSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
 	answers := make([]reply, len(turns))
 	said := make([][]esc.Exchange, len(turns))
-	prompts := s.vm.enc.prompts
-	follow := func(i int) builder {
+	prompts := s.vm.Prompts()
+	follow := func(i int) models.Builder {
 		return func(context []esc.Message) (esc.Prompt, error) { return prompts.FollowUp(context, said[i]...) }
 	}
 	for _, step := range s.steps {
 		build := follow
 		if step.thoughts {
-			build = func(int) builder { return prompts.Thoughts }
+			build = func(int) models.Builder { return prompts.Thoughts }
 		}
 		texts, err := s.write(ctx, turns, build, tokens)
 		if err != nil {
 			return nil, err
 		}
 		for i := range turns {
-			text := strings.TrimSpace(texts[i].text)
+			text := strings.TrimSpace(texts[i].Text)
 			*step.keep(&answers[i]) = text
 			said[i] = append(said[i], esc.Exchange{Text: text, Then: step.then})
 		}
@@ -69,22 +70,22 @@ func (s *promptedSystem) reply(ctx context.Context, turns []esc.Turn, tokens fun
 		return nil, err
 	}
 	for i, text := range texts {
-		answers[i].Parsed, answers[i].cut = esc.ParseAnswer(esc.VM, text.text), text.cut
+		answers[i].Parsed, answers[i].cut = esc.ParseAnswer(esc.VM, text.Text), text.Cut
 	}
 	return answers, nil
 }
 
 // write has the model write one text a turn.
-func (s *promptedSystem) write(ctx context.Context, turns []esc.Turn, build func(i int) builder, tokens func(int)) ([]answerText, error) {
-	requests := make([]request, len(turns))
+func (s *promptedSystem) write(ctx context.Context, turns []esc.Turn, build func(i int) models.Builder, tokens func(int)) ([]models.Answer, error) {
+	requests := make([]models.Request, len(turns))
 	for i, turn := range turns {
-		requests[i] = request{turn: turn, strategy: esc.NoStrategy, samples: 1, build: build(i)}
+		requests[i] = models.Request{Turn: turn, Strategy: esc.NoStrategy, Samples: 1, Build: build(i)}
 	}
-	texts, err := s.vm.answer(ctx, requests, tokens)
+	texts, err := s.vm.Answer(ctx, requests, tokens)
 	if err != nil {
 		return nil, err
 	}
-	first := make([]answerText, len(turns))
+	first := make([]models.Answer, len(turns))
 	for i := range texts {
 		first[i] = texts[i][0]
 	}
@@ -92,4 +93,4 @@ func (s *promptedSystem) write(ctx context.Context, turns []esc.Turn, build func
 }
 
 func (s *promptedSystem) texts() int { return len(s.steps) + 1 }
-func (s *promptedSystem) close()     { s.vm.gen.Close() }
+func (s *promptedSystem) close()     { s.vm.Close() }

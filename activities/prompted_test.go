@@ -12,7 +12,10 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
+	"github.com/esclab/esclab/results/models/modelstest"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -20,7 +23,7 @@ import (
 // each of them the beginning of one of the samples.
 func shortCorpus(t *testing.T) string {
 	t.Helper()
-	dialogues, _ := demoDialogues(t)
+	dialogues := modelstest.Dialogues(t)
 	var short []esc.Dialogue
 	for i := range chunkDialogues + 3 {
 		d := dialogues[i]
@@ -46,7 +49,7 @@ func promptedLab(t *testing.T, corpus string) *lab {
 	l := newLab(t, chattest.New(t), "corpus.source="+corpus, "engine=go", "backbone.tiny.max_positions=512", "generation.max_new_tokens=8",
 		"methods=base,direct-refine,self-refine,emotion-cot,sft")
 	l.forgetStage(t, "generate/vanilla/base") // it is made by the model here
-	randomBase(t, l.a.Store, l.stages["base"].Fingerprint, 512)
+	modelstest.RandomBase(t, l.a.Store, l.stages["base"].Fingerprint, 512)
 	return l
 }
 
@@ -162,9 +165,20 @@ func TestPromptBaselineResumes(t *testing.T) {
 
 // Given the gold strategy, the generator replies under it.
 func TestGoldSystem(t *testing.T) {
-	s, _, _ := speaker(t, experiments.Decoupled, SpeakerOptions{Seed: 1})
-	gold := &goldSystem{s.writer}
-	turn := esc.Turn{Context: said, Strategy: esc.Question, Response: "Why?"}
+	engine, err := lm.OpenEngine("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	backbone := &models.Backbone{Engine: engine, Params: experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: 160}}
+	backbone.Model, backbone.Tok = modelstest.Random(t, t.TempDir(), 256)
+	rg, err := backbone.Sampler(esc.RG, nil, experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rg.Close)
+	gold := &goldSystem{rg}
+	turn := esc.Turn{Context: []esc.Message{{Role: esc.UserRole, Content: "I lost my job."}}, Strategy: esc.Question, Response: "Why?"}
 	other := turn
 	other.Strategy = esc.Reflection
 	answers, err := gold.reply(t.Context(), []esc.Turn{turn, other}, func(int) {})

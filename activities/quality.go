@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"slices"
 
 	"github.com/esclab/esclab/esc"
@@ -43,8 +42,8 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 			turns = append(turns, turn)
 		}
 	}
-	rows, err := judgedRows(ctx, t, "quality", turns, func(ctx context.Context, turn esc.Turn) ([]any, error) {
-		var rows []any
+	rows, err := judgedRows(ctx, t, "quality", turns, func(ctx context.Context, turn esc.Turn) ([]results.ScoredPair, error) {
+		var rows []results.ScoredPair
 		for _, p := range ofTurn[turn.Place()] {
 			row, err := scorePair(ctx, j, turn, p)
 			if err != nil {
@@ -57,12 +56,8 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err != nil {
 		return output{}, err
 	}
-	all, err := results.DecodeRows[results.ScoredPair](rows)
-	if err != nil {
-		return output{}, err
-	}
-	sum, example := results.SumScoredPairs(j.Name(), params.Role, all)
-	if err := tooFewVerdicts(t, sum.Unjudged, len(all), "pairs", example); err != nil {
+	sum, example := results.SumScoredPairs(j.Name(), params.Role, rows.all)
+	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "pairs", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
 	out := output{files: map[string]string{}, metrics: map[string]float64{
@@ -71,7 +66,7 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[results.FileScoredPairs], err = t.create(results.FileScoredPairs, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileScoredPairs], err = t.create(results.FileScoredPairs, rows.write); err != nil {
 		return output{}, err
 	}
 	out.files[results.FileQuality], err = t.createJSON(results.FileQuality, sum)

@@ -11,6 +11,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 )
 
 // runReference computes the reference's log-probabilities of all pairs of a
@@ -38,7 +39,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 	}
 	meter := newMeter(t, "reference", 0, len(examples))
 	sums := make([][]float64, len(pairs))
-	scores, err := lm.LogProbs(ctx, b.engine, b.model, adapter, examples, lm.LogProbsOptions{
+	scores, err := lm.LogProbs(ctx, b.Engine, b.Model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
 		Progress: func(done, _ int) { meter.step(ctx, done, 0, 0, 0) },
 	})
@@ -50,7 +51,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 			sum := sequence.Sum()
 			if math.IsNaN(sum) || math.IsInf(sum, 0) {
 				err := fmt.Errorf("pair %d: log-probability %v under the SFT model: %w", index[i], sum, lm.ErrNonFinite)
-				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], group(pairs[index[i]].Dialogue)}}}, err)
+				return output{}, t.keepFailure(ctx, failure{Batch: []failedSample{{index[i], models.Group(pairs[index[i]].Dialogue)}}}, err)
 			}
 			sums[index[i]] = append(sums[index[i]], sum)
 		}

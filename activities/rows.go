@@ -3,11 +3,13 @@ package activities
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/results"
 )
 
 // rowsFile is the checkpoint of a stage that samples: the rows so far.
@@ -20,25 +22,42 @@ const chunkDialogues = 64
 
 // fillFunc makes the rows of one chunk of turns and says after each of a turn's
 // samples how many tokens it has. It is deterministic.
-type fillFunc func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error)
+type fillFunc[T any] func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]T, error)
+
+// rowFile holds rows of an artifact, and their encoding as its file has it.
+type rowFile[T any] struct {
+	all     []T
+	encoded bytes.Buffer // JSON lines
+}
+
+func (r *rowFile[T]) add(rows []T) error {
+	r.all = append(r.all, rows...)
+	return results.WriteRows(&r.encoded, rows)
+}
+
+// write writes the artifact's file.
+func (r *rowFile[T]) write(f *os.File) error {
+	_, err := f.Write(r.encoded.Bytes())
+	return err
+}
 
 // rowMaker makes the rows of a stage, one chunk of turns after the other.
-type rowMaker struct {
+type rowMaker[T any] struct {
 	t       *attempt
-	fill    fillFunc
+	fill    fillFunc[T]
 	meter   *meter
-	perTurn int          // samples of a turn
-	rows    bytes.Buffer // JSON lines
-	chunks  int          // that rows has
-	turns   int          // in these chunks
-	saved   int          // chunks of the newest checkpoint
+	perTurn int // samples of a turn
+	rows    rowFile[T]
+	chunks  int // that rows has
+	turns   int // in these chunks
+	saved   int // chunks of the newest checkpoint
 	savedAt time.Time
 }
 
-// makeRows makes rows of turns and gives them as JSON lines. Those that a
-// checkpoint holds are taken from there.
-func makeRows(ctx context.Context, t *attempt, phase string, perTurn int, turns []esc.Turn, fill fillFunc) ([]byte, error) {
-	m := &rowMaker{t: t, fill: fill, perTurn: max(perTurn, 1)}
+// makeRows makes rows of turns. Those that a checkpoint holds are taken from
+// there.
+func makeRows[T any](ctx context.Context, t *attempt, phase string, perTurn int, turns []esc.Turn, fill fillFunc[T]) (*rowFile[T], error) {
+	m := &rowMaker[T]{t: t, fill: fill, perTurn: max(perTurn, 1)}
 	if err := m.resume(ctx); err != nil {
 		return nil, err
 	}
@@ -53,11 +72,11 @@ func makeRows(ctx context.Context, t *attempt, phase string, perTurn int, turns 
 		}
 		t.log.Debug().Int("chunk", m.chunks).Int("chunks", len(chunks)).Msg("chunk")
 	}
-	return m.rows.Bytes(), nil
+	return &m.rows, nil
 }
 
 // resume takes over the chunks that the newest checkpoint holds.
-func (m *rowMaker) resume(ctx context.Context) error {
+func (m *rowMaker[T]) resume(ctx context.Context) error {
 	m.savedAt = time.Now()
 	c, err := m.t.latestCheckpoint(ctx)
 	if err != nil || c == nil {
@@ -67,7 +86,10 @@ func (m *rowMaker) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.rows.Write(data)
+	if m.rows.all, err = results.DecodeRows[T](data); err != nil {
+		return fmt.Errorf("checkpoint at step %d: %s: %w", c.Step, rowsFile, err)
+	}
+	m.rows.encoded.Write(data)
 	m.chunks, m.saved = int(c.Step), int(c.Step)
 	m.t.resumed = true
 	m.t.log.Info().Int64("chunk", c.Step).Msg("resumed from a checkpoint")
@@ -75,7 +97,7 @@ func (m *rowMaker) resume(ctx context.Context) error {
 }
 
 // next makes the rows of the next chunk.
-func (m *rowMaker) next(ctx context.Context, turns []esc.Turn) error {
+func (m *rowMaker[T]) next(ctx context.Context, turns []esc.Turn) error {
 	samples := 0
 	made, err := m.fill(ctx, turns, func(n int) {
 		samples++
@@ -87,12 +109,8 @@ func (m *rowMaker) next(ctx context.Context, turns []esc.Turn) error {
 		}
 		return m.t.leave(ctx, err, m.save)
 	}
-	encode := json.NewEncoder(&m.rows)
-	encode.SetEscapeHTML(false)
-	for _, row := range made {
-		if err := encode.Encode(row); err != nil {
-			return err
-		}
+	if err := m.rows.add(made); err != nil {
+		return err
 	}
 	m.chunks++
 	m.turns += len(turns)
@@ -104,11 +122,11 @@ func (m *rowMaker) next(ctx context.Context, turns []esc.Turn) error {
 }
 
 // save commits a checkpoint of the chunks that are made, unless there is one.
-func (m *rowMaker) save(ctx context.Context) error {
+func (m *rowMaker[T]) save(ctx context.Context) error {
 	if m.chunks == m.saved {
 		return nil
 	}
-	err := m.t.saveCheckpoint(ctx, int64(m.chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(m.rows.Bytes())})
+	err := m.t.saveCheckpoint(ctx, int64(m.chunks), map[string]artifacts.WriteFunc{rowsFile: artifacts.BytesFile(m.rows.encoded.Bytes())})
 	if err == nil {
 		m.saved, m.savedAt = m.chunks, time.Now()
 	}

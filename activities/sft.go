@@ -8,6 +8,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 )
 
 // runSFT trains one role's adapter on the train split (equations 3 and 4).
@@ -20,41 +21,41 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	if err != nil {
 		return output{}, err
 	}
-	train, trainNotes, err := b.sftData(params.Role, esc.AllTurns(corpus[results.FileTrain]))
+	train, trainNotes, err := sftData(b, params.Role, esc.AllTurns(corpus[results.FileTrain]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	valid, _, err := b.sftData(params.Role, esc.AllTurns(corpus[results.FileValid]))
+	valid, _, err := sftData(b, params.Role, esc.AllTurns(corpus[results.FileValid]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	adapter, err := lm.NewAdapter(b.model.Config, loraOf(params.LoRA), params.Seed)
+	adapter, err := lm.NewAdapter(b.Model.Config, loraOf(params.LoRA), params.Seed)
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	config := b.trainConfig(params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	return trainAdapter(ctx, t, b, adapter, train, config, trainNotes)
 }
 
 // sftData encodes turns as the role's examples.
-func (b *backbone) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, results.DataNotes, error) {
-	e, err := newEncoder(b.tok, b.params, role)
+func sftData(b *models.Backbone, role esc.Role, turns []esc.Turn) (lm.Dataset, results.DataNotes, error) {
+	e, err := b.Encoder(role)
 	if err != nil {
 		return lm.Dataset{}, results.DataNotes{}, err
 	}
 	var data lm.Dataset
 	for _, turn := range turns {
-		sequences, ok, err := e.answers(turn, esc.Answer(role, turn.Strategy, turn.Response))
+		sequences, ok, err := e.Answers(turn, esc.Answer(role, turn.Strategy, turn.Response))
 		if err != nil {
 			return lm.Dataset{}, results.DataNotes{}, err
 		}
 		if ok {
-			data.Examples = append(data.Examples, lm.Example{Group: group(turn.Dialogue), Sequences: sequences})
+			data.Examples = append(data.Examples, lm.Example{Group: models.Group(turn.Dialogue), Sequences: sequences})
 		}
 	}
-	return data, results.DataNotes{Examples: len(data.Examples), Trimmed: e.trimmed, Skipped: e.skipped}, nil
+	return data, results.DataNotes{Examples: len(data.Examples), Trimmed: e.Trimmed, Skipped: e.Skipped}, nil
 }
 
 // loraOf translates the experiment's adapter into that of lm.
@@ -65,7 +66,7 @@ func loraOf(l experiments.LoRA) lm.LoRA {
 // trainConfig translates the experiment's training into that of lm. The
 // random counters are rooted in the experiment's seed and the kind of work,
 // not in the order of calls.
-func (b *backbone) trainConfig(p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
+func trainConfig(b *models.Backbone, p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
 	return lm.TrainConfig{
 		Seed:         seed,
 		Epochs:       p.Epochs,
@@ -76,19 +77,19 @@ func (b *backbone) trainConfig(p experiments.Training, learningRate float64, see
 		WarmupRatio:  p.WarmupRatio,
 		WeightDecay:  p.WeightDecay,
 		ClipNorm:     p.MaxGradNorm,
-		Packing:      lm.Packing(b.params.Packing),
+		Packing:      lm.Packing(b.Params.Packing),
 		// One micro-batch is at most pack_tokens; its rows are shorter, since
 		// attention costs the square of a row.
-		MicroBatchTokens: b.params.PackTokens,
+		MicroBatchTokens: b.Params.PackTokens,
 	}
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.
-func trainAdapter(ctx context.Context, t *attempt, b *backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
+func trainAdapter(ctx context.Context, t *attempt, b *models.Backbone, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
 	if len(train.Examples) == 0 {
-		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", b.params.MaxTokens))
+		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", b.Params.MaxTokens))
 	}
-	trainer, err := lm.NewTrainer(b.engine, b.model, adapter, train, config)
+	trainer, err := lm.NewTrainer(b.Engine, b.Model, adapter, train, config)
 	if err != nil {
 		return output{}, err
 	}

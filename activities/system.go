@@ -7,6 +7,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/models"
 )
 
 // reply is what a system's text says.
@@ -26,10 +27,10 @@ type system interface {
 }
 
 // loadSystem loads the models of a row of Table 3 or 4.
-func loadSystem(ctx context.Context, t *attempt, b *backbone, p experiments.GenerateParams) (system, error) {
+func loadSystem(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	switch {
 	case p.Paradigm == experiments.Vanilla && p.Method.Texts() > 1:
-		return b.prompted(p)
+		return prompted(b, p)
 	case p.Paradigm == experiments.Vanilla:
 		return loadVanilla(ctx, t, b, p)
 	case p.Paradigm == experiments.Decoupled:
@@ -41,14 +42,14 @@ func loadSystem(ctx context.Context, t *attempt, b *backbone, p experiments.Gene
 }
 
 // vanillaSystem is one model that writes "[Strategy] response".
-type vanillaSystem struct{ vm *sampler }
+type vanillaSystem struct{ vm *models.Sampler }
 
-func loadVanilla(ctx context.Context, t *attempt, b *backbone, p experiments.GenerateParams) (system, error) {
+func loadVanilla(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	adapter, err := loadAdapter(ctx, t, b, string(esc.VM))
 	if err != nil {
 		return nil, err
 	}
-	vm, err := b.sampler(esc.VM, adapter, p.Sampling, p.Seed)
+	vm, err := b.Sampler(esc.VM, adapter, p.Sampling, p.Seed)
 	return &vanillaSystem{vm}, err
 }
 
@@ -57,15 +58,15 @@ func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func
 }
 
 func (s *vanillaSystem) texts() int { return 1 }
-func (s *vanillaSystem) close()     { s.vm.gen.Close() }
+func (s *vanillaSystem) close()     { s.vm.Close() }
 
 // decoupledSystem plans a strategy, then generates the response under it.
-type decoupledSystem struct{ sp, rg *sampler }
+type decoupledSystem struct{ sp, rg *models.Sampler }
 
 // plannerTokens bound the planner's answer: a bracketed strategy and no more.
 const plannerTokens = 16
 
-func loadDecoupled(ctx context.Context, t *attempt, b *backbone, p experiments.GenerateParams) (system, error) {
+func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	spAdapter, err := loadAdapter(ctx, t, b, string(esc.SP))
 	if err != nil {
 		return nil, err
@@ -76,13 +77,13 @@ func loadDecoupled(ctx context.Context, t *attempt, b *backbone, p experiments.G
 	}
 	planning := p.Sampling
 	planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
-	sp, err := b.sampler(esc.SP, spAdapter, planning, p.Seed)
+	sp, err := b.Sampler(esc.SP, spAdapter, planning, p.Seed)
 	if err != nil {
 		return nil, err
 	}
-	rg, err := b.sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
+	rg, err := b.Sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
 	if err != nil {
-		sp.gen.Close()
+		sp.Close()
 		return nil, err
 	}
 	return &decoupledSystem{sp, rg}, nil
@@ -118,19 +119,19 @@ func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens fu
 func (s *decoupledSystem) texts() int { return 2 }
 
 func (s *decoupledSystem) close() {
-	s.sp.gen.Close()
-	s.rg.gen.Close()
+	s.sp.Close()
+	s.rg.Close()
 }
 
 // goldSystem generates the response under the gold strategy (Table 4).
-type goldSystem struct{ rg *sampler }
+type goldSystem struct{ rg *models.Sampler }
 
-func loadGold(ctx context.Context, t *attempt, b *backbone, p experiments.GenerateParams) (system, error) {
+func loadGold(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	adapter, err := loadAdapter(ctx, t, b, string(esc.RG))
 	if err != nil {
 		return nil, err
 	}
-	rg, err := b.sampler(esc.RG, adapter, p.Sampling, p.Seed)
+	rg, err := b.Sampler(esc.RG, adapter, p.Sampling, p.Seed)
 	return &goldSystem{rg}, err
 }
 
@@ -147,24 +148,24 @@ func (s *goldSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(in
 }
 
 func (s *goldSystem) texts() int { return 1 }
-func (s *goldSystem) close()     { s.rg.gen.Close() }
+func (s *goldSystem) close()     { s.rg.Close() }
 
 // replies answers turns once each and takes the answers apart.
-func replies(ctx context.Context, s *sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]reply, error) {
-	requests := make([]request, len(turns))
+func replies(ctx context.Context, s *models.Sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]reply, error) {
+	requests := make([]models.Request, len(turns))
 	for i, turn := range turns {
-		requests[i] = request{turn: turn, strategy: esc.NoStrategy, samples: 1}
+		requests[i] = models.Request{Turn: turn, Strategy: esc.NoStrategy, Samples: 1}
 		if given != nil {
-			requests[i].strategy = given[i]
+			requests[i].Strategy = given[i]
 		}
 	}
-	texts, err := s.answer(ctx, requests, tokens)
+	texts, err := s.Answer(ctx, requests, tokens)
 	if err != nil {
 		return nil, err
 	}
 	answers := make([]reply, len(turns))
 	for i := range turns {
-		answers[i] = reply{Parsed: esc.ParseAnswer(role, texts[i][0].text), cut: texts[i][0].cut}
+		answers[i] = reply{Parsed: esc.ParseAnswer(role, texts[i][0].Text), cut: texts[i][0].Cut}
 	}
 	return answers, nil
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
@@ -82,6 +83,32 @@ type Artifact struct {
 func Open(ctx context.Context, store *artifacts.Store, fingerprint string) (Artifact, error) {
 	m, err := store.Lookup(ctx, fingerprint)
 	return Artifact{m, ctx, store}, err
+}
+
+// Checkout gives a directory the files of a finished stage's artifact, verified,
+// under their own names: all of them, or only those that are asked for and there.
+// They are links into the store's cache.
+func Checkout(ctx context.Context, store *artifacts.Store, fingerprint, dir string, only ...string) (Artifact, error) {
+	a, err := Open(ctx, store, fingerprint)
+	if err != nil {
+		return a, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return a, err
+	}
+	for file, ref := range a.Files {
+		if len(only) > 0 && !slices.Contains(only, file) {
+			continue
+		}
+		local, err := store.LocalFile(ctx, ref)
+		if err != nil {
+			return a, fmt.Errorf("%s: %w", file, err)
+		}
+		if err := os.Symlink(local, filepath.Join(dir, file)); err != nil && !errors.Is(err, os.ErrExist) {
+			return a, err
+		}
+	}
+	return a, nil
 }
 
 // maxRead bounds the files that are read whole into memory, in bytes.

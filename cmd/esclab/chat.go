@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/esc/chat"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results/models"
 )
 
 type chatFlags struct {
@@ -92,7 +92,7 @@ func (a *app) chat(ctx context.Context, run string, f chatFlags, in io.Reader, o
 }
 
 // loadSpeaker loads a system; the store is let go of before anybody talks.
-func (a *app) loadSpeaker(ctx context.Context, run string, f chatFlags) (*activities.Speaker, string, error) {
+func (a *app) loadSpeaker(ctx context.Context, run string, f chatFlags) (*models.Speaker, string, error) {
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return nil, "", err
@@ -106,11 +106,11 @@ func (a *app) loadSpeaker(ctx context.Context, run string, f chatFlags) (*activi
 	if err != nil {
 		return nil, "", err
 	}
-	o := activities.SpeakerOptions{Engine: experiments.Engine(f.engine), MaxNewTokens: f.maxNewTokens, Seed: f.seed}
+	o := models.SpeakerOptions{Engine: experiments.Engine(f.engine), MaxNewTokens: f.maxNewTokens, Seed: f.seed}
 	if f.temperatureSet {
 		o.Temperature = &f.temperature
 	}
-	speaker, err := activities.NewSpeaker(ctx, se.node.Store, stage, l.inputs(stage), o)
+	speaker, err := models.NewSpeaker(ctx, se.node.Store, stage, l.inputs(stage), o)
 	if err != nil {
 		return nil, "", absent(l, stage.Name, err)
 	}
@@ -128,7 +128,7 @@ func (se *session) systemOf(ctx context.Context, l layout, name string) (experim
 	// Not those that cannot be talked with: given the gold strategy, or in steps.
 	stages := slices.DeleteFunc(l.of(experiments.KindGenerate), func(s experiments.Stage) bool {
 		params, err := experiments.ParamsOf[experiments.GenerateParams](s)
-		return err == nil && !activities.Talks(params)
+		return err == nil && !models.Talks(params)
 	})
 	var names []string
 	for _, s := range stages {

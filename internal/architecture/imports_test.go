@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
@@ -49,7 +49,7 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
@@ -66,6 +66,7 @@ var rules = []rule{
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
 	// What artifacts hold is read without Temporal and without a kernel.
 	{tree: "results", ours: []string{"artifacts", "esc", "experiments", "judge", "metrics"}},
+	{tree: "results/models", ours: []string{"results", "lm", "esc", "experiments", "artifacts"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
 	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
 	{tree: "results/pairs", ours: []string{"esc"}, light: true},

@@ -1,62 +1,17 @@
-package activities
+package models
 
 import (
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results/models/modelstest"
 )
-
-// randomBase commits a small model with random weights as a base artifact under
-// a fingerprint, and gives the model and its tokenizer.
-func randomBase(t *testing.T, store *artifacts.Store, fingerprint string, positions int) (*lm.Model, *lm.Tokenizer) {
-	t.Helper()
-	dialogues, err := esc.ReadDialogues("demo.json", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	tok, err := lm.TrainBPE(t.Context(), texts(dialogues[:10]), dir, lm.BPEOptions{VocabSize: 400})
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := tinyConfig(&experiments.Tiny{HiddenSize: 32, IntermediateSize: 48, Layers: 2, Heads: 2, KVHeads: 1, MaxPositions: positions}, tok)
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := lm.NewModel(config, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := model.Save(dir); err != nil {
-		t.Fatal(err)
-	}
-	lease, err := store.Acquire(t.Context(), fingerprint, artifacts.Claim{Owner: "test", Attempt: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := artifacts.Manifest{Kind: "base", Stage: "base", Files: map[string]artifacts.Ref{}}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if m.Files[e.Name()], err = store.PutFile(t.Context(), dir+"/"+e.Name()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := lease.Commit(t.Context(), m, nil); err != nil {
-		t.Fatal(err)
-	}
-	return model, tok
-}
 
 // speaker makes a system of the base model, untrained.
 func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *lm.Tokenizer) {
@@ -70,7 +25,7 @@ func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Sp
 		t.Fatal(err)
 	}
 	base := strings.Repeat("ab", 32)
-	model, tok := randomBase(t, store, base, 256)
+	model, tok := modelstest.RandomBase(t, store, base, 256)
 	stage, err := experiments.NewStage("generate/"+string(paradigm)+"/base", experiments.GenerateParams{
 		ModelParams: experiments.ModelParams{Engine: experiments.EngineGo, Prompts: experiments.PromptsTiny, Packing: experiments.PackTree, MaxTokens: 160, Longer: experiments.LongerTrim, PackTokens: 512},
 		Sampling:    experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8},
@@ -129,7 +84,7 @@ func TestSpeakerPlans(t *testing.T) {
 			if role == esc.VM {
 				ids = ids[:len(ids)-1]
 			}
-			scores, err := lm.LogProbs(t.Context(), s.k.engine, model, nil, []lm.Example{{Sequences: []lm.Sequence{{Tokens: ids, LossFrom: from}}}}, lm.LogProbsOptions{Packing: lm.PackNone})
+			scores, err := lm.LogProbs(t.Context(), s.b.Engine, model, nil, []lm.Example{{Sequences: []lm.Sequence{{Tokens: ids, LossFrom: from}}}}, lm.LogProbsOptions{Packing: lm.PackNone})
 			if err != nil {
 				t.Fatal(err)
 			}

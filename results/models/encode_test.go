@@ -1,34 +1,30 @@
-package activities
+package models
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results/models/modelstest"
 )
 
 // demoDialogues are the sample corpus, and a tokenizer trained on it.
 func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
 	t.Helper()
-	dialogues, err := esc.ReadDialogues("demo.json", bytes.NewReader(democorpus.JSON()), esc.DefaultLimits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := lm.TrainBPE(t.Context(), texts(dialogues), t.TempDir(), lm.BPEOptions{VocabSize: 600})
+	dialogues := modelstest.Dialogues(t)
+	tok, err := lm.TrainBPE(t.Context(), modelstest.Texts(dialogues), t.TempDir(), lm.BPEOptions{VocabSize: 600})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dialogues, tok
 }
 
-func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *encoder {
+func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *Encoder {
 	t.Helper()
-	e, err := newEncoder(tok, experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}, role)
+	e, err := (&Backbone{Tok: tok, Params: experiments.ModelParams{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}}).Encoder(role)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +44,7 @@ func TestTurnsOfADialogueAreNestedPrefixes(t *testing.T) {
 		var before []int32 // the prompt of the turn before, up to its last message's end
 		for i, turn := range esc.Turns(dialogues[0]) {
 			answer := esc.Answer(role, turn.Strategy, turn.Response)
-			sequences, ok, err := e.answers(turn, answer)
+			sequences, ok, err := e.Answers(turn, answer)
 			if err != nil || !ok {
 				t.Fatalf("%s, turn %d: ok %v, %v", role, i, ok, err)
 			}
@@ -74,9 +70,9 @@ func TestTurnsOfADialogueAreNestedPrefixes(t *testing.T) {
 
 // headOf is what the prompt has after the last user message: the assistant's
 // header and, for rg, the given strategy.
-func headOf(t *testing.T, e *encoder, turn esc.Turn) []int32 {
+func headOf(t *testing.T, e *Encoder, turn esc.Turn) []int32 {
 	t.Helper()
-	p, err := e.prompts.Prompt(e.role, turn.Context, turn.Strategy)
+	p, err := e.Prompts.Prompt(e.role, turn.Context, turn.Strategy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +101,8 @@ func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(short)+8 > e.limit || e.trimmed != 1 {
-		t.Errorf("%d tokens and 8 reserved under a limit of %d; trimmed %d", len(short), e.limit, e.trimmed)
+	if len(short)+8 > e.limit || e.Trimmed != 1 {
+		t.Errorf("%d tokens and 8 reserved under a limit of %d; trimmed %d", len(short), e.limit, e.Trimmed)
 	}
 	last := turn.Context[len(turn.Context)-1].Content
 	if text := tok.DecodeText(short); !strings.Contains(text, last) {
@@ -114,9 +110,9 @@ func TestLongPromptsAreTrimmedFromTheirBeginning(t *testing.T) {
 	}
 
 	// What a baseline wrote after the context stays, however long the context is.
-	draft, instruction := "[Question] Why now?", e.prompts.Instruction(esc.Revise)
+	draft, instruction := "[Question] Why now?", e.Prompts.Instruction(esc.Revise)
 	short, err = e.fit(turn.Context, func(context []esc.Message) (esc.Prompt, error) {
-		return e.prompts.FollowUp(context, esc.Exchange{Text: draft, Then: esc.Revise})
+		return e.Prompts.FollowUp(context, esc.Exchange{Text: draft, Then: esc.Revise})
 	}, 8)
 	if text := tok.DecodeText(short); err != nil || len(short)+8 > e.limit || !strings.Contains(text, last) || !strings.Contains(text, draft) || !strings.Contains(text, instruction) {
 		t.Errorf("%d tokens under a limit of %d: %q (%v)", len(short), e.limit, text, err)
@@ -138,11 +134,11 @@ func TestLongerSkipsOrFails(t *testing.T) {
 	turn := esc.Turns(dialogues[0])[2]
 	answer := esc.Answer(esc.VM, turn.Strategy, turn.Response)
 	e := encoderFor(t, tok, esc.VM, 10, experiments.LongerSkip)
-	if _, ok, err := e.answers(turn, answer); ok || err != nil || e.skipped != 1 {
-		t.Errorf("skip: ok %v, %v, skipped %d", ok, err, e.skipped)
+	if _, ok, err := e.Answers(turn, answer); ok || err != nil || e.Skipped != 1 {
+		t.Errorf("skip: ok %v, %v, skipped %d", ok, err, e.Skipped)
 	}
 	e = encoderFor(t, tok, esc.VM, 10, experiments.LongerFail)
-	if _, _, err := e.answers(turn, answer); err == nil || !strings.Contains(err.Error(), "turn 2") || !strings.Contains(err.Error(), "limits.max_tokens") {
+	if _, _, err := e.Answers(turn, answer); err == nil || !strings.Contains(err.Error(), "turn 2") || !strings.Contains(err.Error(), "limits.max_tokens") {
 		t.Errorf("fail: the error %v does not name turn and remedy", err)
 	}
 }

@@ -1,4 +1,4 @@
-package activities
+package models
 
 import (
 	"fmt"
@@ -9,51 +9,52 @@ import (
 	"github.com/esclab/esclab/lm"
 )
 
-// encoder turns turns into token sequences of one role: the only place where
+// Encoder turns turns into token sequences of one role: the only place where
 // the domain's messages meet the tokenizer.
-type encoder struct {
+type Encoder struct {
 	tok     *lm.Tokenizer
-	prompts esc.Prompts
+	Prompts esc.Prompts
 	role    esc.Role
 	limit   int // tokens of a sequence, answer included
 	longer  experiments.Longer
-	// skipped counts the sequences that were left out for their length.
-	skipped int
-	// trimmed counts the sequences whose oldest messages were dropped.
-	trimmed int
+	// Skipped counts the sequences that were left out for their length.
+	Skipped int
+	// Trimmed counts the sequences whose oldest messages were dropped.
+	Trimmed int
 }
 
-func newEncoder(tok *lm.Tokenizer, params experiments.ModelParams, role esc.Role) (*encoder, error) {
-	prompts, err := esc.BuiltinPrompts(string(params.Prompts))
+// Encoder gives the encoder of a role.
+func (b *Backbone) Encoder(role esc.Role) (*Encoder, error) {
+	prompts, err := esc.BuiltinPrompts(string(b.Params.Prompts))
 	if err != nil {
 		return nil, err
 	}
-	return &encoder{tok: tok, prompts: prompts, role: role, limit: params.MaxTokens, longer: params.Longer}, nil
+	return &Encoder{tok: b.Tok, Prompts: prompts, role: role, limit: b.Params.MaxTokens, longer: b.Params.Longer}, nil
 }
 
-// group names the prefix tree of a dialogue: its turns share their history.
-func group(dialogue int) string { return strconv.Itoa(dialogue) }
+// Group names the prefix tree of a dialogue: its turns share their history.
+func Group(dialogue int) string { return strconv.Itoa(dialogue) }
 
-// builder makes the prompt of a context.
-type builder func(context []esc.Message) (esc.Prompt, error)
+// Builder makes the prompt of a context.
+type Builder func(context []esc.Message) (esc.Prompt, error)
 
 // under builds the role's own prompts; rg is given the strategy.
-func (e *encoder) under(strategy esc.Strategy) builder {
-	return func(context []esc.Message) (esc.Prompt, error) { return e.prompts.Prompt(e.role, context, strategy) }
+func (e *Encoder) under(strategy esc.Strategy) Builder {
+	return func(context []esc.Message) (esc.Prompt, error) { return e.Prompts.Prompt(e.role, context, strategy) }
 }
 
 // prompt encodes what the role is given before it answers: the context, and
 // for rg the strategy. reserve tokens stay free for the answer. Prompts are
 // always trimmed to fit, because every turn needs an answer.
-func (e *encoder) prompt(context []esc.Message, strategy esc.Strategy, reserve int) ([]int32, error) {
+func (e *Encoder) prompt(context []esc.Message, strategy esc.Strategy, reserve int) ([]int32, error) {
 	return e.fit(context, e.under(strategy), reserve)
 }
 
-// answers encodes a turn with one or more answers, each as a whole sequence:
+// Answers encodes a turn with one or more answers, each as a whole sequence:
 // prompt, answer and the end of turn, the loss on what follows the prompt.
 // The answers share the prompt to the token. ok is false where the sequence is
 // longer than the limit and experiments.LongerSkip leaves it out.
-func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequence, ok bool, err error) {
+func (e *Encoder) Answers(turn esc.Turn, answers ...string) (sequences []lm.Sequence, ok bool, err error) {
 	prefix, err := e.answerPrefix(turn)
 	if err != nil {
 		return nil, false, err
@@ -74,7 +75,7 @@ func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequ
 	if len(whole)+longest > e.limit {
 		switch e.longer {
 		case experiments.LongerSkip:
-			e.skipped++
+			e.Skipped++
 			return nil, false, nil
 		case experiments.LongerFail:
 			return nil, false, fmt.Errorf("dialogue %d, turn %d: %d tokens, the limit is %d: raise limits.max_tokens, or set limits.longer to trim or skip",
@@ -97,14 +98,14 @@ func (e *encoder) answers(turn esc.Turn, answers ...string) (sequences []lm.Sequ
 }
 
 // answerPrefix is what the assistant's message begins with, given.
-func (e *encoder) answerPrefix(turn esc.Turn) (string, error) {
-	p, err := e.prompts.Prompt(e.role, turn.Context, turn.Strategy)
+func (e *Encoder) answerPrefix(turn esc.Turn) (string, error) {
+	p, err := e.Prompts.Prompt(e.role, turn.Context, turn.Strategy)
 	return p.AnswerPrefix, err
 }
 
 // fit drops the oldest exchanges of the context, two messages at a time, until
 // the prompt leaves reserve tokens free.
-func (e *encoder) fit(context []esc.Message, build builder, reserve int) ([]int32, error) {
+func (e *Encoder) fit(context []esc.Message, build Builder, reserve int) ([]int32, error) {
 	room := e.limit - reserve
 	for first := true; ; first = false {
 		ids, err := e.encode(context, build)
@@ -113,7 +114,7 @@ func (e *encoder) fit(context []esc.Message, build builder, reserve int) ([]int3
 		}
 		if len(ids) <= room {
 			if !first {
-				e.trimmed++
+				e.Trimmed++
 			}
 			return ids, nil
 		}
@@ -131,7 +132,7 @@ func (e *encoder) fit(context []esc.Message, build builder, reserve int) ([]int3
 
 // cut shortens the one message that is left, from its beginning: what the
 // seeker said last counts most.
-func (e *encoder) cut(context []esc.Message, build builder, ids []int32, room int) ([]int32, error) {
+func (e *Encoder) cut(context []esc.Message, build Builder, ids []int32, room int) ([]int32, error) {
 	last := context[len(context)-1]
 	text := []rune(last.Content)
 	for len(ids) > room {
@@ -144,12 +145,12 @@ func (e *encoder) cut(context []esc.Message, build builder, ids []int32, room in
 			return nil, err
 		}
 	}
-	e.trimmed++
+	e.Trimmed++
 	return ids, nil
 }
 
 // encode renders and tokenizes a prompt.
-func (e *encoder) encode(context []esc.Message, build builder) ([]int32, error) {
+func (e *Encoder) encode(context []esc.Message, build Builder) ([]int32, error) {
 	p, err := build(context)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package activities
+package models
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/esclab/esclab/artifacts"
@@ -13,7 +14,7 @@ import (
 	"github.com/esclab/esclab/esc/chat"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
-	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/results"
 )
 
 // Speaker is a system of Table 3 to talk with: what a generate stage replies to
@@ -23,10 +24,11 @@ type Speaker struct {
 	Engine string
 	Greedy bool
 
-	k       *backbone
-	planner *encoder
+	engine  *lm.Engine
+	b       *Backbone
+	planner *Encoder
 	scorer  *lm.Scorer
-	writer  *sampler
+	writer  *Sampler
 	role    esc.Role // of the writer
 	seed    uint64
 	dir     string
@@ -82,48 +84,77 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if s.dir, err = os.MkdirTemp("", "esclab-chat-"); err != nil {
 		return nil, err
 	}
-	// A stage's attempt, without what commits one: it loads the same inputs.
-	t := &attempt{
-		a: &Activities{Store: store}, dir: s.dir, inputs: map[string]string{},
-		in: workflows.StageInput{Stage: stage, Inputs: inputs},
-	}
-	if s.k, err = loadBackbone(ctx, t, params.ModelParams); err != nil {
+	engine, err := lm.EngineOptions{}.Open(string(params.Engine))
+	if err != nil {
 		return nil, err
 	}
-	s.Engine = t.engine
+	s.engine, s.Engine = engine, engine.Name+" "+engine.Version
+	// The files of an input's artifact, in a directory of its own.
+	files := func(input string) (string, error) {
+		fingerprint, ok := inputs[input]
+		if !ok {
+			return "", fmt.Errorf("stage %s has no input %q", stage.Name, input)
+		}
+		dir := filepath.Join(s.dir, input)
+		if _, err := results.Checkout(ctx, store, fingerprint, dir); err != nil {
+			return "", fmt.Errorf("input %s: %w", input, err)
+		}
+		return dir, nil
+	}
+	base, err := files("base")
+	if err != nil {
+		return nil, err
+	}
+	if s.b, err = Load(engine, base, params.ModelParams); err != nil {
+		return nil, err
+	}
+	adapterOf := func(role esc.Role) (*lm.Adapter, error) {
+		if _, trained := inputs[string(role)]; !trained {
+			return nil, nil // the backbone as it is
+		}
+		dir, err := files(string(role))
+		if err != nil {
+			return nil, err
+		}
+		adapter, err := s.b.Adapter(dir)
+		if err != nil {
+			return nil, fmt.Errorf("adapter %s: %w", role, err)
+		}
+		return adapter, nil
+	}
 	plans := esc.SP
 	if s.role = esc.RG; params.Paradigm == experiments.Vanilla {
 		plans, s.role = esc.VM, esc.VM
 	}
-	adapter, err := loadAdapter(ctx, t, s.k, string(plans))
+	adapter, err := adapterOf(plans)
 	if err != nil {
 		return nil, err
 	}
-	if s.scorer, err = lm.NewScorer(s.k.engine, s.k.model, adapter, lm.LogProbsOptions{Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens}); err != nil {
+	if s.scorer, err = lm.NewScorer(s.b.Engine, s.b.Model, adapter, lm.LogProbsOptions{Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens}); err != nil {
 		return nil, err
 	}
-	if s.planner, err = newEncoder(s.k.tok, s.k.params, plans); err != nil {
+	if s.planner, err = s.b.Encoder(plans); err != nil {
 		return nil, err
 	}
 	if s.role != plans {
-		if adapter, err = loadAdapter(ctx, t, s.k, string(s.role)); err != nil {
+		if adapter, err = adapterOf(s.role); err != nil {
 			return nil, err
 		}
 	}
-	s.writer, err = s.k.sampler(s.role, adapter, params.Sampling, o.Seed)
+	s.writer, err = s.b.Sampler(s.role, adapter, params.Sampling, o.Seed)
 	return s, err
 }
 
 // Close releases the models.
 func (s *Speaker) Close() {
 	if s.writer != nil {
-		s.writer.gen.Close()
+		s.writer.Close()
 	}
 	if s.scorer != nil {
 		s.scorer.Close()
 	}
-	if s.k != nil {
-		s.k.engine.Close()
+	if s.engine != nil {
+		s.engine.Close()
 	}
 	if s.dir != "" {
 		os.RemoveAll(s.dir) // links into the cache; what stays is swept with the system's temporary files
@@ -138,7 +169,7 @@ func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, e
 	answers := make([][]int32, esc.NumStrategies)
 	longest := 0
 	for i, strategy := range esc.Strategies() {
-		ids, err := s.k.tok.AnswerTokens("", strategy.Bracketed())
+		ids, err := s.b.Tok.AnswerTokens("", strategy.Bracketed())
 		if err != nil {
 			return plan, err
 		}
@@ -185,13 +216,13 @@ func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, e
 func (s *Speaker) Respond(ctx context.Context, context []esc.Message, strategy esc.Strategy, sample int, emit func(string)) (string, bool, error) {
 	var given []int32
 	if s.role == esc.VM {
-		given = s.k.tok.EncodeText(strategy.Bracketed())
+		given = s.b.Tok.EncodeText(strategy.Bracketed())
 	}
 	prompt, err := s.writer.enc.prompt(context, strategy, s.writer.max+1+len(given))
 	if err != nil {
 		return "", false, err
 	}
-	decoder := s.k.tok.NewDecoder()
+	decoder := s.b.Tok.NewDecoder()
 	told := 0
 	s.writer.gen.Watch(func(_, _, position int, id int32) {
 		if position == told { // not one that was told before a restart
@@ -207,5 +238,5 @@ func (s *Speaker) Respond(ctx context.Context, context []esc.Message, strategy e
 	}
 	emit(decoder.Flush())
 	one := samples[0][0]
-	return esc.ParseAnswer(esc.RG, s.k.tok.DecodeText(one.Tokens)).Response, !one.Stopped, nil
+	return esc.ParseAnswer(esc.RG, s.b.Tok.DecodeText(one.Tokens)).Response, !one.Stopped, nil
 }
