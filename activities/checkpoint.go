@@ -62,9 +62,9 @@ func (t *attempt) saveCheckpoint(ctx context.Context, step int64, files map[stri
 	return nil
 }
 
-// leave saves what has been done before an interrupted attempt ends. The
-// reason of the interruption is what the attempt returns; a lost lease means
-// that somebody else has taken over and nothing is to be saved.
+// leave saves what has been done before an interrupted attempt ends, and returns
+// the reason of the interruption, with which the attempt ends. If the lease is
+// lost, another attempt has taken over and nothing needs to be saved.
 func (t *attempt) leave(ctx context.Context, why error, save func(context.Context) error) error {
 	saveCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
 	defer stop()

@@ -48,7 +48,7 @@ func TestPreferStage(t *testing.T) {
 		shares += row.First
 		counts[row.First > 0.5]++
 		if row.Problem != "" || row.Reasons[0] == "" || row.Reasons[1] == "" {
-			t.Errorf("%+v", row)
+			t.Errorf("the row has %+v, want no problem and a reason for each order", row)
 		}
 	}
 	if sum.Samples != judgedReplies || sum.Wins != counts[true] || sum.Wins+sum.Ties+sum.Losses != judgedReplies ||
@@ -96,7 +96,7 @@ func TestPreferEqualReplies(t *testing.T) {
 		t.Errorf("%v with %d requests", err, len(s.Requests()))
 	}
 	if sum, _ := l.preference(t, "prefer/vanilla/base/vs/vanilla/sft"); sum.Ties != judgedReplies || sum.WinRate != 0.5 {
-		t.Errorf("%+v", sum)
+		t.Errorf("equal replies sum up to %+v, want ties alone and a win rate of 0.5", sum)
 	}
 }
 
@@ -116,14 +116,14 @@ func TestPreferUnjudged(t *testing.T) {
 	})
 	l := newLab(t, s, comparisons, "judge.max_unjudged=0.05")
 	if _, err := l.run(preferStage); errorType(err) != "Judge" {
-		t.Errorf("got %v", err)
+		t.Errorf("too many turns without a verdict: got %v, want an error of type Judge", err)
 	}
 	l.access.MaxUnjudged = 0.1
 	if _, err := l.run(preferStage); err != nil {
 		t.Fatal(err)
 	}
 	if sum, _ := l.preference(t, preferStage); sum.Unjudged != 1 || sum.Wins+sum.Ties+sum.Losses != judgedReplies-1 || sum.Samples != judgedReplies-1 {
-		t.Errorf("%+v", sum)
+		t.Errorf("the sum is %+v, want one turn without a verdict and the others counted", sum)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestPreferOffline(t *testing.T) {
 	}
 	sum, rows := l.preference(t, preferStage)
 	if sum.Judge != judge.OfflineName || sum.Samples != judgedReplies {
-		t.Errorf("%+v", sum)
+		t.Errorf("the sum is %+v, want the offline judge's of all replies", sum)
 	}
 	for _, row := range rows {
 		if !slices.Contains([]float64{0, 0.5, 1}, row.First) {
@@ -234,7 +234,7 @@ func TestDrawPairs(t *testing.T) {
 	}
 	drawn := drawPairs(pairs, 10, 7)
 	if len(drawn) != 10 || !slices.IsSortedFunc(drawn, func(a, b esc.Pair) int { return 4*(a.Dialogue-b.Dialogue) + a.Turn - b.Turn }) {
-		t.Errorf("%+v", drawn)
+		t.Errorf("drawn are %+v, want 10 pairs in their order", drawn)
 	}
 	same := func(a, b []esc.Pair) bool {
 		return slices.EqualFunc(a, b, func(p, q esc.Pair) bool { return p.Dialogue == q.Dialogue && p.Turn == q.Turn })

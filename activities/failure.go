@@ -28,9 +28,9 @@ func (n number) MarshalJSON() ([]byte, error) {
 	return json.Marshal(float64(n))
 }
 
-// failure is what a stage leaves behind whose numbers went wrong: where, on
-// which examples, and the checkpoint from which the same steps lead there
-// again. It holds places in the data and numbers, no text of a dialogue.
+// failure is the document that a stage leaves in the store when its numbers went
+// wrong: at which step, on which examples, and the checkpoint from which the same
+// steps fail again. It holds places in the data and numbers, no text of a dialogue.
 type failure struct {
 	Stage       string    `json:"stage"`
 	Kind        string    `json:"kind"`
@@ -72,9 +72,10 @@ const keptSteps = 20
 // cutProblem is why a sample that reached the limit of new tokens makes no pair.
 const cutProblem = "cut at mining.max_new_tokens"
 
-// neverStops ends a mine stage of whose samples none ended by itself: a pair
-// would teach an end that the model never wrote, and the next stage had nothing
-// to train on. The samples are kept as the stage's checkpoint.
+// neverStops fails a mine stage if every sample was cut at the limit of new
+// tokens. Pairs made of such samples would teach an end of turn that the model
+// never wrote, so the next stage would have nothing to train on. The samples are
+// kept as the stage's checkpoint.
 func neverStops(ctx context.Context, t *attempt, rows *rowFile[results.MinedSample], chunks int) error {
 	cut := 0
 	for _, s := range rows.all {
@@ -96,11 +97,11 @@ func neverStops(ctx context.Context, t *attempt, rows *rowFile[results.MinedSamp
 	return &permanentError{workflows.ErrTypeNeverStops, t.keepFailure(ctx, f, err)}
 }
 
-// fewestTexts is from how many texts on their being all the same counts as a
-// sign of a collapsed model and not of chance.
+// fewestTexts is how many texts there must be before their all being the same
+// counts as a sign of a collapsed model and not of chance.
 const fewestTexts = 5
 
-// identical tells that there are enough texts and all of them are the same.
+// identical reports whether there are enough texts and all of them are the same.
 func identical(texts []string) bool {
 	if len(texts) < fewestTexts {
 		return false
@@ -113,9 +114,9 @@ func identical(texts []string) bool {
 	return true
 }
 
-// suspicious notes numbers that end no stage and yet tell of a model that is of
-// no use: all of its texts the same, or none that ends. The stage's metrics have
-// them, so that they stand in the artifact, in the web UI and in the report.
+// suspicious records a count that points to a useless model without failing the
+// stage: all of its texts are the same, or none of them ends. The count becomes
+// one of the stage's metrics, which the artifact, the web UI and the report show.
 func (t *attempt) suspicious(metrics map[string]float64, name string, count int, what string) {
 	metrics[name] = float64(count)
 	t.log.Warn().Int(name, count).Msg(what)
@@ -149,8 +150,8 @@ func contrast(data lm.Dataset) int {
 	return n
 }
 
-// oneClass tells that a planner's pairs all want the same strategy: it can
-// learn nothing from them but to plan that one.
+// oneClass reports whether a planner's pairs all prefer the same strategy. From
+// such pairs it can only learn to plan that strategy always.
 func oneClass(role esc.Role, pairs []esc.Pair, set esc.PairSet) bool {
 	if role == esc.RG {
 		return false // the strategy is given

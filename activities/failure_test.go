@@ -40,7 +40,7 @@ func (l *testLab) failureOf(t *testing.T, stage string, err error) failure {
 		t.Fatalf("%v in %s", err, raw)
 	}
 	if f.Stage != stage || f.Problem == "" || f.Time.IsZero() {
-		t.Errorf("%s", raw)
+		t.Errorf("the document is %s, want its stage, problem and time", raw)
 	}
 	return f
 }
@@ -72,7 +72,7 @@ func TestWhatLedToAFailureIsKept(t *testing.T) {
 	}
 	f := l.failureOf(t, "sft/vm", err)
 	if f.Step < 2 || f.Steps < f.Step || len(f.Batch) == 0 || f.Batch[0].Dialogue == "" || len(f.Last) != f.Step-1 || f.LearningRate != 1e30 {
-		t.Errorf("%+v", f)
+		t.Errorf("kept is %+v, want the step, its batch, the steps before and the learning rate", f)
 	}
 	if f.Loss == nil || f.Checkpoint == nil || f.Checkpoint.Step != int64(f.Step-1) || f.Checkpoint.Files[stateFile].Key == "" {
 		t.Errorf("no loss or no state before the step: %+v", f)
@@ -98,7 +98,7 @@ func TestNeverStops(t *testing.T) {
 	}
 	f := l.failureOf(t, "mine/rg", err)
 	if f.Counts["cut"] == 0 || f.Counts["cut"] != f.Counts["samples"] || f.Checkpoint == nil {
-		t.Errorf("%+v", f)
+		t.Errorf("kept is %+v, want every sample counted as cut, and a checkpoint", f)
 	}
 }
 

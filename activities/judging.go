@@ -157,9 +157,9 @@ func (c replyCache) Put(ctx context.Context, key string, value []byte) ([]byte, 
 // many of them are asked about is up to the endpoint's gate.
 const sideBySide = 64
 
-// each calls f for 0 to n-1, some at a time. After an error it begins nothing
-// new, but lets what is under way finish: it is paid for. The error is that of
-// the smallest index.
+// each calls f for 0 to n-1, some at a time. After an error it starts no new
+// call, but lets those under way finish, since they are paid for. It returns the
+// error of the smallest index.
 func each(ctx context.Context, n int, f func(i int) error) error {
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -213,7 +213,7 @@ func judgedRows[T any](ctx context.Context, t *attempt, phase string, turns []es
 	})
 }
 
-// tooFewVerdicts refuses a stage of whose n texts too many have no verdict.
+// tooFewVerdicts fails a stage if too many of its n texts have no verdict.
 func tooFewVerdicts(t *attempt, unjudged, n int, what, example string) error {
 	if unjudged == 0 || float64(unjudged) <= t.in.Judge.MaxUnjudged*float64(n) {
 		return nil

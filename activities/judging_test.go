@@ -125,7 +125,7 @@ func TestJudgeStopsAndResumes(t *testing.T) {
 		return chattest.None
 	})
 	if _, err := l.run(judgeStage); err == nil || errorType(err) != "" || !strings.Contains(err.Error(), "the worker is stopping") {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want an error that is tried again since the worker is stopping", err)
 	}
 	s.Set(nil)
 	l.stop = nil
@@ -150,12 +150,12 @@ func TestUnjudgedReplies(t *testing.T) {
 	l := newLab(t, s, "judge.max_unjudged=0.05")
 	_, err := l.run(judgeStage)
 	if errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "1 of 10 replies have no verdict") || !strings.Contains(err.Error(), "the model refused") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error of type Judge that counts and quotes what has no verdict", err)
 	}
 	l.access.MaxUnjudged = 0.1
 	result := l.judge(t)
 	if result.Metrics["judged"] != judgedReplies-1 || result.Metrics["unjudged"] != 1 {
-		t.Errorf("%v", result.Metrics)
+		t.Errorf("the metrics are %v, want one reply without a verdict and the others judged", result.Metrics)
 	}
 	unjudged := 0
 	for i, row := range l.rows(t) {
@@ -180,7 +180,7 @@ func TestJudgeRefusedKey(t *testing.T) {
 	s.Set(func(chattest.Request, int) chattest.Fault { return chattest.Unauthorized })
 	_, err := l.run(judgeStage)
 	if errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "status 401") {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an error of type Judge with the status", err)
 	}
 	l.noCanary(t, err)
 	l.access.APIKeyEnv = "OTHER"
@@ -206,7 +206,7 @@ func TestOfflineJudgeCountsOnce(t *testing.T) {
 		t.Error("no error")
 	}
 	if result := l.judge(t); result.Metrics["judged"] != judgedReplies {
-		t.Errorf("%v", result.Metrics)
+		t.Errorf("the metrics are %v, want every reply judged", result.Metrics)
 	}
 }
 
@@ -249,7 +249,7 @@ func TestMiningUnderFaults(t *testing.T) {
 	}
 	pairs, found := mine(nil)
 	if found.Samples != 12 || len(found.Errors) != esc.NumPsyErrors {
-		t.Fatalf("%+v", found)
+		t.Fatalf("mined is %+v, want 12 samples and every error counted", found)
 	}
 	if again, foundAgain := mine(chattest.Faulty); !reflect.DeepEqual(again, pairs) || !reflect.DeepEqual(foundAgain, found) {
 		t.Errorf("faults changed the pairs: %+v and %+v", found, foundAgain)
@@ -262,7 +262,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		return chattest.None
 	})
 	if declined.Unjudged != 1 || declined.Samples != 12 {
-		t.Errorf("%+v", declined)
+		t.Errorf("mined is %+v, want one of 12 samples without a verdict", declined)
 	}
 }
 
@@ -284,6 +284,6 @@ func TestEach(t *testing.T) {
 	cause := errors.New("enough")
 	cancel(cause)
 	if err := each(ctx, 3, func(int) error { t.Error("called"); return nil }); !errors.Is(err, cause) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want the cause of the cancellation", err)
 	}
 }

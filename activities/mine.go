@@ -110,8 +110,8 @@ func newLabeller(ctx context.Context, t *attempt, role esc.Role, model experimen
 	}, j.Name(), nil
 }
 
-// turnsOfPairs are the turns of which a sample can make a pair: only their gold
-// responses have to be judged.
+// turnsOfPairs finds the turns for which at least one sample can make a pair. Only
+// their gold responses have to be judged.
 func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample) []esc.Turn {
 	byPlace := make(map[esc.Place][]results.MinedSample, len(turns))
 	for _, s := range samples {
@@ -161,8 +161,8 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 	return row, nil
 }
 
-// faultyGold finds the turns whose gold response has, by the same judge, one
-// of the errors: those that are counted alone count here too.
+// faultyGold finds the turns in whose gold response the same judge finds one of
+// the errors, also one of those that make no pair and are only counted.
 func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[esc.Place]bool, error) {
 	faulty := map[esc.Place]bool{}
 	if label == nil {

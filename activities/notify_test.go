@@ -154,7 +154,7 @@ func TestNoticeFile(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(out, "verdict.json"))
 	var got notice
 	if err = errors.Join(err, json.Unmarshal(data, &got)); err != nil || got.Verdict != "regression" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("the file holds %+v (%v), want the verdict regression", got, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(out, ".night-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)

@@ -152,7 +152,7 @@ func TestPromptBaselineResumes(t *testing.T) {
 		})
 	}
 	if _, err := l.runActivity(attempts(3*inFirst+4), name); err == nil || !strings.Contains(err.Error(), "the worker is stopping") {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want that the worker is stopping", err)
 	}
 	if c, _, err := l.a.Store.LatestCheckpoint(t.Context(), l.stages[name].Fingerprint); err != nil || c.Step != 1 {
 		t.Errorf("the first chunk is not kept: %+v, %v", c, err)
@@ -183,9 +183,9 @@ func TestGoldSystem(t *testing.T) {
 	other.Strategy = esc.Reflection
 	answers, err := gold.reply(t.Context(), []esc.Turn{turn, other}, func(int) {})
 	if err != nil || answers[0].Strategy != esc.Question || answers[1].Strategy != esc.Reflection || answers[0].Response == answers[1].Response {
-		t.Errorf("%+v, %v", answers, err)
+		t.Errorf("the answers are %+v (%v), want each under its gold strategy, and two responses", answers, err)
 	}
 	if p := predict(other, answers[1]); p.Strategy != p.GoldStrategy || p.Response == "" {
-		t.Errorf("%+v", p)
+		t.Errorf("the prediction is %+v, want the gold strategy and a response", p)
 	}
 }

@@ -16,8 +16,8 @@ import (
 const rowsFile = "rows.jsonl"
 
 // chunkDialogues is how many dialogues are sampled together. Chunks have fixed
-// borders, so an interrupted stage goes on at one of them and gives the rows
-// that it would have given without the interruption.
+// borders: an interrupted stage continues at one of them and makes the same rows
+// as an uninterrupted one.
 const chunkDialogues = 64
 
 // fillFunc makes the rows of one chunk of turns and says after each of a turn's

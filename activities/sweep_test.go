@@ -169,7 +169,7 @@ func TestAccuracyCurve(t *testing.T) {
 	got := curveOf(steps, experiments.MetricAccuracy)
 	want := []experiments.CurvePoint{{Epoch: 0.25, Value: 0.6}, {Epoch: 0.5, Value: 0.9}, {Epoch: 0.75, Value: 0.9}}
 	if len(got) != len(want) {
-		t.Fatalf("%v", got)
+		t.Fatalf("the curve is %v, want %v", got, want)
 	}
 	for i := range want {
 		if got[i].Epoch != want[i].Epoch || got[i].Value < want[i].Value-1e-9 || got[i].Value > want[i].Value+1e-9 {
@@ -214,7 +214,7 @@ func TestTabulate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(table.Rows) != 4 || table.Rows[2].Training["dpo/vm/all"]["loss"] != 0.6 {
-		t.Errorf("%+v", table.Rows)
+		t.Errorf("the rows are %+v, want 4, the third with its training's loss", table.Rows)
 	}
 	csv, err := s.a.Store.GetRunFile(t.Context(), s.ref.Sweep, results.FileSweepCSV)
 	if err != nil || !strings.HasPrefix(string(csv), "cell,dpo.loss,system,distinct_1,") || !strings.Contains(string(csv), "\nloss-ipo,ipo,vanilla/dpo,,,11,") {
@@ -233,7 +233,7 @@ func TestSurveyAndPlanCell(t *testing.T) {
 	}
 	got, err := execute[workflows.CellsInput, workflows.SurveyResult](t, s.a.SurveyCells, workflows.CellsInput{Plan: s.ref, Count: 2})
 	if err != nil || got.Marks != "wd" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("the marks are %+v (%v), want wd", got, err)
 	}
 	cell, err := execute[workflows.CellInput, workflows.CellPlan](t, s.a.PlanCell, workflows.CellInput{Plan: s.ref, Cell: 1, Facts: workflows.Facts{Revision: "r"}})
 	if err != nil {
@@ -241,12 +241,12 @@ func TestSurveyAndPlanCell(t *testing.T) {
 	}
 	if cell.Name != "samples-2" || !strings.HasPrefix(cell.WorkflowID, "run/s.samples-2/") || len(cell.Run.Stages) != len(stages) ||
 		cell.Run.Facts.Cell != "samples-2" || cell.Run.Facts.Sweep != "s" || cell.Run.Facts.Revision != "r" {
-		t.Errorf("%+v", cell)
+		t.Errorf("the cell is %+v, want the second with its name, run and facts", cell)
 	}
 	// A plan that is not the one that was asked for.
 	other := s.ref
 	other.SHA256 = strings.Repeat("0", 64)
 	if _, err := execute[workflows.CellInput, workflows.CellPlan](t, s.a.PlanCell, workflows.CellInput{Plan: other}); errorType(err) != workflows.ErrTypeBadInput {
-		t.Errorf("%v", err)
+		t.Errorf("another plan under the name: got %v, want an error of type BadInput", err)
 	}
 }

@@ -73,7 +73,7 @@ func TestFreshen(t *testing.T) {
 		t.Errorf("an unknown kind: %v", err)
 	}
 	if kinds, err := FreshKinds("dpo, generate"); err != nil || !slices.Equal(kinds, []Kind{KindDPO, KindGenerate}) {
-		t.Errorf("%v, %v", kinds, err)
+		t.Errorf("dpo, generate are read as %v (%v)", kinds, err)
 	}
 }
 

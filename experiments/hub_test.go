@@ -167,7 +167,7 @@ func TestDigestCache(t *testing.T) {
 		host.Open = func(path string) (io.ReadCloser, error) { reads++; return os.Open(path) }
 		d, err := digestFile(host, path)
 		if err != nil || d.SHA256 != sha(want) || d.Bytes != int64(len(want)) || d.Name != "model.safetensors" {
-			t.Errorf("%+v, %v", d, err)
+			t.Errorf("the digest is %+v (%v), want that of the file's bytes under its name", d, err)
 		}
 	}
 	big := strings.Repeat("a", cachedFrom)
@@ -217,20 +217,20 @@ func TestRemoteCheckpoint(t *testing.T) {
 	const uri = "s3://models/qwen/"
 	src, err := checkpointSource(Backbone{Path: uri}, host)
 	if err != nil || src.Path != uri || len(src.Files) != 3 || src.Files[1].SHA256 != sha(weights) {
-		t.Fatalf("%+v, %v", src, err)
+		t.Fatalf("the source is %+v (%v), want the bucket's three files with their digests", src, err)
 	}
 	bucket["model.safetensors"].Data[0] = 'x' // behind its back: the digest is remembered
 	again, err := checkpointSource(Backbone{Path: uri}, host)
 	if err != nil || again.Files[1] != src.Files[1] {
-		t.Errorf("%+v, %v", again, err)
+		t.Errorf("the source is %+v (%v), want the digest that is remembered", again, err)
 	}
 	bucket["model.safetensors"].ModTime = time.Now().Add(-time.Minute)
 	if again, err = checkpointSource(Backbone{Path: uri}, host); err != nil || again.Files[1] == src.Files[1] {
-		t.Errorf("%+v, %v", again, err)
+		t.Errorf("the source is %+v (%v), want a new digest, since the file's time has changed", again, err)
 	}
 	delete(bucket, "model.safetensors")
 	if _, err := checkpointSource(Backbone{Path: uri}, host); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "s3://models/qwen/") {
-		t.Errorf("%v", err)
+		t.Errorf("a file that is gone: got %v, want an error that names the bucket", err)
 	}
 	host.Remote = nil
 	if _, err := checkpointSource(Backbone{Path: uri}, host); err == nil {

@@ -101,11 +101,11 @@ func TestParams(t *testing.T) {
 	stages := mustPlan(t, "demo", "sft.roles.sp.epochs=9", "generation.greedy=true", "dpo.pair_sets=psnr", "seed=5")
 	sft, err := ParamsOf[SFTParams](find(t, stages, "sft/sp"))
 	if err != nil || sft.Epochs != 9 || sft.Role != esc.SP || sft.LoRA.Rank != 16 || sft.Seed != 5 {
-		t.Errorf("%+v, %v", sft, err)
+		t.Errorf("sft/sp has %+v (%v), want the role's own epochs, rank 16 and seed 5", sft, err)
 	}
 	dpo, err := ParamsOf[DPOParams](find(t, stages, "dpo/vm/psnr"))
 	if err != nil || dpo.Beta != 0.2 || dpo.PairSet != esc.PairsPsNr || dpo.Loss != LossDPO || dpo.Epochs != 1 {
-		t.Errorf("%+v, %v", dpo, err)
+		t.Errorf("dpo/vm/psnr has %+v (%v), want its pair set, loss, beta and epochs", dpo, err)
 	}
 	gen, err := ParamsOf[GenerateParams](find(t, stages, "generate/vanilla/dpo/psnr"))
 	if err != nil || gen.Temperature != 0 || gen.TopP != 0 || gen.Seed != 0 || !gen.Greedy || gen.PairSet != esc.PairsPsNr {
@@ -113,7 +113,7 @@ func TestParams(t *testing.T) {
 	}
 	mine, err := ParamsOf[MineParams](find(t, stages, "mine/sp"))
 	if err != nil || !reflect.DeepEqual(mine.Judge, JudgeModel{}) || mine.Temperature != 0.7 || mine.Samples != 2 {
-		t.Errorf("%+v, %v", mine, err)
+		t.Errorf("mine/sp has %+v (%v), want no judge, temperature 0.7 and 2 samples", mine, err)
 	}
 	if _, err := ParamsOf[DPOParams](find(t, stages, "sft/sp")); err == nil {
 		t.Error("an sft stage gave dpo parameters")

@@ -31,7 +31,7 @@ func TestWritePlan(t *testing.T) {
 		}
 	}
 	if !strings.HasPrefix(lines[1], "corpus ") || !strings.Contains(lines[1], Short(stages[0].Fingerprint)) || !strings.Contains(lines[4], " run ") {
-		t.Errorf("%s", out.String())
+		t.Errorf("the plan reads\n%s\nwant the corpus first with its fingerprint, and the fourth line to run", out.String())
 	}
 	if want := "9 stages: 1 to reuse, 8 to run"; lines[len(lines)-1] != want {
 		t.Errorf("the last line is %q, not %q", lines[len(lines)-1], want)
@@ -46,6 +46,6 @@ func TestWritePlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if back[0].Action != ActionReuse || back[0].Reason != "its artifact is whole" || back[3].Fingerprint != stages[3].Fingerprint || back[1].Action != ActionRun {
-		t.Errorf("%+v", back[:2])
+		t.Errorf("read back are %+v, want one reused with its reason and one that runs", back[:2])
 	}
 }

@@ -61,7 +61,7 @@ func TestSeedsReport(t *testing.T) {
 	stages := mustPlan(t, "demo", "seeds=2,1", "methods=sft", "paradigms=vanilla")
 	report := stages[len(stages)-1]
 	if report.Kind != KindReport || report.Inputs["sft/vm@1"] != "sft/vm@1" || report.Inputs["corpus"] != "corpus" || len(report.Inputs) != len(stages)-1 {
-		t.Errorf("%+v", report)
+		t.Errorf("the last stage is %+v, want a report over every other stage", report)
 	}
 	params, err := ParamsOf[ReportParams](report)
 	if err != nil || params.Seed != 2 || !slices.Equal(params.Seeds, []uint64{2, 1}) {

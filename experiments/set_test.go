@@ -95,7 +95,7 @@ func TestSetCopies(t *testing.T) {
 	want := defaultTiny()
 	want.Layers = 2
 	if !reflect.DeepEqual(*qwen.Backbone.Tiny, want) {
-		t.Errorf("got %+v", *qwen.Backbone.Tiny)
+		t.Errorf("the tiny model is %+v, want %+v", *qwen.Backbone.Tiny, want)
 	}
 }
 
@@ -129,7 +129,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if exp := mustLoad(t, path, "seed=7"); exp.Seed != 7 || exp.Name != "t" {
-		t.Errorf("got %+v", exp)
+		t.Errorf("the experiment is %+v, want name t and seed 7", exp)
 	}
 	if err := os.WriteFile(path, []byte(minimal+"sead: 1\n"), 0o600); err != nil {
 		t.Fatal(err)

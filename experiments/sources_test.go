@@ -194,7 +194,7 @@ func TestRealESConv(t *testing.T) {
 	}
 	p, err := ParamsOf[CorpusParams](stages[0])
 	if err != nil || len(p.Files) != 3 || p.Files[1].Bytes < 6_000_000 || stages[0].Source != dir {
-		t.Errorf("%+v, %v", p, err)
+		t.Errorf("the corpus has %+v (%v), want three files, by their place", p, err)
 	}
 	// A plan travels as JSON and comes back as it was.
 	text, err := json.Marshal(stages)

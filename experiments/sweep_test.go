@@ -79,7 +79,7 @@ func TestExpandedExperiments(t *testing.T) {
 		t.Errorf("name %q", exp.Name)
 	}
 	if exp.DPO.Roles.VM.Beta != 0.1 || exp.DPO.Roles.RG.Beta != 0.1 || exp.DPO.Roles.SP.Beta != 0.1 || len(exp.Methods) != 2 {
-		t.Errorf("%+v", exp.DPO.Roles)
+		t.Errorf("the roles have %+v, want beta 0.1 for each, and two methods", exp.DPO.Roles)
 	}
 }
 

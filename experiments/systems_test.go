@@ -21,7 +21,7 @@ func TestSystemNames(t *testing.T) {
 	want := strings.Fields("vanilla/base vanilla/direct-refine vanilla/self-refine vanilla/emotion-cot vanilla/sft" +
 		" vanilla/dpo vanilla/dpo/nsnr vanilla/dpo/psnr vanilla/dpo/nspr decoupled/base decoupled/sft decoupled/dpo gold/sft gold/dpo")
 	if !slices.Equal(names, want) {
-		t.Errorf("got %v", names)
+		t.Errorf("the systems are %v, want %v", names, want)
 	}
 }
 
@@ -64,11 +64,11 @@ func TestPlanComparisons(t *testing.T) {
 	stages := mustPlan(t, "tiny-esconv", "judge.samples=9", "judge.compare=[[gold/dpo, vanilla/self-refine]]")
 	p, err := ParamsOf[PreferParams](find(t, stages, "prefer/gold/dpo/vs/vanilla/self-refine"))
 	if err != nil || p.First != "gold/dpo" || p.Second != "vanilla/self-refine" || p.Samples != 9 || p.Seed != 42 || p.Judge != JudgeOffline {
-		t.Errorf("%+v, %v", p, err)
+		t.Errorf("the comparison has %+v (%v), want both systems, 9 samples, seed 42 and the offline judge", p, err)
 	}
 	q, err := ParamsOf[QualityParams](find(t, stages, "quality/rg"))
 	if err != nil || q.Role != esc.RG || q.Samples != 9 || q.Seed != 42 {
-		t.Errorf("%+v, %v", q, err)
+		t.Errorf("the pairs' scores have %+v (%v), want role rg, 9 samples and seed 42", q, err)
 	}
 	for name, want := range map[string]bool{
 		"generate/vanilla/emotion-cot": true, "generate/decoupled/emotion-cot": false, "judge/gold/dpo": true, "score/gold/sft": true,

@@ -60,7 +60,7 @@ func TestNightlyRecordsAndTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	if result.Verdict != "regression" || result.Notified != "https://hooks.example.org" {
-		t.Errorf("%+v", result)
+		t.Errorf("the night ends with %+v, want a regression that the webhook was told", result)
 	}
 	if len(recorded.Result.Stages) != 1 || recorded.Report != "fp-report" || recorded.Plan.Revision != "v1" || recorded.Plan.Run.Stages != nil {
 		t.Errorf("recorded %+v", recorded)
@@ -93,6 +93,6 @@ func TestNightlyThatCannotTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	if result.Verdict != "regression" || !strings.HasPrefix(result.Notified, "nobody could be told: webhook: https://hooks.example.org answers 404") {
-		t.Errorf("%+v", result)
+		t.Errorf("the night ends with %+v, want a regression, and that nobody could be told", result)
 	}
 }

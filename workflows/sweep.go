@@ -25,8 +25,8 @@ const (
 // A cell whose artifacts are all in the store is not started. A failed cell
 // keeps what it has made, and the others go on.
 //
-// It continues as new before its history grows long. The runs under way are
-// not its execution's to lose: they outlive it, and the next one follows them.
+// It continues as new before its history grows long. Runs under way are not
+// closed with an execution of the sweep: the next execution waits for them.
 func Sweep(ctx workflow.Context, in SweepInput) (SweepResult, error) {
 	s := newSweep(ctx, in)
 	if err := s.handlers(ctx); err != nil {

@@ -136,10 +136,10 @@ func TestSweepGoesOnBesideAFailedCell(t *testing.T) {
 	})
 	r, err := l.sweep(SweepInput{Parallel: 2, Plan: PlanRef{Cells: 4}})
 	if err == nil || !strings.Contains(err.Error(), "1 of 4 cells failed; c1: dpo/rg: no pair to train on") {
-		t.Fatalf("error %v", err)
+		t.Fatalf("the sweep ends with %v, want an error that counts the failed cells and names the first", err)
 	}
 	if r.Marks != "dfdd" || len(r.Ends) != 1 || r.Ends[0].Reason != "dpo/rg: no pair to train on" {
-		t.Errorf("%+v", r)
+		t.Errorf("the result is %+v, want the second cell failed, with its reason", r)
 	}
 }
 
@@ -206,7 +206,7 @@ func TestSweepStopsHopelessCells(t *testing.T) {
 	l.stops = []experiments.HopelessCell{{Cell: 1, Reason: "worse than the median"}}
 	r, err := l.sweep(SweepInput{Parallel: 3, Plan: PlanRef{Cells: 3}, StopEverySeconds: 30})
 	if err != nil || r.Marks != "dsd" || len(r.Ends) != 1 || r.Ends[0].Reason != "worse than the median" {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("the result is %+v (%v), want the second cell stopped early, with its reason", r, err)
 	}
 }
 
@@ -238,6 +238,6 @@ func TestSweepContinuesAsNew(t *testing.T) {
 	_, err := l.sweep(SweepInput{Parallel: 2, Plan: PlanRef{Cells: 400}})
 	var again *workflow.ContinueAsNewError
 	if !errors.As(err, &again) {
-		t.Fatalf("%v", err)
+		t.Fatalf("the sweep ends with %v, want that it continues as new", err)
 	}
 }

@@ -46,7 +46,7 @@ func (e *Encoder) under(strategy esc.Strategy) Builder {
 
 // prompt encodes what the role is given before it answers: the context, and
 // for rg the strategy. reserve tokens stay free for the answer. Prompts are
-// always trimmed to fit: every turn wants an answer.
+// always trimmed to fit, because every turn needs an answer.
 func (e *Encoder) prompt(context []esc.Message, strategy esc.Strategy, reserve int) ([]int32, error) {
 	return e.fit(context, e.under(strategy), reserve)
 }
