@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ import (
 	"go.temporal.io/sdk/mocks"
 	"go.temporal.io/sdk/temporal"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
 )
@@ -260,7 +259,7 @@ func TestStart(t *testing.T) {
 		run.On("GetRunID").Return("first")
 		return run, nil
 	})
-	c := &Client{Temporal: m, Store: newStore(t), Queues: workflows.Queues{Control: "control"}, HeartbeatSeconds: 30, Revision: "r", Attributes: []string{"Seed"}}
+	c := &Client{Temporal: m, Store: storetest.OpenStore(t, t.TempDir()), Queues: workflows.Queues{Control: "control"}, HeartbeatSeconds: 30, Revision: "r", Attributes: []string{"Seed"}}
 
 	p, err := experiments.Prepare("demo", nil, host)
 	if err != nil {
@@ -291,19 +290,6 @@ func TestStart(t *testing.T) {
 	if _, err := ReadSweepPlan(t.Context(), c.Store, sweep.Plan); !errors.As(err, &unusable) {
 		t.Errorf("got %v, want that the plan is not the one that is asked for", err)
 	}
-}
-
-func newStore(t *testing.T) *artifacts.Store {
-	t.Helper()
-	backend, err := artifacts.OpenDirectory(filepath.Join(t.TempDir(), "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return store
 }
 
 func TestCellNamed(t *testing.T) {
