@@ -127,7 +127,7 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	}
 	for at, response := range gold[0] {
 		if other, there := gold[1][at]; there && other != response {
-			return fmt.Errorf("the two runs have different test splits: dialogue %d, turn %d has another gold response", at[0], at[1])
+			return fmt.Errorf("the two runs have different test splits: dialogue %d, turn %d has another gold response", at.Dialogue, at.Turn)
 		}
 	}
 	corpus, ok := first.stage(string(experiments.KindCorpus))
