@@ -71,7 +71,7 @@ var rules = []rule{
 	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
 
 	{tree: "esc", light: true},
-	{tree: "experiments", light: true, theirs: []string{"github.com/goccy/go-yaml"}},
+	{tree: "experiments", ours: []string{"esc"}, light: true, theirs: []string{"github.com/goccy/go-yaml"}},
 	{tree: "artifacts", testOurs: []string{"artifacts/storetest"}},
 	{tree: "artifacts/storetest", ours: []string{"artifacts"}},
 
