@@ -100,6 +100,7 @@ func readState(ctx context.Context, c client.Client, workflowID string) (workflo
 // bars draws one progress bar for each stage that runs.
 type bars struct {
 	writer   progress.Writer
+	screen   screen
 	trackers map[string]*progress.Tracker
 	finished map[string]bool
 }
@@ -111,12 +112,15 @@ func newBars(out io.Writer) *bars {
 	w.SetTrackerLength(24)
 	w.SetUpdateFrequency(250 * time.Millisecond)
 	w.SetStyle(progress.StyleBlocks)
-	w.Style().Colors = progress.StyleColorsDefault
+	s := newScreen(out)
+	if s.colours {
+		w.Style().Colors = progress.StyleColorsDefault
+	}
 	w.Style().Visibility.Value = true
 	w.Style().Visibility.Speed = false
 	w.Style().Visibility.ETA = false
 	go w.Render()
-	return &bars{writer: w, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
+	return &bars{writer: w, screen: s, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
 }
 
 func (b *bars) update(state workflows.RunState, running map[string]workflows.Progress) {
@@ -141,10 +145,10 @@ func (b *bars) update(state workflows.RunState, running map[string]workflows.Pro
 		case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageSkipped:
 			b.finished[s.Name] = true
 			if t == nil {
-				b.writer.Log("%s", ending(s))
+				b.writer.Log("%s", ending(b.screen, s))
 				continue
 			}
-			t.UpdateMessage(ending(s))
+			t.UpdateMessage(ending(b.screen, s))
 			if s.Status == workflows.StageFailed {
 				t.MarkAsErrored()
 			} else {
@@ -164,17 +168,17 @@ func (b *bars) close() {
 
 // lines prints a line when a stage begins and ends, and now and then between.
 type lines struct {
-	out  io.Writer
-	last map[string]workflows.StageStatus
-	said map[string]time.Time
-	seen map[string]int // attempts
+	screen screen
+	last   map[string]workflows.StageStatus
+	said   map[string]time.Time
+	seen   map[string]int // attempts
 }
 
 // lineEvery is how often a running stage says how far it is.
 const lineEvery = 10 * time.Second
 
 func newLines(out io.Writer) *lines {
-	return &lines{out: out, last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
+	return &lines{screen: newScreen(out), last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
 }
 
 func (l *lines) update(state workflows.RunState, running map[string]workflows.Progress) {
@@ -188,10 +192,10 @@ func (l *lines) update(state workflows.RunState, running map[string]workflows.Pr
 			changed = changed || p.Attempt > max(l.seen[s.Name], 1) // say at once what failed
 			if changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
 				l.said[s.Name], l.seen[s.Name] = time.Now(), p.Attempt
-				fmt.Fprintf(l.out, "%-26s running  %s\n", s.Name, detail(p))
+				fmt.Fprintf(l.screen.out, "%-26s running  %s\n", s.Name, detail(p))
 			}
 		case changed:
-			fmt.Fprintln(l.out, ending(s))
+			fmt.Fprintln(l.screen.out, ending(l.screen, s))
 		}
 	}
 }
@@ -226,14 +230,14 @@ func detail(p workflows.Progress) string {
 }
 
 // ending is a finished stage's line.
-func ending(s workflows.StageState) string {
+func ending(on screen, s workflows.StageState) string {
 	switch s.Status {
 	case workflows.StageReused:
 		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
 		return fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
 	case workflows.StageFailed:
-		return text.FgRed.Sprintf("%-26s failed   %s", s.Name, s.Error)
+		return on.paint(text.Colors{text.FgRed}, fmt.Sprintf("%-26s failed   %s", s.Name, s.Error))
 	default:
 		return fmt.Sprintf("%-26s %s", s.Name, s.Status)
 	}

@@ -153,6 +153,9 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	if f.json && !f.plan {
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
+	if missing == nil {
+		missing = surveyCorpus(p.stages[0], f.plan, os.Stderr)
+	}
 	if missing != nil && !f.plan {
 		return missing
 	}
