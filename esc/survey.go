@@ -50,14 +50,13 @@ func (i *Intensities) add(text string) {
 }
 
 // SurveyCorpus reads all of a corpus and counts. The error is what ReadCorpus
-// would say of its files; the counts go as far as they could be read.
+// would say of its files. Where it is that of Unmapped there are counts besides.
 func SurveyCorpus(source Source) (Survey, error) {
 	var s Survey
-	_, err := s.files(source)
-	if err == nil {
-		err = s.Unmapped()
+	if _, err := s.files(source); err != nil {
+		return Survey{}, err
 	}
-	return s, err
+	return s, s.Unmapped()
 }
 
 // Unmapped lists the strategies that are none of the eight and not mapped

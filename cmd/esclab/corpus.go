@@ -9,11 +9,10 @@ import (
 	"github.com/esclab/esclab/experiments"
 )
 
-// surveyCorpus reads the files of a plan's corpus, so that one that the run would
-// refuse is refused before anything starts, and, where told to, says what is in
-// it. The sample corpus is known, and one that is missing has been reported.
-func surveyCorpus(stage experiments.Stage, say bool, out io.Writer) error {
-	if stage.Source == experiments.SourceDemo || stage.Fingerprint == "" {
+// surveyCorpus says what is in the files of a plan's corpus. The error is what its
+// stage would fail of. The sample corpus is known.
+func surveyCorpus(stage experiments.Stage, out io.Writer) error {
+	if stage.Source == experiments.SourceDemo {
 		return nil
 	}
 	params, err := experiments.ParamsOf[experiments.CorpusParams](stage)
@@ -25,7 +24,7 @@ func surveyCorpus(stage experiments.Stage, say bool, out io.Writer) error {
 		return fmt.Errorf("corpus.strategies: %w", err)
 	}
 	s, err := esc.SurveyCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Reading: reading})
-	if say {
+	if s.Dialogues > 0 {
 		printSurvey(out, s, reading)
 	}
 	return err

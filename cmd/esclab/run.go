@@ -153,9 +153,6 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	if f.json && !f.plan {
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
-	if missing == nil {
-		missing = surveyCorpus(p.stages[0], f.plan, os.Stderr)
-	}
 	if missing != nil && !f.plan {
 		return missing
 	}
@@ -167,6 +164,8 @@ func (a *app) run(ctx context.Context, name string, f runFlags) error {
 	if f.plan {
 		if missing != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", missing)
+		} else if err := surveyCorpus(p.stages[0], os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, "esclab:", err)
 		}
 		return se.printPlan(ctx, p, f.json, os.Stdout)
 	}
