@@ -55,7 +55,7 @@ func ReadFile(path string, limits Limits) ([]Dialogue, error) {
 // Of a dialogue it reads experience_type, emotion_type, problem_type, situation
 // and dialog (or dialogue, conversation, messages); of an utterance speaker (or
 // role), content (or text, utterance) and annotation.strategy (or strategy); the
-// first of these names that is there counts. Other keys are ignored. A UTF-8
+// first of these names that is not empty counts. Other keys are ignored. A UTF-8
 // byte order mark is skipped; white space at both ends of a text is trimmed.
 // Everything else that Dialogue.Check refuses, no dialogues, a repeated key,
 // text that is not UTF-8, and anything after the list is an error.
@@ -210,7 +210,7 @@ func (d *dialogueReader) object(known []string, field func(key string) error) er
 }
 
 // Keys that are read, by object. Of those that mean the same the first that is
-// there counts.
+// not empty counts.
 var (
 	utterancesKeys = []string{"dialog", "dialogue", "conversation", "messages"}
 	dialogueKeys   = append([]string{"experience_type", "emotion_type", "problem_type", "situation",
