@@ -38,7 +38,9 @@ func (a *Activities) corpus(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	corpus, err := esc.ReadCorpus(esc.Source{Path: path, SplitIndex: t.in.Stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading})
+	corpus, err := esc.ReadCorpus(esc.Source{
+		Path: path, SplitIndex: t.in.Stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading,
+	})
 	if err != nil {
 		return output{}, badInput(err)
 	}

@@ -77,7 +77,8 @@ func (u Utterance) Check() error {
 	case "":
 		return errors.New("the speaker is missing")
 	case "system":
-		return errors.New(`the speaker "system" is neither seeker nor supporter; remove a chat's system message, and call the supporter "sys" or "assistant"`)
+		return errors.New(`the speaker "system" is neither seeker nor supporter; ` +
+			`remove a chat's system message, and call the supporter "sys" or "assistant"`)
 	default:
 		return fmt.Errorf("unknown speaker %s; it is one of %s for the %s, %s for the %s", quoteShort(string(u.Speaker)),
 			namesOf(Seeker), Seeker, namesOf(Supporter), Supporter)

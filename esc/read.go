@@ -98,7 +98,9 @@ func (s *Survey) readFile(path string, reading Reading) ([]Dialogue, error) {
 // read reads the dialogues of a stream and counts in them. Where Unmapped is an
 // error afterwards, they are not to be used.
 func (s *Survey) read(name string, r io.Reader, reading Reading) ([]Dialogue, error) {
-	d := &dialogueReader{scanner: newScanner(r, reading.Limits.FileBytes), Reading: reading, survey: s, name: name, dialogue: -1, turn: -1}
+	d := &dialogueReader{
+		Reading: reading, scanner: newScanner(r, reading.Limits.FileBytes), survey: s, name: name, dialogue: -1, turn: -1,
+	}
 	d.strategies = make(map[string]Strategy, len(reading.Strategies))
 	for name, strategy := range reading.Strategies {
 		d.strategies[foldName(name)] = strategy
@@ -122,7 +124,9 @@ type dialogueReader struct {
 
 // fault says where reading stands.
 func (d *dialogueReader) fault(err error) *DataError {
-	return &DataError{File: d.name, Dialogue: d.dialogue, Turn: d.turn, Line: d.scanner.line, Offset: d.scanner.offset, Err: err}
+	return &DataError{
+		File: d.name, Dialogue: d.dialogue, Turn: d.turn, Line: d.scanner.line, Offset: d.scanner.offset, Err: err,
+	}
 }
 
 func (d *dialogueReader) list() ([]Dialogue, error) {
@@ -164,7 +168,8 @@ func (d *dialogueReader) list() ([]Dialogue, error) {
 	case '{':
 		err = d.lines(one)
 	default:
-		err = fmt.Errorf("found %q at the start; the file should hold a JSON list of dialogues, as ESConv.json does, or one dialogue a line", first)
+		err = fmt.Errorf("found %q at the start; the file should hold a JSON list of dialogues, as ESConv.json does, "+
+			"or one dialogue a line", first)
 	}
 	if err == nil && len(dialogues) == 0 {
 		err = errors.New("the list holds no dialogues")
@@ -275,7 +280,8 @@ func merged(utterances []Utterance, most int) ([]Utterance, error) {
 			continue
 		}
 		if out[last].Text += "\n" + u.Text; len(out[last].Text) > most {
-			return nil, fmt.Errorf("merged utterances: %w: more than the limit of %d bytes; set corpus.consecutive to keep", errTooLong, most)
+			return nil, fmt.Errorf("merged utterances: %w: more than the limit of %d bytes; set corpus.consecutive to keep",
+				errTooLong, most)
 		}
 	}
 	return out, nil
@@ -347,7 +353,10 @@ func (d *dialogueReader) utterance() (Utterance, error) {
 	if err != nil {
 		return Utterance{}, err
 	}
-	u := Utterance{Speaker: parseSpeaker(firstOf(got, speakerKeys)), Text: strings.TrimSpace(firstOf(got, textKeys)), Strategy: NoStrategy}
+	u := Utterance{
+		Speaker: parseSpeaker(firstOf(got, speakerKeys)), Strategy: NoStrategy,
+		Text: strings.TrimSpace(firstOf(got, textKeys)),
+	}
 	if u.Speaker == Supporter {
 		u.Strategy = d.strategy(firstOf(got, strategyKeys))
 	}

@@ -25,7 +25,7 @@ const maxDepth = 64
 var (
 	errTruncated = errors.New("the JSON ends too early; the file is truncated")
 	errTooLong   = errors.New("too long")
-	errLineEnds  = errors.New("the line ends inside a dialogue; JSON lines hold one dialogue a line, a JSON list may span lines")
+	errLineEnds  = errors.New("the line ends inside a dialogue; JSON lines hold one a line, a JSON list may span lines")
 )
 
 func newScanner(r io.Reader, maxBytes int64) *scanner {

@@ -76,7 +76,8 @@ func (s *Survey) Unmapped() error {
 		if name == "" {
 			list = append(list, fmt.Sprintf("no strategy (%s)", turns))
 		} else {
-			list = append(list, fmt.Sprintf("unknown strategy %s (%s; the nearest is %q)", quoteShort(name), turns, NearestStrategy(name)))
+			list = append(list, fmt.Sprintf("unknown strategy %s (%s; the nearest is %q)",
+				quoteShort(name), turns, NearestStrategy(name)))
 		}
 	}
 	if n := len(names) - most; n > 0 {

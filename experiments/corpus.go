@@ -53,7 +53,7 @@ func (c Corpus) readingParams() (strategies map[string]string, consecutive Conse
 
 // Reading is how the parameters have the corpus' files read.
 func (p CorpusParams) Reading() (esc.Reading, error) {
-	r := esc.Reading{Merge: p.Consecutive == ConsecutiveMerge, Strategies: make(map[string]esc.Strategy, len(p.Strategies))}
+	r := esc.Reading{Merge: p.Consecutive == ConsecutiveMerge, Strategies: map[string]esc.Strategy{}}
 	for name, to := range p.Strategies {
 		s, err := esc.ParseStrategy(to)
 		if err != nil {

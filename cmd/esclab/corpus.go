@@ -32,7 +32,8 @@ func surveyCorpus(stage experiments.Stage, out io.Writer) error {
 
 // printSurvey says what a corpus holds, and of its peculiarities those that are there.
 func printSurvey(out io.Writer, s esc.Survey, reading esc.Reading) {
-	fmt.Fprintf(out, "corpus: %d dialogues, %d utterances of the seeker, %d of the supporter\n", s.Dialogues, s.Seeker, s.Supporter)
+	fmt.Fprintf(out, "corpus: %d dialogues, %d utterances of the seeker, %d of the supporter\n",
+		s.Dialogues, s.Seeker, s.Supporter)
 	for _, list := range []struct {
 		what   string
 		counts map[string]int
@@ -54,15 +55,16 @@ func printSurvey(out io.Writer, s esc.Survey, reading esc.Reading) {
 		if reading.Merge {
 			fate = experiments.ConsecutiveMerge
 		}
-		fmt.Fprintf(out, "corpus: %d utterances of the supporter follow another one, %d of them with another strategy (corpus.consecutive: %s)\n",
-			s.Consecutive, s.Differing, fate)
+		fmt.Fprintf(out, "corpus: %d utterances of the supporter follow another one, "+
+			"%d of them with another strategy (corpus.consecutive: %s)\n", s.Consecutive, s.Differing, fate)
 	}
 	for _, i := range []struct {
 		when string
 		esc.Intensities
 	}{{"before", s.Before}, {"after", s.After}} {
 		if i.Known > 0 {
-			fmt.Fprintf(out, "corpus: emotion intensity %s: mean %.2f of %d dialogues, missing in %d\n", i.when, i.Mean(), i.Known, s.Dialogues-i.Known)
+			fmt.Fprintf(out, "corpus: emotion intensity %s: mean %.2f of %d dialogues, missing in %d\n",
+				i.when, i.Mean(), i.Known, s.Dialogues-i.Known)
 		}
 	}
 }

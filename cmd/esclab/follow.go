@@ -178,7 +178,10 @@ type lines struct {
 const lineEvery = 10 * time.Second
 
 func newLines(out io.Writer) *lines {
-	return &lines{screen: newScreen(out), last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
+	return &lines{
+		screen: newScreen(out),
+		last:   map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{},
+	}
 }
 
 func (l *lines) update(state workflows.RunState, running map[string]workflows.Progress) {

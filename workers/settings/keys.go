@@ -72,7 +72,9 @@ func checkValues(name, path string, node ast.Node, typ reflect.Type) error {
 	}
 	key := strings.TrimSuffix(path, ".")
 	switch n := node.(type) {
-	case nil, *ast.NullNode, *ast.CommentGroupNode, *ast.AnchorNode, *ast.AliasNode, *ast.TagNode: // the library's to resolve
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+		return nil
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode: // the library's to resolve
 		return nil
 	case *ast.MappingValueNode:
 		node = &ast.MappingNode{BaseNode: &ast.BaseNode{}, Start: n.Start, Values: []*ast.MappingValueNode{n}}
@@ -118,7 +120,8 @@ func checkValues(name, path string, node ast.Node, typ reflect.Type) error {
 	case !isList:
 		has = fmt.Sprintf("%.40q", node.GetToken().Value)
 	}
-	return fmt.Errorf("%s:%d: %s: wants %s, has %s", name, node.GetToken().Position.Line, cmp.Or(key, "the file"), wanted(typ), has)
+	line := node.GetToken().Position.Line
+	return fmt.Errorf("%s:%d: %s: wants %s, has %s", name, line, cmp.Or(key, "the file"), wanted(typ), has)
 }
 
 // wanted describes a type in the words of a YAML author.
