@@ -17,7 +17,13 @@ func runCorpus(ctx context.Context, t *attempt, params experiments.CorpusParams)
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	corpus, err := esc.ReadCorpus(esc.Source{Path: path, SplitIndex: t.in.Stage.SplitIndexSource, Seed: params.SplitSeed})
+	reading, err := params.Reading()
+	if err != nil {
+		return output{}, badInput(err)
+	}
+	corpus, err := esc.ReadCorpus(esc.Source{
+		Path: path, SplitIndex: t.in.Stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading,
+	})
 	if err != nil {
 		return output{}, badInput(err)
 	}

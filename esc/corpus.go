@@ -16,39 +16,32 @@ import (
 // Source says where a corpus is and how it is split.
 type Source struct {
 	// Path is a JSON file in ESConv's layout, or a directory that holds
-	// train.json, valid.json and test.json.
+	// train.json, valid.json and test.json (or .jsonl, see PartFile).
 	Path string
 	// SplitIndex names a file with the positions of the dialogues of each
 	// part; empty to split by Seed. It goes with a file, not a directory.
 	SplitIndex string
 	// Seed of the 8:1:1 split; used where neither of the above decides.
 	Seed uint64
-	// Limits of each file; the zero value means DefaultLimits.
-	Limits Limits
+	// Reading is how each file is taken.
+	Reading Reading
 }
 
-// ReadCorpus reads and splits a corpus.
+// ReadCorpus reads and splits a corpus. Strategies that are none of the eight
+// and that Reading does not map are one error for all its files.
 func ReadCorpus(source Source) (Corpus, error) {
-	if source.Limits == (Limits{}) {
-		source.Limits = DefaultLimits()
+	var s Survey
+	files, err := s.files(source)
+	if err == nil {
+		err = s.Unmapped()
 	}
-	info, err := os.Stat(source.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Corpus{}, fmt.Errorf("corpus %s: there is no such file or directory", source.Path)
-	}
-	if err != nil {
-		return Corpus{}, fmt.Errorf("corpus: %w", err)
-	}
-	if info.IsDir() {
-		if source.SplitIndex != "" {
-			return Corpus{}, fmt.Errorf("corpus %s is a directory with its own parts; an index file (%s) goes with a single file", source.Path, source.SplitIndex)
-		}
-		return readParts(source)
-	}
-	dialogues, err := ReadFile(source.Path, source.Limits)
 	if err != nil {
 		return Corpus{}, err
 	}
+	if len(files) == len(parts) {
+		return Corpus{Train: files[0], Valid: files[1], Test: files[2]}, nil
+	}
+	dialogues := files[0]
 	if source.SplitIndex == "" {
 		corpus, err := Split(dialogues, source.Seed)
 		if err != nil {
@@ -67,22 +60,56 @@ func ReadCorpus(source Source) (Corpus, error) {
 	return corpus, nil
 }
 
-func readParts(source Source) (Corpus, error) {
-	var corpus Corpus
-	for _, part := range []struct {
-		file string
-		into *[]Dialogue
-	}{{"train.json", &corpus.Train}, {"valid.json", &corpus.Valid}, {"test.json", &corpus.Test}} {
-		dialogues, err := ReadFile(filepath.Join(source.Path, part.file), source.Limits)
+// parts are the parts of a corpus that is split already, in the order of Corpus.
+var parts = []string{"train", "valid", "test"}
+
+// PartFile names the file of a part in a directory: train.json, or train.jsonl
+// where there is none of that name. Both are an error: neither may be ignored.
+func PartFile(part string, exists func(name string) bool) (string, error) {
+	list, lines := part+".json", part+".jsonl"
+	switch {
+	case !exists(lines):
+		return list, nil
+	case exists(list):
+		return list, fmt.Errorf("there are both %s and %s; keep one", list, lines)
+	}
+	return lines, nil
+}
+
+// files reads the corpus' one file, or its three parts.
+func (s *Survey) files(source Source) ([][]Dialogue, error) {
+	info, err := os.Stat(source.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("corpus %s: there is no such file or directory", source.Path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("corpus: %w", err)
+	}
+	if !info.IsDir() {
+		dialogues, err := s.readFile(source.Path, source.Reading)
+		return [][]Dialogue{dialogues}, err
+	}
+	if source.SplitIndex != "" {
+		return nil, fmt.Errorf("corpus %s is a directory with its own parts; an index file (%s) goes with a single file", source.Path, source.SplitIndex)
+	}
+	files := make([][]Dialogue, len(parts))
+	for i, part := range parts {
+		name, err := PartFile(part, func(name string) bool {
+			_, err := os.Stat(filepath.Join(source.Path, name))
+			return err == nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("corpus directory %s: %w", source.Path, err)
+		}
+		files[i], err = s.readFile(filepath.Join(source.Path, name), source.Reading)
 		if errors.Is(err, fs.ErrNotExist) {
-			return Corpus{}, fmt.Errorf("corpus directory %s has no %s; it needs train.json, valid.json and test.json", source.Path, part.file)
+			return nil, fmt.Errorf("corpus directory %s has no %s; it needs train.json, valid.json and test.json", source.Path, name)
 		}
 		if err != nil {
-			return Corpus{}, err
+			return nil, err
 		}
-		*part.into = dialogues
 	}
-	return corpus, nil
+	return files, nil
 }
 
 // Split divides dialogues 8:1:1 (paper §6.1). Valid and test get n/10 each,
@@ -120,19 +147,19 @@ func Split(dialogues []Dialogue, seed uint64) (Corpus, error) {
 // position that is out of range or named twice is an error; dialogues that no
 // list names are counted in Corpus.Unused.
 func SplitByIndex(dialogues []Dialogue, index []byte) (Corpus, error) {
-	type parts struct {
+	type lists struct {
 		Train []int `json:"train"`
 		Valid []int `json:"valid"`
 		Test  []int `json:"test"`
 	}
 	var file struct {
-		parts
-		Nested *parts `json:"index_in_ESConv_json"`
+		lists
+		Nested *lists `json:"index_in_ESConv_json"`
 	}
 	if err := json.Unmarshal(bytes.TrimPrefix(index, []byte("\xef\xbb\xbf")), &file); err != nil {
 		return Corpus{}, fmt.Errorf("not an object of train, valid and test: %w", err)
 	}
-	chosen := file.parts
+	chosen := file.lists
 	if file.Nested != nil {
 		chosen = *file.Nested
 	}

@@ -3,6 +3,7 @@ package esc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,25 @@ const (
 	Seeker    Speaker = "seeker"
 	Supporter Speaker = "supporter"
 )
+
+// speakerNames are what corpora of this kind call the two, folded: ESConv and
+// its preprocessed forms (usr, sys), FailedESConv and EmpatheticDialogues
+// (speaker, listener), chats (user, assistant) and counselling transcripts.
+var speakerNames = map[string]Speaker{
+	"seeker": Seeker, "helpseeker": Seeker, "supportseeker": Seeker, "speaker": Seeker,
+	"usr": Seeker, "user": Seeker, "client": Seeker, "patient": Seeker, "human": Seeker,
+	"supporter": Supporter, "helper": Supporter, "listener": Supporter,
+	"sys": Supporter, "assistant": Supporter, "counselor": Supporter, "counsellor": Supporter, "therapist": Supporter,
+}
+
+// parseSpeaker reads a speaker's name; an unknown one stays as it is, for Check to refuse.
+func parseSpeaker(name string) Speaker {
+	name = strings.ToLower(strings.TrimSpace(name))
+	if s, known := speakerNames[strings.NewReplacer(" ", "", "-", "", "_", "").Replace(name)]; known {
+		return s
+	}
+	return Speaker(name)
+}
 
 // Utterance is one entry of a dialogue.
 type Utterance struct {
@@ -56,13 +76,29 @@ func (u Utterance) Check() error {
 		}
 	case "":
 		return errors.New("the speaker is missing")
+	case "system":
+		return errors.New(`the speaker "system" is neither seeker nor supporter; ` +
+			`remove a chat's system message, and call the supporter "sys" or "assistant"`)
 	default:
-		return fmt.Errorf("unknown speaker %s; it is %q or %q", quoteShort(string(u.Speaker)), Seeker, Supporter)
+		return fmt.Errorf("unknown speaker %s; it is one of %s for the %s, %s for the %s", quoteShort(string(u.Speaker)),
+			namesOf(Seeker), Seeker, namesOf(Supporter), Supporter)
 	}
 	if u.Text == "" {
 		return fmt.Errorf("the %s's text is empty; remove the utterance or fill it", u.Speaker)
 	}
 	return nil
+}
+
+// namesOf lists what a speaker is called, by the alphabet.
+func namesOf(speaker Speaker) string {
+	var names []string
+	for name, s := range speakerNames {
+		if s == speaker {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
 // Check reports the first thing that makes a dialogue unusable: no

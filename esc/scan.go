@@ -16,6 +16,7 @@ type scanner struct {
 	offset   int64 // bytes consumed
 	line     int   // from 1
 	maxBytes int64
+	oneLine  bool   // a line's end is a fault: one value of JSON lines is read
 	buf      []byte // reused by text
 }
 
@@ -24,6 +25,7 @@ const maxDepth = 64
 var (
 	errTruncated = errors.New("the JSON ends too early; the file is truncated")
 	errTooLong   = errors.New("too long")
+	errLineEnds  = errors.New("the line ends inside a dialogue; JSON lines hold one a line, a JSON list may span lines")
 )
 
 func newScanner(r io.Reader, maxBytes int64) *scanner {
@@ -40,6 +42,9 @@ func (s *scanner) next() (byte, error) {
 	}
 	s.offset++
 	if c == '\n' {
+		if s.oneLine {
+			return 0, errLineEnds
+		}
 		s.line++
 	}
 	if s.offset > s.maxBytes {
@@ -287,6 +292,26 @@ func hexDigit(c byte) rune {
 		return rune(c-'A') + 10
 	}
 	return -1
+}
+
+// endLine consumes the rest of a line, which has to be empty.
+func (s *scanner) endLine() error {
+	for {
+		ahead, err := s.r.Peek(1)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading: %w", err)
+		}
+		c := ahead[0]
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return fmt.Errorf("found %q after a dialogue; JSON lines hold one dialogue a line and nothing else", c)
+		}
+		if _, err := s.next(); err != nil || c == '\n' {
+			return err
+		}
+	}
 }
 
 // end checks that nothing but white space is left.

@@ -65,6 +65,8 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
 		d.mapping(path, n, v)
 	case reflect.Slice, reflect.Array:
 		d.sequence(path, n, v)
+	case reflect.Map:
+		d.dictionary(path, n, v)
 	default:
 		d.scalar(path, n, v)
 	}
@@ -99,6 +101,28 @@ func (d *decoder) mapping(path string, n ast.Node, v reflect.Value) {
 		at := join(path, key)
 		d.lines[at] = lineOf(it.Key())
 		d.value(at, it.Value(), field)
+	}
+}
+
+// dictionary reads a map from free keys to values of one type.
+func (d *decoder) dictionary(path string, n ast.Node, v reflect.Value) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		d.fail(lineOf(n), path, "wants keys and values, has %s", describe(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for it := m.MapRange(); it.Next(); {
+		if it.Key().IsMergeKey() {
+			d.fail(lineOf(it.Key()), path, "anchors, aliases, merges and tags are not used in experiments")
+			continue
+		}
+		key := it.Key().GetToken().Value
+		at := join(path, key)
+		d.lines[at] = lineOf(it.Key())
+		value := reflect.New(v.Type().Elem()).Elem()
+		d.value(at, it.Value(), value)
+		v.SetMapIndex(reflect.ValueOf(key), value)
 	}
 }
 

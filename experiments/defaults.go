@@ -16,7 +16,10 @@ func Defaults() Experiment {
 		Seed:   42,
 		Seeds:  []uint64{},
 		Engine: EngineAuto,
-		Corpus: Corpus{Split: Split{Seed: 42, Ratio: [3]int{8, 1, 1}}},
+		Corpus: Corpus{
+			Split:      Split{Seed: 42, Ratio: [3]int{8, 1, 1}},
+			Strategies: StrategyMap{}, Consecutive: ConsecutiveKeep,
+		},
 		Backbone: Backbone{
 			DType:   DTypeFloat32,
 			Prompts: PromptsFull,

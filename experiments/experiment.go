@@ -37,8 +37,8 @@ type Experiment struct {
 
 // Corpus says where the dialogues come from and how they are split.
 type Corpus struct {
-	// Source is "demo", "esconv", a JSON file in ESConv's format, or a
-	// directory with train.json, valid.json and test.json. A relative path
+	// Source is "demo", "esconv", a file in ESConv's format (a JSON list or JSON
+	// lines), or a directory with train.json, valid.json and test.json. A relative path
 	// is relative to the working directory.
 	Source string `yaml:"source" json:"source"`
 	// Split divides a single file; a directory is already divided.
@@ -46,6 +46,11 @@ type Corpus struct {
 	// MaxDialogues keeps at most this many dialogues of each split, the first
 	// ones; 0 keeps all.
 	MaxDialogues int `yaml:"max_dialogues" json:"max_dialogues"`
+	// Strategies gives names that are none of ESConv's eight one of them, ""
+	// for a supporter's utterance without a strategy. Any other name is an error.
+	Strategies StrategyMap `yaml:"strategies" json:"strategies"`
+	// Consecutive says what becomes of a supporter's consecutive utterances.
+	Consecutive Consecutive `yaml:"consecutive" json:"consecutive"`
 }
 
 // Split divides the dialogues of one file into train, valid and test.

@@ -73,6 +73,8 @@ func TestWhatChangesWhat(t *testing.T) {
 		"corpus.split.index":              {"index.json", []string{"corpus"}},
 		"corpus.split.ratio":              {"", nil}, // one value alone is valid
 		"corpus.max_dialogues":            {"5", []string{"corpus"}},
+		"corpus.strategies":               {"Other: Others", []string{"corpus"}},
+		"corpus.consecutive":              {"merge", []string{"corpus"}},
 		"backbone.name":                   {"my-llama", []string{"report"}},
 		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
 		"backbone.dtype":                  {"bfloat16", loaded},

@@ -148,6 +148,9 @@ type CorpusParams struct {
 	SplitSeed    uint64 `json:"split_seed"`
 	SplitRatio   [3]int `json:"split_ratio"`
 	MaxDialogues int    `json:"max_dialogues"` // of each split; 0: all
+	// Strategies and Consecutive: see Corpus; absent for ESConv's own way.
+	Strategies  map[string]string `json:"strategies,omitempty"`
+	Consecutive Consecutive       `json:"consecutive,omitempty"`
 }
 
 // ModelParams is what every stage that runs a model has in common.

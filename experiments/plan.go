@@ -91,6 +91,7 @@ func (p *planner) add(name string, params any, inputs map[string]string) *Stage 
 func (p *planner) corpus() {
 	c, src := p.exp.Corpus, p.sources.Corpus
 	params := CorpusParams{Layout: LayoutFile, Files: digests(src.Files), MaxDialogues: c.MaxDialogues}
+	params.Strategies, params.Consecutive = c.readingParams()
 	switch {
 	case src.Directory:
 		params.Layout = LayoutSplit

@@ -51,8 +51,10 @@ func (d *decoder) document(content []byte, exp *Experiment) {
 	d.value("", root, valueOf(exp))
 }
 
-// parse gives the body of the only document; nil for an empty one.
+// parse gives the body of the only document; nil for an empty one. A byte order
+// mark in front of it is skipped.
 func (d *decoder) parse(content []byte) (ast.Node, bool) {
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	if !utf8.Valid(content) {
 		d.fail(0, "", "not UTF-8 text")
 		return nil, false

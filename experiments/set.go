@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"maps"
 	"reflect"
 	"strings"
 
@@ -14,7 +15,7 @@ const overrides = "--set"
 // "dpo.roles.sp.beta=0.3", "paradigms=vanilla,decoupled" or
 // "backbone.tiny=null". A "*" in the path stands for every key at its place:
 // "dpo.roles.*.beta=0.3". The value is read as strictly as YAML; text is taken
-// as it stands, and a list may do without its brackets. Set does not validate,
+// as it stands, and a list or a map may do without its brackets. Set does not validate,
 // so that several overrides can be applied before Validate. After an error the
 // experiment is unchanged.
 func Set(exp *Experiment, assignment string) error {
@@ -74,12 +75,20 @@ func (d *decoder) wildcards(path string) []string {
 func (d *decoder) set(exp *Experiment, path, raw string) {
 	v := valueOf(exp)
 	at := ""
-	for _, key := range strings.Split(path, ".") {
+	for i, key := range strings.Split(path, ".") {
 		if v.Kind() == reflect.Pointer {
 			if v.IsNil() {
 				v.Set(newWithDefaults(v.Type().Elem()))
 			}
 			v = v.Elem()
+		}
+		if v.Kind() == reflect.Map { // its keys are free, and may have dots
+			key = strings.SplitN(path, ".", i+1)[i]
+			if v.IsNil() {
+				v.Set(reflect.MakeMap(v.Type()))
+			}
+			v.SetMapIndex(reflect.ValueOf(key), reflect.ValueOf(raw))
+			return
 		}
 		if v.Kind() != reflect.Struct {
 			d.fail(0, path, "%s holds %s, no keys", at, wanted(v.Type()))
@@ -104,8 +113,13 @@ func (d *decoder) assign(path, raw string, v reflect.Value) {
 		v.SetString(raw)
 		return
 	}
-	if (v.Kind() == reflect.Slice || v.Kind() == reflect.Array) && !strings.HasPrefix(strings.TrimSpace(raw), "[") {
-		raw = "[" + raw + "]"
+	if text := strings.TrimSpace(raw); !strings.HasPrefix(text, "[") && !strings.HasPrefix(text, "{") {
+		switch v.Kind() {
+		case reflect.Slice, reflect.Array:
+			raw = "[" + raw + "]"
+		case reflect.Map:
+			raw = "{" + raw + "}"
+		}
 	}
 	before := len(d.problems)
 	node, ok := d.parse([]byte(raw))
@@ -155,6 +169,7 @@ func (e Experiment) Clone() Experiment {
 		e.Backbone.Tiny = &tiny
 	}
 	e.Seeds = append([]uint64{}, e.Seeds...)
+	e.Corpus.Strategies = maps.Clone(e.Corpus.Strategies)
 	e.LoRA.Targets = append([]string(nil), e.LoRA.Targets...)
 	e.DPO.PairSets = append([]esc.PairSet(nil), e.DPO.PairSets...)
 	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)

@@ -31,6 +31,8 @@ func TestSet(t *testing.T) {
 		{"backbone.tiny=null", (*Tiny)(nil)},
 		{"sft.roles.sp={epochs: 2, learning_rate: 1e-4}", SFTOverride{Epochs: 2, LearningRate: 1e-4}},
 		{" lora.rank =8", 8},
+		{"corpus.strategies={Questions: Question, \"\": Others}", StrategyMap{"Questions": "Question", "": "Others"}},
+		{"corpus.strategies=Open question: Question, 'A: B': others", StrategyMap{"Open question": "Question", "A: B": "others"}},
 	} {
 		exp := mustLoad(t, "demo")
 		if err := Set(&exp, c.set); err != nil {
@@ -63,6 +65,10 @@ func TestSetProblems(t *testing.T) {
 		{"methods=[base", "methods: not valid YAML"},
 		{"seed=null", "seed: has no value"},
 		{"backbone.tiny={layers: 9, heads: x}", "backbone.tiny.heads: wants a whole number"},
+		{"corpus.strategies=Other", "corpus.strategies"},
+		{"corpus.strategies=[Other]", "corpus.strategies: wants"},
+		{"corpus.strategies={Other: [Others]}", "corpus.strategies.Other: wants text"},
+		{"corpus.strategies={Other: }", "corpus.strategies.Other: has no value"},
 		{"..=1", "unknown key \"\""},
 	} {
 		exp := mustLoad(t, "demo")
@@ -82,7 +88,7 @@ func TestSetProblems(t *testing.T) {
 func TestSetCopies(t *testing.T) {
 	exp := mustLoad(t, "demo")
 	other := exp.Clone()
-	for _, s := range []string{"backbone.tiny.layers=9", "lora.targets=q_proj", "methods=base", "paradigms=vanilla", "dpo.pair_sets=nsnr"} {
+	for _, s := range []string{"backbone.tiny.layers=9", "lora.targets=q_proj", "methods=base", "paradigms=vanilla", "dpo.pair_sets=nsnr", "corpus.strategies.A.b=Others"} {
 		if err := Set(&other, s); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/esclab/esclab/esc"
 )
 
 // Host is what SourceDigests may see of the machine.
@@ -85,7 +87,7 @@ const (
 	esconvRemedy = "get ESConv.json from https://github.com/thu-coai/Emotional-Support-Conversation " +
 		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
 		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
-	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a JSON file in ESConv's format, or a directory with train.json, valid.json and test.json"
+	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json"
 	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors) and name its directory with " +
 		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
 )
@@ -145,7 +147,7 @@ func judgePrompts(path string, host Host) (map[string]string, error) {
 		if size += len(data); size > maxPrompts {
 			return nil, missing(key, path, remedy, fmt.Errorf("more than %d bytes of prompts", maxPrompts))
 		}
-		texts[e.Name()] = string(data)
+		texts[e.Name()] = strings.TrimPrefix(string(data), "\ufeff")
 	}
 	if len(texts) == 0 {
 		return nil, missing(key, path, remedy, fs.ErrNotExist)
@@ -179,8 +181,15 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 	}
 	src := Source{Path: path, Directory: true}
 	var first error
-	for _, name := range []string{"test.json", "train.json", "valid.json"} { // sorted
-		d, err := digestFile(host, filepath.Join(path, name))
+	for _, part := range []string{"test", "train", "valid"} { // sorted
+		var d FileDigest
+		name, err := esc.PartFile(part, func(name string) bool {
+			_, err := host.Stat(filepath.Join(path, name))
+			return err == nil
+		})
+		if d.Name = name; err == nil {
+			d, err = digestFile(host, filepath.Join(path, name))
+		}
 		if err != nil && first == nil {
 			first = missing("corpus.source", filepath.Join(path, name), remedy, err)
 		}

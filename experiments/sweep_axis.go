@@ -167,7 +167,7 @@ func flow(n ast.Node) (string, bool) {
 			if !ok || it.Key().IsMergeKey() {
 				return "", false
 			}
-			parts = append(parts, it.Key().GetToken().Value+": "+part)
+			parts = append(parts, it.Key().String()+": "+part)
 		}
 		return "{" + strings.Join(parts, ", ") + "}", true
 	case ast.ScalarNode:

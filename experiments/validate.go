@@ -123,12 +123,14 @@ func (v *validator) general(e Experiment) {
 
 func (v *validator) corpus(c Corpus) {
 	if strings.TrimSpace(c.Source) == "" {
-		v.fail("corpus.source", "is missing; it is \"demo\", \"esconv\", a JSON file in ESConv's format, or a directory with train.json, valid.json and test.json")
+		v.fail("corpus.source", "is missing; it is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json")
 	}
 	if c.Split.Ratio != [3]int{8, 1, 1} {
 		v.fail("corpus.split.ratio", "is %v; files are split 8:1:1 as in the paper, anything else by corpus.split.index or a directory", c.Split.Ratio)
 	}
 	v.atLeast("corpus.max_dialogues", c.MaxDialogues, 0)
+	v.strategies("corpus.strategies", c.Strategies)
+	oneOf(v, "corpus.consecutive", c.Consecutive, Consecutives())
 }
 
 func (v *validator) backbone(e Experiment) {

@@ -165,15 +165,20 @@ func TestReadPredictions(t *testing.T) {
 func TestReadPredictionsRefuses(t *testing.T) {
 	good := `{"gold_strategy":"a","gold_response":"g","strategy":"b","response":"r"}` + "\n"
 	for name, c := range map[string]struct{ in, want string }{
-		"no lines":       {"", "p.jsonl: metrics: no samples"},
-		"not JSON":       {good + "{", "p.jsonl:2: not a JSON object"},
-		"an array":       {"[]", "p.jsonl:1: not a JSON object"},
-		"missing key":    {good + `{"gold_strategy":"a","gold_response":"g","response":"r"}`, `p.jsonl:2: "strategy" is missing`},
-		"null response":  {`{"gold_strategy":"a","gold_response":"g","strategy":"b","response":null}`, `p.jsonl:1: "response" is null`},
-		"wrong type":     {`{"gold_strategy":"a","gold_response":3,"strategy":"b","response":"r"}`, `p.jsonl:1: "gold_response"`},
-		"gold strategy":  {"\n" + strings.Replace(good, `"a"`, `"z"`, 1), `p.jsonl:2: "gold_strategy": unknown strategy "z"`},
-		"enormous line":  {good + `{"x":"` + strings.Repeat("y", MaxLine), "p.jsonl:2: the line is longer than"},
-		"turn no number": {strings.Replace(good, "{", `{"turn":"x",`, 1), `p.jsonl:1: "turn"`},
+		"no lines":                       {"", "p.jsonl: metrics: no samples"},
+		"not JSON":                       {good + "{", "p.jsonl:2: not a JSON object"},
+		"an array":                       {"[]", "p.jsonl:1: not a JSON object"},
+		"missing key":                    {good + `{"gold_strategy":"a","gold_response":"g","response":"r"}`, `p.jsonl:2: "strategy" is missing`},
+		"null response":                  {`{"gold_strategy":"a","gold_response":"g","strategy":"b","response":null}`, `p.jsonl:1: "response" is null`},
+		"wrong type":                     {`{"gold_strategy":"a","gold_response":3,"strategy":"b","response":"r"}`, `p.jsonl:1: "gold_response"`},
+		"gold strategy":                  {"\n" + strings.Replace(good, `"a"`, `"z"`, 1), `p.jsonl:2: "gold_strategy": unknown strategy "z"`},
+		"enormous line":                  {good + `{"x":"` + strings.Repeat("y", MaxLine), "p.jsonl:2: the line is longer than"},
+		"Latin-1":                        {good + strings.Replace(good, `"r"`, "\"caf\xe9\"", 1), "p.jsonl:2: not UTF-8 text"},
+		"a cut rune":                     {strings.Replace(good, `"g"`, "\"\xe2\x82\"", 1), "p.jsonl:1: not UTF-8 text"},
+		"a raw surrogate":                {strings.Replace(good, `"g"`, "\"\xed\xa0\x80\"", 1), "p.jsonl:1: not UTF-8 text"},
+		"Windows-1252 in an ignored key": {good + "\r\n" + strings.Replace(good, "{", "{\"note\":\"\x93hi\x94\",", 1), "p.jsonl:3: not UTF-8 text"},
+		"UTF-16":                         {"\xff\xfe{\x00\"\x00", "p.jsonl:1: not UTF-8 text"},
+		"turn no number":                 {strings.Replace(good, "{", `{"turn":"x",`, 1), `p.jsonl:1: "turn"`},
 	} {
 		_, err := ReadPredictions(strings.NewReader(c.in), "p.jsonl", parseLetter)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {

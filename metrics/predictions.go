@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 )
 
 // MaxLine is the longest line in bytes that ReadPredictions takes.
@@ -19,7 +20,7 @@ const MaxLine = 1 << 20
 // with optional "dialogue" (string or number) and "turn". Other keys are
 // ignored and so are empty lines. The strategies go through parse. A predicted
 // strategy that is null or that parse refuses becomes Unparsed; a gold one is
-// an error. Errors begin with name:line.
+// an error, and so is text that is not UTF-8. Errors begin with name:line.
 func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) ([]Prediction, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), MaxLine)
@@ -35,6 +36,9 @@ func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) 
 			continue
 		}
 		p, err := parsePrediction(line, parse)
+		if !utf8.Valid(line) { // a JSON reader replaces such bytes without a word: the scores would be of another text
+			err = errors.New("not UTF-8 text: save the file as UTF-8")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
@@ -184,10 +183,8 @@ func (se *session) compared(ctx context.Context, args []string, f compareFlags) 
 
 // printComparison writes tables for a terminal.
 func printComparison(out io.Writer, t compare.Table, columns []experiments.Column) {
-	best := func(s string) string { return s + "*" }
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		best = func(s string) string { return text.Bold.Sprint(s) + "*" }
-	}
+	s := newScreen(out)
+	best := func(cell string) string { return s.paint(text.Colors{text.Bold}, cell) + "*" }
 	for _, g := range t.Grids(compare.Format{Columns: columns, Best: best, Text: oneLine}) {
 		printGrid(out, g)
 	}

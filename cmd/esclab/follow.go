@@ -41,6 +41,7 @@ func (se *session) follow(ctx context.Context, run lab.Execution, out io.Writer)
 // bars draws one progress bar for each stage that runs.
 type bars struct {
 	writer   progress.Writer
+	screen   screen
 	trackers map[string]*progress.Tracker
 	finished map[string]bool
 }
@@ -52,12 +53,15 @@ func newBars(out io.Writer) *bars {
 	w.SetTrackerLength(24)
 	w.SetUpdateFrequency(250 * time.Millisecond)
 	w.SetStyle(progress.StyleBlocks)
-	w.Style().Colors = progress.StyleColorsDefault
+	s := newScreen(out)
+	if s.colours {
+		w.Style().Colors = progress.StyleColorsDefault
+	}
 	w.Style().Visibility.Value = true
 	w.Style().Visibility.Speed = false
 	w.Style().Visibility.ETA = false
 	go w.Render()
-	return &bars{writer: w, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
+	return &bars{writer: w, screen: s, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
 }
 
 func (b *bars) update(v lab.RunView) {
@@ -82,10 +86,10 @@ func (b *bars) update(v lab.RunView) {
 		case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageSkipped:
 			b.finished[s.Name] = true
 			if t == nil {
-				b.writer.Log("%s", ending(s))
+				b.writer.Log("%s", ending(b.screen, s))
 				continue
 			}
-			t.UpdateMessage(ending(s))
+			t.UpdateMessage(ending(b.screen, s))
 			if s.Status == workflows.StageFailed {
 				t.MarkAsErrored()
 			} else {
@@ -105,17 +109,20 @@ func (b *bars) close() {
 
 // lines prints a line when a stage begins and ends, and now and then between.
 type lines struct {
-	out  io.Writer
-	last map[string]workflows.StageStatus
-	said map[string]time.Time
-	seen map[string]int // attempts
+	screen screen
+	last   map[string]workflows.StageStatus
+	said   map[string]time.Time
+	seen   map[string]int // attempts
 }
 
 // lineEvery is how often a running stage says how far it is.
 const lineEvery = 10 * time.Second
 
 func newLines(out io.Writer) *lines {
-	return &lines{out: out, last: map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{}}
+	return &lines{
+		screen: newScreen(out),
+		last:   map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{},
+	}
 }
 
 func (l *lines) update(v lab.RunView) {
@@ -129,10 +136,10 @@ func (l *lines) update(v lab.RunView) {
 			changed = changed || p.Attempt > max(l.seen[s.Name], 1) // say at once what failed
 			if changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
 				l.said[s.Name], l.seen[s.Name] = time.Now(), p.Attempt
-				fmt.Fprintf(l.out, "%-26s running  %s\n", s.Name, detail(p))
+				fmt.Fprintf(l.screen.out, "%-26s running  %s\n", s.Name, detail(p))
 			}
 		case changed:
-			fmt.Fprintln(l.out, ending(s))
+			fmt.Fprintln(l.screen.out, ending(l.screen, s))
 		}
 	}
 }
@@ -167,14 +174,14 @@ func detail(p workflows.Progress) string {
 }
 
 // ending is a finished stage's line.
-func ending(s workflows.StageState) string {
+func ending(on screen, s workflows.StageState) string {
 	switch s.Status {
 	case workflows.StageReused:
 		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
 		return fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
 	case workflows.StageFailed:
-		return text.FgRed.Sprintf("%-26s failed   %s", s.Name, s.Error)
+		return on.paint(text.Colors{text.FgRed}, fmt.Sprintf("%-26s failed   %s", s.Name, s.Error))
 	default:
 		return fmt.Sprintf("%-26s %s", s.Name, s.Status)
 	}

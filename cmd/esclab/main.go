@@ -143,7 +143,8 @@ func (a *app) setup() error {
 		return fmt.Errorf("--log %q: use debug, info, warn or error", a.logLevel)
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
-		a.log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05"})
+		plain := !newScreen(os.Stderr).colours
+		a.log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05", NoColor: plain})
 	} else {
 		a.log = zerolog.New(os.Stderr)
 	}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -79,11 +81,15 @@ func locate(path string, env func(string) string) (string, error) {
 
 // Parse decodes settings over the defaults, strictly: an unknown key, a value
 // of the wrong type and a key given twice are errors that name file and line.
-// name is the file's path; relative paths in it are relative to its directory.
+// A UTF-8 byte order mark is skipped. name is the file's path; relative paths in it are relative to its directory.
 // The environment is not consulted.
 func Parse(name string, data []byte) (*Settings, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("%s: more than %d KiB: is it a settings file?", name, maxFile>>10)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // what editors put in front
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("%s: not UTF-8 text: save the file as UTF-8", name)
 	}
 	s := Default()
 	s.Path = name
@@ -104,6 +110,9 @@ func Parse(name string, data []byte) (*Settings, error) {
 	// them, so that a name that is left out is not registered.
 	s.SearchAttributes = nil
 	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
+		if err := checkValues(name, "", file.Docs[0].Body, reflect.TypeFor[Settings]()); err != nil {
+			return nil, err
+		}
 		if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(s); err != nil {
 			return nil, located(name, err)
 		}

@@ -158,7 +158,8 @@ func ReadSecretFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, errors.New("not a regular file"))
 	}
-	return os.ReadFile(path)
+	data, err := os.ReadFile(path)
+	return bytes.TrimPrefix(data, []byte("\ufeff")), err // what editors put in front is no part of a key
 }
 
 func or(a, b string) string {

@@ -109,8 +109,22 @@ func TestParseErrors(t *testing.T) {
 		{"unknown deep key", "temporal:\n  tls:\n    sever_name: x\n", `t.yaml:3: unknown key "temporal.tls.sever_name": did you mean "temporal.tls.server_name"?`},
 		{"unknown key in a list", "schedules:\n- id: a\n  crn: x\n", `t.yaml:3: unknown key "schedules.crn": did you mean "schedules.cron"?`},
 		{"duplicate key", "s3:\n  bucket: abc\n  bucket: def\n", `t.yaml:3: mapping key "bucket" already defined`},
-		{"wrong type", "s3:\n  path_style: 3.5x\n", `t.yaml:2: `},
-		{"mapping wanted", "s3: yes please\n", `t.yaml:1: `},
+		{"truth wanted", "s3:\n  path_style: 3.5x\n", `t.yaml:2: s3.path_style: wants true or false, has "3.5x"`},
+		{"mapping wanted", "s3: yes please\n", `t.yaml:1: s3: wants keys and values (access_key_env, `},
+		{"a list for a mapping", "temporal:\n- a\n", `t.yaml:2: temporal: wants keys and values (address, `},
+		{"a list for the file", "- a\n", `t.yaml:1: the file: wants keys and values (`},
+		{"heartbeat without a unit", "temporal: {heartbeat: 5}\n", `t.yaml:1: temporal.heartbeat: wants a duration like 5s, 10m or 24h, has "5"`},
+		{"retention without a unit", "embedded:\n  mode: auto\n  retention: 72\n", `t.yaml:3: embedded.retention: wants a duration like 5s, 10m or 24h, has "72"`},
+		{"a unit in words", "temporal:\n  heartbeat: 10 seconds\n", `t.yaml:2: temporal.heartbeat: wants a duration like 5s, 10m or 24h, has "10 seconds"`},
+		{"catch-up in days", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', catchup_window: 1d}\n", `t.yaml:2: schedules[0].catchup_window: wants a duration like 5s, 10m or 24h, has "1d"`},
+		{"a mapping for a duration", "temporal: {heartbeat: {seconds: 5}}\n", `t.yaml:1: temporal.heartbeat: wants a duration like 5s, 10m or 24h, has keys and values`},
+		{"a list for text", "s3: {bucket: [a, b]}\n", `t.yaml:1: s3.bucket: wants text, has a list`},
+		{"text for a list", "judge: {base_urls: https://a.example/v1}\n", `t.yaml:1: judge.base_urls: wants a list, has "https://a.example/v1"`},
+		{"half a night", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', window: 1.5}\n", `t.yaml:2: schedules[0].window: wants a whole number, has "1.5"`},
+		{"a mapping for an attribute", "search_attributes:\n  Stage: {type: Keyword}\n", `t.yaml:2: search_attributes.Stage: wants text, has keys and values`},
+		{"Latin-1", "s3:\n  bucket: caf\xe9\n", `t.yaml: not UTF-8 text`},
+		{"UTF-16", "\xff\xfes\x003\x00", `t.yaml: not UTF-8 text`},
+		{"unknown key behind a byte order mark", "\ufefftemporl: {}\n", `t.yaml:1: unknown key "temporl": did you mean "temporal"?`},
 		{"broken YAML", "s3:\n  bucket: [a\n", `t.yaml:2: `},
 		{"tab", "s3:\n\tbucket: a\n", `t.yaml:2: `},
 		{"two documents", "s3: {}\n---\ns3: {}\n", `t.yaml: more than one YAML document`},
@@ -170,7 +184,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 func TestParseEmptyIsDefault(t *testing.T) {
-	for _, file := range []string{"", "\n", "# nothing\n", "s3: {}\n", "s3:\n"} {
+	for _, file := range []string{"", "\ufeff", "\ufeff# saved by an editor\r\ns3: {}\r\n", "\ufefftemporal: {address: \"\"}\n", "\n", "# nothing\n", "s3: {}\n", "s3:\n"} {
 		got, err := Parse("t.yaml", []byte(file))
 		if err != nil {
 			t.Fatalf("%q: %v", file, err)
