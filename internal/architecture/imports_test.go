@@ -61,7 +61,7 @@ var rules = []rule{
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
-		theirs: []string{"github.com/openai/openai-go/v3", "golang.org/x/sync", "golang.org/x/time"}},
+		theirs: []string{"golang.org/x/sync", "golang.org/x/time"}},
 	{tree: "internal/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
@@ -100,8 +100,6 @@ var reserved = []struct {
 	{"github.com/gomlx", []string{"lm"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
-	// The client of the judge's endpoint.
-	{"github.com/openai", []string{"judge/openai"}},
 	// What watches a worker.
 	{"github.com/prometheus", []string{"workers"}},
 	{"go.opentelemetry.io", []string{"workers"}},
@@ -239,9 +237,8 @@ func TestCheck(t *testing.T) {
 		{dir: "cmd/esclab", what: module + "/workers/stack", may: true},
 		{dir: "artifacts", what: "github.com/versity/versitygw/embedgw", test: true},
 		{dir: "artifacts/storetest", what: "github.com/versity/versitygw/embedgw", may: true},
-		{dir: "activities", what: "github.com/openai/openai-go/v3"},
 		{dir: "judge", what: "golang.org/x/time/rate"},
-		{dir: "judge/openai", what: "github.com/openai/openai-go/v3/option", may: true},
+		{dir: "judge/openai", what: "golang.org/x/time/rate", may: true},
 		{dir: "judge/openai", what: module + "/internal/chattest"},
 		{dir: "judge/openai", what: module + "/internal/chattest", test: true, may: true},
 		{dir: "elsewhere", what: "fmt"},

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/judge"
 )
 
 // The key of a reply follows what was asked.
