@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
 )

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
@@ -144,11 +144,7 @@ func TestOneClass(t *testing.T) {
 // object reads an object of the lab's store by its key.
 func (l *lab) object(t *testing.T, key string) []byte {
 	t.Helper()
-	backend, err := artifacts.OpenDirectory(l.dir + "/store")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := backend.Get(t.Context(), key)
+	r, err := storetest.OpenDirectory(t, l.dir+"/store").Get(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

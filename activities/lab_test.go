@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
@@ -63,14 +64,7 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *lab {
 	for _, stage := range planned {
 		l.stages[stage.Name] = stage
 	}
-	backend, err := artifacts.OpenDirectory(filepath.Join(l.dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(l.dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := storetest.OpenStore(t, l.dir)
 	l.a = &Activities{Store: store, Log: zerolog.New(&l.log), Scratch: filepath.Join(l.dir, "scratch"), DemoCorpus: democorpus.JSON(),
 		JudgeKey: func(_, variable string) (string, error) {
 			if variable != "TEST_KEY" {
@@ -143,7 +137,7 @@ func (l *lab) generate(t *testing.T, name string, places int) {
 // commit makes a stage's artifact of one file.
 func (l *lab) commit(t *testing.T, name, file string, data []byte) {
 	t.Helper()
-	ref, err := l.a.Store.PutBytes(t.Context(), data)
+	ref, err := l.a.Store.PutFunc(t.Context(), artifacts.BytesFile(data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/testsuite"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
@@ -23,14 +23,7 @@ import (
 func notifier(t *testing.T) (*Activities, workflows.NotifyInput, string) {
 	t.Helper()
 	dir := t.TempDir()
-	backend, err := artifacts.OpenDirectory(filepath.Join(dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := storetest.OpenStore(t, dir)
 	r := nightly.Record{Schedule: "nightly", Night: "20261125T220000Z", Experiment: "demo", Revision: "v1"}
 	r.Verdict, r.Findings = nightly.Regression, []nightly.Finding{{What: nightly.Speed, Where: "sft/sp", Metric: "seconds", Value: 9, Usual: 5, Worse: true}}
 	data, err := r.Encode()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
@@ -61,14 +62,7 @@ func randomBase(t *testing.T, store *artifacts.Store, fingerprint string, positi
 // speaker makes a system of the base model, untrained.
 func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *lm.Tokenizer) {
 	t.Helper()
-	backend, err := artifacts.OpenDirectory(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := storetest.OpenStore(t, t.TempDir())
 	base := strings.Repeat("ab", 32)
 	model, tok := randomBase(t, store, base, 256)
 	stage, err := experiments.NewStage("generate/"+string(paradigm)+"/base", experiments.GenerateParams{

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
@@ -28,14 +28,7 @@ type sweepStore struct {
 func newSweepStore(t *testing.T, yaml string) *sweepStore {
 	t.Helper()
 	dir := t.TempDir()
-	backend, err := artifacts.OpenDirectory(filepath.Join(dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := storetest.OpenStore(t, dir)
 	sweep, err := experiments.ReadSweep("s.yaml", []byte(yaml), "")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +73,7 @@ func (s *sweepStore) acquire(t *testing.T, st experiments.Stage) *artifacts.Leas
 // commit makes a stage's artifact with a record of its steps and its figures.
 func (s *sweepStore) commit(t *testing.T, st experiments.Stage, record string, metrics map[string]float64) {
 	t.Helper()
-	ref, err := s.a.Store.PutBytes(t.Context(), []byte(record))
+	ref, err := s.a.Store.PutFunc(t.Context(), artifacts.BytesFile([]byte(record)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,11 +61,38 @@ type Backend interface {
 	Delete(ctx context.Context, key string) error
 }
 
+// ContextReader reads from r and fails once ctx is done.
+func ContextReader(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
+
 // Object describes a stored object.
 type Object struct {
 	Key     string
 	Bytes   int64
 	ModTime time.Time // when it was last written, by the backend's clock
+}
+
+// Uploads is what a Backend can do besides if a killed writer may leave
+// something half-written behind, which takes space and is no object.
+type Uploads interface {
+	// Uploads yields what is half-written, by live writers too.
+	Uploads(ctx context.Context) iter.Seq2[Upload, error]
+	// Abort removes it. Its writer, if there is one, gets an error.
+	Abort(ctx context.Context, u Upload) error
+}
+
+// Upload is an object that is being written, or was.
+type Upload struct {
+	Key     string // that it would get
+	ID      string
+	Bytes   int64
+	ModTime time.Time // when it began, or was last written to, by the backend's clock
 }
 
 // Errors that callers tell apart with errors.Is. The errors returned wrap them

@@ -8,8 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
+
+// staleTemp is the age at which a temporary file that nobody has written to is
+// taken for the remains of a killed process.
+const staleTemp = 24 * time.Hour
 
 func (s *Store) cacheTemp() string { return filepath.Join(s.cache, "tmp") }
 
@@ -58,7 +63,7 @@ func verifyFile(ctx context.Context, path string, ref Ref) error {
 		return err
 	}
 	defer f.Close()
-	_, err = copyBytes(io.Discard, newVerifyingReader(ref, contextReader{ctx, f}))
+	_, err = copyBytes(io.Discard, newVerifyingReader(ref, ContextReader(ctx, f)))
 	return err
 }
 
@@ -75,7 +80,7 @@ func (s *Store) fetch(ctx context.Context, ref Ref, path string) error {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = copyBytes(f, contextReader{ctx, r})
+	_, err = copyBytes(f, ContextReader(ctx, r))
 	if err := errors.Join(err, f.Chmod(0o444), f.Close()); err != nil {
 		return err
 	}
@@ -83,4 +88,12 @@ func (s *Store) fetch(ctx context.Context, ref Ref, path string) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// fullDisk adds to an error that a disk is full what to do about it.
+func fullDisk(err error, dir string) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w; free space for %s, or use another directory", err, dir)
+	}
+	return err
 }

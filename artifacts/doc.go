@@ -1,7 +1,7 @@
 // Package artifacts is the store: it keeps the immutable results of stages,
-// the checkpoints of unfinished ones and the small files of runs on a
-// directory or an S3-compatible service, and gives back only bytes whose
-// SHA-256 it has checked.
+// the checkpoints of unfinished ones and the small files of runs on a [Backend],
+// and gives back only bytes whose SHA-256 it has checked. Package s3 below it is
+// the backend that programs use; storetest has one on a directory for tests.
 //
 // # Layout
 //

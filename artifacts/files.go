@@ -11,22 +11,6 @@ import (
 	"time"
 )
 
-// ParseS3 takes "s3://bucket/prefix" apart; the prefix may be empty.
-func ParseS3(uri string) (bucket, prefix string, err error) {
-	rest, ok := strings.CutPrefix(uri, "s3://")
-	bucket, prefix, _ = strings.Cut(rest, "/")
-	prefix = strings.TrimSuffix(prefix, "/")
-	if !ok || bucket == "" {
-		return "", "", fmt.Errorf("%q is no s3://bucket/prefix", uri)
-	}
-	if prefix != "" {
-		if err := ValidKey(prefix); err != nil {
-			return "", "", fmt.Errorf("%s: %w", uri, err)
-		}
-	}
-	return bucket, prefix, nil
-}
-
 // Files is a backend as a directory of the objects whose keys have no slash: what
 // a checkpoint in a bucket is. Names that no key can have do not exist. Its
 // operations end with ctx.

@@ -11,10 +11,7 @@ import (
 )
 
 func TestFiles(t *testing.T) {
-	b, err := artifacts.OpenDirectory(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := openDirectory(t)
 	for _, key := range []string{"config.json", "model.safetensors", "below/other.json"} {
 		if err := b.Put(t.Context(), key, strings.NewReader("content of "+key)); err != nil {
 			t.Fatal(err)
@@ -35,21 +32,5 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := files.Open("absent"); !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, artifacts.ErrNotFound) {
 		t.Errorf("absent: %v", err)
-	}
-}
-
-func TestParseS3(t *testing.T) {
-	for uri, want := range map[string][2]string{
-		"s3://models": {"models", ""}, "s3://models/": {"models", ""},
-		"s3://models/qwen/0.5b/": {"models", "qwen/0.5b"},
-	} {
-		if bucket, prefix, err := artifacts.ParseS3(uri); err != nil || bucket != want[0] || prefix != want[1] {
-			t.Errorf("%s: %q, %q, %v", uri, bucket, prefix, err)
-		}
-	}
-	for _, uri := range []string{"", "s3://", "s3:///a", "http://a/b", "s3://a/../b", "s3://a//b"} {
-		if _, _, err := artifacts.ParseS3(uri); err == nil {
-			t.Errorf("%q is taken", uri)
-		}
 	}
 }

@@ -1,15 +1,12 @@
 package artifacts_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -177,7 +174,7 @@ func TestCollect(t *testing.T) {
 				t.Errorf("%s is still there", k)
 			}
 		}
-		if m, err := w.Load(ctx, ref); err != nil || w.Verify(ctx, m) != nil {
+		if err := whole(ctx, w.Store, ref); err != nil {
 			t.Errorf("the artifact: %v", err)
 		}
 		for stage, step := range map[string]int64{"held": 20, "left": 40} {
@@ -249,42 +246,18 @@ func commitUnder(t *testing.T, w *world, l *artifacts.Lease, contents ...string)
 
 // TestCollectUploads: uploads that were never finished go, young ones stay.
 func TestCollectUploads(t *testing.T) {
-	dir := t.TempDir()
-	d, err := artifacts.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, age := range map[string]time.Duration{"put-old": 25 * time.Hour, "put-new": time.Minute} {
-		path := filepath.Join(dir, ".tmp", name)
-		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if at := time.Now().Add(-age); os.Chtimes(path, at, at) != nil {
-			t.Fatal("chtimes")
-		}
-	}
-	s, err := artifacts.New(d, artifacts.Options{CacheDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.Collect(t.Context(), artifacts.CollectOptions{OlderThan: 24 * time.Hour})
-	if err != nil || c.Found[artifacts.GarbageUpload] != (artifacts.Amount{Objects: 1, Bytes: 4}) {
-		t.Errorf("%+v, %v", c, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, ".tmp", "put-new")); err != nil {
-		t.Error(err)
-	}
-
 	g := storetest.StartGateway(t)
 	config := g.Config()
 	config.Prefix = "team"
 	b := g.Open(t, config)
 	g.LeaveUpload(t, config, "team/blobs/half", storetest.Bytes(5<<20, 1))
 	g.LeaveUpload(t, config, "other/half", storetest.Bytes(5<<20, 2)) // not in our prefix
-	if s, err = artifacts.New(b, artifacts.Options{CacheDir: t.TempDir()}); err != nil {
+	s, err := artifacts.New(b, artifacts.Options{CacheDir: t.TempDir()})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err = s.Collect(t.Context(), artifacts.CollectOptions{OlderThan: time.Hour}); err != nil || len(c.Found) != 0 {
+	c, err := s.Collect(t.Context(), artifacts.CollectOptions{OlderThan: time.Hour})
+	if err != nil || len(c.Found) != 0 {
 		t.Errorf("young: %+v, %v", c, err)
 	}
 	time.Sleep(1100 * time.Millisecond) // uploads are stamped to the second
@@ -349,7 +322,7 @@ func TestReuseRacesCollect(t *testing.T) {
 				return
 			}
 			for range 3 {
-				ref, err := intruder.PutBytes(t.Context(), []byte("weights"))
+				ref, err := intruder.PutFunc(t.Context(), artifacts.BytesFile([]byte("weights")))
 				if err != nil {
 					refused = err
 					return
@@ -391,11 +364,7 @@ func TestReuseRacesCollect(t *testing.T) {
 			t.Errorf("pause %d: the stage did not come to an end: %v", at, refused)
 			continue
 		}
-		m, err := intruder.Load(t.Context(), committed)
-		if err == nil {
-			err = intruder.Verify(t.Context(), m)
-		}
-		if err != nil {
+		if err := whole(t.Context(), intruder, committed); err != nil {
 			t.Errorf("pause %d: a committed artifact lost a blob: %v", at, err)
 		}
 		if keys := storetest.Keys(t, w.hooks.Backend, "gc/condemned/"); len(keys) != 0 {
@@ -494,7 +463,7 @@ func TestCollectBesideStages(t *testing.T) {
 					for try := 1; ; try++ {
 						m := artifacts.Manifest{Kind: "k", Stage: "s", Files: map[string]artifacts.Ref{}}
 						for _, p := range pick {
-							r, err := w.PutBlob(ctx, bytes.NewReader(contents[p]))
+							r, err := w.PutFunc(ctx, artifacts.BytesFile(contents[p]))
 							if err != nil {
 								t.Error(err)
 								return
@@ -524,11 +493,7 @@ func TestCollectBesideStages(t *testing.T) {
 		close(stop)
 		collections.Wait()
 		for _, ref := range refs {
-			m, err := w.Load(ctx, ref)
-			if err == nil {
-				err = w.Verify(ctx, m)
-			}
-			if err != nil {
+			if err := whole(ctx, w.Store, ref); err != nil {
 				t.Errorf("an acknowledged artifact: %v", err)
 			}
 		}
@@ -565,10 +530,10 @@ func TestDeadCollection(t *testing.T) {
 	}
 	quick, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
-	_, err = w.PutBytes(quick, []byte("orphan"))
+	_, err = w.PutFunc(quick, artifacts.BytesFile([]byte("orphan")))
 	wantErr(t, err, context.DeadlineExceeded)
 	w.hooks.Backend = aged{backend, 2 * time.Hour}
-	if _, err := w.PutBytes(t.Context(), []byte("orphan")); err != nil {
+	if _, err := w.PutFunc(t.Context(), artifacts.BytesFile([]byte("orphan"))); err != nil {
 		t.Errorf("after its life: %v", err)
 	}
 	w.hooks.Backend = aged{backend, 3 * time.Hour}

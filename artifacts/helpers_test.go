@@ -95,11 +95,24 @@ func (w *world) acquire(t *testing.T, c artifacts.Claim) *artifacts.Lease {
 
 func (w *world) blob(t *testing.T, content string) artifacts.Ref {
 	t.Helper()
-	ref, err := w.PutBytes(t.Context(), []byte(content))
+	ref, err := w.PutFunc(t.Context(), artifacts.BytesFile([]byte(content)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ref
+}
+
+// whole says whether a stage has the artifact that was committed, with all its
+// blobs.
+func whole(ctx context.Context, s *artifacts.Store, committed artifacts.ArtifactRef) error {
+	m, err := s.Lookup(ctx, committed.Fingerprint)
+	if err == nil && m.Ref() != committed {
+		err = fmt.Errorf("the artifact is %+v, %+v was committed", m.Ref(), committed)
+	}
+	if err == nil {
+		err = s.Verify(ctx, m)
+	}
+	return err
 }
 
 // flip changes one bit of a stored object.

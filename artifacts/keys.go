@@ -45,8 +45,8 @@ func ValidKey(key string) error {
 	return nil
 }
 
-// validPrefix is ValidKey for the argument of List.
-func validPrefix(prefix string) error {
+// ValidPrefix is ValidKey for the argument of List: empty, or a key and a slash.
+func ValidPrefix(prefix string) error {
 	if prefix == "" {
 		return nil
 	}

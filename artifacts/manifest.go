@@ -78,7 +78,7 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("file %s: %w", name, err)
 		}
 		if ref.Key != blobKey(ref.SHA256) {
-			return fmt.Errorf("file %s: %s is no blob; store it with PutBlob or PutFile", name, ref.Key)
+			return fmt.Errorf("file %s: %s is no blob; store it with PutFunc or PutFile", name, ref.Key)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Inputs)) {
@@ -117,7 +117,7 @@ func (m *Manifest) encode() ([]byte, error) {
 }
 
 // DamagedError reports a manifest that is there but not whole. The stage has to
-// be run again; PutBlob and Commit then replace what is damaged. It wraps
+// be run again; PutFunc and Commit then replace what is damaged. It wraps
 // ErrDamaged (and not ErrNotFound: the stage did run once).
 type DamagedError struct {
 	Fingerprint string

@@ -1,8 +1,6 @@
 package artifacts_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -53,12 +51,8 @@ func TestServiceKilled(t *testing.T) {
 		t.Error("nothing was killed")
 	}
 	for _, ref := range refs {
-		m, err := u.store.Load(t.Context(), ref)
-		if err == nil {
-			err = u.store.Verify(t.Context(), m)
-		}
-		if err != nil {
-			t.Error(err)
+		if err := whole(t.Context(), u.store.Store, ref); err != nil {
+			t.Errorf("an acknowledged artifact after %d kills: %v", kills, err)
 		}
 	}
 	if audit, err := u.store.AuditAll(t.Context(), nil); err != nil || len(audit.Damaged) != 0 {
@@ -88,63 +82,49 @@ func smallDisk(t *testing.T, mib int) string {
 // what to do; nothing half-written stays, what was acknowledged is there, and
 // work goes on when there is room again.
 func TestFullStore(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T, dir string) artifacts.Backend{
-		"Directory": func(t *testing.T, dir string) artifacts.Backend {
-			d, err := artifacts.OpenDirectory(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return d
-		},
-		"S3": func(t *testing.T, dir string) artifacts.Backend {
-			root, sidecar := filepath.Join(dir, "root"), filepath.Join(dir, "meta")
-			for _, d := range []string{root, sidecar} {
-				if err := os.Mkdir(d, 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if exec.Command("setfattr", "-n", "user.t", "-v", "1", root).Run() == nil || syscall.Setxattr(root, "user.t", []byte("1"), 0) == nil {
-				sidecar = ""
-			}
-			g := storetest.StartProcess(t, root, sidecar)
-			c := g.Config()
-			c.MaxBackoff, c.PartBytes = 5*time.Millisecond, 5<<20
-			return g.Open(t, c)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, open(t, smallDisk(t, 30)))
-			l := w.acquire(t, artifacts.Claim{Keep: 5})
-			acknowledged := int64(0)
-			var full error
-			for step := int64(1); step <= 8 && full == nil; step++ {
-				_, err := l.SaveCheckpoint(t.Context(), step, map[string]artifacts.WriteFunc{"state": artifacts.BytesFile(storetest.Bytes(6<<20, uint64(step)))})
-				if err != nil {
-					full = err
-				} else {
-					acknowledged = step
-				}
-			}
-			if full == nil || acknowledged < 2 {
-				t.Fatalf("%d checkpoints of 6 MiB on 30 MiB, %v", acknowledged, full)
-			}
-			for _, want := range []string{"checkpoints/", "free space", w.hooks.Backend.Location()} {
-				if !strings.Contains(full.Error(), want) {
-					t.Errorf("%q is not in: %v", want, full)
-				}
-			}
-			if c, skipped, err := w.LatestCheckpoint(t.Context(), fingerprint("stage")); err != nil || c.Step != acknowledged || len(skipped) > 1 {
-				t.Errorf("latest is %d, %d was acknowledged; skipped %v, %v", c.Step, acknowledged, skipped, err)
-			}
-			for step := int64(1); step < acknowledged; step++ {
-				w.delete(t, checkpointKey(step, 1, "marker.json"))
-				w.delete(t, checkpointKey(step, 1, "state"))
-			}
-			save(t, l, 9, "there is room again")
-			if step, _ := latest(t, w); step != 9 {
-				t.Errorf("latest is %d", step)
-			}
-		})
+	dir := smallDisk(t, 30)
+	root, sidecar := filepath.Join(dir, "root"), filepath.Join(dir, "meta")
+	for _, d := range []string{root, sidecar} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if exec.Command("setfattr", "-n", "user.t", "-v", "1", root).Run() == nil || syscall.Setxattr(root, "user.t", []byte("1"), 0) == nil {
+		sidecar = ""
+	}
+	g := storetest.StartProcess(t, root, sidecar)
+	c := g.Config()
+	c.MaxBackoff, c.PartBytes = 5*time.Millisecond, 5<<20
+	w := newWorld(t, g.Open(t, c))
+	l := w.acquire(t, artifacts.Claim{Keep: 5})
+	acknowledged := int64(0)
+	var full error
+	for step := int64(1); step <= 8 && full == nil; step++ {
+		_, err := l.SaveCheckpoint(t.Context(), step, map[string]artifacts.WriteFunc{"state": artifacts.BytesFile(storetest.Bytes(6<<20, uint64(step)))})
+		if err != nil {
+			full = err
+		} else {
+			acknowledged = step
+		}
+	}
+	if full == nil || acknowledged < 2 {
+		t.Fatalf("%d checkpoints of 6 MiB on 30 MiB, %v", acknowledged, full)
+	}
+	for _, want := range []string{"checkpoints/", "free space", w.hooks.Backend.Location()} {
+		if !strings.Contains(full.Error(), want) {
+			t.Errorf("%q is not in: %v", want, full)
+		}
+	}
+	if c, skipped, err := w.LatestCheckpoint(t.Context(), fingerprint("stage")); err != nil || c.Step != acknowledged || len(skipped) > 1 {
+		t.Errorf("latest is %d, %d was acknowledged; skipped %v, %v", c.Step, acknowledged, skipped, err)
+	}
+	for step := int64(1); step < acknowledged; step++ {
+		w.delete(t, checkpointKey(step, 1, "marker.json"))
+		w.delete(t, checkpointKey(step, 1, "state"))
+	}
+	save(t, l, 9, "there is room again")
+	if step, _ := latest(t, w); step != 9 {
+		t.Errorf("latest is %d", step)
 	}
 }
 
@@ -158,7 +138,7 @@ func TestFullCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	big := storetest.Bytes(6<<20, 1)
-	_, err = s.PutBlob(t.Context(), bytes.NewReader(big))
+	_, err = s.PutFunc(t.Context(), artifacts.BytesFile(big))
 	check := func(what string, err error) {
 		t.Helper()
 		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free space for "+cache) {
@@ -166,14 +146,11 @@ func TestFullCache(t *testing.T) {
 		}
 	}
 	check("put", err)
-	ref, err := s.PutBytes(context.Background(), big) // needs no room there
-	if err != nil {
-		t.Fatal(err)
-	}
+	ref := newWorld(t, backend).blob(t, string(big)) // by way of another cache
 	_, err = s.LocalFile(t.Context(), ref)
 	check("local file", err)
 	wantNoTemp(t, filepath.Join(cache, "tmp"))
-	small, err := s.PutBlob(t.Context(), strings.NewReader("small"))
+	small, err := s.PutFunc(t.Context(), artifacts.BytesFile([]byte("small")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,23 +1,16 @@
-package artifacts
+package artifacts_test
 
 import (
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/artifacts"
 )
 
 func TestScheduleFiles(t *testing.T) {
-	dir := t.TempDir()
-	backend, err := OpenDirectory(filepath.Join(dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(backend, Options{CacheDir: filepath.Join(dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newWorld(t, openDirectory(t))
 	ctx := t.Context()
 	const id = "every night/../x"
 	for _, name := range []string{"nights/20261125T220000Z.json", "nights/20261124T220000Z.json", "experiments/ab.yaml"} {
@@ -37,11 +30,11 @@ func TestScheduleFiles(t *testing.T) {
 	if err != nil || !slices.Equal(files, want) {
 		t.Errorf("%v, %v", files, err)
 	}
-	if _, err := s.GetScheduleFile(ctx, id, "nights/none.json"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.GetScheduleFile(ctx, id, "nights/none.json"); !errors.Is(err, artifacts.ErrNotFound) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 	for _, name := range []string{"../x", "", "a.sha256"} {
-		if _, err := s.PutScheduleFile(ctx, id, name, nil); !errors.Is(err, ErrInvalidKey) {
+		if _, err := s.PutScheduleFile(ctx, id, name, nil); !errors.Is(err, artifacts.ErrInvalidKey) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}

@@ -27,23 +27,6 @@ func (s *Store) Lookup(ctx context.Context, fingerprint string) (Manifest, error
 	return m, nil
 }
 
-// Load returns the manifest that ref names. It fails with a DamagedError if the
-// stage's artifact is not whole or is another one by now.
-func (s *Store) Load(ctx context.Context, ref ArtifactRef) (Manifest, error) {
-	m, err := s.Lookup(ctx, ref.Fingerprint)
-	if err != nil {
-		return Manifest{}, err
-	}
-	if m.Digest != ref.Digest {
-		return Manifest{}, &DamagedError{
-			Fingerprint: ref.Fingerprint,
-			Key:         stageKey(ref.Fingerprint, "manifest.json"),
-			Reason:      fmt.Sprintf("artifact %s, want %s", m.Digest, ref.Digest),
-		}
-	}
-	return m, nil
-}
-
 // Verify reads every blob of m and returns a DamagedError for the first file,
 // by name, that is missing or corrupt.
 func (s *Store) Verify(ctx context.Context, m Manifest) error {

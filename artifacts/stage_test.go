@@ -60,9 +60,6 @@ func TestCommitLookup(t *testing.T) {
 		if err := w.Verify(ctx, got); err != nil {
 			t.Error(err)
 		}
-		if loaded, err := w.Load(ctx, ref); err != nil || !cmp.Equal(loaded, got) {
-			t.Errorf("load: %v %s", err, cmp.Diff(got, loaded))
-		}
 		if file, err := got.File("model.safetensors"); err != nil || file != m.Files["model.safetensors"] {
 			t.Errorf("file %+v, %v", file, err)
 		}
@@ -245,8 +242,6 @@ func TestFirstArtifactStays(t *testing.T) {
 	if err != nil || m.Ref() != second {
 		t.Errorf("looked up %+v, %v", m.Ref(), err)
 	}
-	_, err = w.Load(t.Context(), first) // what downstream stages still name
-	wantErr(t, err, artifacts.ErrDamaged)
 }
 
 // TestLaterFormat: a store written by a later release is neither damaged nor
@@ -255,11 +250,7 @@ func TestLaterFormat(t *testing.T) {
 	w := newWorld(t, openDirectory(t))
 	w.commit(t, w.manifest(t, "weights"))
 	data := storetest.Read(t, w.Backend, manifestKey())
-	at := bytes.LastIndex(data, []byte(`"digest": "`)) + len(`"digest": "`)
-	later := bytes.Replace(data, []byte(`"version": 1`), []byte(`"version": 2`), 1)
-	blank := string(later[:at]) + string(later[at+64:])
-	later = []byte(string(later[:at]) + fingerprint(blank) + string(later[at+64:]))
-	storetest.Write(t, w.Backend, manifestKey(), later)
+	storetest.Write(t, w.Backend, manifestKey(), reseal(strings.Replace(string(data), `"version": 1`, `"version": 2`, 1)))
 	_, err := w.Lookup(t.Context(), fingerprint("stage"))
 	if err == nil || errors.Is(err, artifacts.ErrDamaged) || errors.Is(err, artifacts.ErrNotFound) || !strings.Contains(err.Error(), "version 2") {
 		t.Errorf("error %v", err)

@@ -1,7 +1,6 @@
 package artifacts
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -63,16 +62,8 @@ func (s *Store) Reach(ctx context.Context) error {
 	return nil
 }
 
-// PutBlob stores what r yields. Content that is already there whole is not
-// sent again; content that is there but corrupt is replaced.
-func (s *Store) PutBlob(ctx context.Context, r io.Reader) (Ref, error) {
-	return s.PutFunc(ctx, func(w io.Writer) error {
-		_, err := io.Copy(w, r)
-		return err
-	})
-}
-
-// PutFunc stores what write writes, as PutBlob does what a reader yields.
+// PutFunc stores what write writes as a blob. Content that is already there whole
+// is not sent again; content that is there but corrupt is replaced.
 func (s *Store) PutFunc(ctx context.Context, write WriteFunc) (Ref, error) {
 	// The key is the digest, so the content has to be seen once before it can
 	// be sent.
@@ -109,7 +100,7 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := copyBytes(h, contextReader{ctx, f})
+	n, err := copyBytes(h, ContextReader(ctx, f))
 	if err != nil {
 		return Ref{}, fmt.Errorf("put file %s: %w", path, err)
 	}
@@ -121,12 +112,6 @@ func (s *Store) PutFile(ctx context.Context, path string) (Ref, error) {
 		return Ref{}, fmt.Errorf("put file %s: it changed while it was stored: %w", path, err)
 	}
 	return ref, err
-}
-
-// PutBytes stores data as a blob.
-func (s *Store) PutBytes(ctx context.Context, data []byte) (Ref, error) {
-	sum := sha256.Sum256(data)
-	return s.putKnown(ctx, bytes.NewReader(data), hex.EncodeToString(sum[:]), int64(len(data)))
 }
 
 // reuseAge is the age up to which a blob that is there is not sent again.

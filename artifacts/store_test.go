@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,10 +28,14 @@ func TestBlobRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, put := range map[string]func() (artifacts.Ref, error){
-			"PutBlob":  func() (artifacts.Ref, error) { return w.PutBlob(ctx, iotest.OneByteReader(bytes.NewReader(data))) },
-			"PutFunc":  func() (artifacts.Ref, error) { return w.PutFunc(ctx, artifacts.BytesFile(data)) },
-			"PutFile":  func() (artifacts.Ref, error) { return w.PutFile(ctx, path) },
-			"PutBytes": func() (artifacts.Ref, error) { return w.PutBytes(ctx, data) },
+			"PutFunc": func() (artifacts.Ref, error) { return w.PutFunc(ctx, artifacts.BytesFile(data)) },
+			"PutFunc, a byte at a time": func() (artifacts.Ref, error) {
+				return w.PutFunc(ctx, func(out io.Writer) error {
+					_, err := io.Copy(out, iotest.OneByteReader(bytes.NewReader(data)))
+					return err
+				})
+			},
+			"PutFile": func() (artifacts.Ref, error) { return w.PutFile(ctx, path) },
 		} {
 			if got, err := put(); err != nil || got != want {
 				t.Errorf("%s: %+v, %v; want %+v", name, got, err, want)
@@ -59,7 +63,7 @@ func TestDamagedBlob(t *testing.T) {
 	eachBackend(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		data := storetest.Bytes(100_000, 2)
-		ref, err := w.PutBytes(ctx, data)
+		ref, err := w.PutFunc(ctx, artifacts.BytesFile(data))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +83,7 @@ func TestDamagedBlob(t *testing.T) {
 			_, err = w.LocalFile(ctx, ref)
 			wantErr(t, err, artifacts.ErrCorrupt)
 			wantErr(t, w.VerifyRef(ctx, ref), artifacts.ErrCorrupt)
-			if again, err := w.PutBytes(ctx, data); err != nil || again != ref {
+			if again, err := w.PutFunc(ctx, artifacts.BytesFile(data)); err != nil || again != ref {
 				t.Fatalf("%s: repair: %+v, %v", name, again, err)
 			}
 			if err := w.VerifyRef(ctx, ref); err != nil {
@@ -145,7 +149,7 @@ func TestLocalFile(t *testing.T) {
 	wantNoTemp(t, filepath.Join(w.cache, "tmp"))
 }
 
-func TestConcurrentPutBlob(t *testing.T) {
+func TestConcurrentPuts(t *testing.T) {
 	eachBackend(t, func(t *testing.T, w *world) {
 		data := storetest.Bytes(2<<20, 3)
 		var wg sync.WaitGroup
@@ -153,7 +157,7 @@ func TestConcurrentPutBlob(t *testing.T) {
 		for i := range refs {
 			wg.Go(func() {
 				var err error
-				if refs[i], err = w.PutBlob(t.Context(), bytes.NewReader(data)); err != nil {
+				if refs[i], err = w.PutFunc(t.Context(), artifacts.BytesFile(data)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -177,13 +181,16 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 	d := openDirectory(t)
 	w := newWorld(t, d)
 	full := errors.New("no space left on device")
-	_, err := w.PutBlob(t.Context(), io.MultiReader(strings.NewReader("half"), iotest.ErrReader(full)))
+	_, err := w.PutFunc(t.Context(), func(out io.Writer) error {
+		_, err := io.WriteString(out, "half")
+		return errors.Join(err, full)
+	})
 	wantErr(t, err, full)
 	wantErr(t, d.Put(t.Context(), "a/b", io.MultiReader(strings.NewReader("half"), iotest.ErrReader(full))), full)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = w.PutBlob(ctx, strings.NewReader("x"))
+	_, err = w.PutFunc(ctx, artifacts.BytesFile([]byte("x")))
 	wantErr(t, err, context.Canceled)
 
 	// A file that changes between the two times it is read.
@@ -206,31 +213,22 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 // written stays.
 func TestStaleTemporaryFiles(t *testing.T) {
 	root := t.TempDir()
-	for dir, open := range map[string]func() error{
-		filepath.Join(root, "store", ".tmp"): func() error { _, err := artifacts.OpenDirectory(filepath.Join(root, "store")); return err },
-		filepath.Join(root, "cache", "tmp"): func() error {
-			_, err := artifacts.New(openDirectory(t), artifacts.Options{CacheDir: filepath.Join(root, "cache")})
-			return err
-		},
-	} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir := filepath.Join(root, "cache", "tmp")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]int{"old": -25, "new": -1} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for name, age := range map[string]int{"old": -25, "new": -1} {
-			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := ageFile(path, age); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := open(); err != nil {
+		if err := ageFile(path, age); err != nil {
 			t.Fatal(err)
 		}
-		if left, _ := filepath.Glob(filepath.Join(dir, "*")); fmt.Sprint(left) != fmt.Sprint([]string{filepath.Join(dir, "new")}) {
-			t.Errorf("left: %q", left)
-		}
+	}
+	storetest.OpenStore(t, root)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); !slices.Equal(left, []string{filepath.Join(dir, "new")}) {
+		t.Errorf("left: %q, want only the file that is young", left)
 	}
 }
 

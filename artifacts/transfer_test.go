@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/artifacts/storetest"
 )
 
@@ -221,7 +222,7 @@ func writeRandom(t *testing.T, path string, n int64) string {
 // state is a file, or reads the newest one, verified, into a file.
 func moveOne(what string) error {
 	ctx := context.Background()
-	b, err := artifacts.OpenS3(ctx, artifacts.S3Config{
+	b, err := s3.Open(ctx, s3.Config{
 		Endpoint: os.Getenv("MOVE_ENDPOINT"), Bucket: os.Getenv("MOVE_BUCKET"), Region: "us-east-1", PathStyle: true,
 		AccessKey: os.Getenv("MOVE_ACCESS"), SecretKey: os.Getenv("MOVE_SECRET"),
 	})

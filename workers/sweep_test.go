@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workers"
@@ -39,7 +39,7 @@ func (a *trivial) commit(ctx context.Context, in workflows.StageInput) (workflow
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
-	ref, err := a.store.PutBytes(ctx, []byte{1})
+	ref, err := a.store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
@@ -104,13 +104,7 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(*trivial)
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)
-	backend, err := artifacts.OpenDirectory(filepath.Join(s.dir, "store"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(s.dir, "cache")}); err != nil {
-		t.Fatal(err)
-	}
+	s.store = storetest.OpenStore(t, s.dir)
 	whole := &activities.Activities{Store: s.store, Client: s.client, Log: zerolog.Nop(), Scratch: s.dir, DemoCorpus: democorpus.JSON()}
 	w, err := workers.Start(workers.Options{
 		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, StopTimeout: time.Second, Identity: "test",

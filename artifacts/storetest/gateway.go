@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,11 +14,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/esclab/esclab/artifacts"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
+
+	"github.com/esclab/esclab/artifacts/s3"
 )
 
 // Gateway is an S3 service on a directory of its own, inside the test process or
@@ -117,47 +120,53 @@ func freeAddress(t testing.TB) string {
 func (g *Gateway) URL() string { return "http://" + g.address }
 
 // Config returns settings for a new, not yet created bucket.
-func (g *Gateway) Config() artifacts.S3Config {
+func (g *Gateway) Config() s3.Config {
 	g.buckets++
-	return artifacts.S3Config{
+	return s3.Config{
 		Bucket: fmt.Sprintf("bucket-%d", g.buckets), Endpoint: g.URL(), Region: "us-east-1",
 		PathStyle: true, AccessKey: accessKey, SecretKey: secretKey,
 	}
 }
 
+// client speaks to the gateway itself, whatever stands between it and a backend.
+func (g *Gateway) client() *awss3.Client {
+	return awss3.New(awss3.Options{BaseEndpoint: aws.String(g.URL()), Region: "us-east-1", UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
+}
+
 // LeaveUpload begins a multipart upload of one part and leaves it, as a killed
 // process does.
-func (g *Gateway) LeaveUpload(t testing.TB, c artifacts.S3Config, key string, part []byte) {
+func (g *Gateway) LeaveUpload(t testing.TB, c s3.Config, key string, part []byte) {
 	t.Helper()
-	client := s3.New(s3.Options{BaseEndpoint: aws.String(g.URL()), Region: c.Region, UsePathStyle: true,
-		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")})
-	upload, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &c.Bucket, Key: &key})
+	client := g.client()
+	upload, err := client.CreateMultipartUpload(t.Context(), &awss3.CreateMultipartUploadInput{Bucket: &c.Bucket, Key: &key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.UploadPart(t.Context(), &s3.UploadPartInput{Bucket: &c.Bucket, Key: &key, UploadId: upload.UploadId,
+	if _, err := client.UploadPart(t.Context(), &awss3.UploadPartInput{Bucket: &c.Bucket, Key: &key, UploadId: upload.UploadId,
 		PartNumber: aws.Int32(1), Body: bytes.NewReader(part)}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// MakeBucket creates the bucket of c.
-func (g *Gateway) MakeBucket(t testing.TB, c artifacts.S3Config) {
+// MakeBucket creates the bucket of c unless it is there.
+func (g *Gateway) MakeBucket(t testing.TB, c s3.Config) {
 	t.Helper()
-	c.Endpoint, c.Reload, c.AccessKey, c.SecretKey = g.URL(), nil, accessKey, secretKey
-	g.Open(t, c)
+	_, err := g.client().CreateBucket(t.Context(), &awss3.CreateBucketInput{Bucket: &c.Bucket})
+	var owned *types.BucketAlreadyOwnedByYou
+	if err != nil && !errors.As(err, &owned) {
+		t.Fatal(err)
+	}
 }
 
 // Open returns a backend on the bucket of c and creates the bucket.
-func (g *Gateway) Open(t testing.TB, c artifacts.S3Config) *artifacts.S3 {
+func (g *Gateway) Open(t testing.TB, c s3.Config) *s3.Backend {
 	t.Helper()
-	b, err := artifacts.OpenS3(t.Context(), c)
+	g.MakeBucket(t, c)
+	b, err := s3.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	if err := b.EnsureBucket(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	return b
 }

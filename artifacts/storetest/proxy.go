@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 )
 
 // Proxy stands between a backend and a gateway and does to requests what
@@ -67,7 +67,7 @@ func StartProxy(t testing.TB, g *Gateway) *Proxy {
 
 // Through gives settings for the same bucket by way of the proxy. Retries come
 // quickly.
-func (p *Proxy) Through(c artifacts.S3Config) artifacts.S3Config {
+func (p *Proxy) Through(c s3.Config) s3.Config {
 	c.Endpoint, c.MaxBackoff = p.url, 5*time.Millisecond
 	return c
 }

@@ -1,5 +1,6 @@
 // Package storetest checks implementations of artifacts.Backend: one suite for
-// all of them, and an S3 gateway in the test process to run it against.
+// all of them, an S3 gateway in the test process to run it against, and a backend
+// on a directory for tests that need no service.
 package storetest
 
 import (
@@ -341,7 +342,7 @@ func testCancelled(t *testing.T, b artifacts.Backend) {
 	ctx, cancel := context.WithCancel(t.Context())
 	// Cancelled in the middle of a multipart upload.
 	data := bytes.NewReader(Bytes(30<<20, 2))
-	r := io.MultiReader(io.LimitReader(data, 25<<20), readFunc(func([]byte) (int, error) { cancel(); return 0, nil }), data)
+	r := io.MultiReader(io.LimitReader(data, 25<<20), ReadFunc(func([]byte) (int, error) { cancel(); return 0, nil }), data)
 	wantErr(t, b.Put(ctx, "new", r), context.Canceled)
 	wantErr(t, b.PutIfAbsent(ctx, "new", nil), context.Canceled)
 	wantErr(t, b.Delete(ctx, "old"), context.Canceled)
@@ -360,6 +361,8 @@ func testCancelled(t *testing.T, b artifacts.Backend) {
 	wantKeys(t, b, "", "old")
 }
 
-type readFunc func([]byte) (int, error)
+// ReadFunc is a reader that is a function.
+type ReadFunc func([]byte) (int, error)
 
-func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+// Read implements io.Reader.
+func (f ReadFunc) Read(p []byte) (int, error) { return f(p) }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
 )
@@ -13,16 +13,16 @@ import (
 // service of the settings, or, where the store is embedded, on whatever the
 // AWS SDK's own variables and files name (AWS_ENDPOINT_URL, AWS_REGION,
 // AWS_PROFILE, credentials).
-func OpenBucket(ctx context.Context, s *settings.Settings, uri string) (*artifacts.S3, error) {
-	bucket, prefix, err := artifacts.ParseS3(uri)
+func OpenBucket(ctx context.Context, s *settings.Settings, uri string) (*s3.Backend, error) {
+	bucket, prefix, err := s3.ParseURI(uri)
 	if err != nil {
 		return nil, err
 	}
-	c := artifacts.S3Config{Bucket: bucket, Prefix: prefix}
+	c := s3.Config{Bucket: bucket, Prefix: prefix}
 	if s.EmbedS3() {
 		// A service of one's own seldom has a host name for each bucket.
 		c.PathStyle = os.Getenv("AWS_ENDPOINT_URL_S3") != "" || os.Getenv("AWS_ENDPOINT_URL") != ""
-		return artifacts.OpenS3(ctx, c)
+		return s3.Open(ctx, c)
 	}
 	credentials, err := s.S3.Credentials()
 	if err != nil {
@@ -33,5 +33,5 @@ func OpenBucket(ctx context.Context, s *settings.Settings, uri string) (*artifac
 		return nil, err
 	}
 	c.AccessKey, c.SecretKey, c.SessionToken = credentials.AccessKey, string(credentials.SecretKey), string(credentials.SessionToken)
-	return artifacts.OpenS3(ctx, c)
+	return s3.Open(ctx, c)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workers"
@@ -49,7 +50,7 @@ type Node struct {
 	settings  *settings.Settings
 	log       zerolog.Logger
 	telemetry *telemetry.Telemetry
-	backend   *artifacts.S3
+	backend   *s3.Backend
 	workers   *workers.Workers
 	health    health
 }
@@ -88,7 +89,7 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w: set ESCLAB_DATA_DIR to a directory that you may write", err)
 	}
-	backend, err := artifacts.OpenS3(ctx, storeConfig(target.S3))
+	backend, err := s3.Open(ctx, storeConfig(target.S3))
 	if err != nil {
 		return err
 	}
@@ -99,8 +100,8 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 
 // storeConfig is how the store is reached. A credentials file is read again when
 // the service says that its keys have expired: workers outlive temporary keys.
-func storeConfig(p connect.S3) artifacts.S3Config {
-	c := artifacts.S3Config{
+func storeConfig(p connect.S3) s3.Config {
+	c := s3.Config{
 		Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: p.PathStyle, Checksums: string(p.Checksum),
 		Encryption: string(p.Encryption), KMSKey: p.KMSKey, TLS: p.TLS,
 		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey), SessionToken: string(p.Credentials.SessionToken),

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/artifacts/storetest"
+	"github.com/esclab/esclab/workers/stack/connect"
 )
 
 // TestStoreOnStack: the embedded store keeps every promise that artifacts makes
@@ -18,17 +20,19 @@ func TestStoreOnStack(t *testing.T) {
 	n := 0
 	open := func(t *testing.T) artifacts.Backend {
 		n++
-		b, err := artifacts.OpenS3(t.Context(), artifacts.S3Config{
-			Bucket: fmt.Sprintf("%s-%d", p.Bucket, n), Endpoint: p.Endpoint, Region: p.Region, PathStyle: true,
+		here := p
+		here.Bucket = fmt.Sprintf("%s-%d", p.Bucket, n)
+		if err := connect.EnsureBucket(t.Context(), here); err != nil {
+			t.Fatal(err)
+		}
+		b, err := s3.Open(t.Context(), s3.Config{
+			Bucket: here.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: true,
 			AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { b.Close() })
-		if err := b.EnsureBucket(t.Context()); err != nil {
-			t.Fatal(err)
-		}
 		return b
 	}
 	storetest.Run(t, open)
@@ -39,7 +43,7 @@ func TestStoreOnStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		orphan, err := s.PutBytes(t.Context(), storetest.Bytes(9<<20, 1))
+		orphan, err := s.PutFunc(t.Context(), artifacts.BytesFile(storetest.Bytes(9<<20, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}

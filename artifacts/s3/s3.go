@@ -1,4 +1,6 @@
-package artifacts
+// Package s3 is the store's backend on an S3-compatible service, and the only
+// part of artifacts that knows the AWS SDK.
+package s3
 
 import (
 	"bytes"
@@ -10,6 +12,7 @@ import (
 	"iter"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,56 +22,58 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	transfertypes "github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager/types"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/esclab/esclab/artifacts"
 )
 
-// S3Config says where a bucket is and how to talk to its service.
-type S3Config struct {
-	Bucket string `yaml:"bucket" json:"bucket"`
+// Config says where a bucket is and how to talk to its service.
+type Config struct {
+	Bucket string
 	// Prefix, if any, is put before each key ("team/esclab"), so that several
 	// stores can share a bucket.
-	Prefix string `yaml:"prefix" json:"prefix"`
+	Prefix string
 	// Endpoint is the URL of an S3-compatible service; empty means AWS.
-	Endpoint string `yaml:"endpoint" json:"endpoint"`
-	Region   string `yaml:"region" json:"region"`
+	Endpoint string
+	Region   string
 	// PathStyle puts the bucket into the path, not the host name. Most
 	// self-hosted services need it.
-	PathStyle bool `yaml:"path_style" json:"path_style"`
+	PathStyle bool
 	// Checksums is when_required (the default) or when_supported. Many
 	// S3-compatible services reject the CRC trailers of when_supported; the
 	// store verifies SHA-256 on its own in either case.
-	Checksums string `yaml:"checksums" json:"checksums"`
+	Checksums string
 	// MaxAttempts bounds the tries of one request; 0 means 5.
-	MaxAttempts int `yaml:"max_attempts" json:"max_attempts"`
+	MaxAttempts int
 	// MaxBackoff bounds the pause before a request is tried again; 0 means 20 s.
-	MaxBackoff time.Duration `yaml:"-" json:"-"`
+	MaxBackoff time.Duration
 	// PartBytes is the size of one part of a multipart upload, at least 5 MiB;
 	// 0 means 8 MiB. An object has at most 10,000 parts.
-	PartBytes int64 `yaml:"part_bytes" json:"part_bytes"`
+	PartBytes int64
 
 	// Encryption asks the service to encrypt what it stores: empty or "none" for
 	// what the bucket does by itself, "sse-s3" for keys that the service manages,
 	// "sse-kms" for a key of its key management. A service that takes the request
 	// but does not say that it has encrypted is an error.
-	Encryption string `yaml:"encryption" json:"encryption"`
+	Encryption string
 	// KMSKey is the key of sse-kms, an ARN or ID; empty means the account's own.
-	KMSKey string `yaml:"kms_key" json:"kms_key"`
+	KMSKey string
 
 	// TLS replaces the trust in the system's authorities, and may hold a client
 	// certificate; nil: the system's, and those of AWS_CA_BUNDLE.
-	TLS *tls.Config `yaml:"-" json:"-"`
+	TLS *tls.Config
 
 	// AccessKey and SecretKey, if set, replace the SDK's chain of environment,
 	// shared configuration and instance role.
-	AccessKey string `yaml:"-" json:"-"`
-	SecretKey string `yaml:"-" json:"-"`
+	AccessKey string
+	SecretKey string
 	// SessionToken goes with temporary credentials; empty otherwise.
-	SessionToken string `yaml:"-" json:"-"`
+	SessionToken string
 	// Reload, if set, gives the keys in their place, and is asked again when the
 	// service says that they have expired.
-	Reload func(context.Context) (accessKey, secretKey, sessionToken string, err error) `yaml:"-" json:"-"`
+	Reload func(context.Context) (accessKey, secretKey, sessionToken string, err error)
 }
 
 const (
@@ -82,10 +87,10 @@ const (
 	readTimeout = 10 * time.Minute
 )
 
-// S3 is a Backend on an S3-compatible service. PutIfAbsent needs a service that
-// honours If-None-Match (AWS, MinIO, Ceph, R2, versitygw ≥ 1.0.20 do).
-type S3 struct {
-	client  *s3.Client
+// Backend is an artifacts.Backend on an S3-compatible service. PutIfAbsent needs
+// a service that honours If-None-Match (AWS, MinIO, Ceph, R2, versitygw ≥ 1.0.20 do).
+type Backend struct {
+	client  *awss3.Client
 	uploads *transfermanager.Client
 	conns   *connections
 	bucket  string
@@ -94,14 +99,29 @@ type S3 struct {
 	keys    *aws.CredentialsCache // nil unless they can be read again
 }
 
-// OpenS3 prepares a client; it sends no request. EnsureBucket checks or creates
-// the bucket.
-func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
+// ParseURI takes "s3://bucket/prefix" apart; the prefix may be empty.
+func ParseURI(uri string) (bucket, prefix string, err error) {
+	rest, ok := strings.CutPrefix(uri, "s3://")
+	bucket, prefix, _ = strings.Cut(rest, "/")
+	prefix = strings.TrimSuffix(prefix, "/")
+	if !ok || bucket == "" {
+		return "", "", fmt.Errorf("%q is no s3://bucket/prefix", uri)
+	}
+	if prefix != "" {
+		if err := artifacts.ValidKey(prefix); err != nil {
+			return "", "", fmt.Errorf("%s: %w", uri, err)
+		}
+	}
+	return bucket, prefix, nil
+}
+
+// Open prepares a client; it sends no request. The bucket has to exist.
+func Open(ctx context.Context, c Config) (*Backend, error) {
 	if c.Bucket == "" {
 		return nil, errors.New("open S3 store: no bucket; set bucket in the S3 settings")
 	}
 	if c.Prefix != "" {
-		if err := ValidKey(c.Prefix); err != nil {
+		if err := artifacts.ValidKey(c.Prefix); err != nil {
 			return nil, fmt.Errorf("open S3 store: prefix: %w", err)
 		}
 		c.Prefix += "/"
@@ -180,7 +200,7 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = b.Freeze()
 	}
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
+	client := awss3.NewFromConfig(cfg, func(o *awss3.Options) {
 		o.UsePathStyle = c.PathStyle
 		if c.Endpoint != "" {
 			o.BaseEndpoint = aws.String(c.Endpoint)
@@ -198,37 +218,22 @@ func OpenS3(ctx context.Context, c S3Config) (*S3, error) {
 		// cancelled activity leaves no parts behind that cost money.
 		o.FailTimeout = 30 * time.Second
 	})
-	return &S3{client: client, uploads: uploads, conns: conns, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
+	return &Backend{client: client, uploads: uploads, conns: conns, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
 }
 
 // Close closes the connections, of which none may be in use any more; a service
 // that is being stopped may wait for them.
-func (b *S3) Close() error { return b.conns.close() }
+func (b *Backend) Close() error { return b.conns.close() }
 
-// EnsureBucket creates the bucket unless it is there and reachable.
-func (b *S3) EnsureBucket(ctx context.Context) error {
-	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.bucket})
-	if status(err) == http.StatusNotFound {
-		_, err = b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.bucket})
-		if code(err) == "BucketAlreadyOwnedByYou" { // another process was faster
-			err = nil
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w; check endpoint, credentials and permissions", b.bucket, err)
-	}
-	return nil
-}
+// Location implements artifacts.Backend.
+func (b *Backend) Location() string { return "s3://" + b.bucket + "/" + b.prefix }
 
-// Location implements Backend.
-func (b *S3) Location() string { return "s3://" + b.bucket + "/" + b.prefix }
+func (b *Backend) key(key string) *string { return aws.String(b.prefix + key) }
 
-func (b *S3) key(key string) *string { return aws.String(b.prefix + key) }
-
-// Put implements Backend. Objects up to one part go in one request, larger ones
-// as a multipart upload, which S3 publishes in one step.
-func (b *S3) Put(ctx context.Context, key string, r io.Reader) error {
-	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
+// Put implements artifacts.Backend. Objects up to one part go in one request,
+// larger ones as a multipart upload, which S3 publishes in one step.
+func (b *Backend) Put(ctx context.Context, key string, r io.Reader) error {
+	if err := errors.Join(ctx.Err(), artifacts.ValidKey(key)); err != nil {
 		return b.fail("put", key, err)
 	}
 	out, err := b.uploads.UploadObject(ctx, &transfermanager.UploadObjectInput{
@@ -237,7 +242,7 @@ func (b *S3) Put(ctx context.Context, key string, r io.Reader) error {
 		ServerSideEncryption: transfertypes.ServerSideEncryption(b.sse.mode),
 		SSEKMSKeyID:          b.sse.key,
 		// Only a reader: a seekable body would be sized and sent as it is.
-		Body: struct{ io.Reader }{contextReader{ctx, r}},
+		Body: artifacts.ContextReader(ctx, r),
 	})
 	if err == nil {
 		err = b.sse.check(string(out.ServerSideEncryption))
@@ -248,13 +253,13 @@ func (b *S3) Put(ctx context.Context, key string, r io.Reader) error {
 	return nil
 }
 
-// PutIfAbsent implements Backend.
-func (b *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	if err := errors.Join(ctx.Err(), ValidKey(key)); err != nil {
+// PutIfAbsent implements artifacts.Backend.
+func (b *Backend) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	if err := errors.Join(ctx.Err(), artifacts.ValidKey(key)); err != nil {
 		return b.fail("put if absent", key, err)
 	}
 	for attempt := 1; ; attempt++ {
-		out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
+		out, err := b.client.PutObject(ctx, &awss3.PutObjectInput{
 			Bucket:               &b.bucket,
 			Key:                  b.key(key),
 			Body:                 bytes.NewReader(data),
@@ -269,7 +274,7 @@ func (b *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 		case err == nil:
 			return nil
 		case status(err) == http.StatusPreconditionFailed:
-			return b.fail("put if absent", key, ErrExists)
+			return b.fail("put if absent", key, artifacts.ErrExists)
 		case status(err) == http.StatusConflict && attempt < 5:
 			// A concurrent conditional write was under way; S3 asks to retry.
 		default:
@@ -278,29 +283,29 @@ func (b *S3) PutIfAbsent(ctx context.Context, key string, data []byte) error {
 	}
 }
 
-// Get implements Backend.
-func (b *S3) Get(ctx context.Context, key string) (io.ReadCloser, error) {
-	if err := ValidKey(key); err != nil {
+// Get implements artifacts.Backend.
+func (b *Backend) Get(ctx context.Context, key string) (io.ReadCloser, error) {
+	if err := artifacts.ValidKey(key); err != nil {
 		return nil, b.fail("get", key, err)
 	}
-	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key)})
+	out, err := b.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key)})
 	if err != nil {
 		return nil, b.fail("get", key, err)
 	}
-	return &s3Reader{ctx: ctx, backend: b, key: key, etag: aws.ToString(out.ETag), body: out.Body}, nil
+	return &reader{ctx: ctx, backend: b, key: key, etag: aws.ToString(out.ETag), body: out.Body}, nil
 }
 
-// Stat implements Backend.
-func (b *S3) Stat(ctx context.Context, key string) (Object, error) {
-	if err := ValidKey(key); err != nil {
-		return Object{}, b.fail("stat", key, err)
+// Stat implements artifacts.Backend.
+func (b *Backend) Stat(ctx context.Context, key string) (artifacts.Object, error) {
+	if err := artifacts.ValidKey(key); err != nil {
+		return artifacts.Object{}, b.fail("stat", key, err)
 	}
-	head := &s3.HeadObjectInput{Bucket: &b.bucket, Key: b.key(key)}
+	head := &awss3.HeadObjectInput{Bucket: &b.bucket, Key: b.key(key)}
 	out, err := b.client.HeadObject(ctx, head)
 	if status(err) == http.StatusForbidden {
 		// The answer to HEAD has no body and so no reason: a request that has one
 		// tells it, and lets the SDK correct its clock if that is the reason.
-		got, why := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key), Range: aws.String("bytes=0-0")})
+		got, why := b.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key), Range: aws.String("bytes=0-0")})
 		if why == nil {
 			got.Body.Close()
 		}
@@ -311,31 +316,31 @@ func (b *S3) Stat(ctx context.Context, key string) (Object, error) {
 		}
 	}
 	if err != nil {
-		return Object{}, b.fail("stat", key, err)
+		return artifacts.Object{}, b.fail("stat", key, err)
 	}
-	return Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ModTime: aws.ToTime(out.LastModified)}, nil
+	return artifacts.Object{Key: key, Bytes: aws.ToInt64(out.ContentLength), ModTime: aws.ToTime(out.LastModified)}, nil
 }
 
-// List implements Backend.
-func (b *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) {
-		if err := validPrefix(prefix); err != nil {
-			yield(Object{}, b.fail("list", prefix, err))
+// List implements artifacts.Backend.
+func (b *Backend) List(ctx context.Context, prefix string) iter.Seq2[artifacts.Object, error] {
+	return func(yield func(artifacts.Object, error) bool) {
+		if err := artifacts.ValidPrefix(prefix); err != nil {
+			yield(artifacts.Object{}, b.fail("list", prefix, err))
 			return
 		}
-		pages := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: b.key(prefix)})
+		pages := awss3.NewListObjectsV2Paginator(b.client, &awss3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: b.key(prefix)})
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				yield(Object{}, b.fail("list", prefix, err))
+				yield(artifacts.Object{}, b.fail("list", prefix, err))
 				return
 			}
 			for _, o := range page.Contents {
 				key := aws.ToString(o.Key)[len(b.prefix):]
-				if ValidKey(key) != nil { // not ours: consoles make "directory/" objects
+				if artifacts.ValidKey(key) != nil { // not ours: consoles make "directory/" objects
 					continue
 				}
-				if !yield(Object{Key: key, Bytes: aws.ToInt64(o.Size), ModTime: aws.ToTime(o.LastModified)}, nil) {
+				if !yield(artifacts.Object{Key: key, Bytes: aws.ToInt64(o.Size), ModTime: aws.ToTime(o.LastModified)}, nil) {
 					return
 				}
 			}
@@ -343,11 +348,11 @@ func (b *S3) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
 	}
 }
 
-// Delete implements Backend.
-func (b *S3) Delete(ctx context.Context, key string) error {
-	err := ValidKey(key)
+// Delete implements artifacts.Backend.
+func (b *Backend) Delete(ctx context.Context, key string) error {
+	err := artifacts.ValidKey(key)
 	if err == nil {
-		_, err = b.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &b.bucket, Key: b.key(key)})
+		_, err = b.client.DeleteObject(ctx, &awss3.DeleteObjectInput{Bucket: &b.bucket, Key: b.key(key)})
 	}
 	if code(err) == "NoSuchKey" { // AWS answers 204, some services 404
 		return nil

@@ -1,4 +1,4 @@
-package artifacts
+package s3
 
 import (
 	"context"

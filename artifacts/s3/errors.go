@@ -1,4 +1,4 @@
-package artifacts
+package s3
 
 import (
 	"errors"
@@ -9,23 +9,25 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/esclab/esclab/artifacts"
 )
 
 // fail names the operation, bucket and key, and what to do; it translates not
 // found.
-func (b *S3) fail(op, key string, err error) error {
+func (b *Backend) fail(op, key string, err error) error {
 	if status(err) == http.StatusNotFound {
 		if code(err) == "NoSuchBucket" {
 			err = fmt.Errorf("the bucket does not exist; create it: %w", err)
 		} else {
-			err = ErrNotFound
+			err = artifacts.ErrNotFound
 		}
 	}
 	if b.keys != nil && expired(err) {
 		b.keys.Invalidate() // the next request, and so the next attempt, reads them again
 	}
-	if advice := s3Advice(err); advice != "" {
-		return fmt.Errorf("%s %s in s3://%s/%s: %w; %s", op, key, b.bucket, b.prefix, err, advice)
+	if do := advice(err); do != "" {
+		return fmt.Errorf("%s %s in s3://%s/%s: %w; %s", op, key, b.bucket, b.prefix, err, do)
 	}
 	return fmt.Errorf("%s %s in s3://%s/%s: %w", op, key, b.bucket, b.prefix, err)
 }
@@ -39,9 +41,9 @@ func expired(err error) bool {
 	return false
 }
 
-// s3Advice says what to do about an error of the service, "" where nothing is
+// advice says what to do about an error of the service, "" where nothing is
 // known. It is asked once the bounded retries have not helped.
-func s3Advice(err error) string {
+func advice(err error) string {
 	switch c := code(err); c {
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		return "give the credentials the right to get, put, list and delete in this bucket (and to use the key, with SSE-KMS)"

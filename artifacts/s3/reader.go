@@ -1,4 +1,4 @@
-package artifacts
+package s3
 
 import (
 	"context"
@@ -7,18 +7,18 @@ import (
 	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // maxResumes bounds how often a download goes on after a broken connection.
 const maxResumes = 4
 
-// s3Reader reads an object and goes on where it was when the connection breaks:
+// reader reads an object and goes on where it was when the connection breaks:
 // the SDK retries requests, not the reading of their bodies, and weights are
 // gigabytes. The entity tag keeps a replaced object from being mixed in.
-type s3Reader struct {
+type reader struct {
 	ctx     context.Context
-	backend *S3
+	backend *Backend
 	key     string
 	etag    string
 	body    io.ReadCloser
@@ -26,7 +26,7 @@ type s3Reader struct {
 	resumes int
 }
 
-func (r *s3Reader) Read(p []byte) (int, error) {
+func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	r.offset += int64(n)
 	if err == nil || err == io.EOF {
@@ -40,7 +40,7 @@ func (r *s3Reader) Read(p []byte) (int, error) {
 	}
 	r.resumes++
 	r.body.Close()
-	out, again := r.backend.client.GetObject(r.ctx, &s3.GetObjectInput{
+	out, again := r.backend.client.GetObject(r.ctx, &awss3.GetObjectInput{
 		Bucket:  &r.backend.bucket,
 		Key:     r.backend.key(r.key),
 		Range:   aws.String(fmt.Sprintf("bytes=%d-", r.offset)),
@@ -54,7 +54,7 @@ func (r *s3Reader) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-func (r *s3Reader) Close() error { return r.body.Close() }
+func (r *reader) Close() error { return r.body.Close() }
 
 type failedReader struct{ err error }
 
