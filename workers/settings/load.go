@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -55,6 +57,10 @@ func load(path string, env func(string) string) (*Settings, error) {
 		if s.Embedded.DataDir, err = defaultDataDir(env); err != nil {
 			return nil, fmt.Errorf("settings: no home directory for the data directory (%w): set %s", err, EnvDataDir)
 		}
+	}
+	// Its name is kept in JSON, and stands in messages of one line.
+	if dir := s.Embedded.DataDir; !utf8.ValidString(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
+		return nil, fmt.Errorf("settings: the data directory's name is UTF-8 without line breaks and control characters, not %q: set embedded.data_dir or %s to another", dir, EnvDataDir)
 	}
 	return s, nil
 }
