@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/judge/openai"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -204,10 +204,7 @@ func (t *attempt) create(name string, write func(*os.File) error) (string, error
 // createJSON writes a value as a file of the artifact.
 func (t *attempt) createJSON(name string, v any) (string, error) {
 	return t.create(name, func(f *os.File) error {
-		e := json.NewEncoder(f)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", " ")
-		return e.Encode(v)
+		return results.WriteJSON(f, v)
 	})
 }
 

@@ -57,7 +57,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		// another may always start: its first act is a look into the store.
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            workflows.Summary(in.Stage),
+		StaticSummary:            in.Stage.Summary(),
 		TypedSearchAttributes:    in.SearchAttributes(),
 		Priority:                 activity.GetInfo(ctx).Priority,
 	}, workflows.StageName, in)

@@ -14,6 +14,8 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -61,11 +63,11 @@ func (t *attempt) importBase(ctx context.Context, params experiments.BaseParams)
 	if err := lm.CheckModel(source); err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
-	tok, err := lm.LoadTokenizer(source)
+	tok, err := tokens.Load(source)
 	if err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
-	if err := tok.CheckTokenizer(&config); err != nil {
+	if err := tok.Check(config.VocabSize, config.EOSTokenIDs); err != nil {
 		return output{}, badInput(fmt.Errorf("backbone: %w", err))
 	}
 	out.metrics["bytes"] = bytes
@@ -116,7 +118,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain, fileValid)
+	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
@@ -125,7 +127,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, err
 	}
 	t.beat(ctx, workflows.Progress{Phase: "tokenizer"})
-	tok, err := lm.TrainBPE(ctx, texts(corpus[fileTrain]), dir, lm.BPEOptions{VocabSize: params.Tiny.VocabSize})
+	tok, err := tokens.TrainBPE(ctx, texts(corpus[results.FileTrain]), dir, tokens.BPEOptions{VocabSize: params.Tiny.VocabSize})
 	if err != nil {
 		return output{}, fmt.Errorf("tokenizer: %w", err)
 	}
@@ -138,11 +140,11 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, badInput(err)
 	}
 	k := &kernel{params: params.Kernel, engine: engine, model: model, tok: tok}
-	train, err := k.pretrainData(corpus[fileTrain], params.Seed)
+	train, err := k.pretrainData(corpus[results.FileTrain], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
-	valid, err := k.pretrainData(corpus[fileValid], params.Seed)
+	valid, err := k.pretrainData(corpus[results.FileValid], params.Seed)
 	if err != nil {
 		return output{}, err
 	}
@@ -155,7 +157,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 		return output{}, err
 	}
 	defer trainer.Close()
-	out, err := t.train(ctx, trainer, len(train.Validation) > 0, dataNotes{Examples: len(train.Examples)})
+	out, err := t.train(ctx, trainer, len(train.Validation) > 0, results.DataNotes{Examples: len(train.Examples)})
 	if err != nil {
 		return output{}, err
 	}
@@ -166,7 +168,7 @@ func (t *attempt) pretrain(ctx context.Context, params experiments.BaseParams) (
 	if err := trained.Save(dir); err != nil {
 		return output{}, err
 	}
-	for _, name := range []string{fileConfig, "model.safetensors", fileTokenizer, fileTokenizerConfig} {
+	for _, name := range []string{results.FileConfig, results.FileWeights, results.FileTokenizer, results.FileTokenizerConfig} {
 		out.files[name] = filepath.Join(dir, name)
 	}
 	out.metrics["parameters"] = float64(model.Parameters())
@@ -188,7 +190,7 @@ func texts(dialogues []esc.Dialogue) iter.Seq[string] {
 }
 
 // tinyConfig is the Hugging Face configuration of a tiny Llama.
-func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
+func tinyConfig(p *experiments.Tiny, tok *tokens.Tokenizer) (lm.Config, error) {
 	eos, ok := tok.EOS()
 	if !ok {
 		return lm.Config{}, fmt.Errorf("the trained tokenizer has no end-of-turn token")
@@ -213,13 +215,13 @@ func tinyConfig(p *experiments.Tiny, tok *lm.Tokenizer) (lm.Config, error) {
 func (k *kernel) pretrainData(dialogues []esc.Dialogue, seed uint64) (lm.Dataset, error) {
 	var data lm.Dataset
 	for _, d := range dialogues {
-		var messages []lm.Message
+		var messages []tokens.Message
 		for _, turn := range esc.Turns(d) {
 			key := placeKey(seed, turn)
 			drawn := esc.Strategy(binary.LittleEndian.Uint64(key[:]) % uint64(esc.NumStrategies))
 			messages = append(messages,
-				lm.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
-				lm.Message{Role: esc.AssistantRole, Content: esc.Answer(esc.VM, drawn, turn.Response)})
+				tokens.Message{Role: esc.UserRole, Content: turn.Context[len(turn.Context)-1].Content},
+				tokens.Message{Role: esc.AssistantRole, Content: esc.Answer(esc.VM, drawn, turn.Response)})
 		}
 		if len(messages) == 0 {
 			continue

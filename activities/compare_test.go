@@ -11,6 +11,7 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/results"
 )
 
 const (
@@ -19,13 +20,13 @@ const (
 	comparisons  = "judge.compare=[[vanilla/base, decoupled/sft], [vanilla/base, vanilla/sft]]"
 )
 
-func (l *lab) preference(t *testing.T, stage string) (preference, []compared) {
+func (l *lab) preference(t *testing.T, stage string) (results.Preference, []results.Compared) {
 	t.Helper()
-	var sum preference
-	if err := json.Unmarshal(l.read(t, stage, filePreference), &sum); err != nil {
+	var sum results.Preference
+	if err := json.Unmarshal(l.read(t, stage, results.FilePreference), &sum); err != nil {
 		t.Fatal(err)
 	}
-	return sum, decoded[compared](t, l.read(t, stage, fileCompared))
+	return sum, decoded[results.Compared](t, l.read(t, stage, results.FileCompared))
 }
 
 // Two systems are compared at the turns that the judge stages draw, in both
@@ -148,7 +149,7 @@ func TestPreferOffline(t *testing.T) {
 // mined commits pairs of the response generator: two of each of some turns.
 func (l *lab) minedPairs(t *testing.T) []esc.Pair {
 	t.Helper()
-	dialogues, err := ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, TrainPart)
+	dialogues, err := results.ReadDialogues(t.Context(), l.a.Store, l.stages["corpus"].Fingerprint, results.FileTrain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func (l *lab) minedPairs(t *testing.T) []esc.Pair {
 	if err := esc.WritePairs(&data, pairs); err != nil {
 		t.Fatal(err)
 	}
-	l.commit(t, "mine/rg", filePairs, data.Bytes())
+	l.commit(t, "mine/rg", results.FilePairs, data.Bytes())
 	return pairs
 }
 
@@ -178,9 +179,9 @@ func TestQualityStage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := decoded[scoredPair](t, l.read(t, qualityStage, fileScoredPairs))
-	var sum quality
-	if err := json.Unmarshal(l.read(t, qualityStage, fileQuality), &sum); err != nil {
+	rows := decoded[results.ScoredPair](t, l.read(t, qualityStage, results.FileScoredPairs))
+	var sum results.Quality
+	if err := json.Unmarshal(l.read(t, qualityStage, results.FileQuality), &sum); err != nil {
 		t.Fatal(err)
 	}
 	var chosen, rejected float64

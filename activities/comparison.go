@@ -11,6 +11,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // EvaluationStages names the stages of one system of a run, by fingerprint.
@@ -38,7 +39,7 @@ func ReadEvaluation(ctx context.Context, store *artifacts.Store, seeds []Evaluat
 		if err != nil {
 			return e, fmt.Errorf("corpus: %w", err)
 		}
-		test, err := corpus.File(fileTest)
+		test, err := corpus.File(results.FileTest)
 		if err != nil {
 			return e, err
 		}
@@ -68,32 +69,32 @@ func ReadEvaluation(ctx context.Context, store *artifacts.Store, seeds []Evaluat
 }
 
 func readTurns(ctx context.Context, store *artifacts.Store, of EvaluationStages) ([]scoredTurn, string, error) {
-	predictions, err := ReadPredictions(ctx, store, of.Generate)
+	predictions, err := results.ReadPredictions(ctx, store, of.Generate)
 	if err != nil {
 		return nil, "", fmt.Errorf("predictions: %w", err)
 	}
-	raw, err := readFile(ctx, store, of.Score, fileScores)
+	raw, err := results.ReadFile(ctx, store, of.Score, results.FileScores)
 	if err != nil {
 		return nil, "", fmt.Errorf("scores: %w", err)
 	}
 	var scores metrics.AutomaticReport
 	if err := json.Unmarshal(raw, &scores); err != nil {
-		return nil, "", fmt.Errorf("%s: %w", fileScores, err)
+		return nil, "", fmt.Errorf("%s: %w", results.FileScores, err)
 	}
-	var verdicts []judged
-	var sum verdict
+	var verdicts []results.Judged
+	var sum results.Verdict
 	if of.Judge != "" {
-		if raw, err = readFile(ctx, store, of.Judge, fileJudged); err != nil {
+		if raw, err = results.ReadFile(ctx, store, of.Judge, results.FileJudged); err != nil {
 			return nil, "", fmt.Errorf("judge: %w", err)
 		}
-		if verdicts, err = decodeRows[judged](raw); err != nil {
-			return nil, "", fmt.Errorf("%s: %w", fileJudged, err)
+		if verdicts, err = results.DecodeRows[results.Judged](raw); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", results.FileJudged, err)
 		}
-		if raw, err = readFile(ctx, store, of.Judge, fileVerdict); err != nil {
+		if raw, err = results.ReadFile(ctx, store, of.Judge, results.FileVerdict); err != nil {
 			return nil, "", fmt.Errorf("judge: %w", err)
 		}
 		if err := json.Unmarshal(raw, &sum); err != nil {
-			return nil, "", fmt.Errorf("%s: %w", fileVerdict, err)
+			return nil, "", fmt.Errorf("%s: %w", results.FileVerdict, err)
 		}
 	}
 	turns, err := scoreTurns(predictions, scores.PerSample, verdicts)

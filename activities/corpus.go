@@ -9,15 +9,8 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
-)
-
-// Files of a corpus artifact. The three parts are in ESConv's own layout.
-const (
-	fileTrain = "train.json"
-	fileValid = "valid.json"
-	fileTest  = "test.json"
-	fileStats = "statistics.json"
 )
 
 // Corpus reads, checks and splits the dialogues.
@@ -45,13 +38,13 @@ func (a *Activities) corpus(ctx context.Context, t *attempt) (output, error) {
 	}
 
 	out := output{files: map[string]string{}, metrics: map[string]float64{}}
-	for name, part := range map[string][]esc.Dialogue{fileTrain: corpus.Train, fileValid: corpus.Valid, fileTest: corpus.Test} {
+	for name, part := range map[string][]esc.Dialogue{results.FileTrain: corpus.Train, results.FileValid: corpus.Valid, results.FileTest: corpus.Test} {
 		if out.files[name], err = t.create(name, func(f *os.File) error { return esc.WriteDialogues(f, part) }); err != nil {
 			return output{}, err
 		}
 	}
 	stats := esc.ComputeStatistics(corpus.Train)
-	if out.files[fileStats], err = t.createJSON(fileStats, stats); err != nil {
+	if out.files[results.FileStats], err = t.createJSON(results.FileStats, stats); err != nil {
 		return output{}, err
 	}
 	out.metrics["train_dialogues"] = float64(len(corpus.Train))

@@ -9,6 +9,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -66,27 +67,27 @@ func (t *attempt) readPairs(ctx context.Context) ([]esc.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(dir, filePairs))
+	f, err := os.Open(filepath.Join(dir, results.FilePairs))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return esc.ReadPairs(filePairs, f)
+	return esc.ReadPairs(results.FilePairs, f)
 }
 
 // pairData reads the mined pairs and encodes each: chosen and rejected share their prompt. An
 // example without sequences stands for a pair that is too long, so that the
 // examples stay in step with the pairs.
-func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes dataNotes, err error) {
+func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs []esc.Pair, data lm.Dataset, notes results.DataNotes, err error) {
 	if pairs, err = t.readPairs(ctx); err != nil {
 		return nil, data, notes, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain)
+	corpus, err := t.readCorpus(ctx, results.FileTrain)
 	if err != nil {
 		return nil, data, notes, err
 	}
 	turns := map[esc.Place]esc.Turn{}
-	for _, turn := range esc.AllTurns(corpus[fileTrain]) {
+	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		turns[turn.Place()] = turn
 	}
 	e, err := newEncoder(k.tok, k.params, role)
@@ -112,7 +113,7 @@ func (t *attempt) pairData(ctx context.Context, k *kernel, role esc.Role) (pairs
 			data.Examples[i].Sequences = sequences
 		}
 	}
-	return pairs, data, dataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
+	return pairs, data, results.DataNotes{Examples: len(pairs) - e.skipped, Trimmed: e.trimmed, Skipped: e.skipped}, nil
 }
 
 // selectPairs keeps the examples of a pair set that fit the limits.

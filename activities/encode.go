@@ -7,12 +7,13 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // encoder turns turns into token sequences of one role: the only place where
 // the domain's messages meet the tokenizer.
 type encoder struct {
-	tok     *lm.Tokenizer
+	tok     *tokens.Tokenizer
 	prompts esc.Prompts
 	role    esc.Role
 	limit   int // tokens of a sequence, answer included
@@ -23,7 +24,7 @@ type encoder struct {
 	trimmed int
 }
 
-func newEncoder(tok *lm.Tokenizer, k experiments.Kernel, role esc.Role) (*encoder, error) {
+func newEncoder(tok *tokens.Tokenizer, k experiments.Kernel, role esc.Role) (*encoder, error) {
 	prompts, err := esc.BuiltinPrompts(string(k.Prompts))
 	if err != nil {
 		return nil, err
@@ -154,9 +155,9 @@ func (e *encoder) encode(context []esc.Message, build builder) ([]int32, error) 
 	if err != nil {
 		return nil, err
 	}
-	messages := make([]lm.Message, len(p.Messages))
+	messages := make([]tokens.Message, len(p.Messages))
 	for i, m := range p.Messages {
-		messages[i] = lm.Message{Role: m.Role, Content: m.Content}
+		messages[i] = tokens.Message{Role: m.Role, Content: m.Content}
 	}
 	return e.tok.ChatPrompt(messages, p.AnswerPrefix)
 }

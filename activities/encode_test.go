@@ -9,24 +9,24 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
-	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // demoDialogues are the sample corpus, and a tokenizer trained on it.
-func demoDialogues(t *testing.T) ([]esc.Dialogue, *lm.Tokenizer) {
+func demoDialogues(t *testing.T) ([]esc.Dialogue, *tokens.Tokenizer) {
 	t.Helper()
 	dialogues, err := esc.ReadDialogues("demo.json", bytes.NewReader(democorpus.JSON()), esc.DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := lm.TrainBPE(t.Context(), texts(dialogues), t.TempDir(), lm.BPEOptions{VocabSize: 600})
+	tok, err := tokens.TrainBPE(t.Context(), texts(dialogues), t.TempDir(), tokens.BPEOptions{VocabSize: 600})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dialogues, tok
 }
 
-func encoderFor(t *testing.T, tok *lm.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *encoder {
+func encoderFor(t *testing.T, tok *tokens.Tokenizer, role esc.Role, limit int, longer experiments.Longer) *encoder {
 	t.Helper()
 	e, err := newEncoder(tok, experiments.Kernel{Prompts: experiments.PromptsTiny, MaxTokens: limit, Longer: longer}, role)
 	if err != nil {
@@ -80,11 +80,11 @@ func headOf(t *testing.T, e *encoder, turn esc.Turn) []int32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with, err := e.tok.ChatPrompt([]lm.Message{{Role: "user", Content: "x"}}, p.AnswerPrefix)
+	with, err := e.tok.ChatPrompt([]tokens.Message{{Role: "user", Content: "x"}}, p.AnswerPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := e.tok.RenderChat([]lm.Message{{Role: "user", Content: "x"}}, false)
+	text, err := e.tok.RenderChat([]tokens.Message{{Role: "user", Content: "x"}}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

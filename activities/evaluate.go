@@ -11,15 +11,8 @@ import (
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
-)
-
-// Files of the evaluation artifacts.
-const (
-	fileScores  = "scores.json"
-	fileJudged  = "judged.jsonl"
-	fileVerdict = "judge.json"
-	fileBias    = "bias.json"
 )
 
 // Score computes the automatic metrics of one system's predictions.
@@ -41,13 +34,13 @@ func (a *Activities) Score(ctx context.Context, in workflows.StageInput) (workfl
 		if err != nil {
 			return output{}, badInput(err)
 		}
-		path, err := t.createJSON(fileScores, scores)
+		path, err := t.createJSON(results.FileScores, scores)
 		if err != nil {
 			return output{}, err
 		}
 		m := scores.Average
 		return output{
-			files: map[string]string{fileScores: path},
+			files: map[string]string{results.FileScores: path},
 			metrics: map[string]float64{
 				"distinct_1": m.Distinct1, "bleu_1": m.Bleu1, "f1": m.F1, "rouge_l": m.RougeL,
 			},
@@ -64,10 +57,7 @@ func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflo
 		}
 		gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
 		for i, p := range predictions {
-			if gold[i], err = strategyIndex(p.GoldStrategy); err != nil {
-				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
-			}
-			if predicted[i], err = strategyIndex(p.Strategy); err != nil {
+			if gold[i], predicted[i], err = p.Classes(); err != nil {
 				return output{}, badInput(fmt.Errorf("prediction %d: %w", i+1, err))
 			}
 		}
@@ -75,46 +65,17 @@ func (a *Activities) Bias(ctx context.Context, in workflows.StageInput) (workflo
 		if err != nil {
 			return output{}, badInput(err)
 		}
-		path, err := t.createJSON(fileBias, bias)
+		path, err := t.createJSON(results.FileBias, bias)
 		if err != nil {
 			return output{}, err
 		}
 		return output{
-			files: map[string]string{fileBias: path},
+			files: map[string]string{results.FileBias: path},
 			metrics: map[string]float64{
 				"preference_bias": bias.PreferenceBias, "weighted_f1": bias.WeightedF1, "macro_f1": bias.MacroF1,
 			},
 		}, nil
 	})
-}
-
-// strategyIndex is a strategy's class; metrics.Unparsed for "".
-func strategyIndex(name string) (int, error) {
-	if name == "" {
-		return metrics.Unparsed, nil
-	}
-	s, err := esc.ParseStrategy(name)
-	return int(s), err
-}
-
-// judged is one reply with what the judge says of it.
-type judged struct {
-	Dialogue int             `json:"dialogue"`
-	Turn     int             `json:"turn"`
-	Findings []judge.Finding `json:"findings"`
-	Scores   judge.Scores    `json:"scores"`
-	// Problem says why the judge gave no verdict; such a reply counts nowhere.
-	Problem string `json:"problem,omitempty"`
-}
-
-// verdict sums the judged replies up.
-type verdict struct {
-	Judge   string               `json:"judge"`
-	Samples int                  `json:"samples"`
-	Scores  judge.Scores         `json:"scores"` // means
-	Errors  map[esc.PsyError]int `json:"errors"`
-	// Unjudged counts the replies without a verdict, which Samples leaves out.
-	Unjudged int `json:"unjudged,omitempty"`
 }
 
 // Judge scores one system's replies and labels their psychological errors. The
@@ -133,13 +94,13 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTest)
+	corpus, err := t.readCorpus(ctx, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
 	byPlace := placed(predictions)
 	var turns []esc.Turn
-	for _, turn := range esc.AllTurns(corpus[fileTest]) {
+	for _, turn := range esc.AllTurns(corpus[results.FileTest]) {
 		if _, ok := byPlace[turn.Place()]; ok {
 			turns = append(turns, turn)
 		}
@@ -155,11 +116,11 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	all, err := decodeRows[judged](rows)
+	all, err := results.DecodeRows[results.Judged](rows)
 	if err != nil {
 		return output{}, err
 	}
-	sum, example := summed(j.Name(), all)
+	sum, example := results.SumJudged(j.Name(), all)
 	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "replies", example); err != nil {
 		// Another attempt asks about these replies again; the others' verdicts
 		// are in the cache.
@@ -170,8 +131,8 @@ func (a *Activities) judge(ctx context.Context, t *attempt) (output, error) {
 
 // judgeReply judges one reply. One that the judge has no verdict on gives a row
 // that says so.
-func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p prediction) (judged, error) {
-	row := judged{Dialogue: turn.Dialogue, Turn: turn.Index}
+func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Prediction) (results.Judged, error) {
+	row := results.Judged{Place: turn.Place()}
 	strategy := esc.NoStrategy
 	if p.Strategy != "" {
 		var err error
@@ -186,44 +147,12 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p prediction)
 		row.Findings = v.Findings
 	}
 	if errors.Is(err, judge.ErrUnusable) {
-		return judged{Dialogue: turn.Dialogue, Turn: turn.Index, Problem: err.Error()}, nil
+		return results.Judged{Place: turn.Place(), Problem: err.Error()}, nil
 	}
 	return row, err
 }
 
-// summed sums the verdicts up; example is the first reply without one.
-func summed(name string, all []judged) (sum verdict, example string) {
-	sum = verdict{Judge: name, Errors: map[esc.PsyError]int{}}
-	for _, one := range all {
-		if one.Problem != "" {
-			if sum.Unjudged++; sum.Unjudged == 1 {
-				example = fmt.Sprintf("dialogue %d, turn %d: %s", one.Dialogue, one.Turn, one.Problem)
-			}
-		}
-	}
-	n := len(all) - sum.Unjudged
-	for _, one := range all {
-		if one.Problem != "" {
-			continue
-		}
-		sum.Samples++
-		for _, f := range one.Findings {
-			sum.Errors[f.Error]++
-		}
-		addShare(&sum.Scores, one.Scores, n)
-	}
-	return sum, example
-}
-
-// addShare adds a score's share of a mean over n.
-func addShare(mean *judge.Scores, s judge.Scores, n int) {
-	mean.Fluency += s.Fluency / float64(n)
-	mean.Professionalism += s.Professionalism / float64(n)
-	mean.Empathy += s.Empathy / float64(n)
-	mean.Helpfulness += s.Helpfulness / float64(n)
-}
-
-func (t *attempt) judgedOutput(rows []byte, sum verdict) (output, error) {
+func (t *attempt) judgedOutput(rows []byte, sum results.Verdict) (output, error) {
 	var err error
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"fluency": sum.Scores.Fluency, "professionalism": sum.Scores.Professionalism,
@@ -232,41 +161,41 @@ func (t *attempt) judgedOutput(rows []byte, sum verdict) (output, error) {
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[fileJudged], err = t.create(fileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileJudged], err = t.create(results.FileJudged, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
 		return output{}, err
 	}
-	if out.files[fileVerdict], err = t.createJSON(fileVerdict, sum); err != nil {
+	if out.files[results.FileVerdict], err = t.createJSON(results.FileVerdict, sum); err != nil {
 		return output{}, err
 	}
 	return out, nil
 }
 
 // predictions loads the input that is a generation.
-func (t *attempt) predictions(ctx context.Context) ([]prediction, error) {
+func (t *attempt) predictions(ctx context.Context) ([]results.Prediction, error) {
 	return t.predictionsOf(ctx, "generate")
 }
 
 // placed finds predictions by dialogue and turn.
-func placed(predictions []prediction) map[esc.Place]prediction {
-	at := make(map[esc.Place]prediction, len(predictions))
+func placed(predictions []results.Prediction) map[esc.Place]results.Prediction {
+	at := make(map[esc.Place]results.Prediction, len(predictions))
 	for _, p := range predictions {
-		at[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}] = p
+		at[p.Place] = p
 	}
 	return at
 }
 
-func (t *attempt) predictionsOf(ctx context.Context, input string) ([]prediction, error) {
+func (t *attempt) predictionsOf(ctx context.Context, input string) ([]results.Prediction, error) {
 	dir, err := t.input(ctx, input)
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, filePredictions))
+	data, err := os.ReadFile(filepath.Join(dir, results.FilePredictions))
 	if err != nil {
 		return nil, err
 	}
-	rows, err := decodeRows[prediction](data)
+	rows, err := results.DecodeRows[results.Prediction](data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filePredictions, err)
+		return nil, fmt.Errorf("%s: %w", results.FilePredictions, err)
 	}
 	return rows, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -50,7 +51,7 @@ type failure struct {
 	LearningRate float64        `json:"learning_rate,omitempty"`
 	Batch        []failedSample `json:"batch,omitempty"`
 	// Last are the steps before, the newest last.
-	Last []stepRecord `json:"last,omitempty"`
+	Last []results.Step `json:"last,omitempty"`
 	// Checkpoint is the newest state of the training that is in the store.
 	Checkpoint *failedState `json:"checkpoint,omitempty"`
 	// Counts say what became of the samples of a stage that generates.
@@ -108,7 +109,7 @@ const cutProblem = "cut at mining.max_new_tokens"
 // neverStops ends a mine stage of whose samples none ended by itself: a pair
 // would teach an end that the model never wrote, and the next stage had nothing
 // to train on. The samples are kept as the stage's checkpoint.
-func (t *attempt) neverStops(ctx context.Context, samples []minedSample, rows []byte, chunks int) error {
+func (t *attempt) neverStops(ctx context.Context, samples []results.MinedSample, rows []byte, chunks int) error {
 	cut := 0
 	for _, s := range samples {
 		if s.Problem == cutProblem {
@@ -159,8 +160,8 @@ func (t *attempt) noPairs(ctx context.Context, set experiments.PairSet, pairs in
 	err := fmt.Errorf("there is no %s pair to train on: mining found none", set)
 	f := failure{Counts: map[string]int{"pairs": pairs}}
 	if dir, inputErr := t.input(ctx, "mine"); inputErr == nil {
-		var found mined
-		if raw, readErr := os.ReadFile(filepath.Join(dir, fileMined)); readErr == nil && json.Unmarshal(raw, &found) == nil {
+		var found results.Mined
+		if raw, readErr := os.ReadFile(filepath.Join(dir, results.FileMined)); readErr == nil && json.Unmarshal(raw, &found) == nil {
 			f.Counts["samples"], f.Counts["unparsed"] = found.Samples, found.Unparsed
 			f.Counts["faulty_chosen"], f.Counts["unjudged"] = found.FaultyChosen, found.Unjudged
 			err = fmt.Errorf("%w (%d samples, %d of them not to be read, %d beside a faulty gold response, %d pairs of other kinds or too long)",

@@ -7,34 +7,9 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
-
-// filePredictions has one line per test turn, in the layout that `esclab
-// score` reads.
-const filePredictions = "predictions.jsonl"
-
-// prediction is one system's reply to a test turn.
-type prediction struct {
-	Dialogue     int    `json:"dialogue"`
-	Turn         int    `json:"turn"`
-	GoldStrategy string `json:"gold_strategy"`
-	GoldResponse string `json:"gold_response"`
-	// Strategy is "" where the model's text names none.
-	Strategy string `json:"strategy"`
-	Response string `json:"response"`
-	// Problem says why the model's text could not be read.
-	Problem string `json:"problem,omitempty"`
-	// Cut tells that a text of the reply reached the limit of new tokens before
-	// the model ended it.
-	Cut bool `json:"cut,omitempty"`
-	// What the prompt baselines wrote on the way: the reply that direct-refine
-	// and self-refine revise, self-refine's feedback on it, emotion-cot's
-	// thoughts about the seeker's emotion.
-	Draft    string `json:"draft,omitempty"`
-	Feedback string `json:"feedback,omitempty"`
-	Emotion  string `json:"emotion,omitempty"`
-}
 
 // Generate replies to the test turns with one system of Table 3 or 4.
 func (a *Activities) Generate(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
@@ -50,7 +25,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTest)
+	corpus, err := t.readCorpus(ctx, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
@@ -60,7 +35,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	}
 	defer system.close()
 
-	turns := drawTurns(esc.AllTurns(corpus[fileTest]), params.MaxTurns, params.Seed)
+	turns := drawTurns(esc.AllTurns(corpus[results.FileTest]), params.MaxTurns, params.Seed)
 	if len(turns) == 0 {
 		return output{}, badInput(fmt.Errorf("the test split has no supporter turn"))
 	}
@@ -68,11 +43,11 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	path, err := t.create(filePredictions, func(f *os.File) error { _, err := f.Write(rows); return err })
+	path, err := t.create(results.FilePredictions, func(f *os.File) error { _, err := f.Write(rows); return err })
 	if err != nil {
 		return output{}, err
 	}
-	predictions, err := decodeRows[prediction](rows)
+	predictions, err := results.DecodeRows[results.Prediction](rows)
 	if err != nil {
 		return output{}, err
 	}
@@ -86,7 +61,7 @@ func (a *Activities) generate(ctx context.Context, t *attempt) (output, error) {
 		}
 	}
 	out := output{
-		files:   map[string]string{filePredictions: path},
+		files:   map[string]string{results.FilePredictions: path},
 		metrics: map[string]float64{"turns": float64(len(predictions)), "unparsed": float64(unparsed), "cut": float64(cut)},
 	}
 	texts := make([]string, len(predictions))
@@ -117,10 +92,9 @@ func (t *attempt) predict(ctx context.Context, s system, turns []esc.Turn) ([]by
 	})
 }
 
-func predict(turn esc.Turn, reply reply) prediction {
-	p := prediction{
-		Dialogue: turn.Dialogue, Turn: turn.Index,
-		GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response,
+func predict(turn esc.Turn, reply reply) results.Prediction {
+	p := results.Prediction{
+		Place: turn.Place(), GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response,
 		Response: reply.Response, Problem: reply.Reason, Cut: reply.cut,
 		Draft: reply.draft, Feedback: reply.feedback, Emotion: reply.emotion,
 	}

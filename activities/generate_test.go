@@ -9,6 +9,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // A reply says whether its text reached the limit of new tokens.
@@ -20,7 +21,7 @@ func TestRepliesCut(t *testing.T) {
 	t.Cleanup(engine.Close)
 	turn := esc.Turn{Context: []esc.Message{{Role: "user", Content: "I lost my job."}}, Response: "I am sorry.", Strategy: esc.Question}
 	texts := func(yield func(string) bool) { yield(strings.Repeat("I lost my job. I am sorry. ", 9)) }
-	tok, err := lm.TrainBPE(t.Context(), texts, t.TempDir(), lm.BPEOptions{VocabSize: 280})
+	tok, err := tokens.TrainBPE(t.Context(), texts, t.TempDir(), tokens.BPEOptions{VocabSize: 280})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/judge/prompts"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -72,8 +73,8 @@ func (t *attempt) judge(ctx context.Context, model experiments.JudgeModel) (judg
 			return nil, err
 		}
 		usage, err := t.a.judges.usageOf(t.inputs["corpus"], func() ([]esc.Dialogue, error) {
-			corpus, err := t.readCorpus(ctx, fileTrain)
-			return corpus[fileTrain], err
+			corpus, err := t.readCorpus(ctx, results.FileTrain)
+			return corpus[results.FileTrain], err
 		})
 		if err != nil {
 			return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/judge/prompts"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -216,7 +217,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		turns = append(turns, esc.Turn{Dialogue: d, Strategy: esc.Strategies()[d], Response: "That sounds hard.",
 			Context: []esc.Message{{Role: esc.UserRole, Content: fmt.Sprintf("I slept %d hours.", d)}}})
 	}
-	mine := func(plan func(chattest.Request, int) chattest.Fault) ([]esc.Pair, mined) {
+	mine := func(plan func(chattest.Request, int) chattest.Fault) ([]esc.Pair, results.Mined) {
 		t.Helper()
 		s.Set(plan)
 		set, err := prompts.Builtin()
@@ -230,7 +231,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		label := func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
 			return client.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
 		}
-		samples := make([]minedSample, 2*len(turns))
+		samples := make([]results.MinedSample, 2*len(turns))
 		err = each(t.Context(), len(samples), func(n int) (err error) {
 			text := fmt.Sprintf("[Question] How do you feel about it, %d?", n)
 			samples[n], err = readSample(t.Context(), esc.VM, turns[n/2], n%2, answerText{text: text}, label)

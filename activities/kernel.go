@@ -8,22 +8,9 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
-)
-
-// Files of a base artifact besides its safetensors, in Hugging Face's layout.
-const (
-	fileConfig          = "config.json"
-	fileTokenizer       = "tokenizer.json"
-	fileTokenizerConfig = "tokenizer_config.json"
-)
-
-// Files of an adapter artifact, in PEFT's layout, and the training's record.
-const (
-	fileAdapterConfig  = "adapter_config.json"
-	fileAdapterWeights = "adapter_model.safetensors"
-	fileMetrics        = "metrics.jsonl"
-	fileSummary        = "summary.json"
 )
 
 // kernel is a loaded backbone on an engine: what every stage that runs a
@@ -32,7 +19,7 @@ type kernel struct {
 	params experiments.Kernel
 	engine *lm.Engine
 	model  *lm.Model
-	tok    *lm.Tokenizer
+	tok    *tokens.Tokenizer
 }
 
 // loadKernel opens the engine and loads the base model and its tokenizer.
@@ -53,11 +40,11 @@ func (t *attempt) loadKernel(ctx context.Context, params experiments.Kernel) (*k
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	tok, err := lm.LoadTokenizer(dir)
+	tok, err := tokens.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	if err := tok.CheckTokenizer(&model.Config); err != nil {
+	if err := tok.Check(model.Config.VocabSize, model.Config.EOSTokenIDs); err != nil {
 		return nil, badInput(fmt.Errorf("base: %w", err))
 	}
 	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
@@ -102,8 +89,8 @@ func (t *attempt) saveAdapter(adapter *lm.Adapter, out output) error {
 	if err := adapter.Save(dir, "base"); err != nil {
 		return err
 	}
-	out.files[fileAdapterConfig] = dir + "/" + fileAdapterConfig
-	out.files[fileAdapterWeights] = dir + "/" + fileAdapterWeights
+	out.files[results.FileAdapterConfig] = dir + "/" + results.FileAdapterConfig
+	out.files[results.FileAdapterWeights] = dir + "/" + results.FileAdapterWeights
 	return nil
 }
 

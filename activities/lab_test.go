@@ -21,6 +21,7 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -114,7 +115,7 @@ func (l *lab) generate(t *testing.T, name string, places int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path, err := l.a.Store.LocalFile(ctx, m.Files[fileTest])
+	path, err := l.a.Store.LocalFile(ctx, m.Files[results.FileTest])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,12 +127,12 @@ func (l *lab) generate(t *testing.T, name string, places int) {
 	var rows bytes.Buffer
 	for i, turn := range turns {
 		other := turns[(i+places)%len(turns)]
-		if err := json.NewEncoder(&rows).Encode(prediction{Dialogue: turn.Dialogue, Turn: turn.Index,
+		if err := json.NewEncoder(&rows).Encode(results.Prediction{Place: turn.Place(),
 			GoldStrategy: turn.Strategy.String(), GoldResponse: turn.Response, Strategy: other.Strategy.String(), Response: other.Response}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.commit(t, name, filePredictions, rows.Bytes())
+	l.commit(t, name, results.FilePredictions, rows.Bytes())
 }
 
 // commit makes a stage's artifact of one file.
@@ -163,15 +164,15 @@ func (l *lab) judge(t *testing.T) workflows.StageResult {
 }
 
 // rows decodes the verdicts of the judge stage's artifact.
-func (l *lab) rows(t *testing.T) []judged {
+func (l *lab) rows(t *testing.T) []results.Judged {
 	t.Helper()
-	return decoded[judged](t, l.read(t, judgeStage, fileJudged))
+	return decoded[results.Judged](t, l.read(t, judgeStage, results.FileJudged))
 }
 
 // read gives a file of a stage's artifact.
 func (l *lab) read(t *testing.T, stage, file string) []byte {
 	t.Helper()
-	data, err := readFile(t.Context(), l.a.Store, l.stages[stage].Fingerprint, file)
+	data, err := results.ReadFile(t.Context(), l.a.Store, l.stages[stage].Fingerprint, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func (l *lab) read(t *testing.T, stage, file string) []byte {
 
 func decoded[T any](t *testing.T, data []byte) []T {
 	t.Helper()
-	rows, err := decodeRows[T](data)
+	rows, err := results.DecodeRows[T](data)
 	if err != nil {
 		t.Fatal(err)
 	}

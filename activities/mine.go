@@ -11,46 +11,9 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
-
-// Files of a mined artifact: what the model said, and the pairs made of it.
-const (
-	fileSamples = "samples.jsonl"
-	filePairs   = "pairs.jsonl"
-	fileMined   = "mined.json"
-)
-
-// minedSample is one answer of the SFT model to a turn of the train split.
-type minedSample struct {
-	Dialogue int          `json:"dialogue"`
-	Turn     int          `json:"turn"`
-	Draw     int          `json:"draw"`
-	Text     string       `json:"text"`
-	Strategy esc.Strategy `json:"strategy"`
-	Response string       `json:"response,omitempty"`
-	// Problem says why the text could not be read; such a sample makes no pair.
-	Problem string         `json:"problem,omitempty"`
-	Errors  []esc.PsyError `json:"errors,omitempty"`
-	Reason  string         `json:"reason,omitempty"`
-	// Unjudged says why the judge gave no verdict; such a sample makes no pair.
-	Unjudged string `json:"unjudged,omitempty"`
-}
-
-// mined is what mining found, for the report and for people.
-type mined struct {
-	esc.Mined
-	Turns    int `json:"turns"`
-	Samples  int `json:"samples"`
-	Unparsed int `json:"unparsed"`
-	// Unjudged counts the samples that the judge had no verdict on.
-	Unjudged int `json:"unjudged,omitempty"`
-	// FaultyChosen counts the pairs that the quality filter dropped.
-	FaultyChosen int `json:"faulty_chosen"`
-	// Errors counts the labels of all samples, routed or not.
-	Errors map[esc.PsyError]int `json:"errors"`
-	Judge  string               `json:"judge,omitempty"`
-}
 
 // Mine is Inferential Preference Mining (section 4.1): the SFT model answers
 // the train split, and what goes wrong is routed into preference pairs.
@@ -68,7 +31,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain)
+	corpus, err := t.readCorpus(ctx, results.FileTrain)
 	if err != nil {
 		return output{}, err
 	}
@@ -86,7 +49,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 		return output{}, err
 	}
 
-	turns := drawDialogues(esc.AllTurns(corpus[fileTrain]), params.MaxTurns, params.Seed)
+	turns := drawDialogues(esc.AllTurns(corpus[results.FileTrain]), params.MaxTurns, params.Seed)
 	rows, err := t.rows(ctx, "mine", params.Samples, turns, func(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]any, error) {
 		requests := make([]request, len(turns))
 		for i, turn := range turns {
@@ -107,7 +70,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	samples, err := decodeRows[minedSample](rows)
+	samples, err := results.DecodeRows[results.MinedSample](rows)
 	if err != nil {
 		return output{}, err
 	}
@@ -120,7 +83,7 @@ func (a *Activities) mine(ctx context.Context, t *attempt) (output, error) {
 	}
 	pairs, found := makePairs(role, turns, samples, faulty, params)
 	found.Judge = judgeName
-	if i := slices.IndexFunc(samples, func(s minedSample) bool { return s.Unjudged != "" }); i >= 0 {
+	if i := slices.IndexFunc(samples, func(s results.MinedSample) bool { return s.Unjudged != "" }); i >= 0 {
 		example := fmt.Sprintf("dialogue %d, turn %d: %s", samples[i].Dialogue, samples[i].Turn, samples[i].Unjudged)
 		if err := t.tooFewVerdicts(found.Unjudged, found.Samples, "samples", example); err != nil {
 			return output{}, err
@@ -160,16 +123,15 @@ func (t *attempt) labeller(ctx context.Context, role esc.Role, model experiments
 
 // turnsOfPairs are the turns of which a sample can make a pair: only their gold
 // responses have to be judged.
-func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []minedSample) []esc.Turn {
-	byPlace := make(map[esc.Place][]minedSample, len(turns))
+func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample) []esc.Turn {
+	byPlace := make(map[esc.Place][]results.MinedSample, len(turns))
 	for _, s := range samples {
-		at := esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}
-		byPlace[at] = append(byPlace[at], s)
+		byPlace[s.Place] = append(byPlace[s.Place], s)
 	}
 	var of []esc.Turn
 	for _, turn := range turns {
-		if slices.ContainsFunc(byPlace[turn.Place()], func(s minedSample) bool {
-			_, ok := s.pair(role, turn)
+		if slices.ContainsFunc(byPlace[turn.Place()], func(s results.MinedSample) bool {
+			_, ok := s.Pair(role, turn)
 			return ok
 		}) {
 			of = append(of, turn)
@@ -178,19 +140,9 @@ func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []minedSample) []esc.
 	return of
 }
 
-// pair makes the sample's pair, if it makes one.
-func (s minedSample) pair(role esc.Role, turn esc.Turn) (esc.Pair, bool) {
-	if s.Problem != "" || s.Unjudged != "" {
-		return esc.Pair{}, false
-	}
-	return esc.MakePair(role, turn, esc.Sample{
-		Draw: s.Draw, Strategy: s.Strategy, Response: s.Response, Errors: s.Errors, Reason: s.Reason,
-	})
-}
-
 // readSample takes an answer apart and has it labelled.
-func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer answerText, label labelFunc) (minedSample, error) {
-	row := minedSample{Dialogue: turn.Dialogue, Turn: turn.Index, Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer answerText, label labelFunc) (results.MinedSample, error) {
+	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.text, Strategy: esc.NoStrategy}
 	if answer.cut {
 		// A pair would teach an end of turn that the model never wrote.
 		row.Problem = cutProblem
@@ -247,12 +199,12 @@ func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[esc
 // (figure 15): the chosen side of a pair has none of the errors, the rejected
 // side at least one, which esc.MakePair sees to. The planner's chosen side is
 // the gold strategy itself.
-func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty map[esc.Place]bool, params experiments.MineParams) ([]esc.Pair, mined) {
+func makePairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample, faulty map[esc.Place]bool, params experiments.MineParams) ([]esc.Pair, results.Mined) {
 	byPlace := make(map[esc.Place]esc.Turn, len(turns))
 	for _, turn := range turns {
 		byPlace[turn.Place()] = turn
 	}
-	found := mined{Turns: len(turns), Samples: len(samples), Errors: map[esc.PsyError]int{}}
+	found := results.Mined{Turns: len(turns), Samples: len(samples), Errors: map[esc.PsyError]int{}}
 	var candidates []esc.Pair
 	for _, s := range samples {
 		if s.Problem != "" {
@@ -266,8 +218,8 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty ma
 		for _, e := range s.Errors {
 			found.Errors[e]++
 		}
-		pair, ok := s.pair(role, byPlace[esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}])
-		if ok && faulty[esc.Place{Dialogue: s.Dialogue, Turn: s.Turn}] {
+		pair, ok := s.Pair(role, byPlace[s.Place])
+		if ok && faulty[s.Place] {
 			found.FaultyChosen++
 			continue
 		}
@@ -286,7 +238,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []minedSample, faulty ma
 	return pairs, found
 }
 
-func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found mined) (output, error) {
+func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found results.Mined) (output, error) {
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"samples": float64(found.Samples), "unparsed": float64(found.Unparsed), "pairs": float64(len(pairs)), "faulty_chosen": float64(found.FaultyChosen),
 	}}
@@ -297,13 +249,13 @@ func (t *attempt) minedOutput(rows []byte, pairs []esc.Pair, found mined) (outpu
 		out.metrics["pairs_"+string(kind)] = float64(n)
 	}
 	var err error
-	if out.files[fileSamples], err = t.create(fileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileSamples], err = t.create(results.FileSamples, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
 		return output{}, err
 	}
-	if out.files[filePairs], err = t.create(filePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {
+	if out.files[results.FilePairs], err = t.create(results.FilePairs, func(f *os.File) error { return esc.WritePairs(f, pairs) }); err != nil {
 		return output{}, err
 	}
-	if out.files[fileMined], err = t.createJSON(fileMined, found); err != nil {
+	if out.files[results.FileMined], err = t.createJSON(results.FileMined, found); err != nil {
 		return output{}, err
 	}
 	return out, nil

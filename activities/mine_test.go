@@ -8,6 +8,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/results"
 )
 
 // labelOf is a labeller that knows the errors of a few responses.
@@ -47,7 +48,7 @@ func TestQualityFilter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var samples []minedSample
+		var samples []results.MinedSample
 		for _, turn := range turns {
 			for draw, text := range c.answers {
 				row, err := readSample(t.Context(), c.role, turn, draw, answerText{text: text}, label)
@@ -78,7 +79,7 @@ func TestCutAnswersMakeNoPair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pairs, found := makePairs(esc.VM, []esc.Turn{turn}, []minedSample{row}, nil, experiments.MineParams{})
+	pairs, found := makePairs(esc.VM, []esc.Turn{turn}, []results.MinedSample{row}, nil, experiments.MineParams{})
 	if len(pairs) != 0 || found.Unparsed != 1 {
 		t.Errorf("%d pairs, %d unread", len(pairs), found.Unparsed)
 	}

@@ -10,41 +10,9 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
-
-// Files of a comparison of two systems.
-const (
-	fileCompared   = "compared.jsonl"
-	filePreference = "preference.json"
-)
-
-// compared is one turn at which two systems' replies were compared.
-type compared struct {
-	Dialogue int `json:"dialogue"`
-	Turn     int `json:"turn"`
-	judge.Preference
-	// Problem says why the judge gave no verdict; such a turn counts nowhere.
-	Problem string `json:"problem,omitempty"`
-}
-
-// preference sums a comparison up.
-type preference struct {
-	Judge  string `json:"judge"`
-	First  string `json:"first"` // the systems' names
-	Second string `json:"second"`
-	// Samples are the turns with a verdict: Wins of the first system, Ties,
-	// where the two orders do not agree on one, and Losses.
-	Samples int `json:"samples"`
-	Wins    int `json:"wins"`
-	Ties    int `json:"ties"`
-	Losses  int `json:"losses"`
-	// WinRate is the mean share of the first system over the turns and the two
-	// orders, 0 to 1; a tie counts half.
-	WinRate float64 `json:"win_rate"`
-	// Unjudged counts the turns without a verdict, which Samples leaves out.
-	Unjudged int `json:"unjudged,omitempty"`
-}
 
 // Prefer asks the judge which of two systems' replies it prefers, in both
 // orders, at the turns that the judge stages draw.
@@ -57,11 +25,11 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	corpus, err := t.readCorpus(ctx, fileTest)
+	corpus, err := t.readCorpus(ctx, results.FileTest)
 	if err != nil {
 		return output{}, err
 	}
-	var replies [2]map[esc.Place]prediction
+	var replies [2]map[esc.Place]results.Prediction
 	for i, name := range []string{"first", "second"} {
 		predictions, err := t.predictionsOf(ctx, name)
 		if err != nil {
@@ -70,7 +38,7 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 		replies[i] = placed(predictions)
 	}
 	var turns []esc.Turn
-	for _, turn := range esc.AllTurns(corpus[fileTest]) {
+	for _, turn := range esc.AllTurns(corpus[results.FileTest]) {
 		at := turn.Place()
 		_, first := replies[0][at]
 		_, second := replies[1][at]
@@ -93,12 +61,11 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	all, err := decodeRows[compared](rows)
+	all, err := results.DecodeRows[results.Compared](rows)
 	if err != nil {
 		return output{}, err
 	}
-	sum := preference{Judge: j.Name(), First: params.First, Second: params.Second}
-	example := sum.count(all)
+	sum, example := results.SumCompared(j.Name(), params.First, params.Second, all)
 	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "comparisons", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
@@ -108,17 +75,17 @@ func (a *Activities) prefer(ctx context.Context, t *attempt) (output, error) {
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[fileCompared], err = t.create(fileCompared, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileCompared], err = t.create(results.FileCompared, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
 		return output{}, err
 	}
-	out.files[filePreference], err = t.createJSON(filePreference, sum)
+	out.files[results.FilePreference], err = t.createJSON(results.FilePreference, sum)
 	return out, err
 }
 
 // prefer compares the replies at one turn. Equal ones are a tie about which
 // nobody is asked.
-func prefer(ctx context.Context, j judge.Judge, turn esc.Turn, first, second string) (compared, error) {
-	row := compared{Dialogue: turn.Dialogue, Turn: turn.Index}
+func prefer(ctx context.Context, j judge.Judge, turn esc.Turn, first, second string) (results.Compared, error) {
+	row := results.Compared{Place: turn.Place()}
 	if strings.TrimSpace(first) == strings.TrimSpace(second) {
 		row.Preference = judge.Preference{First: 0.5, Reasons: [2]string{"the replies are equal", "the replies are equal"}}
 		return row, nil
@@ -130,31 +97,4 @@ func prefer(ctx context.Context, j judge.Judge, turn esc.Turn, first, second str
 	}
 	row.Preference = p
 	return row, err
-}
-
-// count counts the turns; example is the first one without a verdict.
-func (p *preference) count(all []compared) (example string) {
-	shares := 0.0
-	for _, one := range all {
-		if one.Problem != "" {
-			if p.Unjudged++; p.Unjudged == 1 {
-				example = fmt.Sprintf("dialogue %d, turn %d: %s", one.Dialogue, one.Turn, one.Problem)
-			}
-			continue
-		}
-		p.Samples++
-		shares += one.First
-		switch {
-		case one.First > 0.5:
-			p.Wins++
-		case one.First < 0.5:
-			p.Losses++
-		default:
-			p.Ties++
-		}
-	}
-	if p.Samples > 0 {
-		p.WinRate = shares / float64(p.Samples)
-	}
-	return example
 }

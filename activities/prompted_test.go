@@ -12,6 +12,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -49,13 +50,13 @@ func promptedLab(t *testing.T, corpus string) *lab {
 	return l
 }
 
-func (l *lab) predict(t *testing.T, method experiments.Method) []prediction {
+func (l *lab) predict(t *testing.T, method experiments.Method) []results.Prediction {
 	t.Helper()
 	name := "generate/vanilla/" + string(method)
 	if _, err := l.run(l.a.Generate, name); err != nil {
 		t.Fatal(err)
 	}
-	return decoded[prediction](t, l.read(t, name, filePredictions))
+	return decoded[results.Prediction](t, l.read(t, name, results.FilePredictions))
 }
 
 // The prompt baselines keep what they wrote on the way, and begin where the base
@@ -122,8 +123,8 @@ func TestPromptBaselineResumes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	predictions := decoded[prediction](t, whole.read(t, name, filePredictions))
-	inFirst := slices.IndexFunc(predictions, func(p prediction) bool { return p.Dialogue >= chunkDialogues })
+	predictions := decoded[results.Prediction](t, whole.read(t, name, results.FilePredictions))
+	inFirst := slices.IndexFunc(predictions, func(p results.Prediction) bool { return p.Dialogue >= chunkDialogues })
 
 	l := promptedLab(t, corpus)
 	attempts := func(texts int) func(context.Context, workflows.StageInput) (workflows.StageResult, error) {
@@ -144,11 +145,11 @@ func TestPromptBaselineResumes(t *testing.T) {
 					return output{}, err
 				}
 				defer s.close()
-				test, err := a.readCorpus(ctx, fileTest)
+				test, err := a.readCorpus(ctx, results.FileTest)
 				if err != nil {
 					return output{}, err
 				}
-				_, err = a.predict(ctx, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[fileTest]))
+				_, err = a.predict(ctx, &stoppingSystem{s, texts, func() { stop(errWorkerStopping) }}, esc.AllTurns(test[results.FileTest]))
 				return output{}, err
 			})
 		}

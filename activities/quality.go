@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,36 +12,9 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
-
-// Files of the scores of preference pairs.
-const (
-	fileScoredPairs = "quality.jsonl"
-	fileQuality     = "quality.json"
-)
-
-// scoredPair is a preference pair with the judge's scores of its two responses.
-type scoredPair struct {
-	Dialogue int          `json:"dialogue"` // of the train split
-	Turn     int          `json:"turn"`
-	Draw     int          `json:"draw"`
-	Chosen   judge.Scores `json:"chosen"`
-	Rejected judge.Scores `json:"rejected"`
-	// Problem says why the judge gave no verdict; such a pair counts nowhere.
-	Problem string `json:"problem,omitempty"`
-}
-
-// quality sums the scores of a role's pairs up (Table 2).
-type quality struct {
-	Judge    string           `json:"judge"`
-	Role     experiments.Role `json:"role"`
-	Samples  int              `json:"samples"` // pairs with a verdict
-	Chosen   judge.Scores     `json:"chosen"`  // means
-	Rejected judge.Scores     `json:"rejected"`
-	// Unjudged counts the pairs without a verdict, which Samples leaves out.
-	Unjudged int `json:"unjudged,omitempty"`
-}
 
 // Quality scores the chosen and the rejected responses of mined pairs.
 func (a *Activities) Quality(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
@@ -54,19 +26,19 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	dir, err := t.input(ctx, "mine", filePairs)
+	dir, err := t.input(ctx, "mine", results.FilePairs)
 	if err != nil {
 		return output{}, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, filePairs))
+	data, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
 	if err != nil {
 		return output{}, err
 	}
-	pairs, err := esc.ReadPairs(filePairs, bytes.NewReader(data))
+	pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(data))
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain)
+	corpus, err := t.readCorpus(ctx, results.FileTrain)
 	if err != nil {
 		return output{}, err
 	}
@@ -80,7 +52,7 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 		ofTurn[at] = append(ofTurn[at], p)
 	}
 	var turns []esc.Turn
-	for _, turn := range esc.AllTurns(corpus[fileTrain]) {
+	for _, turn := range esc.AllTurns(corpus[results.FileTrain]) {
 		if len(ofTurn[turn.Place()]) > 0 {
 			turns = append(turns, turn)
 		}
@@ -99,12 +71,11 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	all, err := decodeRows[scoredPair](rows)
+	all, err := results.DecodeRows[results.ScoredPair](rows)
 	if err != nil {
 		return output{}, err
 	}
-	sum := quality{Judge: j.Name(), Role: params.Role}
-	example := sum.add(all)
+	sum, example := results.SumScoredPairs(j.Name(), params.Role, all)
 	if err := t.tooFewVerdicts(sum.Unjudged, len(all), "pairs", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
@@ -114,10 +85,10 @@ func (a *Activities) quality(ctx context.Context, t *attempt) (output, error) {
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}
-	if out.files[fileScoredPairs], err = t.create(fileScoredPairs, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
+	if out.files[results.FileScoredPairs], err = t.create(results.FileScoredPairs, func(f *os.File) error { _, err := f.Write(rows); return err }); err != nil {
 		return output{}, err
 	}
-	out.files[fileQuality], err = t.createJSON(fileQuality, sum)
+	out.files[results.FileQuality], err = t.createJSON(results.FileQuality, sum)
 	return out, err
 }
 
@@ -146,8 +117,8 @@ func drawPairs(pairs []esc.Pair, n int, seed uint64) []esc.Pair {
 
 // scorePair scores both sides under their strategies. A pair of which one side
 // has no verdict gives a row that says so.
-func scorePair(ctx context.Context, j judge.Judge, turn esc.Turn, p esc.Pair) (scoredPair, error) {
-	row := scoredPair{Dialogue: p.Dialogue, Turn: p.Turn, Draw: p.Draw}
+func scorePair(ctx context.Context, j judge.Judge, turn esc.Turn, p esc.Pair) (results.ScoredPair, error) {
+	row := results.ScoredPair{Place: p.Place(), Draw: p.Draw}
 	var scores [2]judge.Scores
 	for i, side := range []struct {
 		strategy esc.Strategy
@@ -165,23 +136,4 @@ func scorePair(ctx context.Context, j judge.Judge, turn esc.Turn, p esc.Pair) (s
 	}
 	row.Chosen, row.Rejected = scores[0], scores[1]
 	return row, nil
-}
-
-// add gives the means; example is the first pair without a verdict.
-func (q *quality) add(all []scoredPair) (example string) {
-	for _, one := range all {
-		if one.Problem != "" {
-			if q.Unjudged++; q.Unjudged == 1 {
-				example = fmt.Sprintf("train dialogue %d, turn %d: %s", one.Dialogue, one.Turn, one.Problem)
-			}
-		}
-	}
-	q.Samples = len(all) - q.Unjudged
-	for _, one := range all {
-		if one.Problem == "" {
-			addShare(&q.Chosen, one.Chosen, q.Samples)
-			addShare(&q.Rejected, one.Rejected, q.Samples)
-		}
-	}
-	return example
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // TestTrainingRecord: two epochs of three steps cut short after five, validated where an epoch and the training end,
@@ -31,7 +32,7 @@ func TestTrainingRecord(t *testing.T) {
 		if n := strings.Count(b.String(), "\n"); n != step {
 			t.Errorf("%d lines after %d steps", n, step)
 		}
-		read, err := decodeRows[stepRecord](b.Bytes())
+		read, err := results.DecodeRows[results.Step](b.Bytes())
 		if err != nil || !reflect.DeepEqual(read, record.steps) {
 			t.Fatalf("read %+v (%v), written %+v", read, err, record.steps)
 		}
@@ -58,7 +59,7 @@ func TestTrainingRecord(t *testing.T) {
 	if lines[2] != want {
 		t.Errorf("line 3:\n got %s\nwant %s", lines[2], want)
 	}
-	s := record.summary(dataNotes{Examples: 12})
+	s := results.Summarize(record.steps, results.DataNotes{Examples: 12})
 	if s.Steps != 5 || s.Tokens != 150 || s.TokensUnpacked != 350 || s.Samples != 20 || s.FirstLoss != 9 || s.Loss != 5 ||
 		s.ValidationLoss == nil || *s.ValidationLoss != 15 {
 		t.Errorf("summary %+v", s)

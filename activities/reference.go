@@ -11,13 +11,9 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
-
-// fileReference holds one line per mined pair: [chosen, rejected], the sums of
-// the answers' log-probabilities under the SFT model; null for a pair that is
-// too long to train on.
-const fileReference = "reference.jsonl"
 
 // Reference computes the reference's log-probabilities of all pairs of a
 // role, once for every loss, beta and pair set that trains on them.
@@ -69,20 +65,14 @@ func (a *Activities) reference(ctx context.Context, t *attempt) (output, error) 
 			sums[index[i]] = append(sums[index[i]], sum)
 		}
 	}
-	path, err := t.create(fileReference, func(f *os.File) error {
-		e := json.NewEncoder(f)
-		for _, s := range sums {
-			if err := e.Encode(s); err != nil {
-				return err
-			}
-		}
-		return nil
+	path, err := t.create(results.FileReference, func(f *os.File) error {
+		return results.WriteRows(f, sums)
 	})
 	if err != nil {
 		return output{}, err
 	}
 	return output{
-		files:   map[string]string{fileReference: path},
+		files:   map[string]string{results.FileReference: path},
 		metrics: map[string]float64{"pairs": float64(notes.Examples)},
 	}, nil
 }
@@ -93,7 +83,7 @@ func (t *attempt) addReference(ctx context.Context, data *lm.Dataset) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(dir, fileReference))
+	f, err := os.Open(filepath.Join(dir, results.FileReference))
 	if err != nil {
 		return err
 	}
@@ -101,10 +91,10 @@ func (t *attempt) addReference(ctx context.Context, data *lm.Dataset) error {
 	d := json.NewDecoder(f)
 	for i := range data.Examples {
 		if err := d.Decode(&data.Examples[i].Reference); err != nil {
-			return fmt.Errorf("%s: line %d of %d: %w", fileReference, i+1, len(data.Examples), err)
+			return fmt.Errorf("%s: line %d of %d: %w", results.FileReference, i+1, len(data.Examples), err)
 		}
 		if got, want := len(data.Examples[i].Reference), len(data.Examples[i].Sequences); got != want {
-			return fmt.Errorf("%s: line %d has %d values, the pair %d sequences", fileReference, i+1, got, want)
+			return fmt.Errorf("%s: line %d has %d values, the pair %d sequences", results.FileReference, i+1, got, want)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -72,17 +73,17 @@ func (t *attempt) reportData(ctx context.Context, params experiments.ReportParam
 
 // corpus counts the dialogues, and keeps the test turns.
 func (r *reporter) corpus(ctx context.Context) error {
-	corpus, err := r.readCorpus(ctx, fileTrain, fileValid, fileTest)
+	corpus, err := r.readCorpus(ctx, results.FileTrain, results.FileValid, results.FileTest)
 	if err != nil {
 		return err
 	}
-	for _, part := range []string{fileTrain, fileValid, fileTest} {
+	for _, part := range []string{results.FileTrain, results.FileValid, results.FileTest} {
 		r.data.Corpus = append(r.data.Corpus, report.Split{
 			Name: strings.TrimSuffix(part, ".json"), Statistics: esc.ComputeStatistics(corpus[part]), Phases: esc.CountPhases(corpus[part]),
 		})
 	}
 	r.phases = map[esc.Place]int{}
-	for _, d := range corpus[fileTest] {
+	for _, d := range corpus[results.FileTest] {
 		turns := esc.Turns(d)
 		r.test = append(r.test, turns...)
 		for _, turn := range turns {

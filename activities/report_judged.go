@@ -11,6 +11,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // given reads Table 4's rows: the generator given the gold strategy.
@@ -37,7 +38,7 @@ func (r *reporter) given(ctx context.Context) error {
 // pairs of all seeds.
 func (r *reporter) quality(ctx context.Context) error {
 	for _, role := range experiments.Roles() {
-		var sum quality
+		var sum results.Quality
 		for _, seed := range r.seeds {
 			name, ok := r.at(string(experiments.KindQuality)+"/"+string(role), seed)
 			if !ok {
@@ -47,8 +48,8 @@ func (r *reporter) quality(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			var one quality
-			if err := readJSON(filepath.Join(dir, fileQuality), &one); err != nil {
+			var one results.Quality
+			if err := readJSON(filepath.Join(dir, results.FileQuality), &one); err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
 			sum.Judge = one.Judge
@@ -99,7 +100,7 @@ func (r *reporter) wins(ctx context.Context) error {
 // comparison reads one comparison under every seed.
 func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, error) {
 	var w report.Wins
-	runs := make([][]compared, len(r.seeds))
+	runs := make([][]results.Compared, len(r.seeds))
 	answers := 0
 	for i, seed := range r.seeds {
 		input, _ := r.at(name, seed)
@@ -107,18 +108,18 @@ func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, er
 		if err != nil {
 			return w, err
 		}
-		var sum preference
-		if err := readJSON(filepath.Join(dir, filePreference), &sum); err != nil {
+		var sum results.Preference
+		if err := readJSON(filepath.Join(dir, results.FilePreference), &sum); err != nil {
 			return w, err
 		}
 		w.By, w.Systems = sum.Judge, [2]string{sum.First, sum.Second}
-		raw, err := os.ReadFile(filepath.Join(dir, fileCompared))
+		raw, err := os.ReadFile(filepath.Join(dir, results.FileCompared))
 		if err != nil {
 			return w, err
 		}
-		all, err := decodeRows[compared](raw)
+		all, err := results.DecodeRows[results.Compared](raw)
 		if err != nil {
-			return w, fmt.Errorf("%s: %w", fileCompared, err)
+			return w, fmt.Errorf("%s: %w", results.FileCompared, err)
 		}
 		for _, one := range all {
 			if one.Problem == "" {
@@ -131,7 +132,7 @@ func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, er
 	w.Notes = append(w.Notes, "The judge is asked in both orders of the two replies; it prefers one if it does so on the average of the two, else it is a tie.")
 	win := report.Win{Question: "reply as a whole", Answers: answers}
 	if answers > 0 {
-		found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(c compared) int { return c.Dialogue }), outcomes, reportResamples, r.params.Seed)
+		found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(c results.Compared) int { return c.Dialogue }), outcomes, reportResamples, r.params.Seed)
 		if err != nil {
 			return w, err
 		}
@@ -147,7 +148,7 @@ func (r *reporter) comparison(ctx context.Context, name string) (report.Wins, er
 }
 
 // outcomes are the shares of wins, ties and losses of the first system.
-func outcomes(all []compared) []float64 {
+func outcomes(all []results.Compared) []float64 {
 	var n [3]float64
 	for _, one := range all {
 		switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // systems reads every row of Table 3, and sample replies.
@@ -114,10 +115,10 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]scoredTurn,
 
 // evaluation is what the stages after a generation say of one seed's system.
 type evaluation struct {
-	predictions []prediction
+	predictions []results.Prediction
 	scores      metrics.AutomaticReport
-	verdict     verdict
-	judged      []judged
+	verdict     results.Verdict
+	judged      []results.Judged
 	bias        *metrics.StrategyReport // nil: the strategies are not the system's own
 }
 
@@ -143,29 +144,29 @@ func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (
 		return readJSON(path, into)
 	}
 	if err := errors.Join(
-		document(experiments.KindScore, fileScores, &e.scores),
-		document(experiments.KindJudge, fileVerdict, &e.verdict),
+		document(experiments.KindScore, results.FileScores, &e.scores),
+		document(experiments.KindJudge, results.FileVerdict, &e.verdict),
 	); err != nil {
 		return e, err
 	}
 	if _, ok := r.at(string(experiments.KindBias)+"/"+system, seed); ok {
 		e.bias = &metrics.StrategyReport{}
-		if err := document(experiments.KindBias, fileBias, e.bias); err != nil {
+		if err := document(experiments.KindBias, results.FileBias, e.bias); err != nil {
 			return e, err
 		}
 	}
-	raw, err := rows(experiments.KindGenerate, filePredictions)
+	raw, err := rows(experiments.KindGenerate, results.FilePredictions)
 	if err != nil {
 		return e, err
 	}
-	if e.predictions, err = decodeRows[prediction](raw); err != nil {
-		return e, fmt.Errorf("%s: %w", filePredictions, err)
+	if e.predictions, err = results.DecodeRows[results.Prediction](raw); err != nil {
+		return e, fmt.Errorf("%s: %w", results.FilePredictions, err)
 	}
-	if raw, err = rows(experiments.KindJudge, fileJudged); err != nil {
+	if raw, err = rows(experiments.KindJudge, results.FileJudged); err != nil {
 		return e, err
 	}
-	if e.judged, err = decodeRows[judged](raw); err != nil {
-		return e, fmt.Errorf("%s: %w", fileJudged, err)
+	if e.judged, err = results.DecodeRows[results.Judged](raw); err != nil {
+		return e, fmt.Errorf("%s: %w", results.FileJudged, err)
 	}
 	return e, nil
 }
@@ -218,9 +219,9 @@ func (r *reporter) count(row *report.Row, e evaluation) {
 
 // samples adds a system's replies to the sample turns.
 func (r *reporter) samples(system string, e evaluation) {
-	labels := make(map[esc.Place]judged, len(e.judged))
+	labels := make(map[esc.Place]results.Judged, len(e.judged))
 	for _, one := range e.judged {
-		labels[esc.Place{Dialogue: one.Dialogue, Turn: one.Turn}] = one
+		labels[one.Place] = one
 	}
 	for _, p := range e.predictions {
 		for i := range r.data.Samples {
@@ -232,7 +233,7 @@ func (r *reporter) samples(system string, e evaluation) {
 			if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 				reply.Strategy = s
 			}
-			if one, ok := labels[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]; ok {
+			if one, ok := labels[p.Place]; ok {
 				reply.Judged = one.Problem == ""
 				reply.Errors = judge.Verdict{Findings: one.Findings}.Errors()
 			}

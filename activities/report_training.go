@@ -12,6 +12,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // training reads how the models were trained.
@@ -19,12 +20,12 @@ func (r *reporter) training(ctx context.Context) error {
 	for _, kind := range []experiments.Kind{experiments.KindBase, experiments.KindSFT, experiments.KindDPO} {
 		for _, name := range r.names(kind) {
 			// The weights beside them may be many gigabytes.
-			dir, err := r.input(ctx, name, fileSummary, fileMetrics)
+			dir, err := r.input(ctx, name, results.FileSummary, results.FileMetrics)
 			if err != nil {
 				return err
 			}
-			var s summary
-			err = readJSON(filepath.Join(dir, fileSummary), &s)
+			var s results.Summary
+			err = readJSON(filepath.Join(dir, results.FileSummary), &s)
 			if errors.Is(err, os.ErrNotExist) {
 				continue // an imported base was not trained here
 			}
@@ -38,13 +39,13 @@ func (r *reporter) training(ctx context.Context) error {
 			if kind == experiments.KindBase {
 				one.Kind = "pretrain"
 			}
-			record, err := os.ReadFile(filepath.Join(dir, fileMetrics))
+			record, err := os.ReadFile(filepath.Join(dir, results.FileMetrics))
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
-			steps, err := decodeRows[stepRecord](record)
+			steps, err := results.DecodeRows[results.Step](record)
 			if err != nil {
-				return fmt.Errorf("input %s: %s: %w", name, fileMetrics, err)
+				return fmt.Errorf("input %s: %s: %w", name, results.FileMetrics, err)
 			}
 			addCurve(&one, steps, kind == experiments.KindDPO)
 			r.data.Training = append(r.data.Training, one)
@@ -87,7 +88,7 @@ const curvePoints = 200
 // addCurve gives a training its loss curve, each point the mean over the steps
 // it stands for and their last validation, and DPO's accuracy and margin over
 // the last tenth.
-func addCurve(one *report.Training, steps []stepRecord, preference bool) {
+func addCurve(one *report.Training, steps []results.Step, preference bool) {
 	stride := (len(steps) + curvePoints - 1) / curvePoints
 	for i := 0; i < len(steps); i += max(stride, 1) {
 		part := steps[i:min(i+stride, len(steps))]
@@ -125,7 +126,7 @@ func (r *reporter) pairs(ctx context.Context) error {
 			if !ok {
 				continue
 			}
-			dir, err := r.input(ctx, name, fileMined, filePairs)
+			dir, err := r.input(ctx, name, results.FileMined, results.FilePairs)
 			if err != nil {
 				return err
 			}
@@ -133,16 +134,16 @@ func (r *reporter) pairs(ctx context.Context) error {
 			if len(r.seeds) > 1 {
 				one.Seed = &r.seeds[i]
 			}
-			var found mined
-			if err := readJSON(filepath.Join(dir, fileMined), &found); err != nil {
+			var found results.Mined
+			if err := readJSON(filepath.Join(dir, results.FileMined), &found); err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
 			one.Mined = found.Mined
-			raw, err := os.ReadFile(filepath.Join(dir, filePairs))
+			raw, err := os.ReadFile(filepath.Join(dir, results.FilePairs))
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
-			pairs, err := esc.ReadPairs(filePairs, bytes.NewReader(raw))
+			pairs, err := esc.ReadPairs(results.FilePairs, bytes.NewReader(raw))
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/esclab/esclab/artifacts"
@@ -186,21 +184,4 @@ func chunk(turns []esc.Turn) [][]esc.Turn {
 		chunks = append(chunks, turns[first:])
 	}
 	return chunks
-}
-
-// decodeRows reads JSON lines.
-func decodeRows[T any](data []byte) ([]T, error) {
-	var rows []T
-	d := json.NewDecoder(bytes.NewReader(data))
-	for {
-		var row T
-		err := d.Decode(&row)
-		if errors.Is(err, io.EOF) {
-			return rows, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("row %d: %w", len(rows)+1, err)
-		}
-		rows = append(rows, row)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -24,15 +25,15 @@ func (a *Activities) sft(ctx context.Context, t *attempt) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	corpus, err := t.readCorpus(ctx, fileTrain, fileValid)
+	corpus, err := t.readCorpus(ctx, results.FileTrain, results.FileValid)
 	if err != nil {
 		return output{}, err
 	}
-	train, trainNotes, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[fileTrain]))
+	train, trainNotes, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[results.FileTrain]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	valid, _, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[fileValid]))
+	valid, _, err := k.sftData(esc.Role(params.Role), esc.AllTurns(corpus[results.FileValid]))
 	if err != nil {
 		return output{}, badInput(err)
 	}
@@ -47,29 +48,22 @@ func (a *Activities) sft(ctx context.Context, t *attempt) (output, error) {
 }
 
 // sftData encodes turns as the role's examples.
-func (k *kernel) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, dataNotes, error) {
+func (k *kernel) sftData(role esc.Role, turns []esc.Turn) (lm.Dataset, results.DataNotes, error) {
 	e, err := newEncoder(k.tok, k.params, role)
 	if err != nil {
-		return lm.Dataset{}, dataNotes{}, err
+		return lm.Dataset{}, results.DataNotes{}, err
 	}
 	var data lm.Dataset
 	for _, turn := range turns {
 		sequences, ok, err := e.answers(turn, esc.Answer(role, turn.Strategy, turn.Response))
 		if err != nil {
-			return lm.Dataset{}, dataNotes{}, err
+			return lm.Dataset{}, results.DataNotes{}, err
 		}
 		if ok {
 			data.Examples = append(data.Examples, lm.Example{Group: group(turn.Dialogue), Sequences: sequences})
 		}
 	}
-	return data, dataNotes{Examples: len(data.Examples), Trimmed: e.trimmed, Skipped: e.skipped}, nil
-}
-
-// dataNotes say what became of the examples; they stand in the summary.
-type dataNotes struct {
-	Examples int `json:"examples"`
-	Trimmed  int `json:"trimmed,omitempty"`
-	Skipped  int `json:"skipped,omitempty"`
+	return data, results.DataNotes{Examples: len(data.Examples), Trimmed: e.trimmed, Skipped: e.skipped}, nil
 }
 
 // loraOf translates the experiment's adapter into the kernel's.
@@ -99,7 +93,7 @@ func (k *kernel) trainConfig(p experiments.Training, learningRate float64, seed 
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.
-func (t *attempt) trainAdapter(ctx context.Context, k *kernel, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes dataNotes) (output, error) {
+func (t *attempt) trainAdapter(ctx context.Context, k *kernel, adapter *lm.Adapter, train lm.Dataset, config lm.TrainConfig, notes results.DataNotes) (output, error) {
 	if len(train.Examples) == 0 {
 		return output{}, badInput(fmt.Errorf("nothing to train on: every example is longer than limits.max_tokens (%d)", k.params.MaxTokens))
 	}

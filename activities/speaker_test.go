@@ -13,18 +13,19 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // randomBase commits a small model with random weights as a base artifact under
 // a fingerprint, and gives the model and its tokenizer.
-func randomBase(t *testing.T, store *artifacts.Store, fingerprint string, positions int) (*lm.Model, *lm.Tokenizer) {
+func randomBase(t *testing.T, store *artifacts.Store, fingerprint string, positions int) (*lm.Model, *tokens.Tokenizer) {
 	t.Helper()
 	dialogues, err := esc.ReadDialogues("demo.json", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	tok, err := lm.TrainBPE(t.Context(), texts(dialogues[:10]), dir, lm.BPEOptions{VocabSize: 400})
+	tok, err := tokens.TrainBPE(t.Context(), texts(dialogues[:10]), dir, tokens.BPEOptions{VocabSize: 400})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func randomBase(t *testing.T, store *artifacts.Store, fingerprint string, positi
 }
 
 // speaker makes a system of the base model, untrained.
-func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *lm.Tokenizer) {
+func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Speaker, *lm.Model, *tokens.Tokenizer) {
 	t.Helper()
 	store := storetest.OpenStore(t, t.TempDir())
 	base := strings.Repeat("ab", 32)
@@ -69,11 +70,11 @@ func speaker(t *testing.T, paradigm experiments.Paradigm, o SpeakerOptions) (*Sp
 		Kernel:   experiments.Kernel{Engine: experiments.EngineGo, Prompts: experiments.PromptsTiny, Packing: experiments.PackTree, MaxTokens: 160, Longer: experiments.LongerTrim, PackTokens: 512},
 		Sampling: experiments.Sampling{Temperature: 1, TopP: 0.95, MaxNewTokens: 24, DecodeBatch: 8},
 		Paradigm: paradigm, Method: experiments.MethodBase,
-	}, experiments.QueueCPU, nil)
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps, err := experiments.NewStage("generate/vanilla/self-refine", experiments.GenerateParams{Paradigm: experiments.Vanilla, Method: experiments.MethodSelfRefine}, experiments.QueueCPU, nil)
+	steps, err := experiments.NewStage("generate/vanilla/self-refine", experiments.GenerateParams{Paradigm: experiments.Vanilla, Method: experiments.MethodSelfRefine}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,9 +110,9 @@ func TestSpeakerPlans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		messages := []lm.Message{{Role: esc.SystemRole, Content: prompts.System(role)}}
+		messages := []tokens.Message{{Role: esc.SystemRole, Content: prompts.System(role)}}
 		for _, m := range said {
-			messages = append(messages, lm.Message{Role: m.Role, Content: m.Content})
+			messages = append(messages, tokens.Message{Role: m.Role, Content: m.Content})
 		}
 		var want [esc.NumStrategies]float64
 		mass := 0.0

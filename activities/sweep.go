@@ -16,6 +16,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -270,11 +271,11 @@ func (a *Activities) FindHopeless(ctx context.Context, in workflows.HopelessInpu
 
 // recordedSteps reads what a training stage has recorded so far; nothing where
 // it has not begun.
-func (a *Activities) recordedSteps(ctx context.Context, fingerprint string) ([]stepRecord, error) {
+func (a *Activities) recordedSteps(ctx context.Context, fingerprint string) ([]results.Step, error) {
 	var ref artifacts.Ref
 	m, err := a.Store.Lookup(ctx, fingerprint)
 	if err == nil {
-		ref = m.Files[fileMetrics]
+		ref = m.Files[results.FileMetrics]
 	} else if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
 		c, _, err := a.Store.LatestCheckpoint(ctx, fingerprint)
 		if errors.Is(err, artifacts.ErrNotFound) {
@@ -295,11 +296,11 @@ func (a *Activities) recordedSteps(ctx context.Context, fingerprint string) ([]s
 	if err != nil {
 		return nil, err
 	}
-	return decodeRows[stepRecord](data)
+	return results.DecodeRows[results.Step](data)
 }
 
 // curveOf reads a metric off a training's record.
-func curveOf(steps []stepRecord, metric experiments.StopMetric) []experiments.CurvePoint {
+func curveOf(steps []results.Step, metric experiments.StopMetric) []experiments.CurvePoint {
 	var curve []experiments.CurvePoint
 	if metric == experiments.MetricValidationLoss {
 		for _, s := range steps {

@@ -14,14 +14,15 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
-// Files of a sweep's run with its table.
+// Files of a sweep's run with its table, for the commands on sweeps.
 const (
-	SweepTableMarkdown = "table.md"
-	SweepTableCSV      = "table.csv"
-	SweepTableJSON     = "table.json"
+	SweepTableMarkdown = results.FileSweepMarkdown
+	SweepTableCSV      = results.FileSweepCSV
+	SweepTableJSON     = results.FileSweepJSON
 )
 
 // shownRows is how much of the table the web UI shows.
@@ -53,9 +54,9 @@ func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInpu
 		name  string
 		write func(io.Writer) error
 	}{
-		{SweepTableMarkdown, func(w io.Writer) error { return report.SweepMarkdown(w, table) }},
-		{SweepTableCSV, func(w io.Writer) error { return report.SweepCSV(w, table) }},
-		{SweepTableJSON, func(w io.Writer) error { return report.SweepJSON(w, table) }},
+		{results.FileSweepMarkdown, func(w io.Writer) error { return report.SweepMarkdown(w, table) }},
+		{results.FileSweepCSV, func(w io.Writer) error { return report.SweepCSV(w, table) }},
+		{results.FileSweepJSON, func(w io.Writer) error { return report.SweepJSON(w, table) }},
 	} {
 		var b bytes.Buffer
 		if err := f.write(&b); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -77,7 +78,7 @@ func (s *sweepStore) commit(t *testing.T, st experiments.Stage, record string, m
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := artifacts.Manifest{Kind: string(st.Kind), Stage: st.Name, Files: map[string]artifacts.Ref{fileMetrics: ref}, Metrics: metrics}
+	m := artifacts.Manifest{Kind: string(st.Kind), Stage: st.Name, Files: map[string]artifacts.Ref{results.FileMetrics: ref}, Metrics: metrics}
 	if _, err := s.acquire(t, st).Commit(t.Context(), m, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +89,9 @@ func validations(losses ...float64) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	for i, loss := range losses {
-		for _, s := range []stepRecord{
+		for _, s := range []results.Step{
 			{Step: 2*i + 1, Epoch: float64(i) + 0.5},
-			{Step: 2*i + 2, Epoch: float64(i) + 1, Validation: &validationRecord{Loss: loss}},
+			{Step: 2*i + 2, Epoch: float64(i) + 1, Validation: &results.Validation{Loss: loss}},
 		} {
 			if err := e.Encode(s); err != nil {
 				panic(err) // finite numbers
@@ -160,9 +161,9 @@ early_stopping: {rule: median, stage: sft/rg, metric: validation_loss, grace: 2,
 
 // DPO's accuracy is a mean over quarters of an epoch that are over.
 func TestAccuracyCurve(t *testing.T) {
-	var steps []stepRecord
+	var steps []results.Step
 	for i, accuracy := range []float64{0.5, 0.7, 0.8, 1, 0.9, 0.9, 1} { // of eight steps
-		steps = append(steps, stepRecord{Step: i + 1, Epoch: float64(i+1) / 8, Rewards: &rewards{Accuracy: accuracy}})
+		steps = append(steps, results.Step{Step: i + 1, Epoch: float64(i+1) / 8, Rewards: &results.Rewards{Accuracy: accuracy}})
 	}
 	got := curveOf(steps, experiments.MetricAccuracy)
 	want := []experiments.CurvePoint{{Epoch: 0.25, Value: 0.6}, {Epoch: 0.5, Value: 0.9}, {Epoch: 0.75, Value: 0.9}}
@@ -203,7 +204,7 @@ func TestTabulate(t *testing.T) {
 			t.Errorf("the table lacks %q:\n%s", want, made.Markdown)
 		}
 	}
-	raw, err := s.a.Store.GetRunFile(t.Context(), s.ref.Sweep, SweepTableJSON)
+	raw, err := s.a.Store.GetRunFile(t.Context(), s.ref.Sweep, results.FileSweepJSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestTabulate(t *testing.T) {
 	if len(table.Rows) != 4 || table.Rows[2].Training["dpo/vm/all"]["loss"] != 0.6 {
 		t.Errorf("%+v", table.Rows)
 	}
-	csv, err := s.a.Store.GetRunFile(t.Context(), s.ref.Sweep, SweepTableCSV)
+	csv, err := s.a.Store.GetRunFile(t.Context(), s.ref.Sweep, results.FileSweepCSV)
 	if err != nil || !strings.HasPrefix(string(csv), "cell,dpo.loss,system,distinct_1,") || !strings.Contains(string(csv), "\nloss-ipo,ipo,vanilla/dpo,,,11,") {
 		t.Errorf("%v\n%s", err, csv)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -24,24 +25,11 @@ const (
 // activity's own context is over.
 const saveLimit = 5 * time.Minute
 
-// summary is what a training stage says about itself in its artifact.
-type summary struct {
-	Steps          int       `json:"steps"`
-	Tokens         int       `json:"tokens"`          // that the kernel computed
-	TokensUnpacked int       `json:"tokens_unpacked"` // that plain sequences would have had
-	Samples        int       `json:"samples"`
-	Loss           float64   `json:"loss"` // mean of the last tenth of the steps
-	FirstLoss      float64   `json:"first_loss"`
-	ValidationLoss *float64  `json:"validation_loss,omitempty"`
-	Data           dataNotes `json:"data"`
-	Shapes         int       `json:"shapes"` // graphs the data needs
-}
-
 // train runs a trainer to its end: it resumes from the newest checkpoint,
 // saves one every so many steps or seconds and whenever it is interrupted,
 // validates after each epoch and at the end, and leaves the record of its steps
 // in the output.
-func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool, notes dataNotes) (output, error) {
+func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool, notes results.DataNotes) (output, error) {
 	record, err := t.resume(ctx, trainer)
 	if err != nil {
 		return output{}, err
@@ -101,7 +89,7 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 		}
 	}
 
-	s := record.summary(notes)
+	s := results.Summarize(record.steps, notes)
 	s.Shapes = len(trainer.Shapes())
 	out := output{files: map[string]string{}, metrics: map[string]float64{
 		"steps": float64(s.Steps), "loss": s.Loss, "tokens": float64(s.Tokens), "tokens_unpacked": float64(s.TokensUnpacked),
@@ -109,10 +97,10 @@ func (t *attempt) train(ctx context.Context, trainer *lm.Trainer, validate bool,
 	if s.ValidationLoss != nil {
 		out.metrics["validation_loss"] = *s.ValidationLoss
 	}
-	if out.files[fileMetrics], err = t.create(fileMetrics, func(f *os.File) error { return record.write(f) }); err != nil {
+	if out.files[results.FileMetrics], err = t.create(results.FileMetrics, func(f *os.File) error { return record.write(f) }); err != nil {
 		return output{}, err
 	}
-	if out.files[fileSummary], err = t.createJSON(fileSummary, s); err != nil {
+	if out.files[results.FileSummary], err = t.createJSON(results.FileSummary, s); err != nil {
 		return output{}, err
 	}
 	return out, nil
@@ -144,7 +132,7 @@ func (t *attempt) resume(ctx context.Context, trainer *lm.Trainer) (*trainingRec
 	if err != nil {
 		return nil, err
 	}
-	if record.steps, err = decodeRows[stepRecord](lines); err != nil {
+	if record.steps, err = results.DecodeRows[results.Step](lines); err != nil {
 		return nil, fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
 	}
 	t.resumed = true

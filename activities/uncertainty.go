@@ -9,6 +9,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // reportResamples is the number of bootstrap resamples and of permutations
@@ -30,25 +31,22 @@ func (t scoredTurn) place() esc.Place { return esc.Place{Dialogue: t.dialogue, T
 
 // scoreTurns joins a system's predictions with their automatic scores, which
 // are in the same order, and with what the judge says of some of them.
-func scoreTurns(predictions []prediction, automatic []metrics.Scores, verdicts []judged) ([]scoredTurn, error) {
+func scoreTurns(predictions []results.Prediction, automatic []metrics.Scores, verdicts []results.Judged) ([]scoredTurn, error) {
 	if len(predictions) != len(automatic) {
-		return nil, fmt.Errorf("%d predictions but %d scores in %s: run the score stage again", len(predictions), len(automatic), fileScores)
+		return nil, fmt.Errorf("%d predictions but %d scores in %s: run the score stage again", len(predictions), len(automatic), results.FileScores)
 	}
-	byPlace := make(map[esc.Place]judged, len(verdicts))
+	byPlace := make(map[esc.Place]results.Judged, len(verdicts))
 	for _, v := range verdicts {
-		byPlace[esc.Place{Dialogue: v.Dialogue, Turn: v.Turn}] = v
+		byPlace[v.Place] = v
 	}
 	turns := make([]scoredTurn, len(predictions))
 	for i, p := range predictions {
 		one := scoredTurn{dialogue: p.Dialogue, turn: p.Turn, automatic: automatic[i]}
 		var err error
-		if one.gold, err = strategyIndex(p.GoldStrategy); err != nil {
+		if one.gold, one.predicted, err = p.Classes(); err != nil {
 			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
 		}
-		if one.predicted, err = strategyIndex(p.Strategy); err != nil {
-			return nil, fmt.Errorf("prediction %d: %w", i+1, err)
-		}
-		if v, ok := byPlace[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}]; ok {
+		if v, ok := byPlace[p.Place]; ok {
 			one.judged, one.scores, one.clean = v.Problem == "", v.Scores, v.Problem == "" && len(v.Findings) == 0
 		}
 		turns[i] = one

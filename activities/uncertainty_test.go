@@ -8,6 +8,7 @@ import (
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // scoredSystem makes ten dialogues of two turns. The first turn of each is judged
@@ -162,19 +163,19 @@ func TestAnswersOverSeeds(t *testing.T) {
 }
 
 func TestScoreTurns(t *testing.T) {
-	predictions := []prediction{
-		{Dialogue: 1, Turn: 2, GoldStrategy: "Question", Strategy: "Question"},
-		{Dialogue: 1, Turn: 4, GoldStrategy: "Question", Strategy: ""},
+	predictions := []results.Prediction{
+		{Place: esc.Place{Dialogue: 1, Turn: 2}, GoldStrategy: "Question", Strategy: "Question"},
+		{Place: esc.Place{Dialogue: 1, Turn: 4}, GoldStrategy: "Question", Strategy: ""},
 	}
 	scores := []metrics.Scores{{F1: 1}, {F1: 2}}
-	got, err := scoreTurns(predictions, scores, []judged{{Dialogue: 1, Turn: 4, Scores: judge.Scores{Empathy: 5}}})
+	got, err := scoreTurns(predictions, scores, []results.Judged{{Place: esc.Place{Dialogue: 1, Turn: 4}, Scores: judge.Scores{Empathy: 5}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got[0].judged || !got[1].judged || !got[1].clean || got[1].scores.Empathy != 5 || got[1].automatic.F1 != 2 || got[1].predicted != metrics.Unparsed {
 		t.Errorf("turns %+v", got)
 	}
-	if got, err = scoreTurns(predictions, scores, []judged{{Dialogue: 1, Turn: 4, Problem: "declined"}}); err != nil || got[1].judged || got[1].clean {
+	if got, err = scoreTurns(predictions, scores, []results.Judged{{Place: esc.Place{Dialogue: 1, Turn: 4}, Problem: "declined"}}); err != nil || got[1].judged || got[1].clean {
 		t.Errorf("a reply without a verdict counts: %+v (%v)", got[1], err)
 	}
 	if _, err := scoreTurns(predictions, scores[:1], nil); err == nil {

@@ -144,7 +144,8 @@ func (a *audit) stages(ctx context.Context, fingerprints []string) error {
 	return a.files(ctx, files)
 }
 
-// files reads blobs, each once, and files what is wrong with whoever names it.
+// files reads each blob once and records what is wrong with it for every
+// artifact that names it.
 func (a *audit) files(ctx context.Context, files []auditFile) error {
 	byKey := map[string][]auditFile{}
 	for _, f := range files {
@@ -175,8 +176,8 @@ func (a *audit) files(ctx context.Context, files []auditFile) error {
 	return g.Wait()
 }
 
-// read says what is wrong with a blob. One that is wrong is read a second time,
-// to tell a store that has lost bytes from a way that hurts them.
+// read says what is wrong with a blob. A blob that is wrong is read a second
+// time, which tells damage in the store from damage on the way from it.
 func (a *audit) read(ctx context.Context, ref Ref) (wrong, remedy string, err error) {
 	for range 2 {
 		err := a.readOnce(ctx, ref)
@@ -217,7 +218,8 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// checkpoints reads those of one stage that count: torn ones are no damage.
+// checkpoints reads the complete checkpoints of one stage. Torn ones, whose save
+// was cut short, are no damage.
 func (a *audit) checkpoints(ctx context.Context, fingerprint string) error {
 	dirs, err := a.store.checkpointDirs(ctx, fingerprint)
 	if err != nil {
@@ -339,7 +341,7 @@ func (a *audit) replies(ctx context.Context) error {
 	return g.Wait()
 }
 
-// reason is what a CorruptError found, without its key and advice.
+// reason is what a CorruptError found, without its key and its remedy.
 func reason(err error) string {
 	var corrupt *CorruptError
 	if errors.As(err, &corrupt) {

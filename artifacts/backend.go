@@ -78,10 +78,10 @@ type Object struct {
 	ModTime time.Time // when it was last written, by the backend's clock
 }
 
-// Uploads is what a Backend can do besides if a killed writer may leave
+// Uploads is implemented by a Backend in which a killed writer may leave
 // something half-written behind, which takes space and is no object.
 type Uploads interface {
-	// Uploads yields what is half-written, by live writers too.
+	// Uploads yields what is half-written, also by writers that are alive.
 	Uploads(ctx context.Context) iter.Seq2[Upload, error]
 	// Abort removes it. Its writer, if there is one, gets an error.
 	Abort(ctx context.Context, u Upload) error
@@ -89,7 +89,7 @@ type Uploads interface {
 
 // Upload is an object that is being written, or was.
 type Upload struct {
-	Key     string // that it would get
+	Key     string // of the object that it was to become
 	ID      string
 	Bytes   int64
 	ModTime time.Time // when it began, or was last written to, by the backend's clock

@@ -43,8 +43,8 @@ const (
 )
 
 // latestCheckpoint is a second way to the newest checkpoint. Where a service's
-// lists lag behind its writes, a checkpoint that was acknowledged is found all
-// the same: by its name.
+// lists lag behind its writes, a checkpoint that was acknowledged is still found
+// by its name.
 type latestCheckpoint struct {
 	Version int    `json:"version"`
 	Step    int64  `json:"step"`
@@ -94,8 +94,8 @@ func (l *Lease) SaveCheckpoint(ctx context.Context, step int64, files map[string
 	return c, nil
 }
 
-// readBack looks at a checkpoint before older ones are removed for it: at the
-// size of its files, and at all of their content if it is to be the only one.
+// readBack checks a checkpoint before older ones are removed: the sizes of its
+// files, and their whole content if it is going to be the only checkpoint.
 func (l *Lease) readBack(ctx context.Context, c Checkpoint) error {
 	if l.keep == 1 {
 		_, err := l.store.readCheckpoint(ctx, l.fingerprint, c.Step, c.Token)
@@ -122,7 +122,7 @@ func (l *Lease) saveCheckpoint(ctx context.Context, step int64, files map[string
 	case err == nil:
 		return present, nil
 	case errors.Is(err, ErrCorrupt):
-		// Take the marker away first: the files below are about to change.
+		// Delete the marker first, because the files below are about to change.
 		if err := l.store.backend.Delete(ctx, marker); err != nil {
 			return Checkpoint{}, err
 		}
@@ -194,8 +194,9 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // torn or corrupt. Without any it returns an error wrapping ErrNotFound. An
 // error of the backend is returned as it is, never taken for a torn checkpoint.
 //
-// Newest is the highest token and among those the highest step: what a later
-// holder wrote stands above what an earlier one may still have written.
+// The newest is the one with the highest step among those with the highest
+// token: what a later holder of the lease wrote takes precedence over what an
+// earlier one may still have written.
 func (s *Store) LatestCheckpoint(ctx context.Context, fingerprint string) (c Checkpoint, skipped []error, err error) {
 	dirs, err := s.checkpointDirs(ctx, fingerprint)
 	if err != nil {
@@ -279,7 +280,7 @@ func (s *Store) checkpointDirs(ctx context.Context, fingerprint string) ([]*chec
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
 		return nil, err
 	}
-	// Should it be damaged, there is still the list.
+	// If latest.json is damaged, the list alone has to do.
 	var latest latestCheckpoint
 	if err == nil && unseal(latestKey(fingerprint), data, &latest) == nil {
 		if name := checkpointName(latest.Step, latest.Token); byName[name] == nil {
@@ -301,9 +302,9 @@ func (l *Lease) pruneCheckpoints(ctx context.Context, step int64) error {
 	}
 	kept := 0
 	for _, d := range dirs {
-		// An earlier holder's checkpoint that is not behind this one was passed
-		// over on resumption: corrupt, or written after its lease was lost. It
-		// must not take the place of one to fall back to.
+		// A checkpoint of an earlier holder at this step or a later one was
+		// skipped on resumption, because it was corrupt or written after its
+		// lease was lost. It must not count as one to fall back to.
 		passedOver := d.token < l.record.Token && d.step >= step
 		if d.marked && kept < l.keep && !passedOver {
 			kept++

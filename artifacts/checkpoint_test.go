@@ -250,6 +250,6 @@ func TestCheckpointNames(t *testing.T) {
 	}
 	c, err := l.SaveCheckpoint(t.Context(), 1, map[string]artifacts.WriteFunc{"../../../escape": artifacts.BytesFile([]byte("x"))})
 	if err != nil || !strings.HasPrefix(c.Files["../../../escape"].Key, checkpointKey(1, 1, "%2E.%2F")) {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("an escaped name: %+v, %v; want a key below the checkpoint", c, err)
 	}
 }

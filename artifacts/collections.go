@@ -38,11 +38,11 @@ const (
 
 	verdictKept    = "kept\n"    // a writer's: the collection leaves the blob alone
 	verdictRemoved = "removed\n" // the collection's: it is about to delete the blob
-	verdictGone    = "gone\n"    // the same, done: the blob may be stored again
+	verdictGone    = "gone\n"    // the collection's: it has deleted the blob, which may be stored again
 
-	// collectionLife is how long, by the store's clock, a list of condemned
-	// blobs means anything. A collection stops deleting at half of it; what it
-	// leaves after a crash is ignored when this has passed.
+	// collectionLife is how long a list of condemned blobs is valid, by the
+	// store's clock. A collection stops deleting at half of it. What a crashed
+	// collection left is ignored once the list is older than this.
 	collectionLife = time.Hour
 	// removalWait bounds how long a writer waits for a blob that is being
 	// removed, before it fails and is tried again.
@@ -67,8 +67,8 @@ func verdictKey(collection, digest string) string {
 }
 
 // keep claims blobs, by their digests, against every collection under way. It
-// returns those that a collection is removing. What it does not return stays,
-// or is gone already: look after calling it.
+// returns those that a collection is removing. The others stay, unless they were
+// gone before the call: callers check that afterwards.
 func (s *Store) keep(ctx context.Context, digests []string) (lost []string, err error) {
 	for o, err := range s.backend.List(ctx, condemnedPrefix) {
 		if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) keep(ctx context.Context, digests []string) (lost []string, err 
 		}
 		stale, known := false, false
 		for _, d := range mine {
-			kept, err := s.plead(ctx, collection, d)
+			kept, err := s.claim(ctx, collection, d)
 			if err != nil {
 				return nil, err
 			}
@@ -103,8 +103,8 @@ func (s *Store) keep(ctx context.Context, digests []string) (lost []string, err 
 	return lost, nil
 }
 
-// condemned returns those of digests that a list names: all of them if it
-// cannot be understood, none if it has been taken down.
+// condemned returns those of digests that a list names. A list that cannot be
+// read counts as naming all of them, one that has been deleted as naming none.
 func (s *Store) condemned(ctx context.Context, key string, digests []string) ([]string, error) {
 	data, err := s.readObject(ctx, key)
 	if errors.Is(err, ErrNotFound) {
@@ -126,15 +126,16 @@ func (s *Store) condemned(ctx context.Context, key string, digests []string) ([]
 	return mine, nil
 }
 
-// plead has a collection keep a blob, or reports that it came first.
-func (s *Store) plead(ctx context.Context, collection, digest string) (kept bool, err error) {
+// claim has a collection keep a blob; false means that the collection had
+// already decided to remove it.
+func (s *Store) claim(ctx context.Context, collection, digest string) (kept bool, err error) {
 	verdict, err := s.decide(ctx, collection, digest, verdictKept)
 	return verdict != verdictRemoved, err
 }
 
 // decide writes a verdict unless there is one, and returns the one there is.
-// The answer to a write may get lost, and the verdict may be taken down with
-// its collection: what is read back counts, not what the write returned.
+// The answer to a write may get lost, and the verdict may be deleted with its
+// collection, so that what is read back counts and not what the write returned.
 func (s *Store) decide(ctx context.Context, collection, digest, verdict string) (string, error) {
 	key := verdictKey(collection, digest)
 	for range acquireTries {
@@ -175,9 +176,9 @@ func (s *Store) keepOrWait(ctx context.Context, digest string) error {
 	}
 }
 
-// settle makes sure that a manifest which has just been published, or found,
+// confirm makes sure that a manifest which has just been published, or found,
 // stays whole: no collection removes its blobs, and all of them are there.
-func (s *Store) settle(ctx context.Context, m *Manifest) error {
+func (s *Store) confirm(ctx context.Context, m *Manifest) error {
 	digests := make([]string, 0, len(m.Files))
 	for _, f := range m.Files {
 		digests = append(digests, f.SHA256)
@@ -195,8 +196,8 @@ func (s *Store) settle(ctx context.Context, m *Manifest) error {
 	return s.checkFiles(ctx, m, s.checkSize)
 }
 
-// storeNow is the time by the store's clock, which stamps the objects: that of
-// an object written now.
+// storeNow is the time by the store's clock, which stamps the objects. It writes
+// an object and reads when that was written.
 func (s *Store) storeNow(ctx context.Context) (time.Time, error) {
 	key := "gc/clock/" + rand.Text()
 	if err := s.backend.Put(ctx, key, bytes.NewReader(nil)); err != nil {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// KeepFailure stores a JSON document that says what a failed attempt failed of,
-// beside the stage's checkpoints, and returns its key. There is one a lease: a
-// later attempt leaves its own. It stays when the stage is finished after all.
+// KeepFailure stores a JSON document that says why an attempt failed, beside the
+// stage's checkpoints, and returns its key. There is one for each lease, so that
+// a later attempt leaves its own. It stays when the stage succeeds after all.
 func (l *Lease) KeepFailure(ctx context.Context, document any) (string, error) {
 	data, err := encodeJSON(document)
 	if err != nil {

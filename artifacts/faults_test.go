@@ -297,7 +297,7 @@ func TestAudit(t *testing.T) {
 		}
 		a, err := w.AuditAll(ctx, nil)
 		if err != nil || len(a.Damaged) != 0 || a.Stages != 3 || a.Checkpoints != 2 || a.Documents != 2 || a.Blobs != 5 {
-			t.Errorf("%+v, %v", a, err)
+			t.Errorf("audit of a whole store: %+v, %v; want 3 stages, 2 checkpoints, 2 documents and 5 blobs", a, err)
 		}
 		two := w.blob(t, "two")
 		q := fingerprint("q")
@@ -318,7 +318,7 @@ func TestAudit(t *testing.T) {
 		for _, d := range a.Damaged {
 			got = append(got, d.Key)
 			if d.Reason == "" || d.Remedy == "" {
-				t.Errorf("%+v", d)
+				t.Errorf("%+v, want a reason and a remedy", d)
 			}
 		}
 		want := []string{two.Key, orphan.Key, state, manifest, provenance, "runs/demo/plan.json", reply, shared.Key, shared.Key}
@@ -328,7 +328,7 @@ func TestAudit(t *testing.T) {
 		}
 		some, err := w.Audit(ctx, []string{fingerprint("bad"), fingerprint("never")}, nil)
 		if err != nil || len(some.Damaged) != 2 || some.Stages != 1 || some.Unfinished != 1 {
-			t.Errorf("%+v, %v", some, err)
+			t.Errorf("audit of two stages: %+v, %v; want two damaged files in one and one unfinished", some, err)
 		}
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Files is a backend as a directory of the objects whose keys have no slash: what
-// a checkpoint in a bucket is. Names that no key can have do not exist. Its
-// operations end with ctx.
+// Files shows the objects whose keys have no slash as a directory, which is how a
+// model's checkpoint lies in a bucket. Names that no key can have do not exist.
+// Operations fail once ctx is done.
 func Files(ctx context.Context, b Backend) fs.FS { return files{ctx, b} }
 
 type files struct {

@@ -23,7 +23,7 @@ func TestFiles(t *testing.T) {
 	}
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil || len(entries) != 2 {
-		t.Errorf("%v, %v", entries, err)
+		t.Errorf("entries %v, %v; want the two files without a slash", entries, err)
 	}
 	for _, name := range []string{"absent", "below/other.json", ".hidden", "../x"} {
 		if _, err := files.Open(name); err == nil {

@@ -201,7 +201,7 @@ func (c *collection) look(ctx context.Context) (*census, error) {
 		}
 		seen.live.add(o.Bytes)
 	}
-	// A list comes before its verdicts, whose removal it must survive.
+	// A list is removed before its verdicts: see takeDown.
 	slices.SortFunc(seen.others, func(a, b Garbage) int { return cmp.Compare(a.Key, b.Key) })
 	if err := c.readNames(ctx, seen, manifests, documents); err != nil {
 		return nil, err
@@ -289,8 +289,8 @@ func (c *collection) readNames(ctx context.Context, seen *census, manifests, doc
 	return g.Wait()
 }
 
-// manifest reads a manifest, a second and a third time if it is damaged: it may
-// have been replaced, or hurt on its way.
+// manifest reads a manifest, and reads it a second and a third time if it is
+// damaged, since it may have been replaced meanwhile or changed on its way.
 func (c *collection) manifest(ctx context.Context, fingerprint string) (m Manifest, err error) {
 	for range 3 {
 		if m, err = c.store.readManifest(ctx, fingerprint); !errors.Is(err, ErrDamaged) {
@@ -300,7 +300,7 @@ func (c *collection) manifest(ctx context.Context, fingerprint string) (m Manife
 	return m, err
 }
 
-// digestsIn finds everything in data that looks like a digest of a blob.
+// digestsIn finds everything in data that looks like the digest of a blob.
 func digestsIn(data []byte) map[string]struct{} {
 	found := map[string]struct{}{}
 	words := bytes.FieldsFunc(data, func(r rune) bool { return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'f') })
@@ -312,7 +312,7 @@ func digestsIn(data []byte) map[string]struct{} {
 	return found
 }
 
-// found counts a piece of garbage and tells of it.
+// found counts a piece of garbage and reports it to CollectOptions.Found.
 func (c *collection) found(g Garbage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

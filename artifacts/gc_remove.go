@@ -89,8 +89,8 @@ func (c *collection) removeBlob(ctx context.Context, name string, o Object) erro
 		c.spared(o.Bytes)
 		return nil
 	}
-	// A second line of defence, for stores whose lists lag behind: a stage that
-	// relies on an old blob stores it anew.
+	// This is a second line of defence, for stores whose lists lag behind: a
+	// stage that relies on an old blob has stored it again, so that it is young.
 	switch now, err := s.backend.Stat(ctx, o.Key); {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
@@ -105,9 +105,9 @@ func (c *collection) removeBlob(ctx context.Context, name string, o Object) erro
 	return s.backend.Put(ctx, verdictKey(name, digest), strings.NewReader(verdictGone))
 }
 
-// takeDown removes a list and then its verdicts: a verdict without its list
-// means nothing, a list without its verdicts would let writers claim what is
-// gone.
+// takeDown removes a list and then its verdicts. A verdict without its list has
+// no effect, whereas a list without its verdicts would let writers claim blobs
+// that are gone.
 func (c *collection) takeDown(ctx context.Context, name string, digests []string) error {
 	backend := c.store.backend
 	if err := backend.Delete(ctx, condemnedKey(name)); err != nil {
@@ -178,8 +178,8 @@ func (c *collection) tidyStage(ctx context.Context, fingerprint string, st *stag
 	if c.o.DryRun {
 		return nil
 	}
-	// Under the lease: an attempt that begins meanwhile takes it over, and then
-	// nothing more is removed.
+	// The lease is held while checkpoints are removed. An attempt that begins
+	// meanwhile takes it over, and then nothing more is removed.
 	l, err := c.store.acquire(ctx, fingerprint, Claim{Owner: "gc/" + c.name, Attempt: 1})
 	if errors.Is(err, ErrLeaseHeld) {
 		for _, g := range drop {
@@ -216,8 +216,8 @@ func (c *collection) newest(objects []Object) (t time.Time) {
 	return t
 }
 
-// droppable lists the objects of checkpoints that may go, of each checkpoint
-// its marker first, so that a half-deleted one is none.
+// droppable lists the objects of checkpoints that may be removed. The marker of
+// each checkpoint comes first, so that a half-deleted one does not count.
 func (c *collection) droppable(fingerprint string, st *stageObjects) (drop []Garbage) {
 	prefix := stageKey(fingerprint, "checkpoints", "")
 	dirs := map[string][]Object{}

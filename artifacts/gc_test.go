@@ -262,7 +262,7 @@ func TestCollectUploads(t *testing.T) {
 	}
 	time.Sleep(1100 * time.Millisecond) // uploads are stamped to the second
 	if c, err = s.Collect(t.Context(), artifacts.CollectOptions{}); err != nil || c.Found[artifacts.GarbageUpload] != (artifacts.Amount{Objects: 1, Bytes: 5 << 20}) {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("collected %+v, %v; want the one upload of 5 MiB below the prefix", c, err)
 	}
 	for u, err := range b.Uploads(t.Context()) {
 		t.Errorf("still there: %+v, %v", u, err)
@@ -295,7 +295,7 @@ func TestCollectDamagedManifest(t *testing.T) {
 		return nil
 	}
 	if found := w.collect(t, artifacts.CollectOptions{}); !slices.Equal(found[artifacts.GarbageBlob], []string{orphan.Key}) {
-		t.Errorf("%q", found)
+		t.Errorf("found %q, want only %s", found, orphan.Key)
 	}
 }
 

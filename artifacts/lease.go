@@ -63,8 +63,8 @@ type leaseRecord struct {
 	Attempt  int       `json:"attempt"`
 	Expires  time.Time `json:"expires"`
 	Released bool      `json:"released,omitempty"`
-	// Nonce tells the caller's own write from another's when the answer to it
-	// was lost. It is no part of any artifact.
+	// Nonce tells the caller's own write from another's when the answer to the
+	// write was lost. It is no part of any artifact.
 	Nonce string `json:"nonce"`
 }
 
@@ -129,9 +129,9 @@ func (s *Store) acquire(ctx context.Context, fingerprint string, c Claim) (*Leas
 		if err != nil && !errors.Is(err, ErrExists) {
 			return nil, err
 		}
-		// Look again instead of trusting the answer: the write may be ours
-		// although it says ErrExists; and, if we were slow, a later holder may
-		// have removed the token we found free.
+		// Read the leases again instead of trusting the answer. The write may be
+		// ours although it returned ErrExists; and if we were slow, a later
+		// holder may have removed the token that we found free.
 		newest, err := s.newestLease(ctx, fingerprint)
 		if err != nil {
 			return nil, err
@@ -183,7 +183,7 @@ func (s *Store) newestLease(ctx context.Context, fingerprint string) (leaseRecor
 		var data []byte
 		if newest > 0 {
 			data, err = s.readObject(ctx, leaseKey(fingerprint, newest))
-			if errors.Is(err, ErrNotFound) { // removed for a newer one: look again
+			if errors.Is(err, ErrNotFound) { // removed in favour of a newer one: list again
 				continue
 			}
 			if err != nil {
@@ -304,8 +304,8 @@ func (l *Lease) rewrite(ctx context.Context, released bool) error {
 	if err != nil {
 		return err
 	}
-	// Should the lease be lost between the check and this write, it leaves a
-	// lower token behind, which means nothing.
+	// If the lease is lost between the check and this write, a lower token
+	// stays behind, which has no effect.
 	if err := l.store.backend.Put(ctx, leaseKey(l.fingerprint, r.Token), strings.NewReader(string(data))); err != nil {
 		return fmt.Errorf("renew lease: %w", err)
 	}

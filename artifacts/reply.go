@@ -8,9 +8,9 @@ import (
 	"fmt"
 )
 
-// keptReply is a small value under a key that its users compute: what an
-// expensive question was answered with. It carries its own digest, and its key,
-// so that an object in the wrong place is not taken for another's.
+// keptReply is the answer to an expensive question, a small value under a key
+// that its users compute from the question. It carries its own digest, and its
+// key, so that an object in the wrong place is not taken for another's.
 type keptReply struct {
 	Version int             `json:"version"`
 	Key     string          `json:"key"`

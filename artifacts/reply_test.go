@@ -30,13 +30,13 @@ func TestReplies(t *testing.T) {
 	// The value may have what looks like the end of the document.
 	value := `{"digest":"x","reason":"a\n  \"digest\": \"b\"","n":1e3}`
 	if got, err := w.PutReply(ctx, "judge", key, []byte(" "+value)); err != nil || string(got) != value {
-		t.Fatalf("%s, %v", got, err)
+		t.Fatalf("kept %s, %v; want %s", got, err, value)
 	}
 	if got, err := w.PutReply(ctx, "judge", key, []byte("2")); err != nil || string(got) != value {
 		t.Errorf("the first does not stay: %s, %v", got, err)
 	}
 	if got, err := w.Reply(ctx, "judge", key); err != nil || string(got) != value {
-		t.Errorf("%s, %v", got, err)
+		t.Errorf("found %s, %v; want %s", got, err, value)
 	}
 	if _, err := w.Reply(ctx, "other", key); err == nil {
 		t.Error("spaces are one")
@@ -82,7 +82,7 @@ func TestRepliesRace(t *testing.T) {
 	group.Wait()
 	for _, v := range got {
 		if v != got[0] {
-			t.Fatalf("%v", got)
+			t.Fatalf("concurrent callers got %v, want all the same", got)
 		}
 	}
 }

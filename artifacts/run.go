@@ -32,8 +32,8 @@ func (s *Store) GetRunFile(ctx context.Context, runID, name string) ([]byte, err
 }
 
 // putDigested stores an object that people read where it lies, so that its
-// digest goes into a second object. A crash in between leaves a digest that
-// does not match; the retry of the caller heals it.
+// digest goes into a second object. A crash between the two writes leaves a
+// digest that does not match, which the caller's retry corrects.
 func (s *Store) putDigested(ctx context.Context, key string, data []byte) error {
 	if len(data) > maxDocument {
 		return fmt.Errorf("put %s: %d bytes, at most %d; store it as a blob", key, len(data), maxDocument)
@@ -106,8 +106,7 @@ func (s *Store) ListStages(ctx context.Context) ([]string, error) {
 	return slices.DeleteFunc(names, func(n string) bool { return validDigest("", n) != nil }), nil
 }
 
-// Blobs yields every blob, in no particular order: with the manifests' files,
-// what a garbage collector needs.
+// Blobs yields every blob, in no particular order.
 func (s *Store) Blobs(ctx context.Context) iter.Seq2[Object, error] {
 	return s.backend.List(ctx, "blobs/")
 }

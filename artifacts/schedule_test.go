@@ -28,7 +28,7 @@ func TestScheduleFiles(t *testing.T) {
 	files, err := s.ListScheduleFiles(ctx, id)
 	want := []string{"experiments/ab.yaml", "nights/20261124T220000Z.json", "nights/20261125T220000Z.json"}
 	if err != nil || !slices.Equal(files, want) {
-		t.Errorf("%v, %v", files, err)
+		t.Errorf("files %q, %v; want %q", files, err, want)
 	}
 	if _, err := s.GetScheduleFile(ctx, id, "nights/none.json"); !errors.Is(err, artifacts.ErrNotFound) {
 		t.Errorf("a file that is not there: %v", err)

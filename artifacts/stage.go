@@ -52,8 +52,8 @@ func (s *Store) readManifestBytes(ctx context.Context, fingerprint string) (Mani
 		err = &CorruptError{key, "it is the manifest of stage " + m.Fingerprint}
 	}
 	if err == nil {
-		// Whoever may write to the bucket may have written this: no name in it
-		// becomes a path before it is known to be a clean one.
+		// Anybody who may write to the bucket may have written this manifest, so
+		// no name in it becomes a path before it is known to be a clean one.
 		if invalid := m.validate(); invalid != nil {
 			err = &CorruptError{key, invalid.Error()}
 		}
@@ -122,7 +122,7 @@ func (s *Store) checkSize(ctx context.Context, ref Ref) error {
 func (l *Lease) Commit(ctx context.Context, m Manifest, provenance any) (ArtifactRef, error) {
 	published, err := l.commit(ctx, m, provenance)
 	if err == nil {
-		err = l.store.settle(ctx, &published)
+		err = l.store.confirm(ctx, &published)
 	}
 	if err != nil {
 		return ArtifactRef{}, fmt.Errorf("commit stage %s %.12s: %w", m.Stage, l.fingerprint, err)
@@ -174,14 +174,15 @@ func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Manifes
 				return Manifest{}, fmt.Errorf("provenance: %w", err)
 			}
 		}
-		// As late as can be: an attempt that loses the stage after this meets
-		// PutIfAbsent.
+		// The check comes as late as possible. An attempt that loses the stage
+		// after it finds the other's manifest by PutIfAbsent.
 		if err := l.check(ctx); err != nil {
 			return Manifest{}, err
 		}
 		if damaged {
-			// Should the stage be taken over and committed just here, this
-			// removes an equal or equally good artifact and puts ours.
+			// If another attempt takes the stage over and commits at this very
+			// moment, this removes an artifact that is equal or equally good,
+			// and puts ours in its place.
 			if err := s.backend.Delete(ctx, key); err != nil {
 				return Manifest{}, err
 			}
@@ -193,7 +194,8 @@ func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Manifes
 		if !errors.Is(err, ErrExists) {
 			return Manifest{}, err
 		}
-		// Ours, if the answer to the write was lost, or another's: look again.
+		// The manifest that exists is ours if the answer to the write was lost,
+		// and another's otherwise: read it again.
 	}
 	return Manifest{}, errors.New("the manifest keeps changing; is another program writing to this store?")
 }

@@ -137,10 +137,10 @@ func (s *Store) putKnown(ctx context.Context, r io.Reader, digest string, n int6
 }
 
 // whole reports whether the content of ref is stored and right. It reads all of
-// it: a blob of the right size with a flipped bit would otherwise never be
-// repaired, and reading costs no more than the upload it may save. For the same
-// reason an old blob counts as absent: sent again it is young again, which keeps
-// garbage collections away from it even where a service's lists lag behind.
+// it, because a blob of the right size with a flipped bit would otherwise never
+// be repaired, and because reading costs no more than the upload it may save. An
+// old blob counts as absent: once it is sent again it is young, and garbage
+// collections leave it alone even where a service's lists lag behind.
 func (s *Store) whole(ctx context.Context, ref Ref) (bool, error) {
 	object, err := s.backend.Stat(ctx, ref.Key)
 	if err == nil && object.Bytes == ref.Bytes && s.now().Sub(object.ModTime) < reuseAge {

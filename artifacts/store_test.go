@@ -141,7 +141,7 @@ func TestLocalFile(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			if p, err := w.LocalFile(t.Context(), ref); err != nil || p != path {
-				t.Errorf("%s, %v", p, err)
+				t.Errorf("local copy %s, %v; want %s, fetched again", p, err, path)
 			}
 		})
 	}

@@ -30,9 +30,9 @@ func (c *compared) add(o Object) {
 	c.seen[o.Key] = o.ModTime
 }
 
-// LookupWhole is Lookup followed by Verify, but reads a blob once in the life
-// of the store's process: one that has not been written since is only looked
-// at. Many runs ask about the same backbone.
+// LookupWhole is Lookup followed by Verify, but reads a blob only once in the
+// life of the process, unless it has been written again since. Many runs ask
+// about the same backbone.
 func (s *Store) LookupWhole(ctx context.Context, fingerprint string) (Manifest, error) {
 	m, err := s.readManifest(ctx, fingerprint)
 	if err != nil {
@@ -65,8 +65,8 @@ func (s *Store) checkOnce(ctx context.Context, ref Ref) error {
 	return nil
 }
 
-// Manifest returns the manifest of a stage without looking at its blobs: what
-// its figures are needed for. Errors are those of Lookup.
+// Manifest returns the manifest of a stage without checking its blobs, for
+// callers that need only its metrics. Errors are those of Lookup.
 func (s *Store) Manifest(ctx context.Context, fingerprint string) (Manifest, error) {
 	return s.readManifest(ctx, fingerprint)
 }

@@ -104,7 +104,7 @@ func TestReadCorpusRefuses(t *testing.T) {
 	}
 	writeDialogues(t, filepath.Join(dir, "valid.json"), numbered(2))
 	if corpus, err := ReadCorpus(Source{Path: dir}); err != nil || len(corpus.Valid) != 2 {
-		t.Errorf("%+v, %v", corpus, err)
+		t.Errorf("a directory: %+v, %v; want 2 dialogues for validation", corpus, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "valid.json"), []byte("[{"), 0o600); err != nil {
 		t.Fatal(err)

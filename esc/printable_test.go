@@ -4,6 +4,6 @@ import "testing"
 
 func TestPrintable(t *testing.T) {
 	if got := Printable("a\x1b[31mb\r\nc\u009bd\x00é😀"); got != "a [31mb \nc d é😀" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want no control character but the newline", got)
 	}
 }

@@ -181,7 +181,7 @@ func FuzzReadDialogues(f *testing.F) {
 		if err != nil {
 			var fault *DataError
 			if !errors.As(err, &fault) || fault.Offset > int64(len(text)) {
-				t.Fatalf("%v", err)
+				t.Fatalf("error %v, want a DataError at an offset within %d bytes", err, len(text))
 			}
 			return
 		}

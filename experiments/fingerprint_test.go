@@ -270,7 +270,7 @@ func TestVersionCounts(t *testing.T) {
 		}
 	}
 	for _, k := range Kinds() {
-		if Version(k) < 1 {
+		if k.Version() < 1 {
 			t.Errorf("%s has no version", k)
 		}
 	}

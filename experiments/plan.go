@@ -71,10 +71,16 @@ type planner struct {
 	err     error
 }
 
-func (p *planner) add(name string, params Params, queue Queue, inputs map[string]string) *Stage {
-	s, err := NewStage(name, params, queue, inputs)
+// add adds a stage. With engine auto the worker's best device decides, so a
+// stage that runs a model goes where GPUs are; a machine without one serves
+// that class as well.
+func (p *planner) add(name string, params any, inputs map[string]string) *Stage {
+	s, err := NewStage(name, params, inputs)
 	if err != nil && p.err == nil {
 		p.err = err
+	}
+	if s.Queue == QueueCPU && (p.exp.Engine == EngineXLACUDA || p.exp.Engine == EngineAuto) {
+		s.Queue = QueueGPU
 	}
 	p.stages = append(p.stages, s)
 	return &p.stages[len(p.stages)-1]
@@ -91,7 +97,7 @@ func (p *planner) corpus() {
 	default:
 		params.SplitSeed, params.SplitRatio = c.Split.Seed, c.Split.Ratio
 	}
-	s := p.add("corpus", params, QueueControl, nil)
+	s := p.add("corpus", params, nil)
 	s.Source = src.Path
 	if params.SplitIndex != (FileDigest{}) {
 		s.SplitIndexSource = c.Split.Index
@@ -102,12 +108,13 @@ func (p *planner) base() {
 	b := p.exp.Backbone
 	if b.Tiny == nil {
 		params := BaseParams{Files: digests(p.sources.Checkpoint.Files)}
-		p.add("base", params, QueueControl, map[string]string{"corpus": "corpus"}).Source = p.sources.Checkpoint.Path
+		s := p.add("base", params, map[string]string{"corpus": "corpus"})
+		s.Source, s.Queue = p.sources.Checkpoint.Path, QueueControl // an import runs no model
 		return
 	}
 	params := BaseParams{Kernel: p.kernel(), Seed: p.exp.Seed, Files: []FileDigest{}, Tiny: b.Tiny}
 	params.BaseType = "" // pretraining is in float32
-	p.add("base", params, p.queue(), map[string]string{"corpus": "corpus"})
+	p.add("base", params, map[string]string{"corpus": "corpus"})
 }
 
 // train adds sft, mine, reference and dpo of one role, as far as the methods go.
@@ -120,7 +127,7 @@ func (p *planner) train(role Role) {
 	p.add(stageName(KindSFT, string(role)), SFTParams{
 		Kernel: p.kernel(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
-	}, p.queue(), from)
+	}, from)
 	if !p.has(MethodDPO) {
 		return
 	}
@@ -142,12 +149,12 @@ func (p *planner) train(role Role) {
 	case VM:
 		mine.Judge = p.judgeModel()
 	}
-	p.add(stageName(KindMine, string(role)), mine, p.queue(), from)
+	p.add(stageName(KindMine, string(role)), mine, from)
 
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, p.queue(), from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{Kernel: p.kernel(), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
@@ -159,7 +166,7 @@ func (p *planner) train(role Role) {
 		if d.Loss == LossSimPO {
 			params.SimPOGamma = d.SimPOGamma
 		}
-		p.add(dpoName(role, set), params, p.queue(), from)
+		p.add(dpoName(role, set), params, from)
 	}
 }
 
@@ -187,17 +194,17 @@ func (p *planner) evaluate(system System) {
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
-	p.add(generate, params, p.queue(), from)
+	p.add(generate, params, from)
 
 	scored := map[string]string{"generate": generate}
-	p.add(stageName(KindScore, row), ScoreParams{}, QueueControl, scored)
+	p.add(stageName(KindScore, row), ScoreParams{}, scored)
 	judge := JudgeParams{JudgeModel: p.judgeModel()}
 	judge.Samples, judge.Seed = p.judged()
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
-	p.add(stageName(KindJudge, row), judge, QueueControl, with(scored, "corpus", "corpus"))
+	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
 	if system.Paradigm != Gold { // its strategies are the gold ones
-		p.add(stageName(KindBias, row), BiasParams{}, QueueControl, scored)
+		p.add(stageName(KindBias, row), BiasParams{}, scored)
 	}
 }
 
@@ -214,7 +221,7 @@ func (p *planner) compare() {
 		}
 		params := PreferParams{JudgeModel: p.judgeModel(), First: first, Second: second}
 		params.Samples, params.Seed = p.judged()
-		p.add(stageName(KindPrefer, first+"/vs/"+second), params, QueueControl, map[string]string{
+		p.add(stageName(KindPrefer, first+"/vs/"+second), params, map[string]string{
 			"corpus": "corpus", "first": stageName(KindGenerate, first), "second": stageName(KindGenerate, second),
 		})
 	}
@@ -227,7 +234,7 @@ func (p *planner) quality() {
 	}
 	params := QualityParams{JudgeModel: p.judgeModel(), Role: RG}
 	params.Samples, params.Seed = p.judged()
-	p.add(stageName(KindQuality, string(RG)), params, QueueControl, map[string]string{
+	p.add(stageName(KindQuality, string(RG)), params, map[string]string{
 		"corpus": "corpus", "mine": stageName(KindMine, string(RG)),
 	})
 }
@@ -260,7 +267,7 @@ func (p *planner) report() {
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
 	}
-	p.add("report", params, QueueControl, from)
+	p.add("report", params, from)
 }
 
 func (p *planner) kernel() Kernel {
@@ -273,16 +280,6 @@ func (p *planner) kernel() Kernel {
 		k.BaseType = e.Backbone.DType
 	}
 	return k
-}
-
-// queue of the stages that run a model. With engine auto the worker's best
-// device decides, so the stage goes where GPUs are; a machine without one
-// serves that class as well.
-func (p *planner) queue() Queue {
-	if p.exp.Engine == EngineXLACUDA || p.exp.Engine == EngineAuto {
-		return QueueGPU
-	}
-	return QueueCPU
 }
 
 func (p *planner) judgeModel() JudgeModel {

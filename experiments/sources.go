@@ -219,7 +219,7 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 		case strings.HasSuffix(name, ".safetensors"):
 			weights = true
 			names = append(names, name)
-		case name == "tokenizer_config.json", name == "generation_config.json", strings.HasSuffix(name, ".safetensors.index.json"):
+		case name == "tokenizer_config.json", name == "chat_template.jinja", name == "generation_config.json", strings.HasSuffix(name, ".safetensors.index.json"):
 			names = append(names, name)
 		}
 	}

@@ -5,32 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
-
-// Kind is what a stage does.
-type Kind string
-
-const (
-	KindCorpus    Kind = "corpus"    // read, check and split the dialogues
-	KindBase      Kind = "base"      // import a checkpoint, or train tokenizer and tiny model
-	KindSFT       Kind = "sft"       // train one role's adapter
-	KindMine      Kind = "mine"      // sample from the SFT model, route errors into pairs
-	KindReference Kind = "reference" // the SFT model's log-probabilities of the pairs
-	KindDPO       Kind = "dpo"       // train the adapter on the pairs
-	KindGenerate  Kind = "generate"  // reply to the test turns
-	KindScore     Kind = "score"     // distinct-1, BLEU-1, F1, ROUGE-L
-	KindJudge     Kind = "judge"     // fluency, professionalism, empathy, helpfulness
-	KindBias      Kind = "bias"      // preference bias, weighted and macro F1
-	KindPrefer    Kind = "prefer"    // which of two systems' replies the judge prefers
-	KindQuality   Kind = "quality"   // the judge's scores of chosen and rejected responses
-	KindReport    Kind = "report"    // Table 3 beside the paper's
-)
-
-// Kinds lists the kinds in the order of the DAG.
-func Kinds() []Kind {
-	return []Kind{KindCorpus, KindBase, KindSFT, KindMine, KindReference, KindDPO,
-		KindGenerate, KindScore, KindJudge, KindBias, KindPrefer, KindQuality, KindReport}
-}
 
 // Queue is the class of worker a stage needs; settings map it to a task queue.
 type Queue string
@@ -46,9 +22,9 @@ const (
 type Stage struct {
 	Name string `json:"name"` // unique in the plan: "dpo/vm/all"
 	Kind Kind   `json:"kind"`
-	// Version of the kind's code, see versions.go.
+	// Version of the kind's code, see kinds.go.
 	Version int `json:"version"`
-	// Params is the canonical JSON of the kind's Params; ParamsOf decodes it.
+	// Params is the canonical JSON of the kind's parameters; ParamsOf decodes it.
 	Params json.RawMessage `json:"params"`
 	// Inputs maps the name under which the stage knows an input to the stage
 	// that makes it.
@@ -66,26 +42,34 @@ type Stage struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
-// NewStage makes a stage of the params' kind with its current code version and
-// canonical parameters, without a fingerprint.
-func NewStage(name string, p Params, queue Queue, inputs map[string]string) (Stage, error) {
-	raw, err := Canonical(p)
+// NewStage makes a stage of the parameters' kind with its current code version,
+// queue and canonical parameters, without a fingerprint.
+func NewStage(name string, params any, inputs map[string]string) (Stage, error) {
+	row, err := kindOf(params)
+	if err != nil {
+		return Stage{}, fmt.Errorf("stage %s: %w", name, err)
+	}
+	raw, err := Canonical(params)
 	if err != nil {
 		return Stage{}, fmt.Errorf("stage %s: parameters: %w", name, err)
 	}
 	if inputs == nil {
 		inputs = map[string]string{}
 	}
-	return Stage{Name: name, Kind: p.Kind(), Version: Version(p.Kind()), Params: raw, Queue: queue, Inputs: inputs}, nil
+	return Stage{Name: name, Kind: row.kind, Version: row.version, Params: raw, Queue: row.queue, Inputs: inputs}, nil
 }
 
-// ParamsOf decodes a stage's parameters as T, for instance
-// ParamsOf[SFTParams](stage). It fails where T belongs to another kind or where
-// the JSON has a field T does not know (a plan made by another version).
-func ParamsOf[T Params](s Stage) (T, error) {
-	var p T
-	if p.Kind() != s.Kind {
-		return p, fmt.Errorf("stage %s: it is of kind %s, its parameters were asked for as those of %s", s.Name, s.Kind, p.Kind())
+// ParamsOf decodes a stage's parameters as P, for instance
+// ParamsOf[SFTParams](stage). It fails where P belongs to another kind or where
+// the JSON has a field P does not know (a plan made by another version).
+func ParamsOf[P any](s Stage) (P, error) {
+	var p P
+	row, err := kindOf(p)
+	if err != nil {
+		return p, fmt.Errorf("stage %s: %w", s.Name, err)
+	}
+	if row.kind != s.Kind {
+		return p, fmt.Errorf("stage %s: it is of kind %s, its parameters were asked for as those of %s", s.Name, s.Kind, row.kind)
 	}
 	d := json.NewDecoder(bytes.NewReader(s.Params))
 	d.DisallowUnknownFields()
@@ -93,6 +77,32 @@ func ParamsOf[T Params](s Stage) (T, error) {
 		return p, fmt.Errorf("stage %s: parameters: %w (was it planned by another version of esclab?)", s.Name, err)
 	}
 	return p, nil
+}
+
+// roleName names a role's model in words.
+func roleName(r Role) string {
+	switch r {
+	case VM:
+		return "the vanilla model"
+	case SP:
+		return "the strategy planner"
+	case RG:
+		return "the response generator"
+	}
+	return string(r)
+}
+
+// Summary says in a few words what the stage does.
+func (s Stage) Summary() string {
+	does := s.Kind.row().does
+	if does == "" {
+		return s.Name
+	}
+	if _, of, ok := strings.Cut(WithoutSeed(s.Name), "/"); ok {
+		role, _, _ := strings.Cut(of, "/")
+		does = strings.ReplaceAll(does, "ROLE", roleName(Role(role)))
+	}
+	return s.Name + ": " + does
 }
 
 // Canonical is the one JSON form of a value: keys sorted, no white space, every

@@ -165,7 +165,7 @@ func TestPrefer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if forth.First != 1 || back.First != 0 || same.First != 0.5 || forth.Reasons[0] == "" {
-		t.Errorf("%+v, %+v, %+v", forth, back, same)
+		t.Errorf("preferred %+v, swapped %+v, equal %+v; want 1, 0 and 0.5 with a reason", forth, back, same)
 	}
 }
 
@@ -188,7 +188,7 @@ func FuzzLabel(f *testing.F) {
 		scores := scoresOf(t, NewOffline(nil), r)
 		for _, x := range []float64{scores.Fluency, scores.Professionalism, scores.Empathy, scores.Helpfulness} {
 			if !(x >= 0 && x <= 5) {
-				t.Fatalf("%+v", scores)
+				t.Fatalf("scores %+v, want each from 0 to 5", scores)
 			}
 		}
 	})

@@ -3,7 +3,6 @@ package lm
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"path/filepath"
 )
 
@@ -27,16 +26,6 @@ type Config struct {
 	MLPBias               bool         `json:"mlp_bias"`
 	BOSTokenID            *int         `json:"bos_token_id,omitempty"`
 	EOSTokenIDs           TokenIDs     `json:"eos_token_id,omitempty"`
-}
-
-// RopeScaling holds Llama 3's frequency scaling; RopeType is "llama3" or "default".
-type RopeScaling struct {
-	RopeType                      string  `json:"rope_type"`
-	Type                          string  `json:"type,omitempty"` // the older name of rope_type
-	Factor                        float64 `json:"factor,omitempty"`
-	LowFreqFactor                 float64 `json:"low_freq_factor,omitempty"`
-	HighFreqFactor                float64 `json:"high_freq_factor,omitempty"`
-	OriginalMaxPositionEmbeddings int     `json:"original_max_position_embeddings,omitempty"`
 }
 
 // TokenIDs is one id or a list of ids, as config.json has either.
@@ -82,28 +71,22 @@ func ReadConfig(dir string) (Config, error) {
 	return config, nil
 }
 
-// ParseConfig parses and checks a config.json.
+// ParseConfig parses and checks a config.json. Every key is used, known to change nothing, or an error that names it:
+// see configKeys.
 func ParseConfig(data []byte) (Config, error) {
-	c := Config{RopeTheta: 10000, RMSNormEps: 1e-6, HiddenAct: "silu"}
+	c := Config{RopeTheta: defaultRopeTheta, RMSNormEps: 1e-6, HiddenAct: "silu"}
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, fmt.Errorf("parse model configuration: %w", err)
 	}
-	var other struct {
-		UseSlidingWindow    bool     `json:"use_sliding_window"`
-		PretrainingTP       int      `json:"pretraining_tp"`
-		PartialRotaryFactor *float64 `json:"partial_rotary_factor"`
-		Quantization        any      `json:"quantization_config"`
-	}
-	if err := json.Unmarshal(data, &other); err != nil {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(data, &keys); err != nil {
 		return Config{}, fmt.Errorf("parse model configuration: %w", err)
 	}
-	switch {
-	case other.UseSlidingWindow:
-		return Config{}, fmt.Errorf("use_sliding_window is not supported")
-	case other.PartialRotaryFactor != nil && *other.PartialRotaryFactor != 1:
-		return Config{}, fmt.Errorf("partial_rotary_factor %v is not supported", *other.PartialRotaryFactor)
-	case other.Quantization != nil:
-		return Config{}, fmt.Errorf("quantized checkpoints are not supported: give the bf16, f16 or f32 weights")
+	if err := checkConfigKeys(keys); err != nil {
+		return Config{}, err
+	}
+	if err := c.readRope(keys); err != nil {
+		return Config{}, err
 	}
 	if err := c.complete(); err != nil {
 		return Config{}, err
@@ -158,59 +141,10 @@ func (c *Config) complete() error {
 	if c.RMSNormEps <= 0 || c.RopeTheta <= 0 {
 		return fmt.Errorf("rms_norm_eps %v and rope_theta %v must be positive", c.RMSNormEps, c.RopeTheta)
 	}
-	if s := c.RopeScaling; s != nil {
-		if s.RopeType == "" {
-			s.RopeType = s.Type
-		}
-		switch s.RopeType {
-		case "default":
-		case "llama3":
-			if s.Factor <= 0 || s.HighFreqFactor <= s.LowFreqFactor || s.OriginalMaxPositionEmbeddings <= 0 {
-				return fmt.Errorf("rope_scaling llama3 is incomplete: factor, low_freq_factor < high_freq_factor and original_max_position_embeddings are needed")
-			}
-		default:
-			return fmt.Errorf("rope_scaling %q is not supported: llama3 and default are", s.RopeType)
-		}
+	if err := c.RopeScaling.check(); err != nil {
+		return fmt.Errorf("rope_scaling.%w", err)
 	}
 	return nil
-}
-
-// ropeFrequencies returns the angle per position of each pair of head dimensions, [HeadDim/2], with Llama 3's
-// scaling where the configuration asks for it (transformers, modeling_rope_utils._compute_llama3_parameters).
-func (c *Config) ropeFrequencies() []float64 {
-	inv := make([]float64, c.HeadDim/2)
-	for i := range inv {
-		inv[i] = math.Pow(c.RopeTheta, -2*float64(i)/float64(c.HeadDim))
-		s := c.RopeScaling
-		if s == nil || s.RopeType != "llama3" {
-			continue
-		}
-		old := float64(s.OriginalMaxPositionEmbeddings)
-		wave := 2 * math.Pi / inv[i]
-		switch {
-		case wave > old/s.LowFreqFactor:
-			inv[i] /= s.Factor
-		case wave >= old/s.HighFreqFactor:
-			smooth := (old/wave - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
-			inv[i] = (1-smooth)*inv[i]/s.Factor + smooth*inv[i]
-		}
-	}
-	return inv
-}
-
-// ropeTables returns cos and sin of position times frequency, each [positions, HeadDim/2], rounded once from
-// float64 so that long positions lose nothing.
-func (c *Config) ropeTables(positions int) (cos, sin []float32) {
-	inv := c.ropeFrequencies()
-	cos = make([]float32, positions*len(inv))
-	sin = make([]float32, positions*len(inv))
-	for p := range positions {
-		for i, f := range inv {
-			s, k := math.Sincos(float64(p) * f)
-			cos[p*len(inv)+i], sin[p*len(inv)+i] = float32(k), float32(s)
-		}
-	}
-	return cos, sin
 }
 
 // parameter is one weight of the architecture: its Hugging Face name and its shape ([out, in] for matrices).
@@ -246,7 +180,7 @@ func layerName(i int) string { return fmt.Sprintf("model.layers.%d.", i) }
 
 // parameters lists every weight of the architecture in the order of computation.
 func (c *Config) parameters() []parameter {
-	list := []parameter{{"model.embed_tokens.weight", []int{c.VocabSize, c.HiddenSize}}}
+	list := []parameter{{embeddingWeight, []int{c.VocabSize, c.HiddenSize}}}
 	for i := range c.NumHiddenLayers {
 		p := layerName(i)
 		list = append(list, parameter{p + "input_layernorm.weight", []int{c.HiddenSize}})
@@ -262,7 +196,7 @@ func (c *Config) parameters() []parameter {
 	}
 	list = append(list, parameter{"model.norm.weight", []int{c.HiddenSize}})
 	if !c.TieWordEmbeddings {
-		list = append(list, parameter{"lm_head.weight", []int{c.VocabSize, c.HiddenSize}})
+		list = append(list, parameter{headWeight, []int{c.VocabSize, c.HiddenSize}})
 	}
 	return list
 }

@@ -1,6 +1,6 @@
 // Package lm trains and runs decoder-only language models (Llama, Qwen2) as GoMLX graphs: configuration and
 // weights in Hugging Face's layout, LoRA adapters in PEFT's, prefix-tree packing, SFT and preference losses,
-// AdamW, a trainer that resumes bit-identically, log-probabilities, tokenization and generation.
+// AdamW, a trainer that resumes bit-identically, log-probabilities and generation. Text becomes token ids in lm/tokens.
 //
 // It knows nothing of where its inputs come from: directories and readers in, typed values and errors out.
 // Token ids are int32. Panics of graph code are recovered at one border (program) and returned as errors.

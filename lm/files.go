@@ -9,12 +9,9 @@ import (
 	"path/filepath"
 )
 
-// Limits of the JSON files of a checkpoint, which are read whole. The largest
-// tokenizer.json in use has 34 MB, and an index of shards some MB.
-const (
-	maxTokenizerFile = 256 << 20
-	maxConfigFile    = 16 << 20
-)
+// maxConfigFile limits the JSON files of a checkpoint, which are read whole. The largest in use, an index of shards, has
+// some MB.
+const maxConfigFile = 16 << 20
 
 // readLimited reads a file whole that has at most limit bytes.
 func readLimited(path string, limit int64) ([]byte, error) {

@@ -22,7 +22,7 @@ type GenerateConfig struct {
 	MaxNewTokens int     // of a sample, the token that ends it not counted
 	Temperature  float64 // 0: the most likely token, always
 	TopP         float64 // nucleus sampling (Holtzman et al. 2020); 0 or 1: off
-	Stop         []int32 // tokens that end a sample: Tokenizer.StopIDs
+	Stop         []int32 // tokens that end a sample: tokens.Tokenizer.StopIDs
 	Slots        int     // samples decoded together; 0: 64
 	Seed         uint64
 	// NoReuse makes every sample compute its whole prompt for itself. The results are the same up to float

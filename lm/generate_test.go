@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/esclab/esclab/internal/reference"
+	"github.com/esclab/esclab/lm/tokens"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -128,7 +130,7 @@ func TestGenerateGreedy(t *testing.T) {
 		models[name] = distinct(t, config)
 	}
 	if _, err := os.Stat("../../shared/weights/stories260K"); err == nil {
-		model, err := LoadModel(sharedPath(t, "weights", "stories260K"))
+		model, err := LoadModel(reference.Path(t, "weights", "stories260K"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,8 +209,8 @@ func TestGenerateShapes(t *testing.T) {
 
 // The same of the paper's dialogues, in the chunks of a stage: planned only.
 func TestGenerateShapesESConv(t *testing.T) {
-	corpus := dialogueTexts(t, "train.json")[:512]
-	tok := smallTokenizer(t, 1024, contents(corpus[:200])...)
+	corpus := reference.Dialogues(t, "train.json")[:512]
+	tok := trained(t, 1024, corpus[:200])
 	model, err := NewModel(Config{ModelType: "llama", HiddenSize: 16, IntermediateSize: 16, NumHiddenLayers: 1, NumAttentionHeads: 1, NumKeyValueHeads: 1,
 		VocabSize: 1024, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-6, RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)
 	if err != nil {
@@ -237,14 +239,28 @@ func TestGenerateShapesESConv(t *testing.T) {
 	}
 }
 
+// trained is a tokenizer of the dialogues' texts.
+func trained(t testing.TB, vocabulary int, dialogues [][]reference.Turn) *tokens.Tokenizer {
+	t.Helper()
+	texts := slices.Values(reference.Contents(dialogues))
+	tok, err := tokens.TrainBPE(t.Context(), texts, t.TempDir(), tokens.BPEOptions{VocabSize: vocabulary})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
 // answered are requests for an answer to every turn of dialogues.
-func answered(t testing.TB, tok *Tokenizer, dialogues [][]Message) []Request {
+func answered(t testing.TB, tok *tokens.Tokenizer, dialogues [][]reference.Turn) []Request {
 	t.Helper()
 	var requests []Request
-	for d, chat := range dialogues {
-		chat = append([]Message{longChat[0]}, chat...)
+	for d, dialogue := range dialogues {
+		chat := []tokens.Message{{Role: "system", Content: "You are a psychologist.\n"}}
+		for _, turn := range dialogue {
+			chat = append(chat, tokens.Message(turn))
+		}
 		for i, m := range chat {
-			if m.Role != roleAssistant {
+			if m.Role != "assistant" {
 				continue
 			}
 			prompt, err := tok.ChatPrompt(chat[:i], "")
@@ -412,13 +428,13 @@ func TestGenerateErrors(t *testing.T) {
 
 // The greedy continuation of BOS by a real trained model is the one that its card shows.
 func TestGenerateStories(t *testing.T) {
-	dir := sharedPath(t, "weights", "stories260K")
-	golden := readJSON[struct {
+	dir := reference.Path(t, "weights", "stories260K")
+	golden := reference.JSON[struct {
 		Text string `json:"greedy_text_from_bos"`
-	}](t, sharedPath(t, "weights", "stories260K", "golden_logits.json"))
-	pieces := readJSON[[]struct {
+	}](t, reference.Path(t, "weights", "stories260K", "golden_logits.json"))
+	pieces := reference.JSON[[]struct {
 		Hex string `json:"piece_hex"`
-	}](t, sharedPath(t, "weights", "stories260K", "tok512.json"))
+	}](t, reference.Path(t, "weights", "stories260K", "tok512.json"))
 	model, err := LoadModel(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -445,8 +461,8 @@ func TestGenerateStories(t *testing.T) {
 // BenchmarkGenerate generates what a stage of the paper does, an answer to every turn of dialogues, with and without
 // prefix reuse, by a random model of about 5M parameters whose samples end after 25 tokens on average.
 func BenchmarkGenerate(b *testing.B) {
-	corpus := dialogueTexts(b, "test.json")[:30]
-	tok := smallTokenizer(b, 4096, contents(dialogueTexts(b, "train.json"))...)
+	corpus := reference.Dialogues(b, "test.json")[:30]
+	tok := trained(b, 4096, reference.Dialogues(b, "train.json"))
 	model, err := NewModel(Config{ModelType: "llama", HiddenSize: 256, IntermediateSize: 688, NumHiddenLayers: 4,
 		NumAttentionHeads: 4, NumKeyValueHeads: 2, VocabSize: 4096, MaxPositionEmbeddings: 4096, RMSNormEps: 1e-6,
 		RopeTheta: 1e4, HiddenAct: "silu", TieWordEmbeddings: true}, 7)

@@ -1,7 +1,6 @@
 package lm
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -91,7 +90,7 @@ func NewAdapter(config Config, lora LoRA, seed uint64) (*Adapter, error) {
 // peftPrefix is what PEFT puts before a module's name.
 const peftPrefix = "base_model.model."
 
-// peftConfig is PEFT's adapter_config.json, as far as it changes what is computed or is needed by PEFT.
+// peftConfig is what is written of PEFT's adapter_config.json; readPEFT says what of it is read.
 type peftConfig struct {
 	BaseModel     string         `json:"base_model_name_or_path"`
 	Bias          string         `json:"bias"`
@@ -133,45 +132,6 @@ func (a *Adapter) Save(dir, base string) error {
 	return writeFile(filepath.Join(dir, "adapter_model.safetensors"), func(w io.Writer) error {
 		return writeSafetensors(w, named, map[string]string{"format": "pt"})
 	})
-}
-
-// LoadAdapter reads a LoRA adapter in PEFT's layout for a model of the given configuration.
-func LoadAdapter(dir string, config Config) (*Adapter, error) {
-	path := filepath.Join(dir, "adapter_config.json")
-	data, err := readLimited(path, maxConfigFile)
-	if err != nil {
-		return nil, fmt.Errorf("read adapter: %w", err)
-	}
-	var peft peftConfig
-	if err := json.Unmarshal(data, &peft); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if peft.PEFTType != "LORA" || peft.UseDoRA || peft.FanInFanOut || peft.Bias != "none" && peft.Bias != "" ||
-		len(peft.ModulesToSave) > 0 || len(peft.RankPattern) > 0 || len(peft.AlphaPattern) > 0 {
-		return nil, fmt.Errorf("%s: only plain LoRA is supported (no DoRA, bias, modules_to_save or patterns)", path)
-	}
-	lora := LoRA{Rank: peft.Rank, Alpha: peft.Alpha, Dropout: peft.Dropout, RSLoRA: peft.UseRSLoRA, Targets: peft.Targets}
-	if err := lora.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	files, closeAll, err := tensorFiles(dir, "adapter_model")
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll()
-	a := &Adapter{Config: lora, weights: map[string]*tensors.Tensor{}}
-	for _, p := range lora.parameters(&config) {
-		t, err := readTensor(files, parameter{peftPrefix + p.name, p.shape})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
-		}
-		a.weights[p.name] = t
-		delete(files, peftPrefix+p.name)
-	}
-	for name := range files {
-		return nil, fmt.Errorf("%s: tensor %s has no place in this model", dir, name)
-	}
-	return a, nil
 }
 
 // maxSums bounds the sums of weights and adapters that exist at once, in numbers: 256 MiB.

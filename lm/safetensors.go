@@ -85,6 +85,17 @@ func parseTensorFile(path string, content []byte) (*tensorFile, error) {
 		}
 		f.tensors[name] = h
 	}
+	// The format allows no gaps and nothing behind the last tensor: such bytes are another file's, or a torn one's.
+	var end, sum int64
+	for _, h := range f.tensors {
+		end, sum = max(end, h.Offsets[1]), sum+h.Offsets[1]-h.Offsets[0]
+	}
+	switch {
+	case end != int64(len(content)):
+		return nil, fmt.Errorf("%s: %d bytes stand behind the last tensor: the file is damaged or was written over a larger one; get it again", path, int64(len(content))-end)
+	case sum != end:
+		return nil, fmt.Errorf("%s: its tensors have %d bytes of the %d up to the last one's end: they overlap, or there are gaps between them; get it again", path, sum, end)
+	}
 	return f, nil
 }
 
@@ -148,6 +159,12 @@ func tensorFiles(dir, stem string) (byName map[string]*tensorFile, closeAll func
 		seen := map[string]bool{}
 		for _, p := range index.WeightMap {
 			seen[p] = true
+		}
+		if single := stem + ".safetensors"; !seen[single] {
+			// transformers would read the single file, other programs the shards.
+			if _, err := os.Stat(filepath.Join(dir, single)); err == nil {
+				return nil, nil, fmt.Errorf("%s has both %s and the shards that %s names: remove the one that is stale", dir, single, filepath.Base(indexPath))
+			}
 		}
 		paths = paths[:0]
 		for p := range seen {

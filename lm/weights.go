@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -157,7 +158,15 @@ func checkTensors(dir string, config *Config, files map[string]*tensorFile) erro
 	var unused []string
 	for name := range files {
 		// Old checkpoints carry the rotary frequencies, and tied ones sometimes the head again: both are derived.
-		if known[name] || strings.HasSuffix(name, "rotary_emb.inv_freq") || config.TieWordEmbeddings && name == "lm_head.weight" {
+		if known[name] || strings.HasSuffix(name, "rotary_emb.inv_freq") {
+			continue
+		}
+		if config.TieWordEmbeddings && name == headWeight {
+			if !sameTensor(files, headWeight, embeddingWeight) {
+				return fmt.Errorf("%s: tie_word_embeddings is true, but %s is another matrix than %s: "+
+					"set tie_word_embeddings to false in config.json if the model was trained with a head of its own, or remove the tensor",
+					dir, headWeight, embeddingWeight)
+			}
 			continue
 		}
 		unused = append(unused, name)
@@ -168,6 +177,20 @@ func checkTensors(dir string, config *Config, files map[string]*tensorFile) erro
 			dir, len(unused), config.ModelType, unused[0])
 	}
 	return nil
+}
+
+// The two matrices over the vocabulary.
+const (
+	embeddingWeight = "model.embed_tokens.weight"
+	headWeight      = "lm_head.weight"
+)
+
+// sameTensor says whether two tensors have the same type, shape and bytes.
+func sameTensor(files map[string]*tensorFile, one, other string) bool {
+	f, g := files[one], files[other]
+	a, b := f.tensors[one], g.tensors[other]
+	return a.DType == b.DType && slices.Equal(a.Shape, b.Shape) &&
+		bytes.Equal(f.data[a.Offsets[0]:a.Offsets[1]], g.data[b.Offsets[0]:b.Offsets[1]])
 }
 
 // findTensor is the file that has a parameter, in the right shape.

@@ -26,9 +26,9 @@ func Registered() map[string]any {
 	return map[string]any{RunName: Run, StageName: Stage, NightlyName: Nightly, SweepName: Sweep, CompareName: Compare}
 }
 
-// Activities is what a worker must be able to do. The workflows name the
-// activities through this interface, so that a missing or renamed one is a
-// compile error, while no kernel is linked into the workflow code.
+// Activities is what a worker must be able to do besides executing stages, for
+// which there is a StageActivity of each kind. The workflows name the activities
+// through this interface, so that a missing or renamed one is a compile error.
 type Activities interface {
 	// AwaitStage starts the stage's own workflow, or joins the one that is
 	// running it for somebody else, and returns its result.
@@ -40,22 +40,6 @@ type Activities interface {
 	LookupAll(ctx context.Context, in []StageKey) (LookupAllResult, error)
 	SweepActivities
 
-	// One activity per kind of stage: load the inputs' artifacts, call a
-	// kernel, commit the artifact.
-	Corpus(ctx context.Context, in StageInput) (StageResult, error)
-	Base(ctx context.Context, in StageInput) (StageResult, error)
-	SFT(ctx context.Context, in StageInput) (StageResult, error)
-	Mine(ctx context.Context, in StageInput) (StageResult, error)
-	Reference(ctx context.Context, in StageInput) (StageResult, error)
-	DPO(ctx context.Context, in StageInput) (StageResult, error)
-	Generate(ctx context.Context, in StageInput) (StageResult, error)
-	Score(ctx context.Context, in StageInput) (StageResult, error)
-	Judge(ctx context.Context, in StageInput) (StageResult, error)
-	Bias(ctx context.Context, in StageInput) (StageResult, error)
-	Prefer(ctx context.Context, in StageInput) (StageResult, error)
-	Quality(ctx context.Context, in StageInput) (StageResult, error)
-	Report(ctx context.Context, in StageInput) (StageResult, error)
-
 	// PlanNight plans a schedule's experiment as this worker has it tonight.
 	PlanNight(ctx context.Context, in Night) (NightPlan, error)
 	// RecordNight compares a night with those before it and stores the verdict.
@@ -64,6 +48,11 @@ type Activities interface {
 	// says whom it has told.
 	NotifyNight(ctx context.Context, in NotifyInput) (string, error)
 }
+
+// StageActivity executes the stages of one kind: it loads the inputs'
+// artifacts, computes, and commits the artifact. Workers register it under the
+// name that the table of kinds gives it.
+type StageActivity func(ctx context.Context, in StageInput) (StageResult, error)
 
 // StageInput is everything an activity needs to run one stage: its
 // parameters, and the fingerprints of its inputs, under which the store has
@@ -206,33 +195,8 @@ func NonRetryable() []string {
 
 // activityFor names the activity that executes a kind of stage.
 func activityFor(kind experiments.Kind) (string, error) {
-	switch kind {
-	case experiments.KindCorpus:
-		return nameOf(Activities.Corpus), nil
-	case experiments.KindBase:
-		return nameOf(Activities.Base), nil
-	case experiments.KindSFT:
-		return nameOf(Activities.SFT), nil
-	case experiments.KindMine:
-		return nameOf(Activities.Mine), nil
-	case experiments.KindReference:
-		return nameOf(Activities.Reference), nil
-	case experiments.KindDPO:
-		return nameOf(Activities.DPO), nil
-	case experiments.KindGenerate:
-		return nameOf(Activities.Generate), nil
-	case experiments.KindScore:
-		return nameOf(Activities.Score), nil
-	case experiments.KindJudge:
-		return nameOf(Activities.Judge), nil
-	case experiments.KindBias:
-		return nameOf(Activities.Bias), nil
-	case experiments.KindPrefer:
-		return nameOf(Activities.Prefer), nil
-	case experiments.KindQuality:
-		return nameOf(Activities.Quality), nil
-	case experiments.KindReport:
-		return nameOf(Activities.Report), nil
+	if name := kind.Activity(); name != "" {
+		return name, nil
 	}
 	return "", fmt.Errorf("no activity for stages of kind %q: the experiment was planned by a newer esclab: %w", kind, errors.ErrUnsupported)
 }

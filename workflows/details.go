@@ -15,30 +15,6 @@ import (
 // in the tab "User Metadata", both as Markdown. These functions write them; they
 // change no history.
 
-// Summary says in a few words what a stage does, for workflows and activities.
-func Summary(s experiments.Stage) string {
-	does := map[experiments.Kind]string{
-		experiments.KindCorpus: "read and split the dialogues", experiments.KindBase: "the backbone",
-		experiments.KindSFT: "fine-tune", experiments.KindMine: "mine preference pairs from", experiments.KindReference: "reference log-probabilities of",
-		experiments.KindDPO: "preference-optimize", experiments.KindGenerate: "reply to the test turns",
-		experiments.KindScore: "D-1, B-1, F1, ROUGE-L", experiments.KindJudge: "fluency, professionalism, empathy, helpfulness",
-		experiments.KindBias: "preference bias B, weighted and macro F1", experiments.KindPrefer: "whose replies the judge prefers",
-		experiments.KindQuality: "chosen and rejected responses of", experiments.KindReport: "tables and figures",
-	}[s.Kind]
-	if does == "" {
-		return s.Name
-	}
-	switch s.Kind {
-	case experiments.KindSFT, experiments.KindMine, experiments.KindReference, experiments.KindDPO, experiments.KindQuality:
-		if parts := strings.Split(s.Name, "/"); len(parts) > 1 {
-			does += " " + map[experiments.Role]string{
-				experiments.VM: "the vanilla model", experiments.SP: "the strategy planner", experiments.RG: "the response generator",
-			}[experiments.Role(parts[1])]
-		}
-	}
-	return s.Name + ": " + does
-}
-
 // Summary says what a run is of.
 func (in RunInput) Summary() string {
 	out := inert.Page(in.Experiment)

@@ -104,22 +104,14 @@ func TestDetailsEscape(t *testing.T) {
 	}
 }
 
-func TestSummaries(t *testing.T) {
-	for name, want := range map[string]string{
-		"sft/sp": "sft/sp: fine-tune the strategy planner", "dpo/vm/nsnr": "dpo/vm/nsnr: preference-optimize the vanilla model",
-		"report": "report: tables and figures", "odd/1": "odd/1",
-	} {
-		kind, _, _ := strings.Cut(name, "/")
-		if got := Summary(experiments.Stage{Name: name, Kind: experiments.Kind(kind)}); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
+func TestRunSummary(t *testing.T) {
 	in := RunInput{Experiment: "demo", Facts: Facts{Backbone: "tiny-llama", Seed: 3, Sweep: "betas", Cell: "7"}}
-	if got := in.Summary(); got != "demo on tiny-llama, seed 3, sweep betas, cell 7" {
-		t.Error(got)
+	if got, want := in.Summary(), "demo on tiny-llama, seed 3, sweep betas, cell 7"; got != want {
+		t.Errorf("the run's summary is %q, want %q", got, want)
 	}
 	in.Facts.Backbone, in.Facts.Cell = `<img src=x onerror=alert(1)>`, "[beta](javascript:alert(1))"
-	if got := in.Summary(); got != `demo on \<img src=x onerror=alert(1)\>, seed 3, sweep betas, cell \[beta\](javascript:alert(1))` {
-		t.Error(got)
+	want := `demo on \<img src=x onerror=alert(1)\>, seed 3, sweep betas, cell \[beta\](javascript:alert(1))`
+	if got := in.Summary(); got != want {
+		t.Errorf("the summary of a run with hostile names is %q, want %q", got, want)
 	}
 }

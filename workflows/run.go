@@ -210,7 +210,7 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 		ScheduleToCloseTimeout: stageTotal,
 		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
 		WaitForCancellation:    true,
-		Summary:                Summary(s),
+		Summary:                s.Summary(),
 		// Inherited by the task, but not told to the activity, which starts the
 		// stage's workflow with it.
 		Priority: workflow.GetInfo(ctx).Priority,

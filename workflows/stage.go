@@ -78,7 +78,7 @@ func kernelOptions(ctx workflow.Context, in StageInput) workflow.Context {
 		ScheduleToCloseTimeout: stageTotal,
 		HeartbeatTimeout:       time.Duration(in.HeartbeatSeconds) * time.Second,
 		WaitForCancellation:    true,
-		Summary:                Summary(in.Stage),
+		Summary:                in.Stage.Summary(),
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:        time.Second,
 			BackoffCoefficient:     2,

@@ -30,13 +30,13 @@ func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)
 	none := func(context.Context, StageInput) (StageResult, error) {
 		return StageResult{}, errors.New("not reached")
 	}
-	env.RegisterActivityWithOptions(none, activityOptions(nameOf(Activities.SFT)))
+	env.RegisterActivityWithOptions(none, activityOptions(experiments.KindSFT.Activity()))
 	env.RegisterActivityWithOptions(func(context.Context, StageInput) (LookupResult, error) {
 		return LookupResult{}, errors.New("not reached")
 	}, activityOptions(nameOf(Activities.Lookup)))
 	calls := 0
 	env.OnActivity(nameOf(Activities.Lookup), mock.Anything, mock.Anything).Return(found, nil)
-	env.OnActivity(nameOf(Activities.SFT), mock.Anything, mock.Anything).Return(
+	env.OnActivity(experiments.KindSFT.Activity(), mock.Anything, mock.Anything).Return(
 		func(context.Context, StageInput) (StageResult, error) { calls++; return work() })
 	env.ExecuteWorkflow(Stage, StageInput{
 		Stage:            experiments.Stage{Name: "sft/sp", Kind: experiments.KindSFT, Fingerprint: "fp"},

@@ -8,14 +8,14 @@ import (
 	"sync"
 )
 
-// connections are those that a client has open. The SDK hides its transport
-// behind a type that cannot close idle ones.
+// connections are the connections that a client has open. They are tracked here
+// because the SDK hides its transport behind a type that cannot close idle ones.
 type connections struct {
 	mu   sync.Mutex
 	open map[net.Conn]bool
 }
 
-// track has a transport's connections noted.
+// track records the connections that a transport opens.
 func (c *connections) track(t *http.Transport) {
 	dial := t.DialContext
 	if dial == nil {

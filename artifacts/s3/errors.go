@@ -42,8 +42,8 @@ func expired(err error) bool {
 	return false
 }
 
-// Advice says what to do about an error of the service, "" where nothing is
-// known. It is asked once the bounded retries have not helped.
+// Advice says what to do about an error of the service, or "" where nothing is
+// known. It is for errors that the bounded retries have not overcome.
 func Advice(err error) string {
 	c := code(err)
 	if strings.Contains(c, "Malformed") && !strings.Contains(err.Error(), "region") {
@@ -128,8 +128,8 @@ func newEncryption(mode, key string) (encryption, error) {
 	return e, nil
 }
 
-// check compares the service's answer with what was asked: one that ignores the
-// header stores plain text.
+// check compares the service's answer with what was asked. A service that
+// ignores the header stores plain text.
 func (e encryption) check(answer string) error {
 	if e.mode != "" && answer != e.mode {
 		return fmt.Errorf("the service was asked to encrypt (%s) and answered %q: it may have stored this object in plain text; use a service that can, or s3.encryption none", e.mode, answer)

@@ -165,7 +165,7 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 				if c.MaxBackoff > 0 {
 					o.MaxBackoff = c.MaxBackoff
 				}
-				// An answer that breaks off in its body, such as a list.
+				// An answer whose body breaks off, such as a list, is asked for again.
 				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
 					if errors.Is(err, io.ErrUnexpectedEOF) {
 						return aws.TrueTernary
@@ -173,8 +173,8 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 					return aws.UnknownTernary
 				}))
 			})
-			// What services say while somebody else changes the same key, or, on a
-			// file system, removes the directory that a key needs.
+			// Services answer with these codes while somebody else changes the same
+			// key or, on a file system, removes the directory that a key needs.
 			return retry.AddWithErrorCodes(standard, "OperationAborted", "ExistingObjectIsDirectory")
 		}),
 	}
@@ -196,7 +196,8 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open S3 store: %w", err)
 	}
-	// Frozen only now: loading has added the certificates of AWS_CA_BUNDLE.
+	// The client is frozen only now, because loading the configuration has added
+	// the certificates of AWS_CA_BUNDLE to it.
 	if b, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		cfg.HTTPClient = b.Freeze()
 	}
@@ -221,8 +222,8 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 	return &Backend{client: client, uploads: uploads, conns: conns, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
 }
 
-// Close closes the connections, of which none may be in use any more; a service
-// that is being stopped may wait for them.
+// Close closes the connections, none of which may be in use any more. A service
+// that is being stopped may otherwise wait for them.
 func (b *Backend) Close() error { return b.conns.close() }
 
 // Location implements artifacts.Backend.
@@ -241,7 +242,8 @@ func (b *Backend) Put(ctx context.Context, key string, r io.Reader) error {
 		Key:                  b.key(key),
 		ServerSideEncryption: transfertypes.ServerSideEncryption(b.sse.mode),
 		SSEKMSKeyID:          b.sse.key,
-		// Only a reader: a seekable body would be sized and sent as it is.
+		// The SDK would size a body that can seek and send it as it is; this is
+		// only a reader.
 		Body: artifacts.ContextReader(ctx, r),
 	})
 	if err == nil {
@@ -276,7 +278,7 @@ func (b *Backend) PutIfAbsent(ctx context.Context, key string, data []byte) erro
 		case status(err) == http.StatusPreconditionFailed:
 			return b.fail("put if absent", key, artifacts.ErrExists)
 		case status(err) == http.StatusConflict && attempt < 5:
-			// A concurrent conditional write was under way; S3 asks to retry.
+			// Another conditional write was under way, and S3 asks to retry.
 		default:
 			return b.fail("put if absent", key, err)
 		}

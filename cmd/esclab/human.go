@@ -14,9 +14,9 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
 )
 
@@ -127,14 +127,14 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	}
 	for at, response := range gold[0] {
 		if other, there := gold[1][at]; there && other != response {
-			return fmt.Errorf("the two runs have different test splits: dialogue %d, turn %d has another gold response", at[0], at[1])
+			return fmt.Errorf("the two runs have different test splits: dialogue %d, turn %d has another gold response", at.Dialogue, at.Turn)
 		}
 	}
 	corpus, ok := first.stage(string(experiments.KindCorpus))
 	if !ok {
 		return fmt.Errorf("%s has no corpus stage", first.name)
 	}
-	test, err := activities.ReadDialogues(ctx, se.node.Store, corpus.Fingerprint, activities.TestPart)
+	test, err := results.ReadDialogues(ctx, se.node.Store, corpus.Fingerprint, results.FileTest)
 	if err != nil {
 		return absent(first, corpus.Name, err)
 	}
@@ -157,7 +157,7 @@ func (se *session) replies(ctx context.Context, l layout, name string) (human.Sy
 		}
 		return system, nil, nil, fmt.Errorf("--systems: %s has no system %q; it has %s", l.name, name, strings.Join(have, ", "))
 	}
-	predictions, err := activities.ReadPredictions(ctx, se.node.Store, stage.Fingerprint)
+	predictions, err := results.ReadPredictions(ctx, se.node.Store, stage.Fingerprint)
 	if err != nil {
 		return system, nil, nil, absent(l, stageName, err)
 	}
@@ -170,7 +170,7 @@ func (se *session) replies(ctx context.Context, l layout, name string) (human.Sy
 	gold := make(map[esc.Place]string, len(predictions))
 	for i, p := range predictions {
 		replies[i] = human.Reply{Dialogue: p.Dialogue, Turn: p.Turn, Text: p.Response}
-		gold[esc.Place{Dialogue: p.Dialogue, Turn: p.Turn}] = p.GoldResponse
+		gold[p.Place] = p.GoldResponse
 	}
 	return system, replies, gold, nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // maxInspectLine is the longest line in bytes that tokenize and logprobs take.
@@ -65,7 +66,7 @@ what was answered before it stands. A line has at most 16 MiB.`,
 
 // tokenize answers each line's text with its token ids.
 func tokenize(ctx context.Context, f tokenizeFlags, in io.Reader, name string, out io.Writer) error {
-	tok, err := lm.LoadTokenizer(f.tokenizer)
+	tok, err := tokens.Load(f.tokenizer)
 	if err != nil {
 		return fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
 	}

@@ -12,10 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
 )
 
@@ -198,7 +198,7 @@ func (a *app) pairs(ctx context.Context, run string, f pairsFlags, out io.Writer
 // minedRun is what a run's mine stages left.
 type minedRun struct {
 	pairs   []pairs.Pair
-	mined   map[esc.Role]activities.Mined
+	mined   map[esc.Role]results.Mined
 	train   []esc.Dialogue
 	prompts esc.Prompts
 }
@@ -206,7 +206,7 @@ type minedRun struct {
 // readMined reads the pairs of the roles, of all where none is named. Roles
 // whose mining is not done are an error where they are named, else left out.
 func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []esc.Role) (minedRun, error) {
-	found := minedRun{mined: map[esc.Role]activities.Mined{}}
+	found := minedRun{mined: map[esc.Role]results.Mined{}}
 	named := len(roles) > 0
 	if !named {
 		roles = esc.Roles()
@@ -216,7 +216,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 		return found, fmt.Errorf("%s has no corpus stage", l.name)
 	}
 	var err error
-	if found.train, err = activities.ReadDialogues(ctx, store, corpus.Fingerprint, activities.TrainPart); err != nil {
+	if found.train, err = results.ReadDialogues(ctx, store, corpus.Fingerprint, results.FileTrain); err != nil {
 		return found, absent(l, corpus.Name, err)
 	}
 	for _, role := range roles {
@@ -228,7 +228,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l layout, roles []es
 			}
 			continue
 		}
-		mined, summary, err := activities.ReadMined(ctx, store, stage.Fingerprint)
+		mined, summary, err := results.ReadMined(ctx, store, stage.Fingerprint)
 		if !named && errors.Is(err, artifacts.ErrNotFound) {
 			fmt.Fprintf(os.Stderr, "stage %s is not done yet: its pairs are left out\n", name)
 			continue

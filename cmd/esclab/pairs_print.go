@@ -11,8 +11,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
 )
 
@@ -102,7 +102,7 @@ type pairStats struct {
 	Experiment string `json:"experiment"`
 	pairs.Statistics
 	// Mined says by role what became of all samples, whatever the filters.
-	Mined map[esc.Role]activities.Mined `json:"mined"`
+	Mined map[esc.Role]results.Mined `json:"mined"`
 }
 
 // printPairStats prints the figures of Table 1.
@@ -157,37 +157,37 @@ func writeRoleStats(out io.Writer, stats pairStats) {
 		head = append(head, string(r.Role))
 	}
 	t := statsTable(out, "Preference pairs (Table 1)", head...)
-	row := func(label string, value func(r pairs.Role, m activities.Mined) any) {
+	row := func(label string, value func(r pairs.Role, m results.Mined) any) {
 		line := table.Row{label}
 		for _, r := range stats.Roles {
 			line = append(line, value(r, stats.Mined[r.Role]))
 		}
 		t.AppendRow(line)
 	}
-	row("Pairs", func(r pairs.Role, _ activities.Mined) any { return r.Pairs })
-	row("Turns with a pair", func(r pairs.Role, _ activities.Mined) any { return r.Turns })
+	row("Pairs", func(r pairs.Role, _ results.Mined) any { return r.Pairs })
+	row("Turns with a pair", func(r pairs.Role, _ results.Mined) any { return r.Turns })
 	for _, e := range esc.PsyErrors() {
 		if esc.Route(e) != esc.Nowhere {
-			row(e.Name(), func(r pairs.Role, _ activities.Mined) any { return r.PerError[e] })
+			row(e.Name(), func(r pairs.Role, _ results.Mined) any { return r.PerError[e] })
 		}
 	}
 	for _, kind := range esc.Kinds() {
-		row(string(kind), func(r pairs.Role, _ activities.Mined) any {
+		row(string(kind), func(r pairs.Role, _ results.Mined) any {
 			if r.Role != esc.VM {
 				return ""
 			}
 			return r.PerKind[kind]
 		})
 	}
-	row("Characters, chosen", func(r pairs.Role, _ activities.Mined) any { return fmt.Sprintf("%.2f", r.CharsChosen) })
-	row("Characters, rejected", func(r pairs.Role, _ activities.Mined) any { return fmt.Sprintf("%.2f", r.CharsRejected) })
+	row("Characters, chosen", func(r pairs.Role, _ results.Mined) any { return fmt.Sprintf("%.2f", r.CharsChosen) })
+	row("Characters, rejected", func(r pairs.Role, _ results.Mined) any { return fmt.Sprintf("%.2f", r.CharsRejected) })
 	t.AppendSeparator()
-	row("Samples drawn", func(_ pairs.Role, m activities.Mined) any { return m.Samples })
-	row("not readable", func(_ pairs.Role, m activities.Mined) any { return m.Unparsed })
-	row("repeated", func(_ pairs.Role, m activities.Mined) any { return m.Duplicates })
-	row("gold answer at fault", func(_ pairs.Role, m activities.Mined) any { return m.FaultyChosen })
-	row("above a cap", func(_ pairs.Role, m activities.Mined) any { return m.Capped })
-	row(esc.EmotionMisread.Name()+", not routed", func(_ pairs.Role, m activities.Mined) any { return m.Errors[esc.EmotionMisread] })
+	row("Samples drawn", func(_ pairs.Role, m results.Mined) any { return m.Samples })
+	row("not readable", func(_ pairs.Role, m results.Mined) any { return m.Unparsed })
+	row("repeated", func(_ pairs.Role, m results.Mined) any { return m.Duplicates })
+	row("gold answer at fault", func(_ pairs.Role, m results.Mined) any { return m.FaultyChosen })
+	row("above a cap", func(_ pairs.Role, m results.Mined) any { return m.Capped })
+	row(esc.EmotionMisread.Name()+", not routed", func(_ pairs.Role, m results.Mined) any { return m.Errors[esc.EmotionMisread] })
 	t.SetCaption("A pair counts once, by its first error. Below the line: all samples, whatever the filters.")
 	t.Render()
 }

@@ -125,7 +125,7 @@ func TestContext(t *testing.T) {
 		}
 	}
 	if got[3].Content != `[Reflection of feelings] RF no. 0 to "Two." after 2 messages` || got[4].Content != "Three." {
-		t.Errorf("%+v", got)
+		t.Errorf("context %+v, want the planned strategy, the reply and the last message", got)
 	}
 }
 
@@ -156,7 +156,7 @@ func TestErrors(t *testing.T) {
 	}
 	model.err = broken
 	if _, err := c.Again(t.Context(), Watcher{}); !errors.Is(err, broken) || c.Exchanges[0].Sample != 0 {
-		t.Errorf("%v, %+v", err, c.Exchanges[0])
+		t.Errorf("again: %v, %+v; want the model's error and the reply as it was", err, c.Exchanges[0])
 	}
 	model.err = broken
 	s := Session{Conversation: c, In: strings.NewReader("Hello.\n"), Out: io.Discard}

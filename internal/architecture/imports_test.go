@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows",
-		"internal/bench", "lm", "lm/engines", "metrics", "judge", "judge/openai", "report", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
@@ -49,13 +49,15 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "lm", "metrics", "judge", "judge/openai", "report", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
-	{tree: "internal/bench", ours: []string{"lm", "esc", "internal/memory"}, light: true},
+	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm", ours: []string{"lm/engines"}},
+	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference"}},
+	// Text becomes ids without a model, and without what computes one.
+	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/nikolalohinski/gonja/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -64,6 +66,8 @@ var rules = []rule{
 		theirs: []string{"golang.org/x/sync", "golang.org/x/time"}},
 	{tree: "internal/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
+	// What artifacts hold is read without Temporal and without a kernel.
+	{tree: "results", ours: []string{"artifacts", "esc", "experiments", "judge", "metrics"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
 	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
 	{tree: "results/pairs", ours: []string{"esc"}, light: true},
@@ -83,6 +87,7 @@ var rules = []rule{
 	{tree: "internal/licences", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/reference", light: true},
 }
 
 // reserved names the trees that alone may import a module (a prefix of import
@@ -100,6 +105,8 @@ var reserved = []struct {
 	// The kernels, and the installer of an engine's library.
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
+	// The engine of chat templates.
+	{"github.com/nikolalohinski/gonja", []string{"lm/tokens"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts/s3", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
 	// What watches a worker.
@@ -212,6 +219,13 @@ func TestCheck(t *testing.T) {
 		{dir: "lm", what: module + "/artifacts", test: true},
 		{dir: "lm", what: module + "/lm/cpu", may: true},
 		{dir: "lm", what: module + "/lm/engines", may: true},
+		{dir: "lm", what: module + "/lm/tokens", may: true},
+		{dir: "lm/tokens", what: module + "/lm"},
+		{dir: "lm/tokens", what: module + "/lm", test: true},
+		{dir: "lm/tokens", what: "github.com/gomlx/compute"},
+		{dir: "lm/tokens", what: "github.com/nikolalohinski/gonja/v2/exec", may: true},
+		{dir: "lm", what: module + "/internal/reference"},
+		{dir: "lm", what: "github.com/nikolalohinski/gonja/v2/exec"},
 		{dir: "lm/engines", what: module + "/lm"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute-onnx/support/onnxruntime", may: true},
@@ -244,6 +258,10 @@ func TestCheck(t *testing.T) {
 		{dir: "esc", what: "gonum.org/v1/gonum/stat"},
 		{dir: "esc/democorpus", what: module + "/esc", may: true},
 		{dir: "metrics", what: module + "/esc"},
+		{dir: "results", what: module + "/artifacts", may: true},
+		{dir: "results", what: module + "/workflows"},
+		{dir: "results", what: module + "/lm"},
+		{dir: "results", what: "go.temporal.io/sdk/client"},
 		{dir: "workers", what: module + "/workers/stack"},
 		{dir: "workers/stack/connect", what: module + "/workers/stack"},
 		{dir: "workers/stack/connect", what: "go.temporal.io/server/temporal"},

@@ -14,10 +14,11 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // demo is a small tokenizer and the dialogues it was trained on.
-func demo(t *testing.T) (*lm.Tokenizer, []esc.Dialogue) {
+func demo(t *testing.T) (*tokens.Tokenizer, []esc.Dialogue) {
 	t.Helper()
 	dialogues, err := esc.ReadDialogues("demo corpus", bytes.NewReader(democorpus.JSON()), esc.DefaultLimits())
 	if err != nil {
@@ -34,7 +35,7 @@ func demo(t *testing.T) (*lm.Tokenizer, []esc.Dialogue) {
 var demoOptions = Options{Prompts: "tiny", MaxTokens: 4096, Seed: 3}
 
 // tiny is a model that takes steps in no time.
-func tiny(t *testing.T, tok *lm.Tokenizer) *lm.Model {
+func tiny(t *testing.T, tok *tokens.Tokenizer) *lm.Model {
 	t.Helper()
 	c := DefaultConfig(tok)
 	c.HiddenSize, c.IntermediateSize, c.NumHiddenLayers, c.NumAttentionHeads, c.NumKeyValueHeads, c.HeadDim = 16, 24, 1, 2, 1, 8
@@ -365,7 +366,7 @@ func TestDecode(t *testing.T) {
 	engine, model := openEngine(t), tiny(t, tok)
 	r, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 4, Seed: 1})
 	if err != nil || r.PrefillTokensPerSecond <= 0 || r.DecodeTokensPerSecond <= 0 {
-		t.Errorf("%v %+v", err, r)
+		t.Errorf("decoding: %+v, %v; want rates above 0", r, err)
 	}
 	if _, err := Decode(t.Context(), engine, model, DecodingOptions{Slots: 3, Prompt: 5, New: 1, Seed: 1}); err == nil {
 		t.Error("one new token: accepted")

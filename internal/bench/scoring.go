@@ -8,12 +8,13 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // Choices encodes the dialogues' supporter turns with every strategy that the
 // planner could answer, to be scored: one example a turn, one sequence a
 // strategy. What is longer than MaxTokens is left out.
-func Choices(tok *lm.Tokenizer, dialogues []esc.Dialogue, options Options) ([]lm.Example, error) {
+func Choices(tok *tokens.Tokenizer, dialogues []esc.Dialogue, options Options) ([]lm.Example, error) {
 	p, err := newPreparer(tok, options)
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func Choices(tok *lm.Tokenizer, dialogues []esc.Dialogue, options Options) ([]lm
 
 // PlanTokens is the number of tokens of the planner's longest answer, with the
 // one that ends it.
-func PlanTokens(tok *lm.Tokenizer, dialogues []esc.Dialogue, options Options) (int, error) {
+func PlanTokens(tok *tokens.Tokenizer, dialogues []esc.Dialogue, options Options) (int, error) {
 	options.Dialogues = 1 // the answers are the same after every context
 	choices, err := Choices(tok, dialogues, options)
 	if err != nil {

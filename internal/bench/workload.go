@@ -12,6 +12,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // Workload is one of the paper's trainings as token data.
@@ -58,12 +59,12 @@ type Options struct {
 
 // preparer turns turns into token sequences.
 type preparer struct {
-	tok     *lm.Tokenizer
+	tok     *tokens.Tokenizer
 	prompts esc.Prompts
 	options Options
 }
 
-func newPreparer(tok *lm.Tokenizer, options Options) (*preparer, error) {
+func newPreparer(tok *tokens.Tokenizer, options Options) (*preparer, error) {
 	if options.MaxTokens < 1 {
 		return nil, fmt.Errorf("sequences of at most %d tokens: give a positive number", options.MaxTokens)
 	}
@@ -80,7 +81,7 @@ func newPreparer(tok *lm.Tokenizer, options Options) (*preparer, error) {
 // Of a pair, the chosen side is the gold answer. The rejected side is drawn
 // from (seed, dialogue, turn): for sp another strategy, for rg the response of
 // another turn under the gold strategy, for vm both.
-func Prepare(tok *lm.Tokenizer, dialogues []esc.Dialogue, name string, options Options) (Workload, error) {
+func Prepare(tok *tokens.Tokenizer, dialogues []esc.Dialogue, name string, options Options) (Workload, error) {
 	at := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 	if at < 0 {
 		return Workload{}, fmt.Errorf("unknown workload %q: there are %v", name, Names())
@@ -122,7 +123,7 @@ const Equal = "equal"
 // PrepareEqual cuts the dialogues' chats, one after the other, into sequences
 // of length tokens, all but the first of which are labelled: no padding and no
 // shared prefix, so that trainers differ in their kernels alone.
-func PrepareEqual(tok *lm.Tokenizer, dialogues []esc.Dialogue, length int, options Options) (Workload, error) {
+func PrepareEqual(tok *tokens.Tokenizer, dialogues []esc.Dialogue, length int, options Options) (Workload, error) {
 	if length < 2 {
 		return Workload{}, fmt.Errorf("%s: sequences of %d tokens: they need two", Equal, length)
 	}
@@ -145,7 +146,7 @@ func PrepareEqual(tok *lm.Tokenizer, dialogues []esc.Dialogue, length int, optio
 
 // Requests encodes the dialogues' supporter turns as prompts of a role, to be
 // answered once each. What does not leave room for answer tokens is left out.
-func Requests(tok *lm.Tokenizer, dialogues []esc.Dialogue, role esc.Role, answer int, options Options) ([]lm.Request, error) {
+func Requests(tok *tokens.Tokenizer, dialogues []esc.Dialogue, role esc.Role, answer int, options Options) ([]lm.Request, error) {
 	p, err := newPreparer(tok, options)
 	if err != nil {
 		return nil, err
@@ -176,9 +177,9 @@ func (p *preparer) prompt(role esc.Role, turn esc.Turn) (ids []int32, prefix str
 	if err != nil {
 		return nil, "", err
 	}
-	messages := make([]lm.Message, len(prompt.Messages))
+	messages := make([]tokens.Message, len(prompt.Messages))
 	for i, m := range prompt.Messages {
-		messages[i] = lm.Message{Role: m.Role, Content: m.Content}
+		messages[i] = tokens.Message{Role: m.Role, Content: m.Content}
 	}
 	ids, err = p.tok.ChatPrompt(messages, prompt.AnswerPrefix)
 	return ids, prompt.AnswerPrefix, err
@@ -275,8 +276,8 @@ func draw(seed uint64, purpose string, counters ...uint64) [4]uint64 {
 
 // TrainTokenizer trains a byte-level BPE tokenizer on the chats of dialogues,
 // into dir.
-func TrainTokenizer(ctx context.Context, dialogues []esc.Dialogue, dir string, vocabulary int) (*lm.Tokenizer, error) {
-	return lm.TrainBPE(ctx, texts(dialogues), dir, lm.BPEOptions{VocabSize: vocabulary})
+func TrainTokenizer(ctx context.Context, dialogues []esc.Dialogue, dir string, vocabulary int) (*tokens.Tokenizer, error) {
+	return tokens.TrainBPE(ctx, texts(dialogues), dir, tokens.BPEOptions{VocabSize: vocabulary})
 }
 
 func texts(dialogues []esc.Dialogue) iter.Seq[string] {
@@ -293,7 +294,7 @@ func texts(dialogues []esc.Dialogue) iter.Seq[string] {
 
 // DefaultConfig is the shape that engines are compared in: a Llama of about 5
 // million parameters at a vocabulary of 4096.
-func DefaultConfig(tok *lm.Tokenizer) lm.Config {
+func DefaultConfig(tok *tokens.Tokenizer) lm.Config {
 	c := lm.Config{
 		ModelType: "llama", VocabSize: tok.VocabSize(), HiddenSize: 256, IntermediateSize: 688,
 		NumHiddenLayers: 4, NumAttentionHeads: 4, NumKeyValueHeads: 2, HeadDim: 64,

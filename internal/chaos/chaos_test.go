@@ -104,10 +104,10 @@ func TestAccount(t *testing.T) {
 			}
 			if c.broken == "" && (len(got.Broken) > 0 || got.Steps != 4 || got.Repeated != 1 || got.Attempts != 2) ||
 				c.broken != "" && !slices.ContainsFunc(got.Broken, func(s string) bool { return strings.Contains(s, c.broken) }) {
-				t.Errorf("%+v", got)
+				t.Errorf("account %+v, want what is broken to hold %q, or nothing and 4 steps, 1 repeated, by 2 attempts", got, c.broken)
 			}
 			if got.Kills != 3 || got.Faults != 1 || got.Rivals != 1 || got.Within["base"] != 2 || got.Struck != 1 {
-				t.Errorf("%+v", got)
+				t.Errorf("account %+v, want 3 kills, 1 fault, 1 rival, 2 in base and 1 struck", got)
 			}
 		})
 	}
@@ -131,7 +131,7 @@ func TestRecordsGrow(t *testing.T) {
 		}
 	}
 	if now, is := r.current("base"); !is || now.token != 3 || now.last != 0 || len(r.running("a", 1)) != 1 {
-		t.Fatalf("%+v", now)
+		t.Fatalf("now %+v, want token 3 without a step, and one stage of run a", now)
 	}
 	f, err := os.OpenFile(LogFile(dir, "a", 1), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
@@ -145,7 +145,7 @@ func TestRecordsGrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	if now, _ := r.current("base"); now.last != 5 || now.pass != 2 || now.saved() != 4 {
-		t.Fatalf("%+v", now)
+		t.Fatalf("now %+v, want step 5 in pass 2, saved up to 4", now)
 	}
 }
 

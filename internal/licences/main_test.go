@@ -42,7 +42,7 @@ func TestLicencesOf(t *testing.T) {
 	}
 	write("LICENSE.md", "Mozilla Public License Version 2.0")
 	if got, err := licencesOf(dir); err != nil || !slices.Equal(got, []string{"MPL-2.0"}) {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("licences %v, %v; want MPL-2.0", got, err)
 	}
 	write("COPYING", "GNU GENERAL PUBLIC LICENSE")
 	if _, err := licencesOf(dir); err == nil {

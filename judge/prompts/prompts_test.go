@@ -29,7 +29,7 @@ func TestBuiltinDigest(t *testing.T) {
 	}
 	const want = "2b68800338e2d9dc3a975d5d368bf1062c3b1de7d814419a5796f09625a87111"
 	if got := set.Digest(); got != want {
-		t.Errorf("the built-in prompts have digest %s, want %s: raise versionJudge, versionMine, versionPrefer and versionQuality in experiments/versions.go and set the digest here", got, want)
+		t.Errorf("the built-in prompts have digest %s, want %s: raise the versions of judge, mine, prefer and quality in experiments/kinds.go and set the digest here", got, want)
 	}
 }
 

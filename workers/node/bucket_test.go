@@ -28,7 +28,7 @@ func TestOpenBucket(t *testing.T) {
 		}
 		defer bucket.Close()
 		if data, err := fs.ReadFile(artifacts.Files(t.Context(), bucket), "config.json"); err != nil || string(data) != "{}" {
-			t.Errorf("%q, %v", data, err)
+			t.Errorf("config.json holds %q, %v; want {}", data, err)
 		}
 	}
 	external := settings.Default()

@@ -132,7 +132,7 @@ func TestStoreOverTLS(t *testing.T) {
 	}
 	defer bucket.Close()
 	if data, err := fs.ReadFile(artifacts.Files(t.Context(), bucket), "config.json"); err != nil || string(data) != "{}" {
-		t.Errorf("%q, %v", data, err)
+		t.Errorf("config.json holds %q, %v; want {}", data, err)
 	}
 	s.Temporal.Address = "temporal.test:7233" // nothing embedded
 	target, err := connect.Resolve(s, nil)

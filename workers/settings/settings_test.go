@@ -225,7 +225,7 @@ func TestLoadFindsTheFile(t *testing.T) {
 func TestDefaultDataDir(t *testing.T) {
 	t.Setenv("HOME", "/home/someone")
 	if dir, err := defaultDataDir(noEnv); err != nil || dir != "/home/someone/.local/share/esclab" {
-		t.Errorf("%q, %v", dir, err)
+		t.Errorf("data directory %q, %v; want the one below HOME", dir, err)
 	}
 }
 
@@ -298,7 +298,7 @@ func TestCredentials(t *testing.T) {
 	t.Setenv("TEST_ACCESS", "a")
 	t.Setenv("TEST_SECRET", "b")
 	if got, err := c.Credentials(); err != nil || got != (Credentials{AccessKey: "a", SecretKey: "b"}) {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("credentials of the environment: %v, %v; want a and b", got, err)
 	}
 
 	path := filepath.Join(t.TempDir(), "credentials")
@@ -306,7 +306,7 @@ func TestCredentials(t *testing.T) {
 	c.CredentialsFile = path
 	want := Credentials{AccessKey: "id", SecretKey: "a=b", SessionToken: "t"}
 	if got, err := c.Credentials(); err != nil || got != want {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("credentials of the file: %v, %v; want %v", got, err, want)
 	}
 	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func TestAPIKey(t *testing.T) {
 	}
 	t.Setenv("TEST_API_KEY", "k")
 	if key, err := c.APIKey(); err != nil || key != "k" {
-		t.Errorf("%v, %v", key, err)
+		t.Errorf("key of the environment: %q, %v; want k", key, err)
 	}
 	t.Setenv("TEST_API_KEY", "hush\nX-Other: 1")
 	if _, err := c.APIKey(); err == nil || !strings.Contains(err.Error(), "one key on one line") || strings.Contains(err.Error(), "hush") {
@@ -344,7 +344,7 @@ func TestAPIKey(t *testing.T) {
 	c.APIKeyFile = filepath.Join(t.TempDir(), "key")
 	write(t, c.APIKeyFile, "from-file\n", 0o600)
 	if key, err := c.APIKey(); err != nil || key != "from-file" {
-		t.Errorf("%v, %v", key, err)
+		t.Errorf("key of the file: %q, %v; want from-file", key, err)
 	}
 	if err := os.Chmod(c.APIKeyFile, 0o640); err != nil {
 		t.Fatal(err)
@@ -369,12 +369,12 @@ func TestJudgeKey(t *testing.T) {
 	}
 	t.Setenv("TEST_JUDGE_KEY", "k")
 	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "k" {
-		t.Errorf("%v, %v", key, err)
+		t.Errorf("key of the environment: %q, %v; want k", key, err)
 	}
 	j.APIKeyFile = filepath.Join(t.TempDir(), "key")
 	write(t, j.APIKeyFile, "from-file\n", 0o600)
 	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "from-file" {
-		t.Errorf("%v, %v", key, err)
+		t.Errorf("key of the file: %q, %v; want from-file", key, err)
 	}
 	if err := os.Chmod(j.APIKeyFile, 0o644); err != nil {
 		t.Fatal(err)

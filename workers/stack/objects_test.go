@@ -73,7 +73,7 @@ func TestObjects(t *testing.T) {
 		}
 		head, err := c.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.Bucket, Key: key})
 		if err != nil || *head.ContentLength != 10 || head.Metadata["sha256"] != "ab" {
-			t.Errorf("%+v, %v", head, err)
+			t.Errorf("head %+v, %v; want the 10 bytes and the metadata that were put last", head, err)
 		}
 		part, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: &p.Bucket, Key: key, Range: aws.String("bytes=7-")})
 		if err != nil {
@@ -149,7 +149,7 @@ func TestObjects(t *testing.T) {
 		_, err := c.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String("no-such-bucket"), Key: aws.String("k")})
 		var api smithy.APIError
 		if !errors.As(err, &api) || api.ErrorCode() != "NoSuchBucket" || strings.Contains(err.Error(), o.DataDir) {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want NoSuchBucket without the data directory's path", err)
 		}
 	})
 	t.Run("wrong credentials", func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestObjects(t *testing.T) {
 	t.Run("objects are private files, nothing lands in the working directory", func(t *testing.T) {
 		info, err := os.Stat(filepath.Join(o.DataDir, "s3", p.Bucket, "lease"))
 		if err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%v, %v", info, err)
+			t.Errorf("file %v, %v; want mode 0600", info, err)
 		}
 		now, err := os.ReadDir(".")
 		if err != nil || len(now) != len(wd) {

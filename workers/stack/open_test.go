@@ -87,10 +87,10 @@ func TestOpen(t *testing.T) {
 		}
 		var got string
 		if err := run.Get(t.Context(), &got); err != nil || got != "from afar" {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("workflow: %q, %v; want from afar", got, err)
 		}
 		if check := connect.CheckS3(t.Context(), target.S3); check.Status != connect.OK {
-			t.Errorf("%+v", check)
+			t.Errorf("check of the store %+v, want it to pass", check)
 		}
 		large := strings.Repeat("from afar ", 1<<19) // 5 MiB
 		put(t, target.S3, "far", large)
@@ -131,7 +131,7 @@ func TestOpen(t *testing.T) {
 			}
 			target.S3.Credentials = cred
 			if check := connect.CheckS3(t.Context(), target.S3); check.Status != connect.Fail {
-				t.Errorf("%+v", check)
+				t.Errorf("check with wrong credentials %+v, want it to fail", check)
 			}
 		}
 	})
@@ -249,6 +249,6 @@ func TestOptionsFromStayClosed(t *testing.T) {
 	s := settings.Default()
 	s.Embedded.Open = settings.Open{Listen: "0.0.0.0", Cert: "c", Key: "k", ClientCA: "a"}
 	if o := stack.OptionsFrom(s, zerolog.Nop()); o.Open.Enabled() {
-		t.Errorf("%+v", o.Open)
+		t.Errorf("open is %+v, want it closed", o.Open)
 	}
 }

@@ -61,7 +61,7 @@ func TestStackEndToEnd(t *testing.T) {
 			connect.CheckDisk(dir),
 		} {
 			if c.Status == connect.Fail || c.Name != "disk" && c.Status != connect.OK {
-				t.Errorf("%+v", c)
+				t.Errorf("check %+v, want it to pass", c)
 			}
 		}
 	})
@@ -89,7 +89,7 @@ func TestStackEndToEnd(t *testing.T) {
 		}
 		var got string
 		if err := run.Get(t.Context(), &got); err != nil || got != "dpo/sp" {
-			t.Fatalf("%q, %v", got, err)
+			t.Fatalf("workflow: %q, %v; want dpo/sp", got, err)
 		}
 		waitFor(t, func() error {
 			list, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: `Stage = "dpo/sp" AND Seed = 7`})
@@ -220,7 +220,7 @@ func TestStartErrors(t *testing.T) {
 		}
 		_, err := stack.Start(t.Context(), options(filepath.Join(file, "data")))
 		if err == nil || !strings.Contains(err.Error(), "set ESCLAB_DATA_DIR") {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want one that says to set ESCLAB_DATA_DIR", err)
 		}
 		oneLine(t, err)
 	})
@@ -228,7 +228,7 @@ func TestStartErrors(t *testing.T) {
 		// /proc refuses even root, whom file modes do not bind.
 		_, err := stack.Start(t.Context(), options("/proc/self/data"))
 		if err == nil || !strings.Contains(err.Error(), "set ESCLAB_DATA_DIR") {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want one that says to set ESCLAB_DATA_DIR", err)
 		}
 		oneLine(t, err)
 	})
@@ -239,7 +239,7 @@ func TestStartErrors(t *testing.T) {
 		}
 		_, err := stack.Start(t.Context(), options(dir))
 		if err == nil || !strings.Contains(err.Error(), "chmod 700") {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want one that says chmod 700", err)
 		}
 		if info, _ := os.Stat(dir); info.Mode().Perm() != 0o755 {
 			t.Errorf("mode changed to %v", info.Mode())
@@ -258,7 +258,7 @@ func TestStartErrors(t *testing.T) {
 		o.NoTemporal = true
 		_, err := stack.Start(t.Context(), o)
 		if err == nil || !strings.Contains(err.Error(), "chmod 600") {
-			t.Errorf("%v", err)
+			t.Errorf("error %v, want one that says chmod 600", err)
 		}
 		oneLine(t, err)
 	})
@@ -270,7 +270,7 @@ func TestEnsureStartsOnceAndFinds(t *testing.T) {
 	s.Embedded.Ports = settings.Ports{}
 	first, started, err := stack.Ensure(t.Context(), s, zerolog.Nop())
 	if err != nil || started == nil {
-		t.Fatalf("%v, %v", started, err)
+		t.Fatalf("started %v, %v; want a stack, since none was up", started, err)
 	}
 	defer started.Stop()
 	second, none, err := stack.Ensure(t.Context(), s, zerolog.Nop())

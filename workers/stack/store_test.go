@@ -53,7 +53,7 @@ func TestStoreOnStack(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond) // S3 stamps to the second
 		c, err := s.Collect(t.Context(), artifacts.CollectOptions{OlderThan: 0})
 		if got := c.Found[artifacts.GarbageBlob]; err != nil || got.Bytes != orphan.Bytes {
-			t.Errorf("%+v, %v", c, err)
+			t.Errorf("collected %+v, %v; want the orphan of %d bytes", c, err, orphan.Bytes)
 		}
 		if keys := storetest.Keys(t, b, ""); len(keys) != 0 {
 			t.Errorf("left %q", keys)

@@ -177,7 +177,7 @@ func TestNothing(t *testing.T) {
 		tel.Client(&o)
 		tel.Serve(&health{})
 		if o.MetricsHandler != nil || o.Interceptors != nil || tel.Observer() != nil || tel.Traces() || tel.Address() != "" {
-			t.Errorf("%+v", o)
+			t.Errorf("without telemetry the client has options %+v, want none", o)
 		}
 		tel.Close()
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // The workloads that train nothing.
@@ -266,9 +267,9 @@ func benchCorpus(f benchFlags) (esc.Corpus, error) {
 }
 
 // benchTokenizer loads the tokenizer, or trains one that cleanup removes.
-func benchTokenizer(ctx context.Context, f benchFlags, corpus esc.Corpus) (tok *lm.Tokenizer, cleanup func(), err error) {
+func benchTokenizer(ctx context.Context, f benchFlags, corpus esc.Corpus) (tok *tokens.Tokenizer, cleanup func(), err error) {
 	if f.tokenizer != "" {
-		if tok, err = lm.LoadTokenizer(f.tokenizer); err != nil {
+		if tok, err = tokens.Load(f.tokenizer); err != nil {
 			return nil, nil, fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
 		}
 		return tok, func() {}, nil
@@ -287,7 +288,7 @@ func benchTokenizer(ctx context.Context, f benchFlags, corpus esc.Corpus) (tok *
 
 // benchConfig reads the model's shape. A vocabulary that the tokenizer does
 // not fit into, or too few positions, are errors.
-func benchConfig(f benchFlags, tok *lm.Tokenizer) (lm.Config, error) {
+func benchConfig(f benchFlags, tok *tokens.Tokenizer) (lm.Config, error) {
 	config := bench.DefaultConfig(tok)
 	if f.shape != "" {
 		path := f.shape

@@ -13,6 +13,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/internal/bench"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // benchRun is one execution of bench lm.
@@ -20,7 +21,7 @@ type benchRun struct {
 	host   Host
 	flags  benchFlags
 	corpus esc.Corpus
-	tok    *lm.Tokenizer
+	tok    *tokens.Tokenizer
 	engine *lm.Engine
 	model  *lm.Model
 	report benchReport

@@ -51,7 +51,7 @@ func TestDiscover(t *testing.T) {
 		datadir.Publish(dir, &Info{PID: os.Getpid(), Temporal: "new"})
 	}()
 	if info, err := discover(); err != nil || info.Temporal != "new" {
-		t.Errorf("%+v, %v", info, err)
+		t.Errorf("found %+v, %v; want the stack that came up meanwhile", info, err)
 	}
 	if err := lock.Release(); err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestCheckS3(t *testing.T) {
 
 func TestCheckDisk(t *testing.T) {
 	if got := CheckDisk(filepath.Join(t.TempDir(), "not", "yet", "there")); got.Status == Fail && !strings.Contains(got.Detail, "GiB free") {
-		t.Errorf("%+v", got)
+		t.Errorf("disk: %+v, want a failure to say how much is free", got)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -104,7 +104,7 @@ func TestDialFailsFast(t *testing.T) {
 		_, err := dial(t, Temporal{Address: address, Namespace: "default"})
 		oneLine(t, err, "temporal: cannot reach "+address+" (connect: connection refused): start the server there, or correct temporal.address")
 		if check := CheckTemporal(t.Context(), Temporal{Address: address, Namespace: "default"}, nil); check.Status != Fail || check.Remedy == "" {
-			t.Errorf("%+v", check)
+			t.Errorf("check %+v, want a failure with a remedy", check)
 		}
 	})
 	t.Run("unknown host", func(t *testing.T) {

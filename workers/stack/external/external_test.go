@@ -107,7 +107,7 @@ func work(t *testing.T, s *settings.Settings, target connect.Target) {
 		connect.CheckS3(ctx, target.S3), // creates the bucket
 	} {
 		if check.Status != connect.OK {
-			t.Errorf("%+v", check)
+			t.Errorf("check %+v, want it to pass", check)
 		}
 	}
 
@@ -139,7 +139,7 @@ func work(t *testing.T, s *settings.Settings, target connect.Target) {
 	}
 	var got string
 	if err := run.Get(ctx, &got); err != nil || got != key {
-		t.Fatalf("%q, %v", got, err)
+		t.Fatalf("workflow: %q, %v; want %q", got, err, key)
 	}
 
 	object, err := target.S3.Client().GetObject(ctx, &s3.GetObjectInput{Bucket: &target.S3.Bucket, Key: &key})

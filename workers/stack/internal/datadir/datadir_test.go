@@ -13,7 +13,7 @@ func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Acquire(dir)
 	if err != nil || l.Predecessor != 0 {
-		t.Fatalf("%+v, %v", l, err)
+		t.Fatalf("lock %+v, %v; want no predecessor", l, err)
 	}
 	// The lock outlives the last reference to it.
 	l = nil
@@ -33,7 +33,7 @@ func TestReleaseAndPredecessor(t *testing.T) {
 	for range 2 {
 		l, err := Acquire(dir)
 		if err != nil || l.Predecessor != 0 {
-			t.Fatalf("%+v, %v", l, err)
+			t.Fatalf("lock %+v, %v; want no predecessor after a release", l, err)
 		}
 		if err := l.Release(); err != nil {
 			t.Fatal(err)
@@ -49,7 +49,7 @@ func TestReleaseAndPredecessor(t *testing.T) {
 	}
 	l, err := Acquire(dir)
 	if err != nil || l.Predecessor != 4242 {
-		t.Errorf("%+v, %v", l, err)
+		t.Errorf("lock %+v, %v; want predecessor 4242", l, err)
 	}
 	if _, err := Read(dir); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("stale description: %v", err)
@@ -70,10 +70,10 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := Read(dir); err != nil || info.PID != 3 || info.S3.Bucket != "b" {
-		t.Errorf("%+v, %v", info, err)
+		t.Errorf("read %+v, %v; want what was published", info, err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, InfoFile)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
+		t.Errorf("file %v, %v; want mode 0600", info, err)
 	}
 	if err := errors.Join(Withdraw(dir), Withdraw(dir)); err != nil {
 		t.Error(err)

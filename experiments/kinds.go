@@ -1,12 +1,125 @@
 package experiments
 
-// Params is what one kind of stage needs to know besides its inputs. Only what
-// influences the stage's result is in here; what does not apply is zeroed, so
-// that it cannot change a fingerprint.
-type Params interface {
-	// Kind is the kind of stage the parameters belong to.
-	Kind() Kind
+import (
+	"fmt"
+	"reflect"
+	"slices"
+)
+
+// Kind is what a stage does.
+type Kind string
+
+const (
+	KindCorpus    Kind = "corpus"    // read, check and split the dialogues
+	KindBase      Kind = "base"      // import a checkpoint, or train tokenizer and tiny model
+	KindSFT       Kind = "sft"       // train one role's adapter
+	KindMine      Kind = "mine"      // sample from the SFT model, route errors into pairs
+	KindReference Kind = "reference" // the SFT model's log-probabilities of the pairs
+	KindDPO       Kind = "dpo"       // train the adapter on the pairs
+	KindGenerate  Kind = "generate"  // reply to the test turns
+	KindScore     Kind = "score"     // distinct-1, BLEU-1, F1, ROUGE-L
+	KindJudge     Kind = "judge"     // fluency, professionalism, empathy, helpfulness
+	KindBias      Kind = "bias"      // preference bias, weighted and macro F1
+	KindPrefer    Kind = "prefer"    // which of two systems' replies the judge prefers
+	KindQuality   Kind = "quality"   // the judge's scores of chosen and rejected responses
+	KindReport    Kind = "report"    // Table 3 beside the paper's
+)
+
+// kindRow is a row of the table of kinds.
+type kindRow struct {
+	kind Kind
+	// version of the kind's code. It is part of every fingerprint of the kind,
+	// so raising it makes finished results of that kind, and of all that follows
+	// from them, be computed anew. Raise it when the same parameters and inputs
+	// would now give other bytes in the artifact: a fixed bug, another default
+	// of the code, another file layout. Leave it for what changes no byte:
+	// speed, logging, checkpoint cadence, refactoring.
+	version int
+	// queue is the class of worker that the kind needs. Kinds that run a model
+	// have QueueCPU here, and QueueGPU in the plan of an experiment whose engine
+	// wants one.
+	queue Queue
+	// activity is the name under which workers register what executes the kind.
+	// Recorded histories have it.
+	activity string
+	params   any // the zero value of its parameters
+	// does says in a few words what a stage of the kind does; ROLE stands for the
+	// model that the stage's name names.
+	does string
 }
+
+// kinds is the table of kinds, in the order of the DAG. The comments say what
+// raises a version.
+func kinds() []kindRow {
+	return []kindRow{
+		// reading, cleaning or splitting dialogues
+		{KindCorpus, 1, QueueControl, "Corpus", CorpusParams{}, "read and split the dialogues"},
+		// tokenizer training, initial weights, pretraining, import
+		{KindBase, 2, QueueCPU, "Base", BaseParams{}, "the backbone"},
+		// prompts, labels, optimizer, order of the data, adapter layout
+		{KindSFT, 2, QueueCPU, "SFT", SFTParams{}, "fine-tune ROLE"},
+		// sampling, routing, the offline judge's labels, pair layout
+		{KindMine, 3, QueueCPU, "Mine", MineParams{}, "mine preference pairs from ROLE"},
+		// log-probabilities and their layout
+		{KindReference, 2, QueueCPU, "Reference", ReferenceParams{}, "reference log-probabilities of ROLE"},
+		// losses, optimizer, order of the pairs, adapter layout
+		{KindDPO, 2, QueueCPU, "DPO", DPOParams{}, "preference-optimize ROLE"},
+		// decoding, parsing of strategies, prediction layout
+		{KindGenerate, 2, QueueCPU, "Generate", GenerateParams{}, "reply to the test turns"},
+		// automatic metrics
+		{KindScore, 1, QueueControl, "Score", ScoreParams{}, "D-1, B-1, F1, ROUGE-L"},
+		// the judge's rules or prompts
+		{KindJudge, 3, QueueControl, "Judge", JudgeParams{}, "fluency, professionalism, empathy, helpfulness"},
+		// preference bias and strategy F1
+		{KindBias, 1, QueueControl, "Bias", BiasParams{}, "preference bias B, weighted and macro F1"},
+		// the judge's rules or prompt for preferences, how they are counted
+		{KindPrefer, 1, QueueControl, "Prefer", PreferParams{}, "whose replies the judge prefers"},
+		// the judge's rules or prompts for scores, which pairs are drawn
+		{KindQuality, 1, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
+		// anything a reader of the report would see
+		{KindReport, 4, QueueControl, "Report", ReportParams{}, "tables and figures"},
+	}
+}
+
+// Kinds lists the kinds in the order of the DAG.
+func Kinds() []Kind {
+	var all []Kind
+	for _, row := range kinds() {
+		all = append(all, row.kind)
+	}
+	return all
+}
+
+// row is the kind's row of the table; the zero row for an unknown kind.
+func (k Kind) row() kindRow {
+	for _, row := range kinds() {
+		if row.kind == k {
+			return row
+		}
+	}
+	return kindRow{}
+}
+
+// Version is the current code version of the kind; 0 for an unknown kind.
+func (k Kind) Version() int { return k.row().version }
+
+// Activity is the name of the activity that executes stages of the kind; "" for
+// an unknown kind.
+func (k Kind) Activity() string { return k.row().activity }
+
+// kindOf finds the kind whose parameters p are.
+func kindOf(p any) (kindRow, error) {
+	table := kinds()
+	i := slices.IndexFunc(table, func(row kindRow) bool { return reflect.TypeOf(row.params) == reflect.TypeOf(p) })
+	if i < 0 {
+		return kindRow{}, fmt.Errorf("no kind of stage has parameters of type %T", p)
+	}
+	return table[i], nil
+}
+
+// The parameters of each kind: what a stage needs to know besides its inputs.
+// Only what influences the stage's result is in here; what does not apply is
+// zeroed, so that it cannot change a fingerprint.
 
 // FileDigest names one source file by content.
 type FileDigest struct {
@@ -179,17 +292,3 @@ type ReportParams struct {
 	// them; absent for one, so that its report keeps its fingerprint.
 	Seeds []uint64 `json:"seeds,omitempty"`
 }
-
-func (CorpusParams) Kind() Kind    { return KindCorpus }
-func (BaseParams) Kind() Kind      { return KindBase }
-func (SFTParams) Kind() Kind       { return KindSFT }
-func (MineParams) Kind() Kind      { return KindMine }
-func (ReferenceParams) Kind() Kind { return KindReference }
-func (DPOParams) Kind() Kind       { return KindDPO }
-func (GenerateParams) Kind() Kind  { return KindGenerate }
-func (ScoreParams) Kind() Kind     { return KindScore }
-func (JudgeParams) Kind() Kind     { return KindJudge }
-func (BiasParams) Kind() Kind      { return KindBias }
-func (PreferParams) Kind() Kind    { return KindPrefer }
-func (QualityParams) Kind() Kind   { return KindQuality }
-func (ReportParams) Kind() Kind    { return KindReport }

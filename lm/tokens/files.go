@@ -1,10 +1,12 @@
-package lm
+package tokens
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"strings"
 )
 
@@ -305,9 +307,29 @@ func (c *tokenizerConfig) template() (string, error) {
 	return template, nil
 }
 
+// Limits of the JSON files, which are read whole. The largest tokenizer.json in use has 34 MB.
+const (
+	maxTokenizer = 256 << 20
+	maxConfig    = 16 << 20
+)
+
+// readLimited reads a file whole that has at most limit bytes.
+func readLimited(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: more than %d MiB: is it the right file?", path, limit>>20)
+	}
+	return data, err
+}
+
 // readOptional reads a file that may be absent.
 func readOptional(path string) ([]byte, error) {
-	data, err := readLimited(path, maxConfigFile)
+	data, err := readLimited(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

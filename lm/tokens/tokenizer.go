@@ -1,20 +1,4 @@
-package lm
-
-// Exported by the tokenizer, template and BPE files, in short:
-//
-//	LoadTokenizer(dir) (*Tokenizer, error)
-//	t.Encode(text), t.EncodeText(text), t.EncodeWithSpecial(text) []int32
-//	t.Decode(ids), t.DecodeText(ids) string, t.DecodeBytes(ids) []byte, t.NewDecoder() *StreamDecoder
-//	t.VocabSize() int, t.ID(token) (int32, bool), t.Token(id) string, t.IsSpecial(id) bool
-//	t.BOS(), t.EOS(), t.Pad() (int32, bool), t.StopIDs() []int32, t.Digest() string
-//
-//	t.ChatPrompt(messages, answerPrefix) ([]int32, error)
-//	t.ChatTokens(messages, answerPrefix, answer) (ids []int32, lossFrom int, err error)
-//	t.AnswerTokens(answerPrefix, answer) ([]int32, error)
-//	t.EndOfTurn() (int32, error), t.RenderChat(messages, addGenerationPrompt) (string, error)
-//	t.CheckTokenizer(config *Config) error
-//
-//	TrainBPE(ctx, texts iter.Seq[string], dir, BPEOptions{VocabSize, MinFrequency, MaxLength}) (*Tokenizer, error)
+package tokens
 
 import (
 	"crypto/sha256"
@@ -52,25 +36,25 @@ type Tokenizer struct {
 	chat          *chatTemplate
 }
 
-// LoadTokenizer reads tokenizer.json, tokenizer_config.json and, where there
+// Load reads tokenizer.json, tokenizer_config.json and, where there
 // is one, generation_config.json from dir. A tokenizer that would not be
 // reproduced exactly (anything but byte-level BPE with the pre-tokenizers of
 // GPT-2, Qwen2 or Llama 3) is an error that names what is not supported. The
 // chat template is compiled here and its errors reported, but a tokenizer
 // without one loads: the chat methods then return an error.
-func LoadTokenizer(dir string) (*Tokenizer, error) {
+func Load(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
-	data, err := readLimited(path, maxTokenizerFile)
+	data, err := readLimited(path, maxTokenizer)
 	if err != nil {
-		return nil, fmt.Errorf("lm: load tokenizer: %w", err)
+		return nil, fmt.Errorf("tokens: load tokenizer: %w", err)
 	}
 	var file tokenizerJSON
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("lm: load tokenizer %s: %w", path, err)
+		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
 	t, err := file.build()
 	if err != nil {
-		return nil, fmt.Errorf("lm: load tokenizer %s: %w", path, err)
+		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
 	if err := t.loadConfig(dir, data); err != nil {
 		return nil, err
@@ -82,29 +66,29 @@ func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
 	path := filepath.Join(dir, "tokenizer_config.json")
 	data, err := readOptional(path)
 	if err != nil {
-		return fmt.Errorf("lm: load tokenizer: %w", err)
+		return fmt.Errorf("tokens: load tokenizer: %w", err)
 	}
 	var config tokenizerConfig
 	if data != nil {
 		if err := json.Unmarshal(data, &config); err != nil {
-			return fmt.Errorf("lm: load tokenizer %s: %w", path, err)
+			return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 		}
 	}
 	t.bos, t.eos, t.pad = string(config.BOS), string(config.EOS), string(config.Pad)
 	source, err := config.template()
 	if err != nil {
-		return fmt.Errorf("lm: load tokenizer %s: %w", path, err)
+		return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
 	// Newer checkpoints keep the template in a file of its own, which wins.
 	own, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
 	if err != nil {
-		return fmt.Errorf("lm: load tokenizer: %w", err)
+		return fmt.Errorf("tokens: load tokenizer: %w", err)
 	}
 	if own != nil {
 		source = string(own)
 	}
 	if err := t.setTemplate(source); err != nil {
-		return fmt.Errorf("lm: load tokenizer %s: chat_template: %w", path, err)
+		return fmt.Errorf("tokens: load tokenizer %s: chat_template: %w", path, err)
 	}
 	if err := t.loadStop(filepath.Join(dir, "generation_config.json")); err != nil {
 		return err
@@ -120,7 +104,7 @@ func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
 func (t *Tokenizer) loadStop(path string) error {
 	data, err := readOptional(path)
 	if err != nil {
-		return fmt.Errorf("lm: load tokenizer: %w", err)
+		return fmt.Errorf("tokens: load tokenizer: %w", err)
 	}
 	if data == nil {
 		return nil
@@ -129,14 +113,14 @@ func (t *Tokenizer) loadStop(path string) error {
 		EOS json.RawMessage `json:"eos_token_id"`
 	}
 	if err := json.Unmarshal(data, &config); err != nil {
-		return fmt.Errorf("lm: load tokenizer %s: %w", path, err)
+		return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
 	var one *int32
 	if json.Unmarshal(config.EOS, &one) == nil && one != nil {
 		t.stop = []int32{*one}
 	} else if len(config.EOS) > 0 && config.EOS[0] == '[' {
 		if err := json.Unmarshal(config.EOS, &t.stop); err != nil {
-			return fmt.Errorf("lm: load tokenizer %s: eos_token_id: %w", path, err)
+			return fmt.Errorf("tokens: load tokenizer %s: eos_token_id: %w", path, err)
 		}
 	}
 	return nil

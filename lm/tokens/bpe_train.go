@@ -1,4 +1,4 @@
-package lm
+package tokens
 
 import (
 	"cmp"
@@ -45,26 +45,26 @@ const trainedTemplate = `{{- bos_token }}
 // so that the same texts give the same files, in whatever order they come.
 func TrainBPE(ctx context.Context, texts iter.Seq[string], dir string, options BPEOptions) (*Tokenizer, error) {
 	if least := 256 + len(trainedSpecials); options.VocabSize < least {
-		return nil, fmt.Errorf("lm: train tokenizer: a vocabulary of %d is too small, bytes and special tokens alone need %d", options.VocabSize, least)
+		return nil, fmt.Errorf("tokens: train tokenizer: a vocabulary of %d is too small, bytes and special tokens alone need %d", options.VocabSize, least)
 	}
 	if options.MinFrequency <= 0 {
 		options.MinFrequency = 2
 	}
 	words, err := countWords(ctx, texts)
 	if err != nil {
-		return nil, fmt.Errorf("lm: train tokenizer: %w", err)
+		return nil, fmt.Errorf("tokens: train tokenizer: %w", err)
 	}
 	if len(words) == 0 {
-		return nil, fmt.Errorf("lm: train tokenizer: the texts are empty")
+		return nil, fmt.Errorf("tokens: train tokenizer: the texts are empty")
 	}
 	trainer := newBPETrainer(words, options)
 	if err := trainer.train(ctx, options.VocabSize-len(trainedSpecials)); err != nil {
-		return nil, fmt.Errorf("lm: train tokenizer: %w", err)
+		return nil, fmt.Errorf("tokens: train tokenizer: %w", err)
 	}
 	if err := writeTokenizer(dir, trainer); err != nil {
-		return nil, fmt.Errorf("lm: train tokenizer: %w", err)
+		return nil, fmt.Errorf("tokens: train tokenizer: %w", err)
 	}
-	return LoadTokenizer(dir)
+	return Load(dir)
 }
 
 type trainWord struct {

@@ -1,4 +1,4 @@
-package lm
+package tokens
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
 	"github.com/nikolalohinski/gonja/v2/parser"
-	"github.com/nikolalohinski/gonja/v2/tokens"
+	lexer "github.com/nikolalohinski/gonja/v2/tokens"
 )
 
 // Message is one message of a chat. Roles are the template's: system, user,
@@ -70,7 +70,7 @@ var errNoTemplate = errors.New("tokenizer_config.json has no chat_template")
 
 // setTemplate compiles the chat template and probes it. Only a template that
 // does not parse is an error here; one that cannot be used reports why when it
-// is used, and in CheckTokenizer.
+// is used, and in Check.
 func (t *Tokenizer) setTemplate(source string) error {
 	c := &chatTemplate{source: source, bos: t.bos, eos: t.eos, err: errNoTemplate,
 		skeletons: map[string][]chatPiece{}, runs: map[string][]int32{}}
@@ -160,7 +160,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 // compileTemplate parses a chat template with the settings of transformers'
 // environment (trim_blocks, lstrip_blocks) and its raise_exception.
 func compileTemplate(source string) (template *exec.Template, err error) {
-	defer recovered("chat_template", &err)
+	defer recovered(&err)
 	if len(source) > maxTemplate {
 		return nil, fmt.Errorf("a template of %d bytes, at most %d", len(source), maxTemplate)
 	}
@@ -187,8 +187,8 @@ func compileTemplate(source string) (template *exec.Template, err error) {
 	context.Set("range", boundedRange)
 	context.Set("raise_exception", func(message string) (string, error) { return "", errors.New(message) })
 	// A text times a number is as long as the number says.
-	for stream := tokens.LexAll(source, settings); !stream.End(); stream.Next() {
-		if kind := stream.Current().Type; kind == tokens.Multiply || kind == tokens.Power {
+	for stream := lexer.LexAll(source, settings); !stream.End(); stream.Next() {
+		if kind := stream.Current().Type; kind == lexer.Multiply || kind == lexer.Power {
 			return nil, errors.New("a template that multiplies is not supported")
 		}
 	}
@@ -213,24 +213,35 @@ func compileTemplate(source string) (template *exec.Template, err error) {
 	})
 }
 
+// recovered turns a panic of the template engine into an error.
+func recovered(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case error:
+		*err = fmt.Errorf("chat_template: %w", r)
+	default:
+		*err = fmt.Errorf("chat_template: %v", r)
+	}
+}
+
 // RenderChat renders messages by the chat template, as transformers'
 // apply_chat_template(tokenize=False) does. Training and generation use
 // ChatTokens and ChatPrompt, which keep user text apart from the template's.
 func (t *Tokenizer) RenderChat(messages []Message, addGenerationPrompt bool) (string, error) {
 	if t.chat.template == nil {
-		return "", fmt.Errorf("lm: render chat: %w", t.chat.err)
+		return "", fmt.Errorf("tokens: render chat: %w", t.chat.err)
 	}
 	t.chat.mu.Lock()
 	defer t.chat.mu.Unlock()
 	text, err := t.chat.render(messages, addGenerationPrompt)
 	if err != nil {
-		return "", fmt.Errorf("lm: render chat: %w", err)
+		return "", fmt.Errorf("tokens: render chat: %w", err)
 	}
 	return text, nil
 }
 
 func (c *chatTemplate) render(messages []Message, addGenerationPrompt bool) (text string, err error) {
-	defer recovered("chat_template", &err)
+	defer recovered(&err)
 	list := make([]any, len(messages))
 	for i, m := range messages {
 		list[i] = map[string]any{"role": m.Role, "content": m.Content}

@@ -1,4 +1,4 @@
-package lm
+package tokens
 
 import "strings"
 
@@ -28,19 +28,19 @@ func (t *Tokenizer) DecodeBytes(ids []int32) []byte {
 	return out
 }
 
-// StreamDecoder turns ids into text one at a time and holds back a character
+// Decoder turns ids into text one at a time and holds back a character
 // until its last byte is there.
-type StreamDecoder struct {
+type Decoder struct {
 	t       *Tokenizer
 	pending []byte
 }
 
-// NewDecoder returns a StreamDecoder that leaves special tokens out.
-func (t *Tokenizer) NewDecoder() *StreamDecoder { return &StreamDecoder{t: t} }
+// NewDecoder returns a Decoder that leaves special tokens out.
+func (t *Tokenizer) NewDecoder() *Decoder { return &Decoder{t: t} }
 
 // Write adds an id and returns the characters that are complete with it. The
 // concatenation of all results and Flush is DecodeText of all ids.
-func (d *StreamDecoder) Write(id int32) string {
+func (d *Decoder) Write(id int32) string {
 	if d.t.IsSpecial(id) {
 		return ""
 	}
@@ -52,7 +52,7 @@ func (d *StreamDecoder) Write(id int32) string {
 }
 
 // Flush returns what is left, an incomplete character as U+FFFD.
-func (d *StreamDecoder) Flush() string {
+func (d *Decoder) Flush() string {
 	text := lossyUTF8(d.pending)
 	d.pending = nil
 	return text

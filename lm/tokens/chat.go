@@ -1,4 +1,4 @@
-package lm
+package tokens
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 // assistant's turn (Qwen2.5: <|im_end|>, Llama 3: <|eot_id|>).
 func (t *Tokenizer) EndOfTurn() (int32, error) {
 	if t.chat.err != nil {
-		return 0, fmt.Errorf("lm: end of turn: %w", t.chat.err)
+		return 0, fmt.Errorf("tokens: end of turn: %w", t.chat.err)
 	}
 	return t.chat.end, nil
 }
@@ -29,11 +29,11 @@ func (t *Tokenizer) EndOfTurn() (int32, error) {
 func (t *Tokenizer) ChatPrompt(messages []Message, answerPrefix string) ([]int32, error) {
 	c := t.chat
 	if c.err != nil {
-		return nil, fmt.Errorf("lm: chat prompt: %w", c.err)
+		return nil, fmt.Errorf("tokens: chat prompt: %w", c.err)
 	}
 	pieces, err := c.skeleton(messages, true)
 	if err != nil {
-		return nil, fmt.Errorf("lm: chat prompt: %w", err)
+		return nil, fmt.Errorf("tokens: chat prompt: %w", err)
 	}
 	var ids []int32
 	var run string // text since the last special token or border
@@ -72,7 +72,7 @@ func (t *Tokenizer) ChatPrompt(messages []Message, answerPrefix string) ([]int32
 // begins with exactly one space, which is the answer's first token's.
 func (t *Tokenizer) AnswerTokens(answerPrefix, answer string) ([]int32, error) {
 	if t.chat.err != nil {
-		return nil, fmt.Errorf("lm: answer tokens: %w", t.chat.err)
+		return nil, fmt.Errorf("tokens: answer tokens: %w", t.chat.err)
 	}
 	_, text := t.answerSides(answerPrefix, answer)
 	return append(t.EncodeText(text), t.chat.end), nil
@@ -128,27 +128,27 @@ func (t *Tokenizer) runTokens(text string) []int32 {
 	return ids
 }
 
-// CheckTokenizer says why the tokenizer or its chat template cannot be used
-// with a model of this configuration: ids without an embedding row, no usable
-// template, no end of turn among the ids that end generation.
-func (t *Tokenizer) CheckTokenizer(config *Config) error {
-	if t.VocabSize() > config.VocabSize {
-		return fmt.Errorf("lm: tokenizer has %d tokens but the model's embedding has %d rows: they are not of one model", t.VocabSize(), config.VocabSize)
+// Check says why the tokenizer or its chat template cannot be used with a
+// model whose embedding has so many rows and whose config.json lists these ids
+// as EOS: ids without a row, no usable template, no EOS in the vocabulary.
+func (t *Tokenizer) Check(rows int, eos []int) error {
+	if t.VocabSize() > rows {
+		return fmt.Errorf("tokens: tokenizer has %d tokens but the model's embedding has %d rows: they are not of one model", t.VocabSize(), rows)
 	}
 	if t.chat.err != nil {
-		return fmt.Errorf("lm: chat template: %w", t.chat.err)
+		return fmt.Errorf("tokens: chat template: %w", t.chat.err)
 	}
 	if _, ok := t.EOS(); !ok {
-		return errors.New("lm: tokenizer_config.json names no eos_token of the vocabulary")
+		return errors.New("tokens: tokenizer_config.json names no eos_token of the vocabulary")
 	}
 	for _, name := range []struct{ key, token string }{{"bos_token", t.bos}, {"pad_token", t.pad}} {
 		if _, ok := t.named(name.token); name.token != "" && !ok {
-			return fmt.Errorf("lm: tokenizer_config.json: %s %q is not in the vocabulary", name.key, name.token)
+			return fmt.Errorf("tokens: tokenizer_config.json: %s %q is not in the vocabulary", name.key, name.token)
 		}
 	}
-	for _, id := range config.EOSTokenIDs {
-		if id < 0 || id >= config.VocabSize {
-			return fmt.Errorf("lm: config.json: eos_token_id %d is outside the vocabulary of %d", id, config.VocabSize)
+	for _, id := range eos {
+		if id < 0 || id >= rows {
+			return fmt.Errorf("tokens: config.json: eos_token_id %d is outside the vocabulary of %d", id, rows)
 		}
 	}
 	prompt, err := t.ChatPrompt([]Message{{"user", "a"}}, "")
@@ -156,7 +156,7 @@ func (t *Tokenizer) CheckTokenizer(config *Config) error {
 		return err
 	}
 	if bos, ok := t.BOS(); ok && len(prompt) > 1 && prompt[0] == bos && prompt[1] == bos {
-		return errors.New("lm: chat template begins with two BOS tokens")
+		return errors.New("tokens: chat template begins with two BOS tokens")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package lm
+package tokens
 
 import (
 	"context"
@@ -9,41 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/esclab/esclab/internal/reference"
 )
-
-// dialogueTexts returns the contents of an ESConv file's dialogues.
-func dialogueTexts(t testing.TB, file string) [][]Message {
-	t.Helper()
-	type dialogue struct {
-		Dialog []struct {
-			Speaker string `json:"speaker"`
-			Content string `json:"content"`
-		} `json:"dialog"`
-	}
-	var chats [][]Message
-	for _, d := range readJSON[[]dialogue](t, sharedPath(t, "esconv", file)) {
-		var chat []Message
-		for _, u := range d.Dialog {
-			role := "user"
-			if u.Speaker != "seeker" && u.Speaker != "usr" {
-				role = roleAssistant
-			}
-			chat = append(chat, Message{role, u.Content})
-		}
-		chats = append(chats, chat)
-	}
-	return chats
-}
-
-func contents(chats [][]Message) []string {
-	var texts []string
-	for _, chat := range chats {
-		for _, m := range chat {
-			texts = append(texts, m.Content)
-		}
-	}
-	return texts
-}
 
 // smallTokenizer trains a tokenizer on the texts given, for tests.
 func smallTokenizer(t testing.TB, size int, texts ...string) *Tokenizer {
@@ -76,7 +44,7 @@ func TestTrainBPEMerges(t *testing.T) {
 
 // The incremental counts must give what counting anew before each merge gives.
 func TestTrainBPEEqualsRecount(t *testing.T) {
-	texts := contents(dialogueTexts(t, "test.json"))[:150]
+	texts := reference.Contents(reference.Dialogues(t, "test.json"))[:150]
 	const size = 700
 	words, err := countWords(context.Background(), slices.Values(texts))
 	if err != nil {
@@ -124,8 +92,7 @@ func TestTrainBPEEqualsRecount(t *testing.T) {
 func rawID(tok *Tokenizer, raw string) int32 { return tok.bpe.whole[raw] }
 
 func TestTrainBPE(t *testing.T) {
-	chats := dialogueTexts(t, "train.json")
-	texts := contents(chats)
+	texts := reference.Contents(reference.Dialogues(t, "train.json"))
 	start := time.Now()
 	first, second := t.TempDir(), t.TempDir()
 	tok, err := TrainBPE(context.Background(), slices.Values(texts), first, BPEOptions{VocabSize: 4096})

@@ -1,7 +1,6 @@
-package lm
+package tokens
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,31 +10,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/esclab/esclab/internal/reference"
 	"github.com/google/go-cmp/cmp"
 )
-
-// sharedPath returns a file of the reference data that stands beside the
-// repository, or skips the test where it is absent.
-func sharedPath(t testing.TB, elem ...string) string {
-	t.Helper()
-	path := filepath.Join(append([]string{"..", "..", "shared"}, elem...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("reference data ../shared/%s is absent", filepath.Join(elem...))
-	}
-	return path
-}
-
-func readJSON[T any](t testing.TB, path string) (value T) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(data, &value); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
-	return value
-}
 
 var (
 	tokenizersMu sync.Mutex
@@ -45,11 +22,11 @@ var (
 // referenceTokenizer loads a tokenizer of ../shared once for all tests.
 func referenceTokenizer(t testing.TB, name string) *Tokenizer {
 	t.Helper()
-	dir := sharedPath(t, "tokenizers", name)
+	dir := reference.Path(t, "tokenizers", name)
 	tokenizersMu.Lock()
 	defer tokenizersMu.Unlock()
 	if tokenizers[name] == nil {
-		tok, err := LoadTokenizer(dir)
+		tok, err := Load(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +54,7 @@ func TestTokenizerGolden(t *testing.T) {
 	for _, name := range []string{"qwen2.5", "llama3.1"} {
 		t.Run(name, func(t *testing.T) {
 			tok := referenceTokenizer(t, name)
-			golden := readJSON[goldenTokens](t, sharedPath(t, "golden", "tokenizers", name+".json"))
+			golden := reference.JSON[goldenTokens](t, reference.Path(t, "golden", "tokenizers", name+".json"))
 			if len(golden.Cases) != 150 {
 				t.Fatalf("%d golden cases, want 150", len(golden.Cases))
 			}
@@ -125,7 +102,7 @@ func TestChatGolden(t *testing.T) {
 	for _, name := range []string{"qwen2.5", "llama3.1"} {
 		t.Run(name, func(t *testing.T) {
 			tok := referenceTokenizer(t, name)
-			golden := readJSON[goldenTokens](t, sharedPath(t, "golden", "tokenizers", name+".json"))
+			golden := reference.JSON[goldenTokens](t, reference.Path(t, "golden", "tokenizers", name+".json"))
 			if len(golden.Chat) != 6 {
 				t.Fatalf("%d golden chats, want 6", len(golden.Chat))
 			}
@@ -215,7 +192,7 @@ func TestLossyUTF8(t *testing.T) {
 	}
 }
 
-func TestLoadTokenizerErrors(t *testing.T) {
+func TestLoadErrors(t *testing.T) {
 	const pipeline = `"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"}`
 	for name, c := range map[string]struct{ json, want string }{
 		"not JSON":     {`{`, "unexpected end"},
@@ -231,20 +208,20 @@ func TestLoadTokenizerErrors(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "tokenizer.json"), []byte(c.json), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := LoadTokenizer(dir)
+			_, err := Load(dir)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "tokenizer.json") {
 				t.Errorf("error %v, want one with %q and the file", err, c.want)
 			}
 		})
 	}
-	if _, err := LoadTokenizer(t.TempDir()); err == nil {
+	if _, err := Load(t.TempDir()); err == nil {
 		t.Error("an empty directory loads")
 	}
 }
 
 func BenchmarkEncode(b *testing.B) {
 	tok := referenceTokenizer(b, "qwen2.5")
-	data, err := os.ReadFile(sharedPath(b, "esconv", "test.json"))
+	data, err := os.ReadFile(reference.Path(b, "esconv", "test.json"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,10 +1,12 @@
-package lm
+package tokens
 
 import (
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/esclab/esclab/internal/reference"
 )
 
 // chatTokenizers returns the two reference tokenizers and one of our own.
@@ -134,17 +136,20 @@ func TestChatInjection(t *testing.T) {
 	}
 }
 
-func TestCheckTokenizer(t *testing.T) {
+func TestCheck(t *testing.T) {
 	tok := referenceTokenizer(t, "qwen2.5")
-	if err := tok.CheckTokenizer(&Config{VocabSize: 151936}); err != nil {
+	if err := tok.Check(151936, nil); err != nil {
 		t.Error(err)
 	}
-	if err := tok.CheckTokenizer(&Config{VocabSize: 32000}); err == nil || !strings.Contains(err.Error(), "32000") {
+	if err := tok.Check(32000, nil); err == nil || !strings.Contains(err.Error(), "32000") {
 		t.Errorf("a vocabulary that does not fit: %v", err)
 	}
 	trained := smallTokenizer(t, 300, "some text some text")
-	config := &Config{VocabSize: trained.VocabSize()}
-	if err := trained.CheckTokenizer(config); err != nil {
+	rows := trained.VocabSize()
+	if err := trained.Check(rows, []int{rows}); err == nil || !strings.Contains(err.Error(), "eos_token_id") {
+		t.Errorf("an EOS id without a row: %v, want an error about eos_token_id", err)
+	}
+	if err := trained.Check(rows, nil); err != nil {
 		t.Error(err)
 	}
 	for name, c := range map[string]struct{ template, want string }{
@@ -158,7 +163,7 @@ func TestCheckTokenizer(t *testing.T) {
 		if err := broken.setTemplate(c.template); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := broken.CheckTokenizer(config); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := broken.Check(rows, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
 		}
 	}
@@ -168,19 +173,22 @@ func TestCheckTokenizer(t *testing.T) {
 	}
 	broken = smallTokenizer(t, 300, "some text some text")
 	broken.eos = "<|gone|>"
-	if err := broken.CheckTokenizer(config); err == nil {
+	if err := broken.Check(rows, nil); err == nil {
 		t.Error("a tokenizer without EOS is accepted")
 	}
 }
 
 // Every turn of the training split, as an epoch's preparation tokenizes them.
 func TestChatTokensOfCorpus(t *testing.T) {
-	chats := dialogueTexts(t, "train.json")
+	dialogues := reference.Dialogues(t, "train.json")
 	tok := referenceTokenizer(t, "qwen2.5")
 	start := time.Now()
 	turns, tokens := 0, 0
-	for _, chat := range chats {
-		chat = append([]Message{longChat[0]}, chat...)
+	for _, dialogue := range dialogues {
+		chat := []Message{longChat[0]}
+		for _, turn := range dialogue {
+			chat = append(chat, Message(turn))
+		}
 		for i, m := range chat {
 			if m.Role != roleAssistant {
 				continue
