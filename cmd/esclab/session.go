@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -41,7 +40,7 @@ func (a *app) loadSettings() (*settings.Settings, error) {
 		return nil, err
 	}
 	if a.dataDir != "" {
-		if s.Embedded.DataDir, err = filepath.Abs(a.dataDir); err != nil {
+		if err := s.SetDataDir(a.dataDir); err != nil {
 			return nil, err
 		}
 	}

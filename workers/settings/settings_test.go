@@ -241,6 +241,9 @@ func TestDataDirNames(t *testing.T) {
 		if good != (err == nil) || err != nil && (strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), EnvDataDir)) {
 			t.Errorf("%s %q: got %v, want that it can be used: %v", EnvDataDir, dir, err, good)
 		}
+		if err := Default().SetDataDir(dir); good != (err == nil) {
+			t.Errorf("--data %q: got %v, want that it can be used: %v", dir, err, good)
+		}
 	}
 	write(t, FileName, "embedded: {data_dir: \"two\\nlines\"}\n", 0o644)
 	if _, err := load("", noEnv); err == nil || !strings.Contains(err.Error(), "embedded.data_dir") {
