@@ -210,7 +210,7 @@ func TestRepliesAreRefused(t *testing.T) {
 		{"ends in the middle", content(`{"fluency":{"reason":"x","score":3},"profess`), `"stop"`, "it ends in the middle"},
 		{"prose", content("Four out of five."), `"stop"`, "there is none"},
 		{"broken", content(`{fluency: 3}`), `"stop"`, "invalid character"},
-		{"two objects", content(long("3") + "\nOr rather:\n" + long("4")), `"stop"`, "2 different JSON objects"},
+		{"two objects", content(long("3") + "\nOr rather:\n" + long("4")), `"stop"`, "several different JSON objects"},
 		{"text for an object", content(strings.Replace(long("3"), `{"reason":"x","score":3}`, `"good"`, 1)), `"stop"`, `fluency is "good"; it is an object`},
 		{"a word for a number", content(long(`"high"`)), `"stop"`, `fluency.score is "high"; it is a whole number from 0 to 5`},
 		{"a fraction", content(long(`3.5`)), `"stop"`, `fluency.score is 3.5; it is`},

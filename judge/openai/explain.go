@@ -20,8 +20,8 @@ func (e explanation) String() string {
 	return strings.Trim(strings.Join(e.codes, " ")+": "+e.message, ": ")
 }
 
-// maxSaid bounds the parts of an explanation: a server's list of errors can be
-// as long as the request.
+// maxSaid bounds the parts and the codes of an explanation: a server's list of
+// errors can be as long as the request.
 const maxSaid = 6
 
 // explain reads a response as endpoints write errors: under "error", as an
@@ -75,7 +75,7 @@ func (e *explanation) walk(v any, parts *[]string, depth int) {
 					e.status = int(code)
 				}
 			case string:
-				if code != "" && !slices.Contains(e.codes, code) {
+				if code != "" && len(e.codes) < maxSaid && !slices.Contains(e.codes, code) {
 					e.codes = append(e.codes, code)
 				}
 			}

@@ -111,7 +111,7 @@ func jsonObject(reply string) (json.RawMessage, error) {
 	}
 	var found []json.RawMessage
 	var broken error
-	for at, failures := 0, 0; failures < maxBroken; {
+	for at, failures := 0, 0; failures < maxBroken && len(found) < 2; {
 		next := strings.IndexByte(text[at:], '{')
 		if next < 0 {
 			break
@@ -140,7 +140,7 @@ func jsonObject(reply string) (json.RawMessage, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return nil, fmt.Errorf("there are %d different JSON objects in the reply", len(found))
+		return nil, errors.New("there are several different JSON objects in the reply")
 	case errors.Is(broken, io.ErrUnexpectedEOF):
 		return nil, errors.New("not the JSON object that was asked for: it ends in the middle")
 	case broken != nil:
