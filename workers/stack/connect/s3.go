@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -108,12 +109,20 @@ func EnsureBucket(ctx context.Context, p S3) error {
 
 // explain names the remedy for an error of the service, on one line.
 func (p S3) explain(verb string, err error) error {
-	var unknown *tls.CertificateVerificationError
+	var untrusted *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
 	var handshake *net.OpError
 	status, said := statusOf(err), reasonOf(err)
 	switch remedy := store.Advice(err); {
-	case errors.As(err, &unknown):
-		return problem(unknown.Err, "give its authority's certificate as s3.tls.ca, or correct s3.endpoint", "s3: the certificate of %s is not trusted", p.Endpoint)
+	case errors.As(err, &untrusted):
+		do := "have it renewed, or set this machine's clock right"
+		if errors.As(err, &authority) {
+			do = "give its authority's certificate as s3.tls.ca, or correct s3.endpoint"
+		} else if errors.As(err, &name) {
+			do = "correct s3.endpoint, or set s3.tls.server_name"
+		}
+		return problem(untrusted.Err, do, "s3: the certificate of %s is not trusted", p.Endpoint)
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return problem(nil, "give s3.endpoint as http://", "s3: %s does not speak TLS", p.Endpoint)
 	case errors.As(err, &handshake) && handshake.Op == "remote error":
