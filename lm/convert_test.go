@@ -74,7 +74,7 @@ func TestTensorFileHeaders(t *testing.T) {
 		return fmt.Sprintf(`{"w":{"dtype":%q,"shape":%s,"data_offsets":%s}}`, dtype, shape, offsets)
 	}
 	if f, err := parseTensorFile("good", file(one("F32", "[2,3]", "[8,32]"), 32)); err != nil || len(f.data) != 32 {
-		t.Fatalf("a good file: %v", err)
+		t.Fatalf("a good file: error %v, want 32 bytes of data", err)
 	}
 	for want, content := range map[string][]byte{
 		"truncated or no safetensors":           {1, 2, 3},
@@ -101,7 +101,7 @@ func TestTensorFileHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := tensorFiles(dir, "model"); err == nil || !strings.Contains(err.Error(), "0 bytes") {
-		t.Errorf("an empty file: %v", err)
+		t.Errorf("an empty file: error %v, want one that says 0 bytes", err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -110,6 +110,6 @@ func TestTensorFileHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := tensorFiles(dir, "model"); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("a directory: %v", err)
+		t.Errorf("a directory: error %v, want one that names %s", err, path)
 	}
 }

@@ -72,10 +72,7 @@ func Diverge(ctx context.Context, engine *Engine, first *Model, adapter *Adapter
 }
 
 // distributions are the log-probabilities of all tokens at the nodes that predict something, [U, V].
-func (d *decoder) distributions(b packedNodes) *Node {
-	hidden := d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit), nil) // [T, D]
-	return LogSoftmax(d.logits(Gather(hidden, InsertAxes(b.sources, -1))))     // [U, V]
-}
+func (d *decoder) distributions(b packedNodes) *Node { return LogSoftmax(d.logits(d.sources(b))) }
 
 // divergence compares distributions [U, V] at each edge: the difference of its target's log-probability [E] and the KL
 // of first from second [E].

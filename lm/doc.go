@@ -37,7 +37,7 @@
 //	scores, err := lm.LogProbs(ctx, engine, model, adapter, examples, lm.LogProbsOptions{})
 //	sum := scores[i][j].Sum()                                   // of example i, sequence j
 //
-// computes them with the same kernel as training does (NewScorer keeps compiled graphs between calls), so that a
+// computes them by the same graph as training does (NewScorer keeps compiled graphs between calls), so that a
 // policy that equals its reference has a preference loss of log 2 at step 0.
 //
 // # Determinism

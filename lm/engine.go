@@ -120,7 +120,7 @@ func (e *Engine) CompiledShapes() int { return int(e.shapes.Load()) }
 
 // openGo opens GoMLX's Go backend with our kernels under its operations, where they can be installed.
 func openGo() (*Engine, error) {
-	kernels, err := installKernels()
+	status, err := cpu.Install(cpu.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("engine go: %w", err)
 	}
@@ -132,8 +132,8 @@ func openGo() (*Engine, error) {
 		return nil, fmt.Errorf("engine go: %w", err)
 	}
 	version := "compute " + moduleVersion("github.com/gomlx/compute") + " " + runtime.GOARCH
-	if kernels != "" {
-		version += " " + kernels
+	if status.Active() { // with ESCLAB_CPU_KERNELS=off the backend's own operations compute
+		version += " " + status.Kernels
 	}
 	kernelChoice := engines.Variable{Name: cpu.EnvKernels, Value: os.Getenv(cpu.EnvKernels)}
 	return &Engine{Name: "go", Version: version, Backend: backend, Variables: []engines.Variable{kernelChoice}}, nil

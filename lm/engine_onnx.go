@@ -166,7 +166,8 @@ func (f *onnxFunction) Transpose(x compute.Value, permutation ...int) (compute.V
 	return f.Function.Transpose(x, permutation...)
 }
 
-// BroadcastInDim remembers what it stretches: arithmetic takes that, and ONNX Runtime stretches it in passing.
+// BroadcastInDim remembers the value before it is stretched. Arithmetic is given that one, which ONNX Runtime stretches
+// itself without making a copy.
 func (f *onnxFunction) BroadcastInDim(x compute.Value, output shapes.Shape, axes []int) (compute.Value, error) {
 	shape, err := f.Shape(x)
 	if err != nil {

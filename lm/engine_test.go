@@ -62,7 +62,7 @@ func TestOpenEngine(t *testing.T) {
 		_, err := OpenEngine(spec)
 		var missing *EngineError
 		if !errors.Is(err, ErrEngineMissing) || !errors.As(err, &missing) || missing.Remedy == "" || missing.Engine != spec {
-			t.Errorf("%s: error %v", spec, err)
+			t.Errorf("%s: error %v, want an EngineError of this engine with a remedy", spec, err)
 		}
 	}
 	engine := testEngine(t)

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// maxConfigFile limits the JSON files of a checkpoint, which are read whole. The largest in use, an index of shards, has
-// some MB.
+// maxConfigFile limits the JSON files of a checkpoint, which are read whole. The largest in use, an index of shards,
+// has some MB.
 const maxConfigFile = 16 << 20
 
 // readLimited reads a file whole that has at most limit bytes.

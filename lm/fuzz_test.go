@@ -38,8 +38,7 @@ func FuzzTensorFile(f *testing.F) {
 			}
 			return
 		}
-		for _, name := range file.names() {
-			h := file.tensors[name]
+		for name, h := range file.tensors {
 			values, err := file.float32s(name)
 			if err != nil {
 				continue // I64
@@ -76,7 +75,7 @@ func FuzzConfig(f *testing.F) {
 		for _, p := range config.parameters() {
 			for _, d := range p.shape {
 				if d <= 0 {
-					t.Fatalf("%s has shape %v", p.name, p.shape)
+					t.Fatalf("%s has shape %v, want positive sizes", p.name, p.shape)
 				}
 			}
 		}

@@ -8,15 +8,6 @@ import (
 	"time"
 )
 
-// Exported here, in short:
-//
-//	NewGenerator(engine *Engine, model *Model, adapter *Adapter, config GenerateConfig) (*Generator, error)
-//	(*Generator).Generate(ctx, requests []Request, onDone func(request, sample int, s Sample)) ([][]Sample, error)
-//	(*Generator).Stats() GenerateStats
-//	(*Generator).Watch(onToken func(request, sample, position int, id int32))
-//	(*Generator).Reseed(seed uint64)
-//	(*Generator).Close()
-
 // GenerateConfig says how to generate.
 type GenerateConfig struct {
 	MaxNewTokens int     // of a sample, the token that ends it not counted
@@ -161,6 +152,14 @@ func (g *Generator) Stats() GenerateStats {
 	stats.Shapes = g.prefill.shapes() + g.decode.shapes()
 	return stats
 }
+
+// Watch has onToken told every token of the samples as it is drawn, the ones that end a sample apart, on the goroutine
+// that calls Generate; nil ends it. A sample that is begun anew because a row's cache was full (GenerateStats.Restarts)
+// tells its tokens again, from position 0, and they are the same.
+func (g *Generator) Watch(onToken func(request, sample, position int, id int32)) { g.onToken = onToken }
+
+// Reseed changes GenerateConfig.Seed for the calls that follow, without compiling anything anew.
+func (g *Generator) Reseed(seed uint64) { g.config.Seed = seed }
 
 // Generate returns the samples of each request, in the order of requests. onDone, which may be nil, is told each
 // sample as it ends, in no particular order, on the calling goroutine. A prompt that fills the model's context is

@@ -14,8 +14,8 @@ import (
 // K key-value heads, C head dimension, L layers.
 
 // graphCache computes a wave by graphs, on any engine. It holds keys and values of all layers on the device: keys of
-// layer 0, values of layer 0, keys of layer 1…, each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank 4
-// for each matrix product. What no mask names is never read as more than a finite number.
+// layer 0, values of layer 0, keys of layer 1…, each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank
+// 4 for each matrix product. Nodes that a mask hides enter the products with weight 0, so they only need to be finite.
 type graphCache struct {
 	g       *Generator
 	wave    *wave
@@ -96,13 +96,9 @@ func newCached(d *decoder, cache []*Node, rows, nodes, valid *Node, all bool) *c
 func (c *cached) forward(tokens, positions, mask *Node) *Node {
 	x := c.embed(tokens)
 	cos, sin := c.rotation(positions)
-	for i := range c.config.NumHiddenLayers {
-		name := layerName(i)
-		q, k, v := c.queryKeyValue(i, rmsNorm(x, c.weights[name+"input_layernorm.weight"], c.config.RMSNormEps), cos, sin)
-		x = Add(x, c.linear(c.attention(q, c.write(2*i, k), c.write(2*i+1, v), mask), name+"self_attn.o_proj"))
-		x = Add(x, c.mlp(i, rmsNorm(x, c.weights[name+"post_attention_layernorm.weight"], c.config.RMSNormEps)))
-	}
-	return rmsNorm(x, c.weights["model.norm.weight"], c.config.RMSNormEps)
+	return c.layers(x, cos, sin, func(i int, q, k, v *Node) *Node {
+		return c.attention(q, c.write(2*i, k), c.write(2*i+1, v), mask)
+	})
 }
 
 // attention of q [B, H, N, C] over k, v [B·K, M, C] under an additive mask [B, 1, N, M]: [B·N, H·C].
@@ -121,7 +117,8 @@ func (c *cached) write(i int, x *Node) *Node {
 	cache, dim := c.cache[i], x.Shape().Dimensions[3]
 	fresh := Mul(Reshape(x, x.Shape().Size()/dim, dim), c.valid) // [B·K·N, C]
 	stale := Mul(Gather(cache, c.index), c.valid)
-	// There is no scatter that replaces on every engine. x + -x is exactly 0 and 0 + y exactly y, so two sums do.
+	// Not every engine can scatter values in place of others. Two scattered sums give the same: x + -x is exactly 0,
+	// and 0 + y is exactly y.
 	cache = ScatterSum(cache, c.index, Neg(stale), false, false) // padding repeats indices
 	cache = ScatterSum(cache, c.index, fresh, false, false)
 	c.cache[i] = cache

@@ -20,7 +20,7 @@ func (g *Generator) newNativeCache(w *wave) *nativeCache {
 
 func (c *nativeCache) release() {}
 
-// load computes trees one after the other, in chunks that do not mind where one ends.
+// load computes trees one after the other, in chunks that may hold the end of one and the beginning of the next.
 func (c *nativeCache) load(ctx context.Context, trees []loading) error {
 	c.batch.clear()
 	flush := func() error {

@@ -133,7 +133,7 @@ func (g *Generator) newWave(trees []*promptTree) *wave {
 	if g.native != nil {
 		return g.nativeWave(n)
 	}
-	return g.settle(g.graphWave(n), n.largest)
+	return g.reuseLayout(g.graphWave(n), n.largest)
 }
 
 // treeCounts are the sizes of a wave's trees.
@@ -142,7 +142,8 @@ type treeCounts struct {
 	nodes, largest       int // tokens of all and of one
 }
 
-// nativeWave is one row: a token costs what it sees, whoever shares the cache, and shapes need not be few.
+// nativeWave lays out a wave for the native decoder: a single row, since a token costs as much as the nodes that it
+// sees, whatever else is in the row. Nothing is compiled for a layout, so there may be any number of them.
 func (g *Generator) nativeWave(n treeCounts) *wave {
 	w := &wave{rows: 1, slots: min(g.config.Slots, n.samples), unit: cpu.DecoderNodes, chunk: nativeChunk}
 	// As many trees of the usual size as the slots' samples come from, and those whose samples begin and end.
@@ -155,7 +156,7 @@ func (g *Generator) nativeWave(n treeCounts) *wave {
 	return w
 }
 
-// graphWave is what trees want of graphs.
+// graphWave lays out a wave for graphs: rows of one size, each with as many slots.
 func (g *Generator) graphWave(n treeCounts) *wave {
 	// At most half a tree's samples a row: the trees of a row then follow each other without a gap.
 	mean := (n.samples + n.trees - 1) / n.trees
@@ -182,9 +183,10 @@ func (g *Generator) graphRoom(slots int) int {
 // mostLayouts bounds the caches' shapes, of two graphs each, over all calls of a Generator.
 const mostLayouts = 4
 
-// settle gives a wave a layout that the Generator has used before, unless none is nearly as good and there may still
-// be more. The last one takes every tree that there can be, largest nodes or not.
-func (g *Generator) settle(w *wave, largest int) *wave {
+// reuseLayout gives a wave the smallest layout used before that holds its largest tree. A new layout is made where
+// there is none, and, while there may be more, where that one is more than twice as large as the wave asks for or has
+// fewer than half the slots. The last one that may be made holds every tree there can be.
+func (g *Generator) reuseLayout(w *wave, largest int) *wave {
 	work := func(l *wave) int { return l.rows * l.slots * l.nodes }
 	var best *wave
 	for _, l := range g.layouts {
@@ -203,8 +205,8 @@ func (g *Generator) settle(w *wave, largest int) *wave {
 		layout := *best
 		g.layouts = append(g.layouts, &layout)
 	}
-	settled := *best
-	return &settled
+	own := *best
+	return &own
 }
 
 func (p *promptTree) samples() int {

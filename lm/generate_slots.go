@@ -37,7 +37,7 @@ type waveCache interface {
 	release()
 }
 
-// loading is a tree that has nodes of a row.
+// loading is a tree that is to be computed into the nodes that a row has given it.
 type loading struct {
 	row  int
 	tree *promptTree
@@ -84,7 +84,7 @@ func newScheduler(g *Generator, requests []Request, w *wave, cache waveCache, do
 	return s
 }
 
-// occupant is who decodes in a slot, nil where it is idle.
+// occupant is the sample that a slot decodes, nil where it is idle.
 func (s *scheduler) occupant(at int) *slot { return s.rows[at/s.wave.slots].slots[at%s.wave.slots] }
 
 // take takes a free unit.
@@ -94,7 +94,7 @@ func (r *cacheRow) take() int32 {
 	return node
 }
 
-// idle is the number of slots that nobody has or waits for.
+// idle is the number of free slots beyond those that the queued samples will take.
 func (r *cacheRow) idle() int {
 	n := -len(r.queue)
 	for _, sl := range r.slots {
@@ -115,7 +115,7 @@ func (s *scheduler) nextTree() (row int, p *promptTree) {
 	size := s.wave.whole(len(p.tokens))
 	best, most := -1, 0
 	for i, r := range s.rows {
-		// The room, which is enough for one sample as long as can be, lets at least the oldest get on.
+		// The room kept free is enough for the longest sample there can be, so that the oldest one never waits.
 		fits := len(r.free)*s.wave.unit >= size && s.wave.nodes-r.fixed-size >= s.wave.room
 		if n := r.idle(); fits && n > most {
 			best, most = i, n
@@ -149,7 +149,7 @@ func (s *scheduler) fillSlots() bool {
 	active := false
 	for row, r := range s.rows {
 		for i, sl := range r.slots {
-			// A sample that has nowhere to go on would only be begun to be restarted.
+			// With fewer free nodes than that, a new sample would soon be restarted for an older one.
 			if sl == nil && len(r.queue) > 0 && (len(r.free)*s.wave.unit >= 2*s.wave.slots || s.youngest(r) < 0) {
 				s.admit(row, i, r.queue[0])
 				r.queue = r.queue[1:]

@@ -72,7 +72,7 @@ func fullForward(t testing.TB, engine *Engine, model *Model) func(prompt []int32
 		weights := len(o.tensors)
 		d := o.decoder(inputs[:weights])
 		tokens, positions, enter, exit := inputs[weights], inputs[weights+1], inputs[weights+2], inputs[weights+3]
-		return []*graph.Node{graph.ArgMax(d.logits(d.forward(tokens, positions, treeMask(enter, exit), nil)), -1)}
+		return []*graph.Node{graph.ArgMax(d.logits(d.forward(tokens, positions, treeMask(enter, exit))), -1)}
 	})
 	t.Cleanup(p.close)
 	return func(prompt []int32, n int) (out []int32) {
@@ -203,7 +203,7 @@ func TestGenerateShapes(t *testing.T) {
 		}
 	}
 	if n := g.Stats().Shapes; n < 3 || n > 8 {
-		t.Errorf("%d compiled graphs", n)
+		t.Errorf("%d compiled graphs, want 3 to 8", n)
 	}
 }
 
@@ -414,15 +414,15 @@ func TestGenerateErrors(t *testing.T) {
 		"empty": {}, "id": {Prompt: []int32{97}}, "negative": {Prompt: []int32{-1}}, "long": {Prompt: make([]int32, 160)},
 	} {
 		if _, err := g.Generate(ctx, []Request{{Prompt: []int32{1}}, r}, nil); err == nil || !strings.Contains(err.Error(), "request 1") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want one that names request 1", name, err)
 		}
 	}
 	if results, err := g.Generate(ctx, nil, nil); err != nil || len(results) != 0 {
-		t.Errorf("no requests: %v, %v", results, err)
+		t.Errorf("no requests: results %v, error %v, want none", results, err)
 	}
 	_, err = g.Generate(ctx, chats(2, 2, 1), func(int, int, Sample) { cancel() })
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
+		t.Errorf("canceled: error %v, want context.Canceled", err)
 	}
 }
 

@@ -22,10 +22,10 @@ func (k BatchKL) tensor() *tensors.Tensor {
 //
 //	1 - σ(β (chosen log-ratio - rejected KL))  and  1 - σ(β (chosen KL - rejected log-ratio)),
 //
-// the loss of Ethayarajh et al. 2024 (equation 7 as TRL counts) with both weights 1, since a batch has as many desirable
-// answers as undesirable ones. As in the HALOs repository's first trainer for pairs and TRL's "kto_pair", each half's KL is
-// KL = max(0, mean over the batch of the log-ratio) and is subtracted in the other half's terms. It is a constant to
-// the gradient, as in the paper and TRL's KTOTrainer; "kto_pair" let the gradient pass through it.
+// the loss of Ethayarajh et al. 2024 (equation 7 as TRL counts) with both weights 1, since a batch has as many
+// desirable answers as undesirable ones. As in the HALOs repository's first trainer for pairs and TRL's "kto_pair",
+// each half's KL is max(0, mean over the batch of the log-ratio) and is subtracted in the other half's terms. It is a
+// constant to the gradient, as in the paper and TRL's KTOTrainer; "kto_pair" let the gradient pass through it.
 func ktoPairs(beta float64, ratios, kl *Node) *Node {
 	at := func(i int) *Node { return Squeeze(SliceAxis(ratios, 1, AxisElem(i)), 1) } // [S/2]
 	half := func(i int) *Node { return SliceAxis(kl, 0, AxisElem(i)) }               // [1]

@@ -4,19 +4,25 @@ import (
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
 )
 
-// maxLogits bounds the logits that exist at once, U·V of them: 256 MiB. With a vocabulary of 150,000 those of 447 sources.
+// maxLogits bounds the logits that exist at once, U·V of them: 256 MiB, which are those of 447 sources with a
+// vocabulary of 150,000.
 const maxLogits = 1 << 26
 
 // edgeLogProbs is the log-probability of every labelled edge, [E]. Logits are computed once a source, and the
 // target's logit as a product of its own, so that nothing of size [U, V] is scattered into on the way back.
 func (d *decoder) edgeLogProbs(b packedNodes) *Node {
-	hidden := d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit), nil) // [T, D]
-	x := Gather(hidden, InsertAxes(b.sources, -1))                             // [U, D]
-	normaliser := d.normaliser(x)                                              // [U, 1]
-	edgeSource := InsertAxes(b.edgeSource, -1)                                 // [E, 1]
-	target := lookUp(d.head(), InsertAxes(b.edgeTarget, -1))                   // [E, D]
-	logit := ReduceSum(Mul(Gather(x, edgeSource), target), -1)                 // [E]
+	x := d.sources(b)                                          // [U, D]
+	normaliser := d.normaliser(x)                              // [U, 1]
+	edgeSource := InsertAxes(b.edgeSource, -1)                 // [E, 1]
+	target := lookUp(d.head(), InsertAxes(b.edgeTarget, -1))   // [E, D]
+	logit := ReduceSum(Mul(Gather(x, edgeSource), target), -1) // [E]
 	return Sub(logit, Squeeze(Gather(normaliser, edgeSource), -1))
+}
+
+// sources are the hidden states of the nodes that predict something, [U, D].
+func (d *decoder) sources(b packedNodes) *Node {
+	hidden := d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit)) // [T, D]
+	return Gather(hidden, InsertAxes(b.sources, -1))
 }
 
 // normaliser is log Σ exp of the logits of x [U, D], [U, 1], computed over chunks of sources so that logits never take

@@ -99,7 +99,7 @@ func TestAdapterTargets(t *testing.T) {
 		}
 		_, gradients := gradientOf(t, engine, model, loaded, data.Examples, TrainConfig{Loss: Loss{Kind: LossSFT}})
 		if len(gradients) != len(a.weights) {
-			t.Errorf("%v: %d gradients", lora.Targets, len(gradients))
+			t.Errorf("%v: %d gradients, want %d", lora.Targets, len(gradients), len(a.weights))
 		}
 		for i, g := range gradients {
 			if !slices.ContainsFunc(g, func(x float32) bool { return x != 0 }) {

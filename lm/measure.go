@@ -20,7 +20,7 @@ type StepWork struct {
 	Shapes         []ShapeCount // the shapes its micro-batches are padded to
 }
 
-// Work returns what the step-th step (from 0) computes. It takes none and changes nothing.
+// Work returns what the step-th step (from 0) computes. It takes no step and changes nothing.
 func (t *Trainer) Work(step int) StepWork {
 	batch := t.batch(step)
 	w := StepWork{Examples: slices.Clone(batch)}
@@ -46,6 +46,33 @@ func (t *Trainer) Work(step int) StepWork {
 		w.Shapes[known].MicroBatches++
 	}
 	return w
+}
+
+// Sharing counts what prefix trees save on a data set.
+type Sharing struct {
+	Tokens   int `json:"tokens"`   // computed: each shared prefix once
+	Unpacked int `json:"unpacked"` // of the sequences as they are
+}
+
+// Saved is how many times fewer tokens are computed.
+func (s Sharing) Saved() float64 { return float64(s.Unpacked) / float64(s.Tokens) }
+
+// SharingOf counts the tokens of examples as one tree a group, however long: the most that packing can save. A
+// batch's border that cuts a group, and a limit of a row, cost some of it (StepMetrics has what a training computed).
+// The last token of a sequence, which predicts nothing, is not computed, and not counted on either side.
+func SharingOf(examples []Example) Sharing {
+	var s Sharing
+	for _, indices := range groups(examples) {
+		for _, t := range growTrees(examples, indices, true, int(^uint(0)>>1)) {
+			s.Tokens += len(t.tokens)
+		}
+		for _, i := range indices {
+			for j := range examples[i].Sequences {
+				s.Unpacked += examples[i].Sequences[j].end()
+			}
+		}
+	}
+	return s
 }
 
 // PeakFLOPS measures what the engine reaches in plain matrix products, in floating-point operations a second: the

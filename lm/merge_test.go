@@ -175,7 +175,7 @@ func TestMergeFiles(t *testing.T) {
 			t.Errorf("config.json: %s (%v)", raw, err)
 		}
 		if _, err := adapter.MergeFiles(t.Context(), base, out, o); err == nil || !strings.Contains(err.Error(), "not empty") {
-			t.Errorf("an existing model was overwritten: %v", err)
+			t.Errorf("an existing model was overwritten: error %v, want one that says not empty", err)
 		}
 	}
 	if near["bfloat16"] < 10*near[""] {
@@ -186,7 +186,7 @@ func TestMergeFiles(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := adapter.MergeFiles(cancelled, base, filepath.Join(parent, "m"), MergeOptions{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled merge: %v", err)
+		t.Errorf("cancelled merge: error %v, want context.Canceled", err)
 	}
 	if _, err := adapter.MergeFiles(t.Context(), base, filepath.Join(parent, "m"), MergeOptions{DType: "int8"}); err == nil {
 		t.Error("int8 was accepted")
@@ -194,7 +194,7 @@ func TestMergeFiles(t *testing.T) {
 	foreign := trainedAdapter(t, tinyConfig(), LoRA{Rank: 3, Alpha: 6})
 	foreign.weights["model.layers.0.mlp.up_proj.lora_A.weight"] = zeros([]int{3, 1})
 	if _, err := foreign.MergeFiles(t.Context(), base, filepath.Join(parent, "m"), MergeOptions{}); err == nil || !strings.Contains(err.Error(), "another model") {
-		t.Errorf("another model's adapter: %v", err)
+		t.Errorf("another model's adapter: error %v, want one that says so", err)
 	}
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v (%v)", left, err)

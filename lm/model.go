@@ -10,14 +10,16 @@ import (
 // code serves training (some of them trainable), scoring and generation (with cached keys and values).
 //
 // Shapes: B rows, N tokens a row, T = B·N tokens, D hidden size, H heads, K key-value heads, G = H/K, C head
-// dimension, M keys attended to (N, or cached plus new). Activations outside attention are flat, [T, D].
+// dimension, M keys attended to (N, or those up to a block's end). Activations outside attention are flat, [T, D].
 // Reference: transformers' modeling_llama.py and modeling_qwen2.py.
 type decoder struct {
-	config  *Config
-	weights map[string]*Node // base weights by Hugging Face name, matrices in float32 or bfloat16; adapter weights as "<module>.lora_A.weight", "...lora_B.weight"
-	rope    [2]*Node         // cos and sin tables, [positions, C/2]
-	lora    *LoRA            // nil without an adapter
-	dropout *dropout         // nil where nothing is dropped: always outside training
+	config *Config
+	// weights are the base's by Hugging Face name, matrices in float32 or bfloat16, and an adapter's as
+	// "<module>.lora_A.weight" and "<module>.lora_B.weight".
+	weights map[string]*Node
+	rope    [2]*Node // cos and sin tables, [positions, C/2]
+	lora    *LoRA    // nil without an adapter
+	dropout *dropout // nil where nothing is dropped: always outside training
 	// training says that gradients of what is computed will be asked for: of the adapter, or without one of all weights.
 	training bool
 	// checkpointing recomputes each layer on the way back instead of keeping its activations.
@@ -26,25 +28,30 @@ type decoder struct {
 	maxLogits int
 }
 
-// attend stores a layer's new keys and values, [B, K, N, C], and returns those to attend to, [B, K, M, C].
-// A full forward returns them as they are; generation appends them to its cache.
-type attend func(layer int, keys, values *Node) (*Node, *Node)
+// attend is a layer's attention: of queries [B, H, N, C] among its new keys and values, [B, K, N, C], and whatever keys
+// and values there were before: [T, H·C].
+type attend func(layer int, q, k, v *Node) *Node
 
-// forward runs all layers over tokens [B, N] at positions [B, N] (int32) and returns normed hidden states [T, D].
-// mask is additive, [B or 1, 1, N, M]: 0 where a token attends, a large negative number where not.
-// Without a cache (nil) no token may see one behind it, as in a tree laid out depth first.
-func (d *decoder) forward(tokens, positions, mask *Node, cache attend) *Node {
+// forward runs all layers over tokens [B, N] at positions [B, N] (int32) that attend to each other, and returns normed
+// hidden states [T, D]. mask is additive, [B or 1, 1, N, N]: 0 where a token attends, a large negative number where
+// not. No token may see one behind it, as in a tree laid out depth first.
+func (d *decoder) forward(tokens, positions, mask *Node) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
 	masks := []*Node{mask}
-	if cache == nil && !onXLA(tokens.Graph()) { // XLA compiles kernels for each block's shape: minutes, to save milliseconds
+	if !onXLA(tokens.Graph()) { // XLA compiles kernels for each block's shape: minutes, to save milliseconds
 		masks = causalBlocks(mask)
 	}
+	return d.layers(x, cos, sin, func(_ int, q, k, v *Node) *Node { return d.attention(q, k, v, masks) })
+}
+
+// layers runs all layers over x [T, D] and returns normed hidden states [T, D].
+func (d *decoder) layers(x, cos, sin *Node, attention attend) *Node {
 	for i := range d.config.NumHiddenLayers {
 		if d.checkpointing {
 			x = x.Checkpoint()
 		}
-		x = d.layer(i, x, cos, sin, masks, cache)
+		x = d.layer(i, x, cos, sin, attention)
 	}
 	if d.checkpointing {
 		x = x.StopCheckpoint()
@@ -68,14 +75,11 @@ func (d *decoder) rotation(positions *Node) (cos, sin *Node) {
 }
 
 // layer is one decoder block over x [T, D].
-func (d *decoder) layer(i int, x, cos, sin *Node, masks []*Node, cache attend) *Node {
+func (d *decoder) layer(i int, x, cos, sin *Node, attention attend) *Node {
 	name := layerName(i)
 	h := rmsNorm(x, d.weights[name+"input_layernorm.weight"], d.config.RMSNormEps)
 	q, k, v := d.queryKeyValue(i, h, cos, sin)
-	if cache != nil {
-		k, v = cache(i, k, v)
-	}
-	x = Add(x, d.linear(d.attention(q, k, v, masks), name+"self_attn.o_proj"))
+	x = Add(x, d.linear(attention(i, q, k, v), name+"self_attn.o_proj"))
 	h = rmsNorm(x, d.weights[name+"post_attention_layernorm.weight"], d.config.RMSNormEps)
 	return Add(x, d.mlp(i, h))
 }
@@ -93,8 +97,8 @@ func (d *decoder) queryKeyValue(i int, h, cos, sin *Node) (q, k, v *Node) {
 	return q, k, v
 }
 
-// attention of q [B, H, N, C] over k, v [B, K, M, C] under additive masks: [T, H·C]. One mask covers all queries,
-// [B or 1, 1, N, M]; several cover them block by block, each with the keys that the block can see.
+// attention of q [B, H, N, C] over k, v [B, K, N, C] under additive masks: [T, H·C]. One mask covers all queries,
+// [B or 1, 1, N, N]; several cover them block by block, each with the keys that the block can see.
 func (d *decoder) attention(q, k, v *Node, masks []*Node) *Node {
 	b, h, n, c := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
 	q = MulScalar(q, 1/math.Sqrt(float64(c))) // on q rather than on the scores: C numbers a token, not M

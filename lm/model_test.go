@@ -52,7 +52,7 @@ func logitsOf(t *testing.T, engine *Engine, m *Model, ids []int32) [][]float32 {
 	p := newProgram(engine, "logits", func(nodes []*graph.Node) []*graph.Node {
 		d := o.decoder(nodes[:len(o.names)])
 		b := packedOf(nodes[len(o.names):])
-		return []*graph.Node{d.logits(d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit), nil))}
+		return []*graph.Node{d.logits(d.forward(b.tokens, b.positions, treeMask(b.enter, b.exit)))}
 	})
 	examples := []Example{{Sequences: []Sequence{{Tokens: append(append([]int32(nil), ids...), 0), LossFrom: 1}}}}
 	micro := microBatch{rows: [][]*tree{growTrees(examples, []int{0}, true, 1)}, length: ladder(len(ids), 8)}
@@ -117,7 +117,7 @@ func TestGoldenLogits(t *testing.T) {
 			examples = append(examples, Example{Sequences: []Sequence{{Tokens: c.IDs, LossFrom: 1}}})
 		}
 	}
-	// The tree kernel: all cases in one prefix tree (they share BOS).
+	// By a prefix tree: all cases in one prefix tree (they share BOS).
 	scores, err := LogProbs(t.Context(), engine, model, nil, examples, LogProbsOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -130,9 +130,10 @@ type nativePath struct {
 	seen  []cpu.Seen
 }
 
-// step goes on to a token at a depth below the root of its tree and returns what it sees, until the next step.
+// step goes to the walk's next token, at a depth below the root of its tree, and returns the nodes that it sees. The
+// list is valid until the next step.
 func (p *nativePath) step(depth int, node int32) []cpu.Seen {
-	if depth < len(p.nodes) { // a branch: the path to where it leaves, again
+	if depth < len(p.nodes) { // a new branch: go back to where it leaves the path
 		p.nodes, p.seen = p.nodes[:depth], p.seen[:0]
 		for _, node := range p.nodes {
 			p.seen = cpu.Path(p.seen, node)

@@ -10,7 +10,7 @@ type Packing string
 
 const (
 	PackTree Packing = "tree" // prefix trees: the default
-	PackNone Packing = "none" // every sequence on its own: the plain way, through the same kernel
+	PackNone Packing = "none" // every sequence on its own: the plain way, through the same graph
 )
 
 // shape is the size of a packed micro-batch: what a graph is compiled for.
@@ -147,7 +147,7 @@ func (p *packer) layout(order []*tree, length int) []microBatch {
 	return batches
 }
 
-// packed is a micro-batch as the kernel takes it: the one input format.
+// packed is a micro-batch as graphs take it: their one input format.
 type packed struct {
 	shape
 	tokens, positions, enter, exit []int32 // [B, N]

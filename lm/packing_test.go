@@ -84,7 +84,7 @@ func stepGradient(t *testing.T, trainer *Trainer) (StepMetrics, [][]float32) {
 func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float32) {
 	t.Helper()
 	if math.Abs(a.Loss-b.Loss) > 1e-6*(1+math.Abs(a.Loss)) {
-		t.Errorf("%s: loss %v and %v", name, a.Loss, b.Loss)
+		t.Errorf("%s: loss %v and %v, want the same", name, a.Loss, b.Loss)
 	}
 	whole := 0.0 // the gradient's largest element over all parameters
 	for i := range ga {
@@ -224,23 +224,6 @@ func TestTree(t *testing.T) {
 	}
 }
 
-func TestTruncate(t *testing.T) {
-	s := Sequence{Tokens: []int32{1, 2, 3, 4, 5, 6}, LossFrom: 4}
-	if cut, ok := s.Truncate(4, 1); !ok || !slices.Equal(cut.Tokens, []int32{1, 4, 5, 6}) || cut.LossFrom != 2 {
-		t.Errorf("cut to %v, loss from %d (%v)", cut.Tokens, cut.LossFrom, ok)
-	}
-	if cut, ok := s.Truncate(6, 1); !ok || len(cut.Tokens) != 6 {
-		t.Errorf("a sequence that fits was cut to %v", cut.Tokens)
-	}
-	if _, ok := s.Truncate(2, 1); ok {
-		t.Error("labels were cut off")
-	}
-	s = Sequence{Tokens: []int32{1, 2, 3, 4}, Weights: []float32{0, 0, 0, 2}}
-	if cut, ok := s.Truncate(3, 1); !ok || !slices.Equal(cut.Weights, []float32{0, 0, 2}) {
-		t.Errorf("weights cut to %v (%v)", cut.Weights, ok)
-	}
-}
-
 // TestPlan: few shapes, every batch full, every dialogue but those at a border whole, every example once an epoch.
 func TestPlan(t *testing.T) {
 	data := nestedExamples(1, 40, 5, 50, false)
@@ -250,7 +233,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(p.shapes) > 4 {
-		t.Errorf("%d shapes", len(p.shapes))
+		t.Errorf("%d shapes, want at most 4", len(p.shapes))
 	}
 	first := p.batches(0)
 	if fmt.Sprint(first) == fmt.Sprint(p.batches(1)) || fmt.Sprint(first) != fmt.Sprint(p.batches(0)) {

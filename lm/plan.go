@@ -68,8 +68,8 @@ func (p *planner) split(batch []int) []microBatch {
 	return p.pack(trees)
 }
 
-// plan goes through the batches of all epochs and settles on at most most shapes: the sizes met, merged pair by
-// pair where it costs least.
+// plan goes through the batches of all epochs and chooses at most most shapes: it begins with every size that occurs
+// and merges the two whose union costs least, until few enough are left.
 func (p *planner) plan(ctx context.Context, epochs, most int) error {
 	counts := map[shape]int{}
 	for epoch := range epochs {

@@ -101,16 +101,6 @@ func parseTensorFile(path string, content []byte) (*tensorFile, error) {
 
 var dtypeWidths = map[string]int64{"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 
-// names lists the file's tensors, sorted.
-func (f *tensorFile) names() []string {
-	names := make([]string, 0, len(f.tensors))
-	for name := range f.tensors {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names
-}
-
 // floatData finds a tensor of floats: its header and bytes.
 func (f *tensorFile) floatData(name string) (tensorHeader, []byte, error) {
 	h, ok := f.tensors[name]

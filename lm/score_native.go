@@ -15,7 +15,7 @@ type nativeScorer struct {
 	share bool
 }
 
-// scoredTree is a tree with what it has been given.
+// scoredTree is a tree with the values of its edges, as far as they are computed.
 type scoredTree struct {
 	*tree
 	base    int32     // its first node in the cache
@@ -31,8 +31,8 @@ type pendingEdge struct {
 	row  int
 }
 
-// logProbs is Scorer.LogProbs. Trees lie one after the other in the cache, which is begun anew when it is full; their
-// tokens are computed in chunks that do not mind where a tree ends.
+// logProbs is Scorer.LogProbs. Trees lie one after the other in the cache, which is begun anew when it is full. Their
+// tokens are computed in chunks of a fixed size, which may hold the end of one tree and the beginning of the next.
 func (s *nativeScorer) logProbs(ctx context.Context, examples []Example, progress func(done, total int)) ([][]SequenceLogProbs, error) {
 	if err := checkExamples(examples, s.config); err != nil {
 		return nil, err

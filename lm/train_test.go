@@ -97,7 +97,7 @@ func TestResume(t *testing.T) {
 		}
 		config.Seed++
 		if err := start().Restore(bytes.NewReader(state(t, through))); err == nil || !strings.Contains(err.Error(), "configuration") {
-			t.Errorf("a state of another configuration was restored: %v", err)
+			t.Errorf("a state of another configuration: error %v, want one that says so", err)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func TestAccumulation(t *testing.T) {
 			t.Fatalf("%d and %d micro-batches", micro[0], micro[1])
 		}
 		if math.Abs(a.Loss-b.Loss) > 1e-6*(1+a.Loss) || math.Abs(a.GradNorm-b.GradNorm) > 2e-6*(1+a.GradNorm) {
-			t.Errorf("%s: loss %v and %v, norm %v and %v", kind, a.Loss, b.Loss, a.GradNorm, b.GradNorm)
+			t.Errorf("%s: loss %v and %v, norm %v and %v, want the same of both", kind, a.Loss, b.Loss, a.GradNorm, b.GradNorm)
 		}
 	}
 }
@@ -322,7 +322,7 @@ func TestTrainerErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := trainer.Next(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled step: %v", err)
+		t.Errorf("cancelled step: error %v, want context.Canceled", err)
 	}
 	if !bytes.Equal(before, state(t, trainer)) {
 		t.Error("a cancelled step changed the state")
@@ -341,7 +341,7 @@ func TestTrainerErrors(t *testing.T) {
 		_, err := trainer.Next(t.Context())
 		var diverged *DivergedError
 		if !errors.Is(err, ErrNonFinite) || !errors.As(err, &diverged) {
-			t.Fatalf("training on NaN: %v", err)
+			t.Fatalf("training on NaN: error %v, want a DivergedError of ErrNonFinite", err)
 		}
 		if !diverged.Intact || diverged.Metrics.Step != 1 || !math.IsNaN(diverged.Metrics.Loss) || len(diverged.Batch) == 0 {
 			t.Errorf("what is said of the step: %+v", diverged)
@@ -351,7 +351,7 @@ func TestTrainerErrors(t *testing.T) {
 		t.Error("the loss was no number before the update, and yet the state is not the one before the step")
 	}
 	if _, err := trainer.Model(); !errors.Is(err, ErrNonFinite) {
-		t.Errorf("a broken model was given out: %v", err)
+		t.Errorf("a broken model was given out: error %v, want ErrNonFinite", err)
 	}
 }
 
@@ -374,12 +374,12 @@ func TestExploded(t *testing.T) {
 	_, err = trainer.Next(t.Context())
 	var diverged *DivergedError
 	if !errors.Is(err, ErrExploded) || !errors.As(err, &diverged) {
-		t.Fatalf("training with gradients of 1e9: %v", err)
+		t.Fatalf("training with gradients of 1e9: error %v, want a DivergedError of ErrExploded", err)
 	}
 	if diverged.Intact || diverged.Metrics.GradNorm <= explodedNorm || len(diverged.Batch) != 4 {
 		t.Errorf("what is said of the step: %+v", diverged)
 	}
 	if err := trainer.Save(&bytes.Buffer{}); !errors.Is(err, ErrExploded) {
-		t.Errorf("the state after the step was saved: %v", err)
+		t.Errorf("the state after the step was saved: error %v, want ErrExploded", err)
 	}
 }

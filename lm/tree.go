@@ -1,9 +1,6 @@
 package lm
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Sequence is a list of token ids of which some are labelled: the model is asked to predict them.
 type Sequence struct {
@@ -254,26 +251,4 @@ func checkExamples(examples []Example, config *Config) error {
 		}
 	}
 	return nil
-}
-
-// Truncate shortens a sequence to limit tokens by dropping context right after its first keep tokens (the system
-// prompt): the oldest part of a dialogue. Labelled tokens are never dropped; ok is false where that cannot be done.
-// Dropping whole messages before tokenizing reads better to a model; this is the last resort.
-func (s Sequence) Truncate(limit, keep int) (cut Sequence, ok bool) {
-	excess := len(s.Tokens) - limit
-	if excess <= 0 {
-		return s, true
-	}
-	first := 0 // the first label
-	for first < len(s.Tokens) && s.weight(first) == 0 {
-		first++
-	}
-	if keep < 0 || keep+excess >= first { // a token must be left to predict the first label from
-		return s, false
-	}
-	cut = Sequence{Tokens: slices.Concat(s.Tokens[:keep], s.Tokens[keep+excess:]), LossFrom: s.LossFrom - excess}
-	if s.Weights != nil {
-		cut.Weights = slices.Concat(s.Weights[:keep], s.Weights[keep+excess:])
-	}
-	return cut, true
 }

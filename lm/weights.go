@@ -18,8 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Model is a configuration with its weights, in float32 or, where they are not trained, in bfloat16 (LoadOptions). The weights are never changed by this package; once used
-// on an engine they stay with it (load a second Model for a second engine).
+// Model is a configuration with its weights, in float32 or, where they are not trained, in bfloat16 (LoadOptions). The
+// weights are never changed by this package; once used on an engine they stay with it (load a second Model for a second
+// engine).
 type Model struct {
 	Config  Config
 	weights map[string]*tensors.Tensor // by Hugging Face name

@@ -57,7 +57,7 @@ var rules = []rule{
 
 	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference"}},
 	// Text becomes ids without a model, and without what computes one.
-	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/nikolalohinski/gonja/v2", "golang.org/x/text"}},
+	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
@@ -106,7 +106,7 @@ var reserved = []struct {
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
 	{"github.com/gomlx", []string{"lm"}},
 	// The engine of chat templates.
-	{"github.com/nikolalohinski/gonja", []string{"lm/tokens"}},
+	{"github.com/mitsuhiko/minijinja", []string{"lm/tokens"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts/s3", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
 	// What watches a worker.
@@ -223,9 +223,9 @@ func TestCheck(t *testing.T) {
 		{dir: "lm/tokens", what: module + "/lm"},
 		{dir: "lm/tokens", what: module + "/lm", test: true},
 		{dir: "lm/tokens", what: "github.com/gomlx/compute"},
-		{dir: "lm/tokens", what: "github.com/nikolalohinski/gonja/v2/exec", may: true},
+		{dir: "lm/tokens", what: "github.com/mitsuhiko/minijinja/minijinja-go/v2", may: true},
 		{dir: "lm", what: module + "/internal/reference"},
-		{dir: "lm", what: "github.com/nikolalohinski/gonja/v2/exec"},
+		{dir: "lm", what: "github.com/mitsuhiko/minijinja/minijinja-go/v2"},
 		{dir: "lm/engines", what: module + "/lm"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute"},
 		{dir: "lm/engines", what: "github.com/gomlx/compute-onnx/support/onnxruntime", may: true},

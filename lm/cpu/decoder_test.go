@@ -296,13 +296,13 @@ func TestDecoderErrors(t *testing.T) {
 	d := newTestDecoder(decoderShapes[0], false)
 	install(t, cpu.Options{Kernels: "off"})
 	if _, err := cpu.NewDecoder(d.DecoderShape, d.weights); !errors.Is(err, cpu.ErrNoDecoder) {
-		t.Errorf("with the kernels off: %v", err)
+		t.Errorf("with the kernels off: error %v, want ErrNoDecoder", err)
 	}
 	install(t, cpu.Options{})
 	odd := d.DecoderShape
 	odd.HeadDim = 6
 	if _, err := cpu.NewDecoder(odd, d.weights); !errors.Is(err, cpu.ErrNoDecoder) {
-		t.Errorf("heads of 6: %v", err)
+		t.Errorf("heads of 6: error %v, want ErrNoDecoder", err)
 	}
 	other := d.DecoderShape
 	other.Intermediate++

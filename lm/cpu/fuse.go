@@ -25,8 +25,6 @@ type fusedOps struct {
 	dims, strides []int
 }
 
-func (*fusedOps) ours() {}
-
 // leaf is an operand from memory.
 type leaf struct {
 	size     int32 // Bytes an element: 4, or 1 for a condition.

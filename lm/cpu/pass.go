@@ -166,12 +166,6 @@ type stridedDot struct {
 	xSize, ySize int
 }
 
-func (*stridedDot) ours() {}
-
-// own marks the data that this package puts into nodes: their executors run
-// whether the kernels are switched on or not, since no other knows them.
-type own interface{ ours() }
-
 // peelTransposes makes a DotGeneral read the operands of the transposes that
 // feed it.
 func peelTransposes(n *node) {

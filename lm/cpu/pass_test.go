@@ -283,7 +283,7 @@ func TestInstall(t *testing.T) {
 	}
 	t.Setenv(cpu.EnvKernels, "off")
 	if status, err := cpu.Install(cpu.Options{}); err != nil || status.Active() {
-		t.Errorf("%s=off gives %+v, %v", cpu.EnvKernels, status, err)
+		t.Errorf("%s=off gives %+v, error %v, want no operations", cpu.EnvKernels, status, err)
 	}
 	status, err = cpu.Install(cpu.Options{Kernels: "portable"})
 	if err != nil || status.Kernels != "portable" || !status.Active() || status.Reason != "" {
@@ -341,7 +341,7 @@ func TestSameLayout(t *testing.T) {
 		{reflect.TypeFor[struct{ X *inner }](), false},
 	} {
 		if err := cpu.SameLayout(c.mirror, reflect.TypeFor[real](), 0); (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.mirror, err)
+			t.Errorf("%s: error %v, want the same layout: %v", c.mirror, err, c.ok)
 		}
 	}
 }

@@ -138,7 +138,7 @@ func TestInstallNPM(t *testing.T) {
 	r := newRegistry(t, library)
 	dir := filepath.Join(t.TempDir(), "data")
 	if _, _, err := OpenONNX(dir); !errors.Is(err, ErrNotInstalled) {
-		t.Errorf("an empty directory: %v", err)
+		t.Errorf("an empty directory: error %v, want ErrNotInstalled", err)
 	}
 	installed, err := r.install(t.Context(), dir)
 	if err != nil {
@@ -179,7 +179,7 @@ func TestInstallNPM(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := r.install(cancelled, dir); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("cancelled: error %v, want context.Canceled", err)
 	}
 	if _, still, err := OpenONNX(dir); err != nil || still != now {
 		t.Errorf("after a failure: %+v (%v)", still, err)
@@ -190,7 +190,7 @@ func TestInstallNPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := OpenONNX(dir); err == nil || errors.Is(err, ErrNotInstalled) || !strings.Contains(err.Error(), "damaged") {
-		t.Errorf("damaged: %v", err)
+		t.Errorf("damaged: error %v, want one that says so", err)
 	}
 }
 
@@ -274,7 +274,7 @@ func TestInstallFrom(t *testing.T) {
 		}
 	}
 	if _, err := InstallONNX(t.Context(), t.TempDir(), Options{Source: "elsewhere"}); err == nil || !strings.Contains(err.Error(), "npm") {
-		t.Errorf("an unknown source: %v", err)
+		t.Errorf("an unknown source: error %v, want one that names npm", err)
 	}
 }
 
@@ -290,7 +290,7 @@ func TestManifest(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, _, err := OpenONNX(dir); err == nil || errors.Is(err, ErrNotInstalled) {
-			t.Errorf("%s: %v", manifest, err)
+			t.Errorf("%s: error %v, want one other than ErrNotInstalled", manifest, err)
 		}
 	}
 }

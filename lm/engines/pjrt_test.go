@@ -110,7 +110,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	for _, v := range (Plugin{Path: "/somewhere/pjrt_c_api_cuda_plugin.so"}).Environment(func(string) string { return "" }) {
 		if v.Set || !strings.HasSuffix(v.String(), "(not set)") {
-			t.Errorf("a plugin that stands alone: %v", v)
+			t.Errorf("a plugin that stands alone: %v, want it not set", v)
 		}
 	}
 }

@@ -143,10 +143,10 @@ func TestTrainBPEErrors(t *testing.T) {
 	}
 	tok, err := TrainBPE(ctx, slices.Values([]string{"abab abab"}), t.TempDir(), BPEOptions{VocabSize: 5000})
 	if err != nil || tok.VocabSize() >= 300 {
-		t.Errorf("few texts: %v", err)
+		t.Errorf("few texts: error %v, want a vocabulary below 300", err)
 	}
 	cancel()
 	if _, err := TrainBPE(ctx, slices.Values([]string{"a"}), t.TempDir(), BPEOptions{VocabSize: 300}); !errors.Is(err, context.Canceled) {
-		t.Errorf("canceled: %v", err)
+		t.Errorf("canceled: error %v, want context.Canceled", err)
 	}
 }

@@ -264,7 +264,23 @@ type tokenizerConfig struct {
 	BOS          tokenName       `json:"bos_token"`
 	EOS          tokenName       `json:"eos_token"`
 	Pad          tokenName       `json:"pad_token"`
+	Unknown      tokenName       `json:"unk_token"`
+	Separator    tokenName       `json:"sep_token"`
+	Class        tokenName       `json:"cls_token"`
+	Mask         tokenName       `json:"mask_token"`
 	ChatTemplate json.RawMessage `json:"chat_template"`
+}
+
+// special gives the special tokens that there are by the names under which templates know them.
+func (c *tokenizerConfig) special() map[string]string {
+	tokens := map[string]string{}
+	for name, token := range map[string]tokenName{"bos_token": c.BOS, "eos_token": c.EOS, "pad_token": c.Pad, "unk_token": c.Unknown,
+		"sep_token": c.Separator, "cls_token": c.Class, "mask_token": c.Mask} {
+		if token != "" {
+			tokens[name] = string(token)
+		}
+	}
+	return tokens
 }
 
 // tokenName is null, a string, or an object with the string as content.

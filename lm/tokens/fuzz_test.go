@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -64,7 +63,7 @@ func FuzzTemplate(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, s := range []string{
-		tok.chat.source, "", "{{ messages[0].content }}", "{% for m in messages %}{{ m['role'] }}{% endfor %}", "{{ raise_exception('no') }}",
+		trainedTemplate, "", "{{ messages[0].content }}", "{% for m in messages %}{{ m['role'] }}{% endfor %}", "{{ raise_exception('no') }}",
 		"{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 		"{% for i in range(1000000000) %}x{% endfor %}", "{{ 'x' * 1000000000 }}", "{{ 'x'|center(1000000000) }}", "{{ lipsum(n=1000000) }}", "{{ 10 ** 10 ** 10 }}",
 		"{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x ~ m.content %}{% endfor %}{{ ns.x }}", "{% if", "{{", "{% raw %}", "{{ messages[9].content }}",
@@ -72,14 +71,10 @@ func FuzzTemplate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, source string) {
-		if len(source) > 2<<10 || strings.Count(source, "for")+strings.Count(source, "~")+strings.Count(source, "replace") > 3 {
-			return // nested loops and doublings cost what they say
-		}
-
-		if err := tok.setTemplate(source); err != nil {
+		if tok.setTemplate(source); tok.chat.template == nil {
 			return
 		}
-		text, err := tok.RenderChat([]Message{{"user", "hello"}, {"assistant", "yes"}}, true)
+		text, err := tok.chat.render([]Message{{"user", "hello"}, {"assistant", "yes"}}, true, nil)
 		if err == nil && len(text) > maxRendering {
 			t.Fatalf("%d bytes", len(text))
 		}
@@ -87,22 +82,4 @@ func FuzzTemplate(f *testing.F) {
 			t.Fatal("an error without words")
 		}
 	})
-}
-
-// What a chat template must not be able to do, it cannot.
-func TestTemplatesAreConfined(t *testing.T) {
-	for _, source := range []string{
-		"{% include '/etc/passwd' %}", "{% import '/etc/passwd' as x %}{{ x }}", "{% extends '/etc/passwd' %}", "{% from '/etc/passwd' import x %}",
-		"{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{% for i in range(1000000000) %}x{% endfor %}",
-		"{{ 'x' * 1000000000 }}", "{{ 'x'|center(1000000000) }}", "{{ lipsum(n=1000000) }}", strings.Repeat(" ", maxTemplate+1),
-	} {
-		template, err := compileTemplate(source)
-		if err != nil {
-			continue
-		}
-		c := chatTemplate{template: template}
-		if text, err := c.render(nil, false); err == nil {
-			t.Errorf("%.40q writes %.100q", source, text)
-		}
-	}
 }

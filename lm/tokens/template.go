@@ -3,17 +3,12 @@ package tokens
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
-	"github.com/nikolalohinski/gonja/v2/builtins"
-	"github.com/nikolalohinski/gonja/v2/config"
-	"github.com/nikolalohinski/gonja/v2/exec"
-	"github.com/nikolalohinski/gonja/v2/loaders"
-	"github.com/nikolalohinski/gonja/v2/parser"
-	lexer "github.com/nikolalohinski/gonja/v2/tokens"
+	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
 )
 
 // Message is one message of a chat. Roles are the template's: system, user,
@@ -35,11 +30,10 @@ const roleAssistant = "assistant"
 // template whose layout depends on more of a content than whether it is empty
 // is therefore not followed in that.
 type chatTemplate struct {
-	source   string
-	bos, eos string
+	special map[string]string // by the names under which transformers gives them: "bos_token" …
 
 	mu        sync.Mutex
-	template  *exec.Template
+	template  *jinja
 	skeletons map[string][]chatPiece
 	runs      map[string][]int32 // ids of the texts between special tokens
 
@@ -66,193 +60,64 @@ const (
 const cachedSkeletons = 1 << 12
 
 // errNoTemplate is returned by the chat methods of a tokenizer without one.
-var errNoTemplate = errors.New("tokenizer_config.json has no chat_template")
+var errNoTemplate = errors.New("there is no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json")
 
-// setTemplate compiles the chat template and probes it. Only a template that
-// does not parse is an error here; one that cannot be used reports why when it
-// is used, and in Check.
-func (t *Tokenizer) setTemplate(source string) error {
-	c := &chatTemplate{source: source, bos: t.bos, eos: t.eos, err: errNoTemplate,
-		skeletons: map[string][]chatPiece{}, runs: map[string][]int32{}}
+// setTemplate compiles the chat template and probes it. A template that cannot be used reports why when it is used, and
+// in Check: texts can be tokenized without one.
+func (t *Tokenizer) setTemplate(source string) {
+	c := &chatTemplate{special: t.roles, err: errNoTemplate, skeletons: map[string][]chatPiece{}, runs: map[string][]int32{}}
 	t.chat = c
 	if source == "" {
-		return nil
+		return
 	}
-	var err error
-	if c.template, err = compileTemplate(source); err != nil {
-		return err
-	}
-	c.err = t.probe()
-	return nil
-}
-
-// Limits of chat templates, which come with checkpoints from anywhere. Those of
-// Qwen2.5 and Llama 3.1 have 2 to 4 kB and write some hundred bytes a message.
-const (
-	maxTemplate  = 256 << 10 // bytes of its source
-	maxRendering = 4 << 20   // bytes that it writes
-	maxRange     = 10_000    // numbers of one range()
-)
-
-// templateStatements are the statements that a chat template may have. Those
-// that read other files (include, import, from, extends) have no place in one,
-// and a macro that calls itself would exhaust the stack, which no recover mends.
-var templateStatements = []string{"autoescape", "break", "continue", "do", "filter", "for", "if", "raw", "set", "with"}
-
-// templateFilters and templateFunctions are what a chat template may call: what
-// those of known checkpoints use, without what makes long text of a number
-// (center, indent, format, lipsum).
-var (
-	templateFilters = []string{"abs", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "int", "items", "join", "last",
-		"length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "sort",
-		"string", "sum", "title", "tojson", "trim", "unique", "upper"}
-	templateFunctions = []string{"dict", "namespace"}
-)
-
-// noFiles is a template loader that has no files.
-type noFiles struct{}
-
-var errNoFiles = errors.New("a chat template reads no other files")
-
-func (noFiles) Read(string) (io.Reader, error)           { return nil, errNoFiles }
-func (noFiles) Resolve(string) (string, error)           { return "", errNoFiles }
-func (f noFiles) Inherit(string) (loaders.Loader, error) { return f, nil }
-
-// boundedRange is Jinja's range with at most maxRange numbers.
-func boundedRange(_ *exec.Evaluator, params *exec.VarArgs) ([]int, error) {
-	bounds := []int{0, 0, 1} // start, stop, step
-	if n := len(params.Args); n < 1 || n > 3 {
-		return nil, exec.ErrInvalidCall(errors.New("range takes one to three integers"))
-	}
-	for i, arg := range params.Args {
-		if !arg.IsInteger() {
-			return nil, exec.ErrInvalidCall(errors.New("range takes one to three integers"))
-		}
-		bounds[i] = arg.Integer()
-	}
-	if len(params.Args) == 1 {
-		bounds[0], bounds[1] = 0, bounds[0]
-	}
-	start, stop, step := bounds[0], bounds[1], bounds[2]
-	if step == 0 {
-		return nil, exec.ErrInvalidCall(errors.New("range with a step of 0"))
-	}
-	var numbers []int
-	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
-		if len(numbers) == maxRange {
-			return nil, exec.ErrInvalidCall(fmt.Errorf("range of more than %d numbers", maxRange))
-		}
-		numbers = append(numbers, i)
-	}
-	return numbers, nil
-}
-
-// limitedWriter refuses to grow beyond a limit.
-type limitedWriter struct{ strings.Builder }
-
-func (w *limitedWriter) Write(p []byte) (int, error) {
-	if w.Len()+len(p) > maxRendering {
-		return 0, fmt.Errorf("the template writes more than %d bytes", maxRendering)
-	}
-	return w.Builder.Write(p)
-}
-
-// compileTemplate parses a chat template with the settings of transformers'
-// environment (trim_blocks, lstrip_blocks) and its raise_exception.
-func compileTemplate(source string) (template *exec.Template, err error) {
-	defer recovered(&err)
-	if len(source) > maxTemplate {
-		return nil, fmt.Errorf("a template of %d bytes, at most %d", len(source), maxTemplate)
-	}
-	settings := config.New()
-	settings.TrimBlocks, settings.LeftStripBlocks = true, true
-	context := exec.EmptyContext().Update(builtins.GlobalVariables)
-	for _, function := range templateFunctions {
-		value, ok := builtins.GlobalFunctions.Get(function)
-		if !ok {
-			return nil, fmt.Errorf("the template engine has no function %q", function)
-		}
-		context.Set(function, value)
-	}
-	filters := exec.NewFilterSet(map[string]exec.FilterFunction{})
-	for _, filter := range templateFilters {
-		apply, ok := builtins.Filters.Get(filter)
-		if !ok {
-			return nil, fmt.Errorf("the template engine has no filter %q", filter)
-		}
-		if err := filters.Register(filter, apply); err != nil {
-			return nil, err
-		}
-	}
-	context.Set("range", boundedRange)
-	context.Set("raise_exception", func(message string) (string, error) { return "", errors.New(message) })
-	// A text times a number is as long as the number says.
-	for stream := lexer.LexAll(source, settings); !stream.End(); stream.Next() {
-		if kind := stream.Current().Type; kind == lexer.Multiply || kind == lexer.Power {
-			return nil, errors.New("a template that multiplies is not supported")
-		}
-	}
-	const name = "chat_template"
-	statements := exec.NewControlStructureSet(map[string]parser.ControlStructureParser{})
-	for _, statement := range templateStatements {
-		parse, ok := builtins.ControlStructures.Get(statement)
-		if !ok {
-			return nil, fmt.Errorf("the template engine has no statement %q", statement)
-		}
-		if err := statements.Register(statement, parse); err != nil {
-			return nil, err
-		}
-	}
-	loader, err := loaders.NewShiftedLoader(name, strings.NewReader(source), noFiles{})
+	template, err := compileTemplate(source)
 	if err != nil {
-		return nil, err
+		c.err = oneLine(err)
+		return
 	}
-	return exec.NewTemplate(name, settings, loader, &exec.Environment{
-		Context: context, Filters: filters, Tests: builtins.Tests,
-		ControlStructures: statements, Methods: builtins.Methods,
-	})
+	c.template = template
+	c.err = t.probe()
 }
 
-// recovered turns a panic of the template engine into an error.
-func recovered(err *error) {
-	switch r := recover().(type) {
-	case nil:
-	case error:
-		*err = fmt.Errorf("chat_template: %w", r)
-	default:
-		*err = fmt.Errorf("chat_template: %v", r)
-	}
-}
-
-// RenderChat renders messages by the chat template, as transformers'
-// apply_chat_template(tokenize=False) does. Training and generation use
-// ChatTokens and ChatPrompt, which keep user text apart from the template's.
+// RenderChat renders messages by the chat template, as transformers' apply_chat_template(tokenize=False) does, today's
+// date included where the template asks for it. Training and generation use ChatTokens and ChatPrompt, which keep user
+// text apart from the template's, and for which there is no date.
 func (t *Tokenizer) RenderChat(messages []Message, addGenerationPrompt bool) (string, error) {
 	if t.chat.template == nil {
 		return "", fmt.Errorf("tokens: render chat: %w", t.chat.err)
 	}
 	t.chat.mu.Lock()
 	defer t.chat.mu.Unlock()
-	text, err := t.chat.render(messages, addGenerationPrompt)
+	text, err := t.chat.render(messages, addGenerationPrompt, time.Now)
 	if err != nil {
 		return "", fmt.Errorf("tokens: render chat: %w", err)
 	}
 	return text, nil
 }
 
-func (c *chatTemplate) render(messages []Message, addGenerationPrompt bool) (text string, err error) {
-	defer recovered(&err)
-	list := make([]any, len(messages))
+// render runs the template on messages with what transformers gives it: the special tokens by their names, and no
+// tools. now gives the date; nil: there is none. The caller holds mu.
+func (c *chatTemplate) render(messages []Message, addGenerationPrompt bool, now func() time.Time) (string, error) {
+	list := make([]value.Value, len(messages))
 	for i, m := range messages {
-		list[i] = map[string]any{"role": m.Role, "content": m.Content}
+		list[i] = fromMessage(m)
 	}
-	var out limitedWriter
-	err = c.template.Execute(&out, exec.NewContext(map[string]any{
-		"messages": list, "add_generation_prompt": addGenerationPrompt,
-		"bos_token": c.bos, "eos_token": c.eos,
-	}))
-	return out.String(), err
+	variables := map[string]value.Value{
+		"messages": value.FromSlice(list), "add_generation_prompt": value.FromBool(addGenerationPrompt),
+		"tools": value.None(), "documents": value.None(),
+	}
+	for name, token := range c.special {
+		variables[name] = value.FromString(token)
+	}
+	text, err := c.template.render(variables, now)
+	if err != nil {
+		return "", oneLine(err)
+	}
+	return text, nil
 }
+
+// oneLine is an error of the engine's in one line.
+func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
 
 // skeleton returns the pieces of a chat with these roles.
 func (c *chatTemplate) skeleton(messages []Message, addGenerationPrompt bool) ([]chatPiece, error) {
@@ -278,7 +143,7 @@ func (c *chatTemplate) skeleton(messages []Message, addGenerationPrompt bool) ([
 			marked[i].Content = fmt.Sprint(markSpace, markStart, i, markEnd, markSpace)
 		}
 	}
-	text, err := c.render(marked, addGenerationPrompt)
+	text, err := c.render(marked, addGenerationPrompt, nil)
 	if err != nil {
 		return nil, err
 	}

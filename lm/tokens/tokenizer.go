@@ -31,17 +31,18 @@ type Tokenizer struct {
 	before, after     []int32 // what the post-processor adds
 
 	bos, eos, pad string
-	stop          []int32 // eos ids of generation_config.json
+	roles         map[string]string // the special tokens that tokenizer_config.json names: "bos_token" …
+	stop          []int32           // eos ids of generation_config.json
 	digest        string
 	chat          *chatTemplate
 }
 
-// Load reads tokenizer.json, tokenizer_config.json and, where there
-// is one, generation_config.json from dir. A tokenizer that would not be
+// Load reads tokenizer.json, tokenizer_config.json, and where they are
+// there chat_template.jinja and generation_config.json from dir. A tokenizer that would not be
 // reproduced exactly (anything but byte-level BPE with the pre-tokenizers of
 // GPT-2, Qwen2 or Llama 3) is an error that names what is not supported. The
-// chat template is compiled here and its errors reported, but a tokenizer
-// without one loads: the chat methods then return an error.
+// chat template is compiled here; where there is none, or one that cannot be
+// rendered, the chat methods and Check return an error.
 func Load(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := readLimited(path, maxTokenizer)
@@ -75,6 +76,7 @@ func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
 		}
 	}
 	t.bos, t.eos, t.pad = string(config.BOS), string(config.EOS), string(config.Pad)
+	t.roles = config.special()
 	source, err := config.template()
 	if err != nil {
 		return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
@@ -87,9 +89,7 @@ func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
 	if own != nil {
 		source = string(own)
 	}
-	if err := t.setTemplate(source); err != nil {
-		return fmt.Errorf("tokens: load tokenizer %s: chat_template: %w", path, err)
-	}
+	t.setTemplate(source)
 	if err := t.loadStop(filepath.Join(dir, "generation_config.json")); err != nil {
 		return err
 	}
