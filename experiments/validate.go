@@ -2,6 +2,7 @@ package experiments
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"regexp"
@@ -283,15 +284,41 @@ func (v *validator) judge(j Judge) {
 	if j.Model == "" {
 		v.fail("judge.model", "is missing; kind openai asks for a model by name")
 	}
-	u, err := url.Parse(j.BaseURL)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		v.fail("judge.base_url", "is %q; it is an address like https://api.openai.com/v1", j.BaseURL)
-	} else if u.User != nil {
-		v.fail("judge.base_url", "holds a user name; the key goes into the environment variable that judge.api_key_env names")
+	if wrong := badBaseURL(j.BaseURL); wrong != "" {
+		v.fail("judge.base_url", "%s", wrong)
 	}
 	if j.APIKeyEnv != "" && !envPattern.MatchString(j.APIKeyEnv) {
 		v.fail("judge.api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
 	}
+}
+
+// secretName matches names of parameters that hold a secret.
+var secretName = regexp.MustCompile(`(?i)(^|[-_.]|api|access)(key|token|secret|password|sig|signature)$`)
+
+// badBaseURL says why an endpoint cannot be asked, "" where it can. Its query
+// goes with every request, and stands in artifacts as the rest does.
+func badBaseURL(address string) string {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return fmt.Sprintf("is %q; it is an address like https://api.openai.com/v1", address)
+	case u.User != nil:
+		return "holds a user name; the key goes into the environment variable that judge.api_key_env names"
+	case u.Fragment != "":
+		return fmt.Sprintf("is %q; what stands after # is never sent: leave it out", address)
+	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/chat/completions"):
+		return "ends in /chat/completions, which is added: leave it out"
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fmt.Sprintf("is %q, whose query is no list of name=value", address)
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if secretName.MatchString(name) {
+			return fmt.Sprintf("holds a key in its query (%s), which would stand in artifacts: it goes into the environment variable that judge.api_key_env names", name)
+		}
+	}
+	return ""
 }
 
 // compare checks pairs of systems' names: known, different, none twice.

@@ -115,6 +115,11 @@ func TestJudgeOpenAI(t *testing.T) {
 		{"judge.base_url=api.openai.com", "judge.base_url: is \"api.openai.com\""},
 		{"judge.base_url=ftp://x/y", "judge.base_url"},
 		{"judge.base_url=https://user:secret@host/v1", "judge.base_url: holds a user name"},
+		{"judge.base_url=https://host/v1#part", "judge.base_url: is \"https://host/v1#part\"; what stands after #"},
+		{"judge.base_url=https://host/v1/chat/completions", "judge.base_url: ends in /chat/completions"},
+		{"judge.base_url=https://host/v1?a=1;b=2", "judge.base_url: is \"https://host/v1?a=1;b=2\", whose query"},
+		{"judge.base_url=https://host/v1?api-version=1&subscription-key=x", "judge.base_url: holds a key in its query (subscription-key)"},
+		{"judge.base_url=https://host/v1?apiKey=x", "(apiKey)"},
 		{"judge.api_key_env=sk-123", "judge.api_key_env: is not the name"},
 		{"judge.temperature=3", "judge.temperature: is 3"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -26,7 +27,7 @@ func (b *Backend) fail(op, key string, err error) error {
 	if b.keys != nil && expired(err) {
 		b.keys.Invalidate() // the next request, and so the next attempt, reads them again
 	}
-	if do := advice(err); do != "" {
+	if do := Advice(err); do != "" {
 		return fmt.Errorf("%s %s in s3://%s/%s: %w; %s", op, key, b.bucket, b.prefix, err, do)
 	}
 	return fmt.Errorf("%s %s in s3://%s/%s: %w", op, key, b.bucket, b.prefix, err)
@@ -41,18 +42,30 @@ func expired(err error) bool {
 	return false
 }
 
-// advice says what to do about an error of the service, or "" where nothing is
+// Advice says what to do about an error of the service, or "" where nothing is
 // known. It is for errors that the bounded retries have not overcome.
-func advice(err error) string {
-	switch c := code(err); c {
+func Advice(err error) string {
+	c := code(err)
+	if strings.Contains(c, "Malformed") && !strings.Contains(err.Error(), "region") {
+		c = "InvalidAccessKeyId" // the header holds both
+	}
+	switch c {
 	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		return "give the credentials the right to get, put, list and delete in this bucket (and to use the key, with SSE-KMS)"
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClientException":
 		return "correct the access key and the secret key"
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken":
 		return "renew the credentials: s3.credentials_file is read again at once, for environment variables start the program again"
-	case "RequestTimeTooSkewed", "RequestExpired":
+	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture":
 		return "set this machine's clock right (NTP), or the service's"
+	case "AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "Redirect", "IllegalLocationConstraintException", "InvalidLocationConstraint", "InvalidRegion":
+		return "set s3.region to the bucket's" + regionOf(err) + ", and s3.endpoint to an address of that region"
+	case "NoSuchBucket":
+		return "create the bucket, or correct s3.bucket"
+	case "BucketAlreadyExists":
+		return "the bucket belongs to another account: choose another name as s3.bucket"
+	case "InvalidBucketName":
+		return "correct s3.bucket"
 	case "SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling":
 		return "the service limits requests or is overloaded: run fewer workers, or try again later"
 	case "NoSpaceLeftOnDevice", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge":
@@ -66,12 +79,25 @@ func advice(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return "this machine's disk is full: free space in the data directory"
+	case errors.As(err, &answer) && answer.HTTPStatusCode()/100 == 3:
+		return "set s3.region to the bucket's" + regionOf(err) + ", and correct s3.endpoint"
 	case errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusForbidden:
 		return "check the credentials, their rights, the bucket's name and the region"
 	case errors.As(err, &answer) && answer.HTTPStatusCode() == http.StatusInsufficientStorage:
 		return "the store is full: free space there (esclab gc --dry-run shows what it would free)"
 	case errors.As(err, &answer) && answer.HTTPStatusCode() >= 500:
 		return "the service failed, and failed again when it was asked again: see its log, or try again later"
+	}
+	return ""
+}
+
+// regionOf is the bucket's region in parentheses, where the service names it.
+func regionOf(err error) string {
+	var answer *smithyhttp.ResponseError
+	if errors.As(err, &answer) && answer.Response != nil {
+		if region := answer.Response.Header.Get("X-Amz-Bucket-Region"); region != "" {
+			return fmt.Sprintf(" (%q)", region)
+		}
 	}
 	return ""
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -81,8 +80,7 @@ func load(config, data string) (*settings.Settings, error) {
 	if err != nil || data == "" {
 		return s, err
 	}
-	s.Embedded.DataDir, err = filepath.Abs(data)
-	return s, err
+	return s, s.SetDataDir(data)
 }
 
 func work(ctx context.Context, config, data, metrics string, queues []string, slots int, stop time.Duration, promote bool) error {

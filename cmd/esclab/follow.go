@@ -150,7 +150,7 @@ func (l *lines) close() {}
 func detail(p workflows.Progress) string {
 	s := p.Phase
 	if p.Attempt > 1 {
-		s = fmt.Sprintf("attempt %d (%.60s…) %s", p.Attempt, p.Failure, p.Phase)
+		s = fmt.Sprintf("attempt %d (%.200s) %s", p.Attempt, p.Failure, p.Phase)
 	}
 	if p.Steps > 0 {
 		s += fmt.Sprintf(" %d/%d", p.Step, p.Steps)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -40,7 +39,7 @@ func (a *app) loadSettings() (*settings.Settings, error) {
 		return nil, err
 	}
 	if a.dataDir != "" {
-		if s.Embedded.DataDir, err = filepath.Abs(a.dataDir); err != nil {
+		if err := s.SetDataDir(a.dataDir); err != nil {
 			return nil, err
 		}
 	}

@@ -46,7 +46,7 @@ var rules = []rule{
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
-	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal"}, testOurs: []string{"internal/certtest"}},
+	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
 	{tree: "activities", ours: []string{"workflows", "workflows/lab", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
@@ -67,7 +67,7 @@ var rules = []rule{
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
-		theirs: []string{"github.com/openai/openai-go/v3", "golang.org/x/sync", "golang.org/x/time"}},
+		theirs: []string{"golang.org/x/sync", "golang.org/x/time"}},
 	{tree: "internal/chattest", light: true},
 	{tree: "report", ours: []string{"esc", "experiments", "internal/inert"}},
 	// What artifacts hold is read without Temporal and without a kernel.
@@ -114,8 +114,6 @@ var reserved = []struct {
 	{"github.com/mitsuhiko/minijinja", []string{"lm/tokens"}},
 	// The S3 client.
 	{"github.com/aws", []string{"artifacts/s3", "artifacts/storetest", "workers/stack", "workers/stack/connect"}},
-	// The client of the judge's endpoint.
-	{"github.com/openai", []string{"judge/openai"}},
 	// What watches a worker.
 	{"github.com/prometheus", []string{"workers"}},
 	{"go.opentelemetry.io", []string{"workers"}},
@@ -289,9 +287,8 @@ func TestCheck(t *testing.T) {
 		{dir: "cmd/esclab", what: module + "/workers/stack", may: true},
 		{dir: "artifacts", what: "github.com/versity/versitygw/embedgw", test: true},
 		{dir: "artifacts/storetest", what: "github.com/versity/versitygw/embedgw", may: true},
-		{dir: "activities", what: "github.com/openai/openai-go/v3"},
 		{dir: "judge", what: "golang.org/x/time/rate"},
-		{dir: "judge/openai", what: "github.com/openai/openai-go/v3/option", may: true},
+		{dir: "judge/openai", what: "golang.org/x/time/rate", may: true},
 		{dir: "judge/openai", what: module + "/internal/chattest"},
 		{dir: "judge/openai", what: module + "/internal/chattest", test: true, may: true},
 		{dir: "elsewhere", what: "fmt"},

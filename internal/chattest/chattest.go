@@ -4,6 +4,7 @@
 package chattest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -53,22 +54,42 @@ type Message struct {
 
 // Request is what a client sent.
 type Request struct {
-	Model       string          `json:"model"`
-	Messages    []Message       `json:"messages"`
-	Temperature *float64        `json:"temperature"`
-	MaxTokens   int             `json:"max_tokens"`
-	Format      json.RawMessage `json:"response_format"`
+	Model               string          `json:"model"`
+	Messages            []Message       `json:"messages"`
+	Temperature         *float64        `json:"temperature"`
+	MaxTokens           int             `json:"max_tokens"`
+	MaxCompletionTokens int             `json:"max_completion_tokens"`
+	Format              json.RawMessage `json:"response_format"`
 
 	Authorization string `json:"-"`
+	Query         string `json:"-"`
 }
 
-// Question is what was asked first, without what followed a bad reply.
+// Question is what was asked first, without what followed a bad reply. It is the
+// same whether the system's text has a message of its own or not.
 func (r Request) Question() string {
-	var b strings.Builder
-	for _, m := range r.Messages[:min(2, len(r.Messages))] {
-		b.WriteString(m.Content + "\n")
+	var texts []string
+	for _, m := range r.Messages {
+		texts = append(texts, m.Content)
+		if m.Role == "user" {
+			break
+		}
 	}
-	return b.String()
+	return strings.Join(texts, "\n\n")
+}
+
+// Response is what a server answers in place of a completion.
+type Response struct {
+	Status int // 0: 200
+	Header map[string]string
+	Body   string
+}
+
+// Completion is a response of one choice, whose message and finish_reason are
+// given as JSON. "GOOD" in the message stands for the right answer, as a JSON
+// string.
+func Completion(message, finish string) *Response {
+	return &Response{Body: `{"object":"chat.completion","choices":[{"index":0,"message":` + message + `,"finish_reason":` + finish + `}]}`}
 }
 
 // Server answers. Its fields may be changed between requests with Set.
@@ -77,6 +98,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	plan     func(r Request, nth int) Fault
+	respond  func(r Request, good string) *Response
 	requests []Request
 	asked    map[string]int       // requests by question
 	waiting  map[string]time.Time // when a limited question may come again
@@ -105,7 +127,16 @@ func (s *Server) Set(plan func(r Request, nth int) Fault) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.plan, s.requests, s.asked, s.early = plan, nil, map[string]int{}, 0
+	s.plan, s.respond, s.requests, s.asked, s.early = plan, nil, nil, map[string]int{}, 0
+}
+
+// Respond makes the server write responses of its own: f gives that to a
+// request, of which good is the right answer, or nil for the usual one.
+func (s *Server) Respond(f func(r Request, good string) *Response) {
+	s.Set(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.respond = f
 }
 
 // Faulty makes each question fail in two ways before it is answered; all
@@ -144,11 +175,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Messages) < 2 {
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Messages) == 0 {
 		fail(w, http.StatusBadRequest, "invalid_request", fmt.Sprintf("cannot read the request: %v", err))
 		return
 	}
-	in.Authorization = r.Header.Get("Authorization")
+	in.Authorization, in.Query = r.Header.Get("Authorization"), r.URL.RawQuery
 	q := in.Question()
 	s.mu.Lock()
 	nth := s.asked[q]
@@ -161,9 +192,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if fault == Limited {
 		s.waiting[q] = time.Now().Add(time.Second)
 	}
+	respond := s.respond
 	s.mu.Unlock()
 
 	content := answer(in)
+	if respond != nil {
+		if response := respond(in, content); response != nil {
+			w.Header().Set("Content-Type", "application/json")
+			for key, value := range response.Header {
+				w.Header().Set(key, value)
+			}
+			w.WriteHeader(cmp.Or(response.Status, http.StatusOK))
+			good, _ := json.Marshal(content)
+			fmt.Fprint(w, strings.ReplaceAll(response.Body, "GOOD", string(good)))
+			return
+		}
+	}
 	switch fault {
 	case Malformed:
 		content = "I think the scores are: fluency 4 {"

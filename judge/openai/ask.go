@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -124,25 +125,32 @@ func askAnew[T any](ctx context.Context, c *Client, t task[T], q question, key s
 			return none, err
 		}
 		tokens += r.tokens
-		value, err := t.read([]byte(r.content))
-		switch {
-		case r.problem != "":
-			problem = r.problem
-		case err != nil:
-			problem = err.Error()
-		default:
-			return keep(ctx, c, t, key, value, kept{Model: q.Model, Task: q.Task, Reply: unfence([]byte(r.content)), Tokens: tokens, Asked: asked})
+		value, said, err := readReply(t, r)
+		if err == nil {
+			return keep(ctx, c, t, key, value, kept{Model: q.Model, Task: q.Task, Reply: said, Tokens: tokens, Asked: asked})
 		}
-		problem = c.clean(problem)
-		said := r.content
-		if strings.TrimSpace(said) == "" {
-			said = "(nothing)"
+		problem = c.clean(err.Error())
+		shown := cut(r.content, 2000)
+		if strings.TrimSpace(shown) == "" {
+			shown = "(nothing)"
 		}
 		messages = append(q.Messages[:len(q.Messages):len(q.Messages)],
-			message{"assistant", cut(said, 2000)},
+			message{"assistant", shown},
 			message{"user", "That reply cannot be used: " + problem + ". You are not asked to support anybody, only to judge the reply above. Answer again. " + t.format})
 	}
 	return none, fmt.Errorf("%w: asked %d times, the last reply: %s", judge.ErrUnusable, 1+c.o.Repairs, problem)
+}
+
+// readReply reads a reply, and gives the JSON object in it as well.
+func readReply[T any](t task[T], r reply) (value T, said json.RawMessage, err error) {
+	if r.problem != "" {
+		return value, nil, errors.New(r.problem)
+	}
+	if said, err = jsonObject(r.content); err != nil {
+		return value, nil, err
+	}
+	value, err = t.read(said)
+	return value, said, err
 }
 
 // keep stores a reply. If another process has stored one meanwhile, that one

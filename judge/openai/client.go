@@ -12,12 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"sync/atomic"
+	"net/url"
+	"sync"
 	"time"
 
-	sdk "github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/esclab/esclab/judge"
@@ -66,19 +64,17 @@ type Options struct {
 
 // Client asks one model. It is safe for concurrent use.
 type Client struct {
-	o           Options
-	completions sdk.ChatCompletionService
-	digest      string // of the prompts
-	flight      singleflight.Group
+	o      Options
+	url    string
+	http   *http.Client
+	digest string // of the prompts
+	flight singleflight.Group
 
-	format  atomic.Int32 // how replies are constrained, see formats
-	renamed atomic.Bool  // the endpoint wants max_completion_tokens
+	mu     sync.Mutex
+	manner manner // in which the endpoint is known to answer
 }
 
 var _ judge.Judge = (*Client)(nil)
-
-// maxBody bounds a response's body: the longest reply has a few KiB.
-const maxBody = 4 << 20
 
 // New returns a client; it asks nothing yet.
 func New(o Options) (*Client, error) {
@@ -106,21 +102,15 @@ func New(o Options) (*Client, error) {
 	if o.Replied == nil {
 		o.Replied = func() {}
 	}
-	// The service without the client around it: that one takes keys and
-	// addresses from the environment, which are not meant for this endpoint.
-	options := []option.RequestOption{
-		option.WithBaseURL(strings.TrimSuffix(o.BaseURL, "/") + "/"),
-		option.WithMaxRetries(0), // each try is counted and paced here
-		option.WithHTTPClient(&http.Client{
-			Transport: boundedTransport{o.Gate.transport},
-			// A redirect would carry the dialogue to somewhere else.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}),
+	u, err := url.Parse(o.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("openai judge: base URL: %w", err)
 	}
-	if o.Key != "" {
-		options = append(options, option.WithAPIKey(string(o.Key)))
-	}
-	return &Client{o: o, completions: sdk.NewChatCompletionService(options...), digest: o.Prompts.Digest()}, nil
+	return &Client{o: o, url: u.JoinPath("chat", "completions").String(), digest: o.Prompts.Digest(), http: &http.Client{
+		Transport: o.Gate.transport,
+		// A redirect would carry the dialogue to somewhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
 }
 
 // Name is the model with the digest of its prompts.

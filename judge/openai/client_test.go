@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/judge/prompts"
 )
 
@@ -213,10 +213,10 @@ func TestPersistentFaults(t *testing.T) {
 		{chattest.Refused, judge.ErrUnusable, "the model refused", 4},
 		{chattest.Filtered, judge.ErrUnusable, "content_filter", 1},
 		{chattest.Unauthorized, ErrRefused, "check judge.model, judge.base_url and the key", 1},
-		{chattest.Broken, nil, "no reply from", 3},
+		{chattest.Broken, nil, "something broke", 3},
 		{chattest.Gateway, nil, "status 502", 3},
-		{chattest.Hang, nil, "no response within", 3},
-		{chattest.Truncated, nil, "after 3 tries", 3},
+		{chattest.Hang, ErrRefused, "no response within", 3},
+		{chattest.Truncated, ErrRefused, "the last of 3 tries", 3},
 	} {
 		s := chattest.New(t)
 		s.Set(func(chattest.Request, int) chattest.Fault { return c.fault })

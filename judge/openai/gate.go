@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -23,6 +24,8 @@ type Gate struct {
 	requests  *rate.Limiter
 	tokens    *rate.Limiter
 	transport http.RoundTripper // and its connections
+
+	answered atomic.Bool // the endpoint has answered a question
 
 	mu    sync.Mutex
 	until time.Time // nobody passes before

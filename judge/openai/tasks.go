@@ -1,13 +1,8 @@
 package openai
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"math"
 	"slices"
 	"strings"
 
@@ -58,7 +53,7 @@ var scoresTask = task[judge.Scores]{
 	read: readScores,
 }
 
-var preferenceTask = task[choice]{
+var preferenceTask = task[preferred]{
 	prompt: prompts.Preference,
 	schema: object([]string{"reason", "preferred"}, func(name string) map[string]any {
 		if name == "reason" {
@@ -67,7 +62,7 @@ var preferenceTask = task[choice]{
 		return map[string]any{"type": "string", "enum": []string{"first", "second", "tie"}}
 	}),
 	format: `Answer with one JSON object and nothing else: {"reason": "one short sentence", "preferred": "first", "second" or "tie"}.`,
-	read:   readChoice,
+	read:   readPreferred,
 }
 
 var criteria = []string{"fluency", "professionalism", "empathy", "helpfulness"}
@@ -97,136 +92,84 @@ type finding struct {
 	degree int
 }
 
-// graded is what the model says of one class or criterion.
-type graded struct {
-	Reason *string      `json:"reason"`
-	Degree *json.Number `json:"degree"`
-	Score  *json.Number `json:"score"`
-}
-
 func readErrors(reply []byte) ([]finding, error) {
-	grades, err := readGrades(reply, errorNames())
+	grades, err := readGrades(reply, errorNames(), "degree", 2)
 	if err != nil {
 		return nil, err
 	}
 	var found []finding
 	for i, class := range esc.PsyErrors() {
-		g := grades[i]
-		degree, err := whole(class.String()+".degree", g.Degree, 2)
-		if err != nil {
-			return nil, err
-		}
-		if g.Score != nil {
-			return nil, fmt.Errorf("%s has a score; it has reason and degree", class)
-		}
-		if degree > 0 {
-			found = append(found, finding{class, line(*g.Reason), degree})
+		if g := grades[i]; g.n > 0 {
+			found = append(found, finding{class, g.reason, g.n})
 		}
 	}
 	return found, nil
 }
 
 func readScores(reply []byte) (judge.Scores, error) {
-	grades, err := readGrades(reply, criteria)
+	grades, err := readGrades(reply, criteria, "score", 5)
 	if err != nil {
 		return judge.Scores{}, err
 	}
-	var scores [4]float64
-	for i, name := range criteria {
-		score, err := whole(name+".score", grades[i].Score, 5)
-		if err != nil {
-			return judge.Scores{}, err
-		}
-		if grades[i].Degree != nil {
-			return judge.Scores{}, fmt.Errorf("%s has a degree; it has reason and score", name)
-		}
-		scores[i] = float64(score)
-	}
-	return judge.Scores{Fluency: scores[0], Professionalism: scores[1], Empathy: scores[2], Helpfulness: scores[3]}, nil
+	score := func(i int) float64 { return float64(grades[i].n) }
+	return judge.Scores{Fluency: score(0), Professionalism: score(1), Empathy: score(2), Helpfulness: score(3)}, nil
 }
 
-// choice is a preference in one order: 1 for the first reply, 0.5 for a tie.
-type choice struct {
+// preferred is a preference in one order: 1 for the first reply, 0.5 for a tie.
+type preferred struct {
 	share  float64
 	reason string
 }
 
-func readChoice(reply []byte) (choice, error) {
-	var c struct {
-		Reason    *string `json:"reason"`
-		Preferred string  `json:"preferred"`
+func readPreferred(reply []byte) (preferred, error) {
+	f, err := decode(reply, "reason", "preferred")
+	if err != nil {
+		return preferred{}, err
 	}
-	if err := decode(reply, &c); err != nil {
-		return choice{}, err
+	reason, err := f.text("reason")
+	if err != nil {
+		return preferred{}, err
 	}
-	if c.Reason == nil {
-		return choice{}, errors.New("reason is missing")
+	which, err := f.text("preferred")
+	if err != nil {
+		return preferred{}, err
 	}
-	share, ok := map[string]float64{"first": 1, "tie": 0.5, "second": 0}[c.Preferred]
+	share, ok := map[string]float64{"first": 1, "tie": 0.5, "second": 0}[which]
 	if !ok {
-		return choice{}, fmt.Errorf("preferred is %q; it is \"first\", \"second\" or \"tie\"", cut(c.Preferred, 40))
+		return preferred{}, f.wrong("preferred", `"first", "second" or "tie"`)
 	}
-	return choice{share, line(*c.Reason)}, nil
+	return preferred{share, line(reason)}, nil
 }
 
-// readGrades reads an object with exactly these keys, in their order.
-func readGrades(reply []byte, keys []string) ([]graded, error) {
-	var all map[string]*graded
-	if err := decode(reply, &all); err != nil {
+// grade is what the model says of one class or criterion.
+type grade struct {
+	reason string
+	n      int
+}
+
+// readGrades reads an object with exactly these keys, in their order: of each a
+// reason, and under the name a whole number from 0 to most.
+func readGrades(reply []byte, keys []string, name string, most int) ([]grade, error) {
+	all, err := decode(reply, keys...)
+	if err != nil {
 		return nil, err
 	}
-	grades := make([]graded, len(keys))
+	grades := make([]grade, len(keys))
 	for i, key := range keys {
-		g := all[key]
-		switch {
-		case g == nil:
-			return nil, fmt.Errorf("%s is missing", key)
-		case g.Reason == nil:
-			return nil, fmt.Errorf("%s.reason is missing", key)
+		f, err := all.object(key, "reason", name)
+		if err != nil {
+			return nil, err
 		}
-		grades[i] = *g
-	}
-	if len(all) != len(keys) {
-		return nil, fmt.Errorf("there are keys besides %s", strings.Join(keys, ", "))
+		reason, err := f.text("reason")
+		if err != nil {
+			return nil, err
+		}
+		if grades[i].n, err = f.whole(name, most); err != nil {
+			return nil, err
+		}
+		grades[i].reason = line(reason)
 	}
 	return grades, nil
-}
-
-// whole reads a whole number from 0 to most.
-func whole(name string, n *json.Number, most int) (int, error) {
-	if n == nil {
-		return 0, fmt.Errorf("%s is missing", name)
-	}
-	f, err := n.Float64()
-	if err != nil || f != math.Trunc(f) || f < 0 || f > float64(most) {
-		return 0, fmt.Errorf("%s is %s; it is a whole number from 0 to %d", name, cut(n.String(), 20), most)
-	}
-	return int(f), nil
-}
-
-// decode reads one JSON object, strictly. Models without constrained output
-// like to put it into a code fence.
-func decode(reply []byte, into any) error {
-	reply = unfence(reply)
-	d := json.NewDecoder(bytes.NewReader(reply))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("not the JSON object that was asked for: %s", cut(err.Error(), 160))
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is text after the JSON object")
-	}
-	return nil
-}
-
-func unfence(reply []byte) []byte {
-	reply = bytes.TrimSpace(reply)
-	if inner, ok := bytes.CutPrefix(reply, []byte("```")); ok {
-		if inner, ok = bytes.CutSuffix(inner, []byte("```")); ok {
-			return bytes.TrimSpace(bytes.TrimPrefix(inner, []byte("json")))
-		}
-	}
-	return reply
 }
 
 // verdict turns the model's findings into a verdict: graver ones first, then

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
-	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/internal/chattest"
+	"github.com/esclab/esclab/judge"
 )
 
 // The key of a reply follows what was asked.
@@ -83,7 +83,15 @@ func FuzzReadReply(f *testing.F) {
 	f.Add(`{"fluency":{"reason":"x","score":3},"professionalism":{"reason":"x","score":3},"empathy":{"reason":"x","score":3},"helpfulness":{"reason":"x","score":5.0}}`)
 	f.Add("```json\n{\"reason\":\"\",\"preferred\":\"tie\"}\n```")
 	f.Add(`{"fluency":null}`)
+	f.Add("<think>{\"a\":{}}</think> It is: {\"reason\":\"\",\"preferred\":\"tie\"} {x}")
+	f.Add("{\"a\": {\"a\": {\"a\"")
 	f.Fuzz(func(t *testing.T, reply string) {
+		if said, err := jsonObject(reply); err == nil {
+			if again, err := jsonObject(string(said)); err != nil || !sameJSON(said, again) {
+				t.Errorf("%s is read as %s, and that as %s (%v)", reply, said, again, err)
+			}
+		}
+		explain([]byte(reply))
 		scores, err := scoresTask.read([]byte(reply))
 		for _, s := range []float64{scores.Fluency, scores.Professionalism, scores.Empathy, scores.Helpfulness} {
 			if err == nil && (s != float64(int(s)) || s < 0 || s > 5) {

@@ -143,21 +143,24 @@ func TestStoreOverTLS(t *testing.T) {
 		t.Error(err)
 	}
 
-	for name, change := range map[string]func(*settings.TLS){
-		"no client certificate": func(s *settings.TLS) { s.Cert, s.Key = "", "" },
-		"unknown authority":     func(s *settings.TLS) { s.CA = "" },
-		"wrong name":            func(s *settings.TLS) { s.ServerName = "elsewhere" },
+	for name, c := range map[string]struct {
+		change func(*settings.TLS)
+		remedy string
+	}{
+		"no client certificate": {func(s *settings.TLS) { s.Cert, s.Key = "", "" }, "does it ask for cert and key?"},
+		"unknown authority":     {func(s *settings.TLS) { s.CA = "" }, "s3.tls.ca"},
+		"wrong name":            {func(s *settings.TLS) { s.ServerName = "elsewhere" }, "s3.tls.server_name"},
 	} {
 		bad := good
-		change(&bad)
+		c.change(&bad)
 		s.S3.TLS = &bad
 		target, err := connect.Resolve(s, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = connect.EnsureBucket(t.Context(), target.S3)
-		if err == nil || !strings.Contains(err.Error(), "s3: cannot reach "+front.URL) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: %v", name, err)
+		if err == nil || !strings.Contains(err.Error(), front.URL) || !strings.Contains(err.Error(), c.remedy) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: got %v, want the remedy %q", name, err, c.remedy)
 		}
 	}
 	if err := os.Chmod(good.Key, 0o644); err != nil {

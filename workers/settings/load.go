@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -46,19 +47,30 @@ func load(path string, env func(string) string) (*Settings, error) {
 			return nil, err
 		}
 	}
-	if dir := env(EnvDataDir); dir != "" {
-		// Unlike a path in the file, one from the environment is relative to
-		// the working directory, as a shell user expects.
-		if s.Embedded.DataDir, err = filepath.Abs(expandHome(dir)); err != nil {
-			return nil, fmt.Errorf("settings: %s: %w", EnvDataDir, err)
-		}
+	dir := s.Embedded.DataDir
+	if named := env(EnvDataDir); named != "" {
+		dir = expandHome(named)
 	}
-	if s.Embedded.DataDir == "" {
-		if s.Embedded.DataDir, err = defaultDataDir(env); err != nil {
+	if dir == "" {
+		if dir, err = defaultDataDir(env); err != nil {
 			return nil, fmt.Errorf("settings: no home directory for the data directory (%w): set %s", err, EnvDataDir)
 		}
 	}
-	return s, nil
+	return s, s.SetDataDir(dir)
+}
+
+// SetDataDir takes another data directory than the file and the environment
+// name. Unlike a path in the file, it is relative to the working directory, as a
+// shell user expects.
+func (s *Settings) SetDataDir(dir string) (err error) {
+	// Its name is kept in JSON, and stands in messages of one line.
+	if !utf8.ValidString(dir) || strings.ContainsFunc(dir, unicode.IsControl) {
+		return fmt.Errorf("settings: the data directory's name is UTF-8 without line breaks and control characters, not %q: set --data, %s or embedded.data_dir to another", dir, EnvDataDir)
+	}
+	if s.Embedded.DataDir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("settings: data directory: %w", err)
+	}
+	return nil
 }
 
 // locate returns the file to read, or "" for the defaults.

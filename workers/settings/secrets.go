@@ -3,6 +3,7 @@ package settings
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -47,8 +48,15 @@ func (t Temporal) APIKey() (Secret, error) {
 	if key == "" {
 		return "", fmt.Errorf("temporal.api_key_env: environment variable %s is not set: export it with the API key, or set temporal.api_key_file", t.APIKeyEnv)
 	}
+	return keyVariable("temporal.api_key_env", t.APIKeyEnv)
+}
+
+// keyVariable reads a key from an environment variable that holds nothing else;
+// name is the setting's.
+func keyVariable(name, variable string) (Secret, error) {
+	key := os.Getenv(variable)
 	if !oneWord(key) {
-		return "", fmt.Errorf("temporal.api_key_env: environment variable %s does not hold one key on one line", t.APIKeyEnv)
+		return "", fmt.Errorf("%s: environment variable %s does not hold one key on one line, of ASCII characters and without blanks (a line break at its end?): export it anew", name, variable)
 	}
 	return Secret(key), nil
 }
@@ -61,14 +69,14 @@ func keyFile(name, path string) (Secret, error) {
 	}
 	key := strings.TrimSpace(string(data))
 	if !oneWord(key) {
-		return "", fmt.Errorf("%s: %s does not hold one key on one line", name, path)
+		return "", fmt.Errorf("%s: %s does not hold one key on one line, of ASCII characters and without blanks", name, path)
 	}
 	return Secret(key), nil
 }
 
 // oneWord says whether a key can stand in a header.
 func oneWord(key string) bool {
-	return key != "" && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f })
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 // Credentials returns the S3 credentials: those of credentials_file, else
@@ -77,16 +85,21 @@ func (c S3) Credentials() (Credentials, error) {
 	if c.CredentialsFile != "" {
 		return ReadCredentials(c.CredentialsFile)
 	}
-	access, secret := os.Getenv(c.AccessKeyEnv), os.Getenv(c.SecretKeyEnv)
-	if access == "" || secret == "" {
+	if os.Getenv(c.AccessKeyEnv) == "" || os.Getenv(c.SecretKeyEnv) == "" {
 		return Credentials{}, fmt.Errorf("s3: no credentials for %s: export %s and %s, or set s3.credentials_file",
 			c.Endpoint, or(c.AccessKeyEnv, "(s3.access_key_env)"), or(c.SecretKeyEnv, "(s3.secret_key_env)"))
 	}
-	cred := Credentials{AccessKey: access, SecretKey: Secret(secret)}
-	if c.AccessKeyEnv == "AWS_ACCESS_KEY_ID" {
-		cred.SessionToken = Secret(os.Getenv("AWS_SESSION_TOKEN"))
+	access, err1 := keyVariable("s3.access_key_env", c.AccessKeyEnv)
+	secret, err2 := keyVariable("s3.secret_key_env", c.SecretKeyEnv)
+	var token Secret
+	var err3 error
+	if c.AccessKeyEnv == "AWS_ACCESS_KEY_ID" && os.Getenv("AWS_SESSION_TOKEN") != "" {
+		token, err3 = keyVariable("s3.access_key_env", "AWS_SESSION_TOKEN")
 	}
-	return cred, nil
+	if err := cmp.Or(err1, err2, err3); err != nil {
+		return Credentials{}, err
+	}
+	return Credentials{AccessKey: string(access), SecretKey: secret, SessionToken: token}, nil
 }
 
 // Key returns the API key for an endpoint: that of api_key_file, else that of
@@ -107,7 +120,7 @@ func (j Judge) Key(baseURL, variable string) (Secret, error) {
 	if key == "" {
 		return "", fmt.Errorf("judge.api_key_env: environment variable %s is not set on this worker: export it with the API key, or set judge.api_key_file in %s", variable, FileName)
 	}
-	return Secret(key), nil
+	return keyVariable("judge.api_key_env", variable)
 }
 
 // ReadCredentials reads the [default] profile of an AWS shared credentials
@@ -141,6 +154,9 @@ func ReadCredentials(path string) (Credentials, error) {
 	}
 	if cred.AccessKey == "" || cred.SecretKey == "" {
 		return Credentials{}, fmt.Errorf("%s: no aws_access_key_id and aws_secret_access_key under [default]", path)
+	}
+	if !oneWord(cred.AccessKey) || !oneWord(string(cred.SecretKey)) || cred.SessionToken != "" && !oneWord(string(cred.SessionToken)) {
+		return Credentials{}, fmt.Errorf("%s: a key under [default] is not one word of ASCII characters", path)
 	}
 	return cred, nil
 }

@@ -243,6 +243,69 @@ func TestDefaultDataDir(t *testing.T) {
 	}
 }
 
+// A data directory whose name would break messages or descriptions is refused,
+// wherever it was named; marks of URLs and shells are names like others.
+func TestDataDirNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for dir, good := range map[string]bool{
+		"what?#1": true, "100% %2f": true, `back\slash and "quotes"`: true, "日本 ünï": true,
+		"two\nlines": false, "bell\a": false, "tab\t": false, "latin1 \xfc": false, "\u0085": false,
+	} {
+		_, err := load("", func(name string) string { return map[string]string{EnvDataDir: "/labs/" + dir}[name] })
+		if good != (err == nil) || err != nil && (strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), EnvDataDir)) {
+			t.Errorf("%s %q: got %v, want that it can be used: %v", EnvDataDir, dir, err, good)
+		}
+		if err := Default().SetDataDir(dir); good != (err == nil) {
+			t.Errorf("--data %q: got %v, want that it can be used: %v", dir, err, good)
+		}
+	}
+	write(t, FileName, "embedded: {data_dir: \"two\\nlines\"}\n", 0o644)
+	if _, err := load("", noEnv); err == nil || !strings.Contains(err.Error(), "embedded.data_dir") {
+		t.Errorf("in the file: got %v, want that embedded.data_dir is refused", err)
+	}
+}
+
+// A key that no header can hold is refused where it is read: a service would
+// say that it is unknown, or the connection would fail each time.
+func TestKeysAreOneWord(t *testing.T) {
+	for value, good := range map[string]bool{"abc/+=": true, "abc\n": false, "abc def": false, "abc\r\n": false, "abc\u00a0": false, "\ufeffabc": false} {
+		t.Setenv("TEST_KEY", value)
+		t.Setenv("TEST_OTHER", "other")
+		t.Setenv("AWS_ACCESS_KEY_ID", "id")
+		t.Setenv("AWS_SESSION_TOKEN", value)
+		for name, read := range map[string]func() error{
+			"judge":    func() error { _, err := Judge{}.Key("http://a/v1", "TEST_KEY"); return err },
+			"temporal": func() error { _, err := Temporal{APIKeyEnv: "TEST_KEY"}.APIKey(); return err },
+			"s3 access": func() error {
+				_, err := S3{AccessKeyEnv: "TEST_KEY", SecretKeyEnv: "TEST_OTHER"}.Credentials()
+				return err
+			},
+			"s3 secret": func() error {
+				_, err := S3{AccessKeyEnv: "TEST_OTHER", SecretKeyEnv: "TEST_KEY"}.Credentials()
+				return err
+			},
+			"s3 token": func() error {
+				_, err := S3{AccessKeyEnv: "AWS_ACCESS_KEY_ID", SecretKeyEnv: "TEST_OTHER"}.Credentials()
+				return err
+			},
+			"s3 file": func() error {
+				path := filepath.Join(t.TempDir(), "credentials")
+				write(t, path, "[default]\naws_access_key_id=id\naws_secret_access_key=x"+value+"x\n", 0o600)
+				_, err := ReadCredentials(path)
+				return err
+			},
+		} {
+			if strings.HasSuffix(value, "\n") && name == "s3 file" {
+				continue // there a line ends
+			}
+			err := read()
+			if good != (err == nil) || err != nil && (strings.Contains(err.Error(), "abc") || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("%s key %q: got %v, want that it can be used: %v", name, value, err, good)
+			}
+		}
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	c := Default().S3
 	c.AccessKeyEnv, c.SecretKeyEnv = "TEST_ACCESS", "TEST_SECRET"

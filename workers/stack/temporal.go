@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -169,11 +170,15 @@ func prepareDatabase(o temporalOptions) (*config.SQL, error) {
 	return database, nil
 }
 
+// inURI escapes a path for the URI by which SQLite opens a database: an unescaped
+// mark would end the path, and the database lie elsewhere.
+var inURI = strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23")
+
 // sqlConfig opens a database with SQLite's pragmas journal_mode and synchronous.
 func sqlConfig(path, journal, synchronous string) *config.SQL {
 	return &config.SQL{
 		PluginName:   sqliteplugin.PluginName,
-		DatabaseName: path,
+		DatabaseName: inURI.Replace(path),
 		ConnectAttributes: map[string]string{
 			"mode":         "rwc",
 			"journal_mode": journal,

@@ -101,29 +101,66 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// Doctor says for what reason the service refuses, and what mends that one.
 func TestCheckS3(t *testing.T) {
-	status, body := 0, ""
+	fault := func(code, message string) string {
+		return `<?xml version="1.0" encoding="UTF-8"?><Error><Code>` + code + `</Code><Message>` + message + `</Message></Error>`
+	}
+	type answer struct {
+		status int
+		body   string
+		header map[string]string
+	}
+	var list, other answer // to a list, and to everything else
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(status)
-		w.Write([]byte(body))
+		a := other
+		if r.URL.Query().Get("list-type") != "" || r.Method == http.MethodHead {
+			a = list
+		}
+		for key, value := range a.header {
+			w.Header().Set(key, value)
+		}
+		w.WriteHeader(a.status)
+		if r.Method != http.MethodHead { // which has no body
+			w.Write([]byte(a.body))
+		}
 	}))
 	defer server.Close()
 	p := S3{Endpoint: server.URL, Region: "us-east-1", Bucket: "b-1", PathStyle: true, Credentials: settings.Credentials{AccessKey: "a", SecretKey: "hush"}}
+	hour := func(d time.Duration) map[string]string {
+		return map[string]string{"Date": time.Now().Add(d).UTC().Format(http.TimeFormat)}
+	}
+	empty := answer{status: 200, body: "<ListBucketResult/>"}
 	for _, c := range []struct {
-		name         string
-		status       int
-		body, detail string
-		remedy       string
+		name           string
+		list, other    answer
+		detail, remedy string
 	}{
-		{"refused", 403, "<Error><Code>InvalidAccessKeyId</Code></Error>", "refused to look up bucket b-1 (status 403", "check the credentials"},
-		{"broken", 500, "oops", "could not look up bucket b-1", "see the log"},
-		{"other bytes", 200, "not what was put", "returned other bytes", "broken"},
-		{"other region", 301, "", "status 301", "check s3.region"},
+		{"wrong access key", answer{403, fault("InvalidAccessKeyId", "The key does not exist in our records."), nil}, empty, "refused to look up bucket b-1 (status 403 InvalidAccessKeyId: The key does not exist", "correct the access key"},
+		{"wrong secret key", answer{403, fault("SignatureDoesNotMatch", "Check your key."), nil}, empty, "SignatureDoesNotMatch", "the secret key"},
+		{"no key in the header", answer{400, fault("AuthorizationHeaderMalformed", "a non-empty Access Key must be provided"), nil}, empty, "non-empty Access Key", "correct the access key"},
+		{"no rights", answer{403, fault("AccessDenied", "Access Denied"), nil}, empty, "AccessDenied", "right to get, put, list and delete"},
+		{"no right to write", empty, answer{403, fault("AccessDenied", "Access Denied"), nil}, "refused to write to bucket b-1", "right to get, put, list and delete"},
+		{"clock ahead", answer{403, fault("RequestTimeTooSkewed", "The difference is too large."), hour(-time.Hour)}, empty, "clock is 1h0m", "set this machine's clock right"},
+		{"clock behind", answer{403, fault("RequestTimeTooSkewed", "The difference is too large."), hour(2 * time.Hour)}, empty, "behind the service's", "set this machine's clock right"},
+		{"expired token", answer{400, fault("ExpiredToken", "The provided token has expired."), nil}, empty, "The provided token has expired.", "renew the credentials"},
+		{"invalid token", answer{403, fault("InvalidToken", "The token is malformed."), nil}, empty, "InvalidToken", "renew the credentials"},
+		{"region, by redirect", answer{301, fault("PermanentRedirect", "Use the specified endpoint."), map[string]string{"X-Amz-Bucket-Region": "eu-west-1"}}, empty, "PermanentRedirect", `set s3.region to the bucket's ("eu-west-1")`},
+		{"region, by signature", answer{400, fault("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'eu-west-3'"), nil}, empty, "expecting 'eu-west-3'", "set s3.region"},
+		{"region, of a new bucket", answer{404, fault("NoSuchBucket", ""), nil}, answer{400, fault("IllegalLocationConstraintException", "The location constraint is incompatible."), nil}, "could not create bucket b-1", "set s3.region"},
+		{"taken name", answer{404, fault("NoSuchBucket", ""), nil}, answer{409, fault("BucketAlreadyExists", "taken"), nil}, "BucketAlreadyExists", "choose another name"},
+		{"overloaded", answer{503, fault("SlowDown", "Please reduce your request rate."), nil}, empty, "SlowDown", "try again later"},
+		{"full", empty, answer{507, fault("XMinioStorageFull", "Storage backend has reached its minimum free drive threshold."), nil}, "minimum free drive", "free space there"},
+		{"two lines", answer{400, fault("InvalidRequest", "first\nsecond"), nil}, empty, "first second", "s3.checksum"},
+		{"broken", answer{500, "oops", nil}, empty, "could not look up bucket b-1 (status 500", "see its log"},
+		{"a page", answer{200, "<!doctype html><p>Sign in<br>", nil}, empty, "no reason as S3 services give it", "not that of a console"},
+		{"another service", answer{404, "404 page not found", nil}, empty, "status 404", "correct s3.endpoint"},
+		{"other bytes", empty, answer{200, "not what was put", nil}, "returned other bytes", "broken"},
 	} {
-		status, body = c.status, c.body
+		list, other = c.list, c.other
 		got := CheckS3(t.Context(), p)
 		if got.Status != Fail || !strings.Contains(got.Detail, c.detail) || !strings.Contains(got.Remedy, c.remedy) || strings.Contains(got.Detail+got.Remedy, "\n") {
-			t.Errorf("%s: %+v", c.name, got)
+			t.Errorf("%s: got %+v, want %q and that %q", c.name, got, c.detail, c.remedy)
 		}
 	}
 	server.Close()
@@ -131,6 +168,16 @@ func TestCheckS3(t *testing.T) {
 	if got.Status != Fail || got.Remedy != "start the service there, or correct s3.endpoint" ||
 		got.Detail != fmt.Sprintf("s3: cannot reach %s (connect: connection refused)", server.URL) {
 		t.Errorf("nothing listens: %+v", got)
+	}
+	private := httptest.NewTLSServer(http.NotFoundHandler())
+	defer private.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	for endpoint, remedy := range map[string]string{private.URL: "s3.tls.ca", strings.Replace(plain.URL, "http:", "https:", 1): "http://"} {
+		p.Endpoint = endpoint
+		if got := CheckS3(t.Context(), p); got.Status != Fail || !strings.Contains(got.Remedy, remedy) {
+			t.Errorf("%s: got %+v, want the remedy %q", endpoint, got, remedy)
+		}
 	}
 }
 

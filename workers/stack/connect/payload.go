@@ -31,7 +31,7 @@ func (l limited) ToPayload(value any) (*commonpb.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, l.check(value, p.Size())
+	return p, l.check(p.Size())
 }
 
 // ToPayloads implements converter.DataConverter.
@@ -40,18 +40,14 @@ func (l limited) ToPayloads(values ...any) (*commonpb.Payloads, error) {
 	if err != nil || p == nil {
 		return p, err
 	}
-	var what any
-	if len(values) > 0 {
-		what = values[0]
-	}
-	return p, l.check(what, p.Size())
+	return p, l.check(p.Size())
 }
 
-func (l limited) check(value any, size int) error {
+func (l limited) check(size int) error {
 	if size <= l.max {
 		return nil
 	}
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-		"temporal: a %T of %d KiB, more than %d KiB, is not sent: content belongs into the store; pass its key and digest, or split the experiment or sweep",
-		value, size>>10, l.max>>10), ErrTypePayload, nil)
+		"temporal: %d KiB for one call, more than %d KiB, are not sent: content belongs into the store; pass its key and digest, or split the experiment or sweep",
+		size>>10, l.max>>10), ErrTypePayload, nil)
 }
