@@ -10,15 +10,15 @@ const (
 	versionCorpus    = 1 // reading, cleaning or splitting dialogues
 	versionBase      = 2 // tokenizer training, initial weights, pretraining, import
 	versionSFT       = 2 // prompts, labels, optimizer, order of the data, adapter layout
-	versionMine      = 3 // sampling, routing, the offline judge's labels, pair layout
+	versionMine      = 4 // sampling, routing, the offline judge's labels, pair layout
 	versionReference = 2 // log-probabilities and their layout
 	versionDPO       = 2 // losses, optimizer, order of the pairs, adapter layout
 	versionGenerate  = 2 // decoding, parsing of strategies, prediction layout
 	versionScore     = 1 // automatic metrics
-	versionJudge     = 3 // the judge's rules or prompts
+	versionJudge     = 4 // the judge's rules or prompts
 	versionBias      = 1 // preference bias and strategy F1
-	versionPrefer    = 1 // the judge's rules or prompt for preferences, how they are counted
-	versionQuality   = 1 // the judge's rules or prompts for scores, which pairs are drawn
+	versionPrefer    = 2 // the judge's rules or prompt for preferences, how they are counted
+	versionQuality   = 2 // the judge's rules or prompts for scores, which pairs are drawn
 	versionReport    = 4 // anything a reader of the report would see
 )
 
