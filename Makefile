@@ -16,7 +16,7 @@ DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 
-.PHONY: help build test vet lint histories demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check
+.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ lint: vet ## workflows deterministic, staticcheck, dead code, known vulnerabilit
 	GOBIN=$(CURDIR)/$(BIN)/tools $(GO) install $(GOVULNCHECK) && $(BIN)/tools/govulncheck $$db -scan $(VULNSCAN) ./cmd/...; rc=$$?; \
 	if [ $$rc = 3 ] && [ $(VULNSCAN) = package ]; then echo "lint: above: packages that are linked, called or not; make lint VULNSCAN=symbol tells, in minutes and gigabytes"; \
 	else exit $$rc; fi
+
+REFERENCE ?= ../shared
+
+judge: ## fit the offline judge anew to the reference data, and measure it
+	$(GO) test ./judge -run '^TestFit$$' -count=1 -args -update -reference $(abspath $(REFERENCE))
+	$(GO) test ./judge -run 'KnownGroups|CrossValidation' -count=1 -v -args -reference $(abspath $(REFERENCE))
 
 histories: ## record the workflow histories that TestReplay replays, of the code as it is
 	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased

@@ -61,7 +61,7 @@ func kinds() []kindRow {
 		// prompts, labels, optimizer, order of the data, adapter layout
 		{KindSFT, 2, QueueCPU, "SFT", SFTParams{}, "fine-tune ROLE"},
 		// sampling, routing, the offline judge's labels, pair layout
-		{KindMine, 3, QueueCPU, "Mine", MineParams{}, "mine preference pairs from ROLE"},
+		{KindMine, 4, QueueCPU, "Mine", MineParams{}, "mine preference pairs from ROLE"},
 		// log-probabilities and their layout
 		{KindReference, 2, QueueCPU, "Reference", ReferenceParams{}, "reference log-probabilities of ROLE"},
 		// losses, optimizer, order of the pairs, adapter layout
@@ -71,13 +71,13 @@ func kinds() []kindRow {
 		// automatic metrics
 		{KindScore, 1, QueueControl, "Score", ScoreParams{}, "D-1, B-1, F1, ROUGE-L"},
 		// the judge's rules or prompts
-		{KindJudge, 3, QueueControl, "Judge", JudgeParams{}, "fluency, professionalism, empathy, helpfulness"},
+		{KindJudge, 4, QueueControl, "Judge", JudgeParams{}, "fluency, professionalism, empathy, helpfulness"},
 		// preference bias and strategy F1
 		{KindBias, 1, QueueControl, "Bias", BiasParams{}, "preference bias B, weighted and macro F1"},
 		// the judge's rules or prompt for preferences, how they are counted
-		{KindPrefer, 1, QueueControl, "Prefer", PreferParams{}, "whose replies the judge prefers"},
+		{KindPrefer, 2, QueueControl, "Prefer", PreferParams{}, "whose replies the judge prefers"},
 		// the judge's rules or prompts for scores, which pairs are drawn
-		{KindQuality, 1, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
+		{KindQuality, 2, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
 		// anything a reader of the report would see
 		{KindReport, 4, QueueControl, "Report", ReportParams{}, "tables and figures"},
 	}

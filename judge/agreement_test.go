@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,13 +15,15 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
+var reference = flag.String("reference", filepath.Join("..", "..", "shared"), "the folder of the reference data")
+
 // readReference reads a JSON file of the reference data, and skips where it is
 // absent.
 func readReference(t testing.TB, name string, into any) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "..", "shared", name))
+	data, err := os.ReadFile(filepath.Join(*reference, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("the reference data ../shared/%s is not here", name)
+		t.Skipf("the reference data %s is not in %s", name, *reference)
 	}
 	if err == nil {
 		err = json.Unmarshal(data, into)
@@ -154,9 +157,8 @@ func (c table) kappa() float64 {
 
 // TestAgreementWithLabels measures Cohen's kappa per class: whether we report
 // the class against whether it is the label. An LLM gave one label an answer,
-// and an error to nine of ten; we report none, one or several. The points were
-// set with these labels' overall rates in view and the weights are fitted to
-// them, so this is not unseen data; TestCrossValidation has that.
+// and an error to nine of ten; we report none, one or several. The weights are
+// fitted to these labels, so this is not unseen data; TestCrossValidation has that.
 func TestAgreementWithLabels(t *testing.T) {
 	samples := failedESConv(t)
 	judge := NewOffline(nil)
@@ -201,13 +203,13 @@ func TestAgreementWithLabels(t *testing.T) {
 	}
 }
 
-// What the judge reaches on dialogues that it has not been fitted to (see
-// TestCrossValidation), rounded down. Template responses and misread emotions
-// are rare in the labels, and surfaces hardly tell them from a lack of empathy.
+// What a regression on TF-IDF has reached in the same folds, by scikit-learn in
+// a review; the judge must reach it on dialogues that it has not been fitted to
+// (see TestCrossValidation).
 var agreementFloors = [esc.NumPsyErrors]float64{
-	esc.StrategyMismatch:  0.25,
-	esc.LackOfEmpathy:     0.44,
-	esc.EarlyEmotionShift: 0.31,
-	esc.TemplateResponse:  0.13,
-	esc.EmotionMisread:    0.07,
+	esc.StrategyMismatch:  0.31,
+	esc.LackOfEmpathy:     0.50,
+	esc.EarlyEmotionShift: 0.43,
+	esc.TemplateResponse:  0.22,
+	esc.EmotionMisread:    0.18,
 }

@@ -7,19 +7,20 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
-// classes holds two bounds for each PsyError: the number of points below which the
-// class is never reported, whatever the classifier says, and the number from which
-// it always is. They are set by hand from the definitions of the paper's Appendix
-// A.2.
+// classes holds, by PsyError, how evidence is weighed: the least points without
+// which the class is not reported, whatever else speaks for it (below zero or at
+// it: evidence against), and those beyond
+// doubt. The points are set by hand from the definitions of the paper's
+// Appendix A.2.
 var classes = [esc.NumPsyErrors]struct {
 	least, certain int
 	evidence       func(signs) tally
 }{
-	esc.StrategyMismatch:  {1, 7, strategyMismatch},
-	esc.LackOfEmpathy:     {2, 6, lackOfEmpathy},
-	esc.EarlyEmotionShift: {3, 7, earlyEmotionShift},
-	esc.TemplateResponse:  {2, 5, templateResponse},
-	esc.EmotionMisread:    {1, 3, emotionMisread},
+	esc.StrategyMismatch:  {0, 7, strategyMismatch},
+	esc.LackOfEmpathy:     {-1, 6, lackOfEmpathy},
+	esc.EarlyEmotionShift: {-1, 7, earlyEmotionShift},
+	esc.TemplateResponse:  {-1, 5, templateResponse},
+	esc.EmotionMisread:    {0, 3, emotionMisread},
 }
 
 // strategyMismatch looks for another strategy than the gold one, for a text that

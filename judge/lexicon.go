@@ -148,3 +148,38 @@ var restatingFrame = lines(`
 var praising = lines(`
 	you can, you are, youre, you will, youll, you have, youve, proud, strong, strength, brave, courage, capable, good job, great job, well done, believe in you, believe,
 	i know you, i am sure, im sure, its ok, its okay, it is ok, it is okay, normal, not alone, deserve, understandable, good person, great, good, admire, impressive, amazing, glad, will get, better`)
+
+// general are words of support in general, which name no topic of a chat: those
+// of feelings and trouble, and of comfort and advice. It holds their stems.
+var general = stemsOf(trouble, happy, consoling, feelingGroups[0].words, feelingGroups[1].words, feelingGroups[2].words,
+	feelingGroups[3].words, feelingGroups[4].words)
+
+// inflected says whether a list has a word's stem, with or without the e that an
+// ending replaces.
+func inflected(list map[string]bool, w string) bool { return list[stem(w)] || list[stem(w)+"e"] }
+
+func stemsOf(sets ...map[string]bool) map[string]bool {
+	all := map[string]bool{}
+	for _, s := range sets {
+		for w := range s {
+			all[stem(w)] = true
+		}
+	}
+	return all
+}
+
+var consoling = set(`able absolutely accept advice agree alone amazing anytime apologize appreciate area aspect assist
+	aware brave breath breathe calm care caring challenge challenging change chat choice chin clear comfort comfortable
+	common concern confident consider control cope courage day deal deep describe deserve detail difficult discuss easy
+	effort emotion emotional encourage encounter entirely everybody exactly experience explain explore express face fact
+	faith fault fine focus forward gentle gladly goal grateful great guess happen happy hard heal healthy hear heart heavy
+	helpful helping hope hopeful human hurt idea imagine important improve intense issue journey kind leave life
+	listen listening live load long matter mind minute moment month morning move natural nervous nice normal okay
+	opportunity option ordinary outcome pain painful particular past patience patient peace perfect person perspective
+	place point positive possible power pressure problem process proud question ready reach real reason reassure
+	recommend relate relax remember respect rest rough sad safe scary sense sentiment share situation sorry sort
+	sound space speak specific step story strength stress stressful strong struggle suggest support supportive sympathize
+	talk talking tell tense thought tired together top tough trust truly try turn understand understandable understanding
+	unfortunate upset useful valid validate value wait week welcome willing wise wish wonder wonderful word work
+	worried worry worth yes world whatever whenever wherever however anyone anybody completely totally definitely
+	honestly certainly surely simply deeply extremely incredibly terribly perfectly`)

@@ -11,25 +11,27 @@ import (
 )
 
 // OfflineName names the offline judge and its version.
-const OfflineName = "offline-lexical-v2"
+const OfflineName = "offline-lexical-v3"
 
-// Offline is a deterministic judge without a model: word lists, the overlap of
-// words with what the seeker said, and, where fitted, n-gram counts of a corpus.
+// Offline is a deterministic judge without a language model: word lists, hashed
+// words with fitted weights, and, where fitted, n-gram counts of a corpus.
 //
 // For each of the five classes it collects evidence, each piece with points
-// for or against. A logistic regression over these points and other signs,
-// fitted to an LLM's labels of FailedESConv, decides; evidence beyond doubt
-// decides by itself.
+// for or against. A logistic regression over these points, other signs and
+// hashed words, fitted to an LLM's labels of FailedESConv, decides; evidence
+// beyond doubt decides by itself. Quality rests on merit: whether an answer
+// belongs to its place, and has more to it than a canned one.
 // It sees surfaces, not meanings: irony, indirect empathy and facts escape it.
 // How far it agrees with an LLM's labels is measured in this package's tests.
 type Offline struct {
-	usage *Usage
+	usage  *Usage
+	tables *tables
 }
 
 // NewOffline returns the offline judge. usage, counted on the train split by
 // FitUsage, lets it recognise stock answers and unusual word order; without it
 // (nil) it relies on its own list.
-func NewOffline(usage *Usage) *Offline { return &Offline{usage} }
+func NewOffline(usage *Usage) *Offline { return &Offline{usage, fitted()} }
 
 // Name implements Judge.
 func (*Offline) Name() string { return OfflineName }
@@ -39,7 +41,7 @@ func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return Verdict{}, fmt.Errorf("offline judge: %w", err)
 	}
-	return label(observe(request, o.usage)), nil
+	return o.tables.label(o.observe(request)), nil
 }
 
 // Score implements Judge; it fails only when ctx is done.
@@ -48,8 +50,8 @@ func (o *Offline) Score(ctx context.Context, request Request) (Scores, error) {
 		return Scores{}, fmt.Errorf("offline judge: %w", err)
 	}
 	request.Gold = esc.NoStrategy
-	s := observe(request, o.usage)
-	return score(s, label(s).Errors()), nil
+	s := o.observe(request)
+	return score(s, o.tables.label(s).Errors()), nil
 }
 
 // Prefer implements Judge by the sums of the scores, which do not depend on the
@@ -95,17 +97,17 @@ func decided(class esc.PsyError, points int, margin float64) bool {
 // label reports the classes that the classifier finds, and those whose evidence
 // is beyond doubt. With a gold strategy in the request the strategies alone
 // decide about a mismatch.
-func label(s signs) Verdict {
+func (t *tables) label(s signs) Verdict {
 	type scored struct {
 		Finding
 		margin float64
 	}
 	points := pointsOf(s)
-	x := features(s, points)
+	x := t.labelFeatures(s, points)
 	var found []scored
 	for _, class := range esc.PsyErrors() {
 		sum := classes[class].evidence(s)
-		margin := dot(weights[class], x)
+		margin := t.margin(class, x)
 		holds := decided(class, points[class], margin)
 		if class == esc.StrategyMismatch && s.request.Gold.Valid() {
 			holds = sum.total > 0
@@ -130,10 +132,11 @@ func label(s signs) Verdict {
 type signs struct {
 	request  Request
 	response phrases
-	last     phrases // the seeker's message before the answer
-	recent   phrases // the seeker's last three messages
-	n        int     // words of the response
-	answers  int     // supporter's answers before this one
+	last     phrases  // the seeker's message before the answer
+	recent   phrases  // the seeker's last three messages
+	previous []string // words of the answer before
+	n        int      // words of the response
+	answers  int      // supporter's answers before this one
 
 	distress, distressRecent []string // words of feeling and trouble
 	feelings                 []string // the response's words of feeling
@@ -141,39 +144,43 @@ type signs struct {
 	cheers, presses, hostile string
 	dismisses, stock         string
 	question                 bool
+	several                  bool // the seeker's message has several lines
 	asked                    bool // the seeker asked for advice or facts
 	closing, opening         bool
 	shared                   int  // content words shared with the seeker's recent messages
 	content                  int  // content words of the response
 	repeated                 bool // said before in this conversation
 	usage                    usageOf
+	merit                    merit
 }
 
-func observe(request Request, usage *Usage) signs {
-	var users, assistants []string
-	for _, m := range request.Context {
+func (o *Offline) observe(request Request) signs {
+	said := wordsOf(request.Context)
+	var users, assistants [][]string
+	last := ""
+	for i, m := range request.Context {
 		switch m.Role {
 		case esc.UserRole:
-			users = append(users, m.Content)
+			users, last = append(users, said[i]), m.Content
 		case esc.AssistantRole:
-			_, text, bracketed := strings.Cut(m.Content, "] ")
-			if !bracketed || !strings.HasPrefix(m.Content, "[") {
-				text = m.Content
-			}
-			assistants = append(assistants, text)
+			assistants = append(assistants, said[i])
 		}
 	}
-	last := ""
-	if len(users) > 0 {
-		last = users[len(users)-1]
-	}
+	recent := users[max(0, len(users)-3):]
 	s := signs{
 		request:  request,
 		response: prepare(request.Response),
-		last:     prepare(last),
-		recent:   prepare(strings.Join(users[max(0, len(users)-3):], "\n")),
+		recent:   joined(slices.Concat(recent...)),
 		answers:  len(assistants),
 		question: strings.Contains(request.Response, "?"),
+		several:  strings.Contains(last, "\n"),
+		merit:    o.tables.merit(request.Context, said, request.Response),
+	}
+	if len(users) > 0 {
+		s.last = joined(users[len(users)-1])
+	}
+	if len(assistants) > 0 {
+		s.previous = assistants[len(assistants)-1]
 	}
 	s.n = len(s.response.words)
 	s.distress, s.distressRecent = distressOf(s.last), distressOf(s.recent)
@@ -196,9 +203,9 @@ func observe(request Request, usage *Usage) signs {
 	s.content = len(responseContent)
 	s.shared = common(responseContent, s.recent.content())
 	for _, before := range assistants {
-		s.repeated = s.repeated || s.n > 0 && prepare(before).text == s.response.text
+		s.repeated = s.repeated || s.n > 0 && slices.Equal(before, s.response.words)
 	}
-	s.usage = usage.of(s.response.words)
+	s.usage = o.usage.of(s.response.words)
 	return s
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,7 +49,7 @@ func TestFindings(t *testing.T) {
 		not     []esc.PsyError
 	}{
 		{"attentive", Request{fired, esc.Reflection, esc.Reflection, "It sounds really frightening to lose a job when the rent is due."},
-			nil, esc.PsyErrors()},
+			nil, []esc.PsyError{esc.StrategyMismatch, esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse}},
 		{"other strategy than gold", Request{fired, esc.Reflection, esc.Question, "I am sorry that you lost your job. How long had you worked there?"},
 			[]esc.PsyError{esc.StrategyMismatch}, []esc.PsyError{esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse, esc.EmotionMisread}},
 		{"strategy not carried out", Request{fired, esc.NoStrategy, esc.SelfDisclosure, "You should look for another job and talk to a friend, what do you think?"},
@@ -60,7 +59,7 @@ func TestFindings(t *testing.T) {
 		{"advice at once", Request{fired, esc.Suggestions, esc.Suggestions, "You should write applications every day and make sure to get some sleep."},
 			[]esc.PsyError{esc.EarlyEmotionShift}, []esc.PsyError{esc.TemplateResponse}},
 		{"advice after the feeling", Request{fired, esc.Suggestions, esc.Suggestions, "I am so sorry, that must be frightening. If you like, we could look at the rent together."},
-			nil, []esc.PsyError{esc.EarlyEmotionShift, esc.LackOfEmpathy}},
+			nil, []esc.PsyError{esc.LackOfEmpathy, esc.TemplateResponse, esc.EmotionMisread}},
 		{"said before", Request{chat("Hi", "[Affirmation and Reassurance] You are doing so well with all of this.", "I feel sad."), esc.Affirmation, esc.Affirmation, "You are doing so well with all of this."},
 			[]esc.PsyError{esc.TemplateResponse}, nil},
 		{"stock phrase", Request{fired, esc.Reflection, esc.Reflection, "I understand."},
@@ -72,11 +71,11 @@ func TestFindings(t *testing.T) {
 		{"hostile", Request{fired, esc.Others, esc.Others, "That is your fault, get over it."},
 			[]esc.PsyError{esc.EmotionMisread}, nil},
 		{"not your fault", Request{fired, esc.Affirmation, esc.Affirmation, "It is not your fault that you lost the job, and being scared is normal."},
-			nil, esc.PsyErrors()},
+			nil, []esc.PsyError{esc.StrategyMismatch, esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse}},
 		{"greeting", Request{chat("Hello"), esc.Question, esc.Question, "Hello, how are you feeling today?"},
 			nil, esc.PsyErrors()},
 		{"farewell", Request{chat("Hi", "[Others] Welcome", "Thank you, goodbye"), esc.Others, esc.Others, "You are very welcome, take care of yourself."},
-			nil, []esc.PsyError{esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse, esc.EmotionMisread}},
+			nil, []esc.PsyError{esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.EmotionMisread}},
 		{"nothing", Request{fired, esc.Others, esc.Others, " ... "},
 			[]esc.PsyError{esc.LackOfEmpathy}, nil},
 		{"no context", Request{nil, esc.NoStrategy, esc.NoStrategy, "I am listening to you, tell me more about your week."}, nil, esc.PsyErrors()},
@@ -219,10 +218,7 @@ func mean(t testing.TB, judge Judge, requests []Request) (routed float64, rates 
 // were filtered out of it, than themselves in a strange place, and than
 // themselves with the words in disorder.
 func TestGoldLooksBetter(t *testing.T) {
-	corpus, err := esc.ReadCorpus(esc.Source{Path: filepath.Join("..", "..", "shared", "esconv")})
-	if err != nil {
-		t.Skipf("the reference data ../shared/esconv is not here: %v", err)
-	}
+	corpus := readCorpus(t)
 	judge := NewOffline(FitUsage(corpus.Train))
 	turns := esc.AllTurns(corpus.Test)
 	var gold, elsewhere, disorder, failed []Request

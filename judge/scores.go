@@ -10,36 +10,32 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
-// score rates the four criteria of the paper's Table 8 from 0 to 5. 3 means
-// "nothing wrong on the surface"; the judge has no means to see excellence, so
-// it rarely gives more than 4.
+// score rates the four criteria of the paper's Table 8 from 0 to 5. Fluency is a
+// matter of form. The other three rest on the answer's merit, which no canned
+// answer has, and signs of empathy and help count as far as the answer has it;
+// faults are taken off.
 func score(s signs, found []esc.PsyError) Scores {
 	has := func(e esc.PsyError) bool { return slices.Contains(found, e) }
 	if s.n == 0 {
 		return Scores{}
 	}
 	fluency := fluencyOf(s)
+	merit := s.merit.coherence * s.merit.substance
 
-	professional := 3.25
+	professional := 2 + 2.5*merit
 	professional += when(s.hostile != "", -2.5) + when(s.dismisses != "", -0.75) + when(s.presses != "", -0.5)
-	professional += when(s.cheers != "" && s.acknowledges == "", -0.25)
-	professional += when(has(esc.StrategyMismatch), -0.25) + when(has(esc.EmotionMisread), -0.5) + when(has(esc.EarlyEmotionShift), -0.25)
-	professional += when(s.n <= 3, -0.75) + when(s.acknowledges != "", 0.25)
-	professional += when(s.directs != "" && s.presses == "" && s.response.has(hedged), 0.5)
-	professional += when(s.shared >= 2, 0.25)
+	professional += when(s.cheers != "" && s.acknowledges == "", -0.25) + when(s.n <= 3, -0.5)
+	professional += when(has(esc.StrategyMismatch), -0.25) + when(has(esc.EmotionMisread), -0.25) + when(has(esc.EarlyEmotionShift), -0.25)
+	professional += merit * when(s.directs != "" && s.presses == "" && s.response.has(hedged), 1)
 
-	empathy := 1.75
-	empathy += when(s.acknowledges != "", 1) + when(len(s.feelings) > 0, 0.5) + 0.25*float64(min(s.shared, 3))
-	empathy += when(s.response.has(secondPerson), 0.25) + when(s.n >= 12, 0.25)
-	empathy += when(has(esc.LackOfEmpathy), -1) + when(has(esc.EarlyEmotionShift), -0.5)
-	empathy += when(has(esc.TemplateResponse), -0.5) + when(has(esc.EmotionMisread), -0.75)
-	empathy += when(s.hostile != "", -2)
+	empathy := 1 + 2.5*merit
+	empathy += merit * (when(s.acknowledges != "", 1.5) + when(len(s.feelings) > 0, 1) + when(s.response.has(secondPerson), 0.5))
+	empathy += when(has(esc.LackOfEmpathy), -0.5) + when(has(esc.EarlyEmotionShift), -0.25)
+	empathy += when(has(esc.TemplateResponse), -0.25) + when(has(esc.EmotionMisread), -0.5) + when(s.hostile != "", -2)
 
-	helpful := 1.25
-	helpful += 0.35*float64(min(s.shared, 3)) + 0.1*float64(min(s.content, 10))
-	helpful += when(s.directs != "", 0.5) + when(s.question, 0.4) + when(s.asked && s.directs != "", 0.5)
-	helpful += when(has(esc.TemplateResponse), -0.75) + when(s.repeated, -0.5)
-	helpful += when(s.n <= 3, -0.5) + when(s.hostile != "", -1.5) + when(has(esc.EarlyEmotionShift), -0.25)
+	helpful := 1 + 3*merit
+	helpful += merit * (when(s.directs != "", 1) + when(s.question, 0.75) + when(s.asked && s.directs != "", 1))
+	helpful += when(has(esc.TemplateResponse), -0.5) + when(s.repeated, -0.5) + when(s.hostile != "", -1.5)
 
 	// What cannot be understood cannot help or comfort either.
 	ceiling := fluency + 1

@@ -35,10 +35,9 @@ type phrases struct {
 	text  string // " word word word "
 }
 
-func prepare(text string) phrases {
-	list := words(text)
-	return phrases{list, " " + strings.Join(list, " ") + " "}
-}
+func prepare(text string) phrases { return joined(words(text)) }
+
+func joined(list []string) phrases { return phrases{list, " " + strings.Join(list, " ") + " "} }
 
 // lexicon is a list of words and phrases, each between blanks, as in
 // phrases.text.
