@@ -250,7 +250,7 @@ func trainedAdapter(t *testing.T, engine *lm.Engine, dir string) (adapter *lm.Ad
 // goEngine opens the engine that is always there.
 func goEngine(t *testing.T) *lm.Engine {
 	t.Helper()
-	engine, err := lm.OpenEngine("go")
+	engine, err := lm.EngineOptions{}.Open("go")
 	if err != nil {
 		t.Fatal(err)
 	}
