@@ -38,7 +38,7 @@ func compileTemplate(source string) (compiled *jinja, err error) {
 	if len(source) > maxTemplate {
 		return nil, fmt.Errorf("a template of %d bytes, at most %d", len(source), maxTemplate)
 	}
-	translated, err := translate(source)
+	translated, longest, err := translate(source)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func compileTemplate(source string) (compiled *jinja, err error) {
 	})
 	env.SetRecursionLimit(maxCalls)
 	// What a template keeps in variables is bounded by how often it can write its longest text.
-	steps := uint64(min(maxSteps, maxCaptured/(longestText(source)+1)))
+	steps := uint64(min(maxSteps, maxCaptured/(longest+1)))
 	env.SetFuel(&steps)
 	for name, f := range pyFunctions {
 		env.AddFunction(name, func(_ *minijinja.State, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
@@ -84,19 +84,6 @@ func compileTemplate(source string) (compiled *jinja, err error) {
 		return nil, err
 	}
 	return compiled, nil
-}
-
-// longestText is the length of the longest line of a template: no text between tags is longer than the source, and
-// most are as short as a line.
-func longestText(source string) int {
-	longest := 0
-	for len(source) > 0 {
-		before, rest, _ := strings.Cut(source, "{%")
-		text, _, _ := strings.Cut(before, "{{")
-		longest = max(longest, len(text))
-		_, source, _ = strings.Cut(rest, "%}")
-	}
-	return longest
 }
 
 // render runs the template, one call at a time. now gives the date to templates that ask for it; nil: there is no date.

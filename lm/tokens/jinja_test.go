@@ -170,6 +170,7 @@ func TestTemplatesAreConfined(t *testing.T) {
 		"doubling by a block":         "{% set ns = namespace(x='xx') %}{% for i in range(99) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}",
 		"nesting lists by a loop":     "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
 		"long text in a loop":         "{% set y %}{% for i in range(9999) %}{% for j in range(999) %}" + strings.Repeat("x", 100_000) + "{% endfor %}{% endfor %}{% endset %}{{ y|length }}",
+		"long text behind a value":    "{% set y %}{% for i in range(9999) %}{% for j in range(999) %}{{ '' }}" + strings.Repeat("x", 100_000) + "{% endfor %}{% endfor %}{% endset %}{{ y|length }}",
 		"a namespace holds itself":    "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
 		"namespaces hold each other":  "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = [b] %}{{ a == b }}",
 		"a namespace within a dict":   "{% set a = namespace() %}{% set a.b = {'c': a} %}{{ a|tojson }}",

@@ -26,8 +26,8 @@ const (
 // with, macro, call and filter. Those that read other files (include, import, from, extends) have no place in one.
 var templateStatements = []string{"if", "elif", "else", "endif", "endfor", "endset", "endwith", "endmacro", "endcall", "endfilter", "do", "break", "continue"}
 
-// translate gives the template that minijinja is to run.
-func translate(source string) (string, error) {
+// translate gives the template that minijinja is to run, and the length of its longest text between two tags.
+func translate(source string) (text string, longest int, err error) {
 	// Jinja2 reads every line end as "\n" (lexer.py, newline_re).
 	source = strings.ReplaceAll(strings.ReplaceAll(source, "\r\n", "\n"), "\r", "\n")
 	var out translation
@@ -35,18 +35,18 @@ func translate(source string) (string, error) {
 		at := strings.IndexByte(source, '{')
 		if at < 0 || at+1 == len(source) {
 			out.WriteString(source)
-			return out.String(), nil
+			return out.String(), max(longest, len(source)), nil
 		}
 		out.WriteString(source[:at])
+		longest = max(longest, at)
 		source = source[at:]
-		var err error
 		switch source[1] {
 		case '{', '%':
 			source, err = out.tag(source)
 		case '#':
 			end := strings.Index(source, "#}")
 			if end < 0 {
-				return "", errors.New("a comment {# has no end")
+				return "", 0, errors.New("a comment {# has no end")
 			}
 			out.WriteString(source[:end+2])
 			source = source[end+2:]
@@ -55,7 +55,7 @@ func translate(source string) (string, error) {
 			source = source[1:]
 		}
 		if err != nil {
-			return "", err
+			return "", 0, err
 		}
 	}
 }
