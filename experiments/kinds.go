@@ -238,7 +238,11 @@ type DPOParams struct {
 	Beta           float64     `json:"beta"`
 	LabelSmoothing float64     `json:"label_smoothing"`
 	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
-	LoRA           LoRA        `json:"lora"`
+	// Of loss kto alone, and never zero there: "kto" without them is what is
+	// kto_pair now.
+	DesirableWeight   float64 `json:"desirable_weight,omitempty"`
+	UndesirableWeight float64 `json:"undesirable_weight,omitempty"`
+	LoRA              LoRA    `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.

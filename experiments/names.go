@@ -87,23 +87,6 @@ func (m Method) Texts() int {
 	return 1
 }
 
-// Loss is a preference loss.
-type Loss string
-
-const (
-	LossDPO   Loss = "dpo"   // equations 5 and 6
-	LossIPO   Loss = "ipo"   // Azar et al. 2023
-	LossSimPO Loss = "simpo" // Meng et al. 2024: no reference model
-	LossKTO   Loss = "kto"   // Ethayarajh et al. 2024, each pair one desirable and one undesirable answer
-)
-
-// Losses lists the preference losses.
-func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO, LossKTO} }
-
-// NeedsReference says whether the loss compares with the SFT model's
-// log-probabilities; SimPO does not.
-func (l Loss) NeedsReference() bool { return l != LossSimPO }
-
 // Schedule is the shape of the learning rate after the warm-up.
 type Schedule string
 

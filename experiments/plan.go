@@ -163,11 +163,14 @@ func (p *planner) train(role esc.Role) {
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
 			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
-			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
+			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
 		}
-		if d.Loss == LossSimPO {
-			params.SimPOGamma = d.SimPOGamma
+		switch d.Loss {
+		case LossSimPO:
+			params.SimPOGamma = d.gamma(params.Beta)
+		case LossKTO:
+			params.DesirableWeight, params.UndesirableWeight = d.DesirableWeight, d.UndesirableWeight
 		}
 		p.add(dpoName(role, set), params, from)
 	}

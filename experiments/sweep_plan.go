@@ -145,8 +145,11 @@ func valuesOf(exp Experiment, paths []string) []string {
 		for k, one := range d.wildcards(path) {
 			v, err := Get(exp, one)
 			text := fmt.Sprint(v)
-			if err != nil {
+			switch {
+			case err != nil:
 				text = ""
+			case v == nil:
+				text = "null"
 			}
 			if k > 0 && text != out[i] {
 				out[i] = "various"

@@ -18,7 +18,9 @@ const (
 	LossDPO   LossKind = "dpo"   // Rafailov et al. 2023, with label smoothing (Mitchell 2023)
 	LossIPO   LossKind = "ipo"   // Azar et al. 2023, on log-probabilities a token, as TRL
 	LossSimPO LossKind = "simpo" // Meng et al. 2024: length-normalised, without a reference
-	LossKTO   LossKind = "kto"   // Ethayarajh et al. 2024, on pairs: see ktoPairs
+	LossKTO   LossKind = "kto"   // Ethayarajh et al. 2024: each answer by itself, KL from mismatched prompts; see ktoAnswers
+
+	LossKTOPair LossKind = "kto_pair" // TRL's first KTO, for pairs: each half's KL in the other half's terms
 )
 
 // Loss is an objective with its parameters.
@@ -27,6 +29,10 @@ type Loss struct {
 	Beta           float64 // of the preference losses
 	LabelSmoothing float64 // of dpo: the probability that a preference is the wrong way round
 	Gamma          float64 // of simpo: the target margin
+
+	// Desirable and Undesirable weigh kto's chosen and rejected answers: λ_D and λ_U, 1 in TRL.
+	Desirable   float64 `json:",omitzero"`
+	Undesirable float64 `json:",omitzero"`
 }
 
 // preference reports whether the loss takes pairs.
@@ -34,14 +40,21 @@ func (l *Loss) preference() bool { return l.Kind != LossSFT }
 
 // reference reports whether the loss needs reference log-probabilities.
 func (l *Loss) reference() bool {
-	return l.Kind == LossDPO || l.Kind == LossIPO || l.Kind == LossKTO
+	return l.Kind == LossDPO || l.Kind == LossIPO || l.kto()
 }
+
+// kto reports whether the loss has a KL over the batch.
+func (l *Loss) kto() bool { return l.Kind == LossKTO || l.Kind == LossKTOPair }
 
 func (l *Loss) check(examples []Example) error {
 	switch l.Kind {
-	case LossSFT, LossDPO, LossIPO, LossSimPO, LossKTO:
+	case LossSFT, LossDPO, LossIPO, LossSimPO, LossKTO, LossKTOPair:
 	default:
-		return fmt.Errorf("loss %q: it must be sft, dpo, ipo, simpo or kto", l.Kind)
+		return fmt.Errorf("loss %q: it must be sft, dpo, ipo, simpo, kto or kto_pair", l.Kind)
+	}
+	if l.Kind == LossKTO && (l.Desirable <= 0 || l.Undesirable <= 0) {
+		return fmt.Errorf("loss kto has the weights %v (desirable) and %v (undesirable): both must be positive; "+
+			"what was kto before it had weights is kto_pair now", l.Desirable, l.Undesirable)
 	}
 	if l.preference() && l.Beta <= 0 {
 		return fmt.Errorf("loss %s needs a positive beta, not %v", l.Kind, l.Beta)
@@ -105,7 +118,7 @@ func sftLoss(b packedNodes, logProbs, scale *Node) *Node {
 
 // preferenceLoss is the micro-batch's share of the mean over pairs, and the log-probability of each sequence [S].
 // Sequences 2p and 2p+1 are chosen and rejected of pair p. reference is [S]; present is [S/2], scale = 1 / the
-// batch's number of pairs where the pair is there and 0 where it is padding. kl is kto's [2], nil for other losses.
+// batch's number of pairs where the pair is there and 0 where it is padding. kl is kto's and kto_pair's [2], nil for other losses.
 func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Node) (loss, sums *Node) {
 	s := reference.Shape().Dimensions[0]
 	sums = sequenceSums(b, Mul(logProbs, b.edgeWeight), s)
@@ -122,8 +135,8 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 	switch l.Kind {
 	case LossIPO:
 		each = Square(SubScalar(margin, 1/(2*l.Beta)))
-	case LossKTO:
-		each = ktoPairs(l.Beta, pairs, kl)
+	case LossKTO, LossKTOPair:
+		each = ktoAnswers(l, pairs, kl)
 	case LossSimPO:
 		each = softplus(Neg(SubScalar(MulScalar(margin, l.Beta), l.Gamma)))
 	default:
@@ -150,7 +163,7 @@ type PreferenceMetrics struct {
 	Accuracy                       float64  // share of pairs whose chosen reward is the larger
 	Margin                         float64  // chosen minus rejected reward
 	ChosenLogProb, RejectedLogProb float64  // sums over answers' tokens
-	KL                             *BatchKL // kto's reference point; nil for other losses
+	KL                             *BatchKL // kto's and kto_pair's reference point; nil for other losses
 }
 
 // add counts one pair in: its log-probabilities and its reference's.
@@ -172,7 +185,7 @@ func (m *PreferenceMetrics) add(l Loss, chosen, rejected float64, e *Example) {
 
 // addKL counts a batch's KL in, weighted by its share of the pairs.
 func (m *PreferenceMetrics) addKL(l Loss, kl BatchKL, share float64) {
-	if l.Kind != LossKTO {
+	if !l.kto() {
 		return
 	}
 	if m.KL == nil {

@@ -65,14 +65,20 @@ func TestLossesByHand(t *testing.T) {
 	}
 }
 
-// TestGradientByDifferences checks the gradient against central differences of the loss, along random directions.
+// TestGradientByDifferences checks the gradient of each loss against central differences, along random directions.
 func TestGradientByDifferences(t *testing.T) {
 	engine := testEngine(t)
 	config := tinyConfig()
 	config.ModelType = "qwen2"
 	model := tinyModel(t, config)
 	data := nestedExamples(9, 2, 3, 50, true)
-	c := TrainConfig{Loss: Loss{Kind: LossDPO, Beta: 0.3}}
+	for _, loss := range []Loss{{Kind: LossDPO, Beta: 0.3}, {Kind: LossKTO, Beta: 0.3, Desirable: 1.3, Undesirable: 0.7}} {
+		gradientByDifferences(t, engine, model, data, TrainConfig{Loss: loss})
+	}
+}
+
+func gradientByDifferences(t *testing.T, engine *Engine, model *Model, data []Example, c TrainConfig) {
+	t.Helper()
 	_, gradients := gradientOf(t, engine, model, nil, data, c)
 	parameters := model.Config.parameters()
 	for i, p := range parameters {
@@ -104,7 +110,7 @@ func TestGradientByDifferences(t *testing.T) {
 			slope += float64(gradients[i][j]) * float64(direction[j]) / math.Sqrt(norm)
 		}
 		if got := (losses[1] - losses[0]) / (2 * h); math.Abs(got-slope) > 2e-3*max(0.05, math.Abs(slope)) {
-			t.Errorf("%s: gradient along a direction %v, difference %v", p.name, slope, got)
+			t.Errorf("%+v: %s: gradient along a direction %v, difference %v", c.Loss, p.name, slope, got)
 		}
 	}
 }

@@ -108,7 +108,8 @@ func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float
 func TestPackingExact(t *testing.T) {
 	engine := testEngine(t)
 	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1},
-		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTO, Beta: 0.3}} {
+		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTOPair, Beta: 0.3},
+		{Kind: LossKTO, Beta: 0.3, Desirable: 1.25, Undesirable: 0.75}} {
 		for seed := range uint64(2) {
 			config := tinyConfig()
 			if seed == 1 {
@@ -116,7 +117,7 @@ func TestPackingExact(t *testing.T) {
 			}
 			model := tinyModel(t, config)
 			data := nestedExamples(seed, 3, 4, config.VocabSize, loss.preference())
-			if loss.Kind == LossKTO {
+			if loss.kto() {
 				nearReference(t, engine, model, data)
 			}
 			none, gn := gradientOf(t, engine, model, nil, data, TrainConfig{Loss: loss, Packing: PackNone, MicroBatchTokens: 1 << 20})
@@ -229,7 +230,7 @@ func TestPlan(t *testing.T) {
 	data := nestedExamples(1, 40, 5, 50, false)
 	config := tinyConfig()
 	p := planner{packer: packer{share: true, rowLimit: 64, maxTokens: 128, cost: newCostModel(&config)}, examples: data, batchSize: 12, seed: 3, shuffle: true}
-	if err := p.plan(t.Context(), 3, 4); err != nil {
+	if err := p.plan(t.Context(), 3, 4, p.split); err != nil {
 		t.Fatal(err)
 	}
 	if len(p.shapes) > 4 {

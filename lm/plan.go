@@ -18,6 +18,8 @@ type planner struct {
 	batchSize int
 	seed      uint64
 	shuffle   bool
+	positions int      // tokens of the longest sequence that the model takes
+	mismatch  *planner // of kto's mismatched pairs; nil for other losses
 	shapes    []shape
 	counts    []int
 }
@@ -55,29 +57,32 @@ func (p *planner) batches(epoch int) [][]int {
 }
 
 // split packs one batch.
-func (p *planner) split(batch []int) []microBatch {
+func (p *planner) split(batch []int) []microBatch { return p.splitAll(p.examples, batch) }
+
+// splitAll packs some examples, those of a group beside each other.
+func (p *planner) splitAll(examples []Example, batch []int) []microBatch {
 	var trees []*tree
 	for from := 0; from < len(batch); {
 		to := from + 1
-		for to < len(batch) && p.examples[batch[to]].Group == p.examples[batch[from]].Group {
+		for to < len(batch) && examples[batch[to]].Group == examples[batch[from]].Group {
 			to++
 		}
-		trees = append(trees, growTrees(p.examples, batch[from:to], p.share, p.rowLimit)...)
+		trees = append(trees, growTrees(examples, batch[from:to], p.share, p.rowLimit)...)
 		from = to
 	}
 	return p.pack(trees)
 }
 
-// plan goes through the batches of all epochs and chooses at most most shapes: it begins with every size that occurs
-// and merges the two whose union costs least, until few enough are left.
-func (p *planner) plan(ctx context.Context, epochs, most int) error {
+// plan goes through the batches of all epochs, as split packs them, and chooses at most most shapes: it begins with
+// every size that occurs and merges the two whose union costs least, until few enough are left.
+func (p *planner) plan(ctx context.Context, epochs, most int, split func(batch []int) []microBatch) error {
 	counts := map[shape]int{}
 	for epoch := range epochs {
 		for _, batch := range p.batches(epoch) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			for _, m := range p.split(batch) {
+			for _, m := range split(batch) {
 				counts[m.size()]++
 			}
 		}
