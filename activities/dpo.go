@@ -43,7 +43,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
-		Desirable: params.DesirableWeight, Undesirable: params.UndesirableWeight,
+		SFTWeight: params.SFTWeight, Desirable: params.DesirableWeight, Undesirable: params.UndesirableWeight,
 	}
 	out, err := trainAdapter(ctx, t, b, adapter, data, config, notes)
 	if err == nil && oneClass(params.Role, pairs, params.PairSet) {

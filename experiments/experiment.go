@@ -230,6 +230,8 @@ type DPO struct {
 	Loss     Loss `yaml:"loss" json:"loss"`
 	// LabelSmoothing is the assumed share of swapped pairs (loss dpo alone), below 0.5.
 	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing"`
+	// SFTWeight adds so much of the chosen answer's mean negative log-probability a token to its pair's loss.
+	SFTWeight float64 `yaml:"sft_weight" json:"sft_weight"`
 	// SimPOGamma is the target margin of loss simpo; nil: half of beta.
 	SimPOGamma *float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
 	// DesirableWeight and UndesirableWeight weigh the chosen and the rejected answers of loss kto.

@@ -100,6 +100,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"mining.caps.template_response":   {"3", []string{"mine/vm", "mine/rg"}},
 		"dpo.loss":                        {"ipo", []string{"dpo/"}},
 		"dpo.label_smoothing":             {"0.1", []string{"dpo/"}},
+		"dpo.sft_weight":                  {"0.5", []string{"dpo/"}},
 		"dpo.simpo_gamma":                 {"", nil}, // with loss simpo: TestSimPO
 		"dpo.desirable_weight":            {"", nil}, // with loss kto: TestLossDefaults
 		"dpo.undesirable_weight":          {"", nil},

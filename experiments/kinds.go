@@ -242,6 +242,7 @@ type DPOParams struct {
 	// kto_pair now.
 	DesirableWeight   float64 `json:"desirable_weight,omitempty"`
 	UndesirableWeight float64 `json:"undesirable_weight,omitempty"`
+	SFTWeight         float64 `json:"sft_weight,omitempty"`
 	LoRA              LoRA    `json:"lora"`
 }
 

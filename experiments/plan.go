@@ -164,7 +164,7 @@ func (p *planner) train(role esc.Role) {
 		params := DPOParams{
 			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
-			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
+			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA,
 		}
 		switch d.Loss {
 		case LossSimPO:

@@ -247,6 +247,7 @@ func (v *validator) dpo(e Experiment) {
 	if d.LabelSmoothing != 0 && d.Loss != LossDPO {
 		v.fail("dpo.label_smoothing", "is %v; only loss dpo has it", d.LabelSmoothing)
 	}
+	v.within("dpo.sft_weight", d.SFTWeight, 0, 100)
 	if gamma := d.SimPOGamma; gamma != nil {
 		v.within("dpo.simpo_gamma", *gamma, 0, 100)
 		if *gamma != 0 && d.Loss != LossSimPO {

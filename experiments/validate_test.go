@@ -70,6 +70,7 @@ func TestValidate(t *testing.T) {
 		{"mining.caps.per_turn=-2", "mining.caps.per_turn: is -2"},
 		{"dpo.loss=ppo", `dpo.loss: is "ppo"; it is one of dpo, ipo, simpo, kto, kto_pair; did you mean "dpo"?`},
 		{"dpo.label_smoothing=0.5", "dpo.label_smoothing: is 0.5"},
+		{"dpo.sft_weight=-1", "dpo.sft_weight: is -1"},
 		{"dpo.simpo_gamma=1", "dpo.simpo_gamma: is 1; only loss simpo has it"},
 		{"dpo.desirable_weight=2", "dpo.desirable_weight: is 2; only loss kto has it"},
 		{"dpo.undesirable_weight=0", "dpo.undesirable_weight: is 0"},

@@ -33,6 +33,10 @@ type Loss struct {
 	// Desirable and Undesirable weigh kto's chosen and rejected answers: λ_D and λ_U, 1 in TRL.
 	Desirable   float64 `json:",omitzero"`
 	Undesirable float64 `json:",omitzero"`
+
+	// SFTWeight of the preference losses: so much of the chosen answer's mean negative log-probability a token is added
+	// to its pair's loss (Pang et al. 2024; TRL's rpo_alpha, LLaMA-Factory's pref_ftx).
+	SFTWeight float64 `json:",omitzero"`
 }
 
 // preference reports whether the loss takes pairs.
@@ -61,6 +65,9 @@ func (l *Loss) check(examples []Example) error {
 	}
 	if l.LabelSmoothing < 0 || l.LabelSmoothing >= 0.5 || l.LabelSmoothing > 0 && l.Kind != LossDPO {
 		return fmt.Errorf("label smoothing %v with loss %s: dpo takes values in [0, 0.5)", l.LabelSmoothing, l.Kind)
+	}
+	if l.SFTWeight < 0 || l.SFTWeight > 0 && !l.preference() {
+		return fmt.Errorf("SFT weight %v with loss %s: preference losses take values from 0 on", l.SFTWeight, l.Kind)
 	}
 	for i := range examples {
 		e := &examples[i]
@@ -126,8 +133,9 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 	if l.reference() {
 		score = Sub(score, reference)
 	}
+	perToken := func(x *Node) *Node { return Div(x, MaxScalar(sequenceSums(b, b.edgeWeight, s), 1e-6)) }
 	if l.Kind == LossIPO || l.Kind == LossSimPO {
-		score = Div(score, MaxScalar(sequenceSums(b, b.edgeWeight, s), 1e-6))
+		score = perToken(score)
 	}
 	pairs := Reshape(score, s/2, 2)
 	margin := Squeeze(Sub(SliceAxis(pairs, 1, AxisElem(0)), SliceAxis(pairs, 1, AxisElem(1))), 1) // [S/2]
@@ -145,6 +153,10 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 		if l.LabelSmoothing > 0 {
 			each = Add(MulScalar(each, 1-l.LabelSmoothing), MulScalar(softplus(x), l.LabelSmoothing))
 		}
+	}
+	if l.SFTWeight > 0 {
+		chosen := Squeeze(SliceAxis(Reshape(perToken(sums), s/2, 2), 1, AxisElem(0)), 1) // [S/2]
+		each = Sub(each, MulScalar(chosen, l.SFTWeight))
 	}
 	return ReduceAllSum(Mul(each, present)), sums
 }

@@ -53,6 +53,12 @@ func TestLossesByHand(t *testing.T) {
 		{Loss{Kind: LossSimPO, Beta: 2, Gamma: 0.7}, -mean(func(i int) float64 {
 			return logSigmoid(2*(sum(i, 0)/length(i, 0)-sum(i, 1)/length(i, 1)) - 0.7)
 		})},
+		{Loss{Kind: LossSimPO, Beta: 2, Gamma: 0.7, SFTWeight: 0.3}, -mean(func(i int) float64 {
+			return logSigmoid(2*(sum(i, 0)/length(i, 0)-sum(i, 1)/length(i, 1))-0.7) + 0.3*sum(i, 0)/length(i, 0)
+		})},
+		{Loss{Kind: LossDPO, Beta: 0.4, SFTWeight: 1.5}, -mean(func(i int) float64 {
+			return logSigmoid(0.4*(ratio(i, 0)-ratio(i, 1))) + 1.5*sum(i, 0)/length(i, 0)
+		})},
 	} {
 		examples := data
 		if c.loss.Kind == LossSFT {
@@ -72,7 +78,8 @@ func TestGradientByDifferences(t *testing.T) {
 	config.ModelType = "qwen2"
 	model := tinyModel(t, config)
 	data := nestedExamples(9, 2, 3, 50, true)
-	for _, loss := range []Loss{{Kind: LossDPO, Beta: 0.3}, {Kind: LossKTO, Beta: 0.3, Desirable: 1.3, Undesirable: 0.7}} {
+	for _, loss := range []Loss{{Kind: LossDPO, Beta: 0.3}, {Kind: LossKTO, Beta: 0.3, Desirable: 1.3, Undesirable: 0.7},
+		{Kind: LossDPO, Beta: 0.3, SFTWeight: 0.8}} {
 		gradientByDifferences(t, engine, model, data, TrainConfig{Loss: loss})
 	}
 }

@@ -107,7 +107,7 @@ func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float
 // TestPackingExact: prefix trees give the loss and the gradients of plain sequences, in every layout.
 func TestPackingExact(t *testing.T) {
 	engine := testEngine(t)
-	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1},
+	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1, SFTWeight: 0.5},
 		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTOPair, Beta: 0.3},
 		{Kind: LossKTO, Beta: 0.3, Desirable: 1.25, Undesirable: 0.75}} {
 		for seed := range uint64(2) {
