@@ -1,11 +1,9 @@
 package lm
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -13,6 +11,8 @@ import (
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
+
+	"github.com/esclab/esclab/internal/memory"
 )
 
 // asXLA is Go's backend under XLA's name: what asks for the name builds XLA's graph, which is looked at and not run.
@@ -20,17 +20,8 @@ type asXLA struct{ compute.Backend }
 
 func (asXLA) Name() string { return "xla" }
 
-// A graphBudget is what a training graph costs, by its nodes alone.
-type graphBudget struct {
-	flops, wideFLOPs float64 // of matrix products; of those whose operands are float32
-	products         int
-	saved            int    // bytes that the way back takes from the way there
-	square           string // a saved tensor with two axes of a row's length; "" without one
-	uploads          int    // inputs of a step that are not operands or sums
-}
-
 // gradientBudget builds the gradient of a LoRA training without any weights, and counts.
-func gradientBudget(t *testing.T, config Config, rows, length int, dropout float64) graphBudget {
+func gradientBudget(t *testing.T, config Config, rows, length int, dropout float64) (b graphBudget, uploads int) {
 	t.Helper()
 	backend, err := gobackend.New("")
 	if err != nil {
@@ -67,124 +58,15 @@ func gradientBudget(t *testing.T, config Config, rows, length int, dropout float
 	if dropout > 0 {
 		add(dtypes.Uint32, 2)
 	}
-	uploads := len(nodes) - operands
+	uploads = len(nodes) - operands
 	for _, p := range trained {
 		add(dtypes.Float32, p.shape...)
 	}
 	outputs, weights, _ := trainer.buildLoss(nodes, true)
 	border := graph.NodeId(len(g.Nodes()))
 	outputs = append(outputs, graph.Gradient(outputs[0], weights...)...)
-	b := countGraph(outputs, border, length)
-	b.uploads = uploads
-	return b
-}
-
-// countGraph walks what the outputs need. Nodes from border on are the way back.
-func countGraph(outputs []*graph.Node, border graph.NodeId, length int) graphBudget {
-	var b graphBudget
-	seen, kept := map[*graph.Node]bool{}, map[*graph.Node]bool{}
-	var walk func(n *graph.Node)
-	walk = func(n *graph.Node) {
-		if seen[n] {
-			return
-		}
-		seen[n] = true
-		if n.Type() == graph.NodeTypeDotGeneral {
-			flops := productFLOPs(n)
-			b.products++
-			b.flops += flops
-			if n.Inputs()[0].DType() == dtypes.Float32 {
-				b.wideFLOPs += flops
-			}
-		}
-		for _, in := range n.Inputs() {
-			if padded := through(in, graph.NodeTypeIdentity); n.Type() == graph.NodeTypeSlice && padded.Type() == graph.NodeTypePad &&
-				padded.Inputs()[0].Shape().Equal(n.Shape()) {
-				in = padded.Inputs()[0] // XLA takes a fill and the cut that undoes it away
-			}
-			if n.Id() >= border && in.Id() < border {
-				b.keep(in, kept, length)
-			}
-			walk(in)
-		}
-	}
-	for _, n := range outputs {
-		walk(n)
-	}
-	return b
-}
-
-// through goes back over nodes of a type.
-func through(n *graph.Node, over graph.NodeType) *graph.Node {
-	for n.Type() == over {
-		n = n.Inputs()[0]
-	}
-	return n
-}
-
-// keep counts a tensor that lives until the way back, once. What only lies or is written otherwise is made of what it
-// was: a widened bfloat16 is kept as that, a part of a tensor is counted whole.
-func (b *graphBudget) keep(n *graph.Node, kept map[*graph.Node]bool, length int) {
-	for {
-		switch n.Type() {
-		case graph.NodeTypeReshape, graph.NodeTypeTranspose, graph.NodeTypeBroadcastInDim, graph.NodeTypeIdentity, graph.NodeTypeSlice:
-		case graph.NodeTypeConvertDType:
-			if n.DType() != dtypes.Float32 {
-				in := n.Inputs()[0] // rounded: kept once, whoever rounds it
-				if in.Type() == graph.NodeTypeConvertDType && in.Inputs()[0].DType() == n.DType() {
-					n = in
-					break
-				}
-				for other := range kept {
-					if other.Type() == graph.NodeTypeConvertDType && other.DType() == n.DType() && other.Inputs()[0] == in {
-						return
-					}
-				}
-				b.add(n, kept, length)
-				return
-			}
-		case graph.NodeTypeConcatenate: // its parts lie side by side
-			for _, in := range n.Inputs() {
-				b.keep(in, kept, length)
-			}
-			return
-		default:
-			b.add(n, kept, length)
-			return
-		}
-		n = n.Inputs()[0]
-	}
-}
-
-// add counts a tensor that is kept as it is.
-func (b *graphBudget) add(n *graph.Node, kept map[*graph.Node]bool, length int) {
-	if kept[n] || n.Type() == graph.NodeTypeParameter || n.Type() == graph.NodeTypeConstant || n.IsConstantExpression() {
-		return
-	}
-	kept[n] = true
-	bytes := int(n.Shape().ByteSize())
-	b.saved += bytes
-	dims := n.Shape().Dimensions // the mask, [B, 1, N, N], is one for all layers and heads
-	if len(dims) == 4 && dims[1] > 1 && dims[2] == length && dims[3] == length {
-		b.square = n.Shape().String()
-	}
-}
-
-var dotAxes = regexp.MustCompile(`(lhsContractingAxes|lhsBatchAxes)=\[([\d ]*)\]`)
-
-// productFLOPs are 2·batch·m·n·k: every number of the result sums k products.
-func productFLOPs(n *graph.Node) float64 {
-	k := 1.0
-	for _, m := range dotAxes.FindAllStringSubmatch(n.String(), -1) {
-		if m[1] != "lhsContractingAxes" {
-			continue
-		}
-		for _, axis := range strings.Fields(m[2]) {
-			i, _ := strconv.Atoi(axis)
-			k *= float64(n.Inputs()[0].Shape().Dimensions[i])
-		}
-	}
-	return 2 * float64(n.Shape().Size()) * k
+	b = countGraph(outputs, border, length)
+	return b, uploads
 }
 
 // TestGraphBudget bounds what a training step costs on an accelerator, by the graph that XLA is given: without running
@@ -201,11 +83,11 @@ func TestGraphBudget(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b := gradientBudget(t, config, test.rows, test.length, dropout)
+				b, uploads := gradientBudget(t, config, test.rows, test.length, dropout)
 				wide, products := b.wideFLOPs/b.flops, float64(b.products)/float64(config.NumHiddenLayers)
 				saved := float64(b.saved) / float64(test.rows*test.length)
 				t.Logf("%.3g FLOPs, %.2f %% in float32; %.1f products a layer; %.2f MB a token kept; %d uploads",
-					b.flops, 100*wide, products, saved/1e6, b.uploads)
+					b.flops, 100*wide, products, saved/1e6, uploads)
 				if wide > 0.005 {
 					t.Errorf("%.2f %% of the FLOPs are in float32, want at most 0.5 %%", 100*wide)
 				}
@@ -218,10 +100,123 @@ func TestGraphBudget(t *testing.T) {
 				if b.square != "" {
 					t.Errorf("%s is kept for the way back: attention's scores are to be computed again", b.square)
 				}
-				if b.uploads > 6 {
-					t.Errorf("%d uploads a micro-batch, want at most 6", b.uploads)
+				if uploads > 6 {
+					t.Errorf("%d uploads a micro-batch, want at most 6", uploads)
 				}
 			})
 		}
+	}
+}
+
+// TestMemoryLimit: a training that would take more than its limit computes layers again, with the same bits, and goes
+// on from the state of one that does not.
+func TestMemoryLimit(t *testing.T) {
+	engine := testEngine(t)
+	config := tinyConfig()
+	model := tinyModel(t, config)
+	data := Dataset{Examples: nestedExamples(6, 3, 4, config.VocabSize, false)}
+	trainer := func(limit int64) *Trainer {
+		trainer, err := NewTrainer(engine, model, trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6, Dropout: 0.1}), data, TrainConfig{
+			Loss: Loss{Kind: LossSFT}, Epochs: 2, BatchSize: 3, LearningRate: 1e-3, MemoryLimit: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(trainer.Close)
+		return trainer
+	}
+	free := trainer(0)
+	kept, err := free.keeps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roomy, tight := trainer(kept), trainer(kept-1)
+	if free.Recomputes() || roomy.Recomputes() || !tight.Recomputes() {
+		t.Fatalf("with %d bytes needed, recomputing without a limit, at it and below it: %v, %v, %v; want false, false, true",
+			kept, free.Recomputes(), roomy.Recomputes(), tight.Recomputes())
+	}
+	again, err := tight.keeps()
+	if err != nil || again >= kept {
+		t.Errorf("recomputing takes %d bytes, %v; want less than %d", again, err, kept)
+	}
+	var state bytes.Buffer
+	for step := range 4 {
+		want, err := free.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if step == 2 {
+			if err := tight.Restore(&state); err != nil {
+				t.Fatalf("the state of a training that keeps everything: %v", err)
+			}
+		}
+		got, err := tight.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Loss != want.Loss || got.GradNorm != want.GradNorm {
+			t.Errorf("step %d: recomputing gives loss %v, norm %v; keeping %v, %v", step+1, got.Loss, got.GradNorm, want.Loss, want.GradNorm)
+		}
+		if step == 1 {
+			if err := free.Save(&state); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestMemoryEstimate: what a training is said to take is what the process is seen to take, and recomputing layers takes
+// less than half of it.
+func TestMemoryEstimate(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Name != "go" || memory.PeakBytes() == 0 {
+		t.Skip("the process's peak tells of Go's engine, where the system tells of the peak")
+	}
+	config := Config{ModelType: "llama", HiddenSize: 128, IntermediateSize: 512, NumHiddenLayers: 12, NumAttentionHeads: 4,
+		NumKeyValueHeads: 2, VocabSize: 512, MaxPositionEmbeddings: 512, RMSNormEps: 1e-5, RopeTheta: 10000, HiddenAct: "silu",
+		TieWordEmbeddings: true}
+	if err := config.complete(); err != nil {
+		t.Fatal(err)
+	}
+	model, err := NewModel(config, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var examples []Example
+	for i := range 8 {
+		s := Sequence{LossFrom: 1}
+		for j := range 257 {
+			s.Tokens = append(s.Tokens, int32((i*7919+j*104729)%500))
+		}
+		examples = append(examples, Example{Group: fmt.Sprint(i), Sequences: []Sequence{s}})
+	}
+	grown := map[bool]float64{}
+	for _, recompute := range []bool{true, false} {
+		adapter, err := NewAdapter(config, LoRA{Rank: 4, Alpha: 4}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		memory.ResetPeak()
+		before := memory.PeakBytes()
+		trainer, err := NewTrainer(engine, model, adapter, Dataset{Examples: examples}, TrainConfig{Loss: Loss{Kind: LossSFT},
+			Epochs: 1, BatchSize: 8, LearningRate: 1e-3, Checkpointing: recompute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		estimate, err := trainer.keeps()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trainer.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		trainer.Close()
+		grown[recompute] = float64(memory.PeakBytes() - before)
+		t.Logf("recompute %v: estimated %.0f MiB, grown by %.0f MiB", recompute, float64(estimate)/(1<<20), grown[recompute]/(1<<20))
+		if ratio := grown[recompute] / float64(estimate); !recompute && (ratio < 0.6 || ratio > 1.6) {
+			t.Errorf("the process has grown by %.2f times the estimate, want 0.6 to 1.6", ratio)
+		}
+	}
+	if grown[true] > grown[false]/2 {
+		t.Errorf("recomputing took %.0f MiB, keeping %.0f: want less than half", grown[true]/(1<<20), grown[false]/(1<<20))
 	}
 }

@@ -132,7 +132,7 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 		return adamW(t.trainedNames(), config.WeightDecay, config.ClipNorm, nodes)
 	})
 	t.forward = newProgram(engine, "validation", t.buildForward)
-	return t, nil
+	return t, t.fitMemory()
 }
 
 func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
