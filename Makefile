@@ -15,8 +15,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
+RACE        ?= ./lm/cpu ./artifacts/...
 
-.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check
+.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -27,6 +28,9 @@ build: ## programs into bin/
 
 test: vet ## every test (references are read from ../shared where present)
 	$(GO) test -timeout 15m ./...
+
+race: ## data races and pointers out of their buffers, in the packages RACE
+	$(GO) test -race -timeout 15m $(RACE)
 
 vet: ## static checks
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt needed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

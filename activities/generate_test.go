@@ -15,7 +15,7 @@ import (
 
 // A reply says whether its text reached the limit of new tokens.
 func TestRepliesCut(t *testing.T) {
-	engine, err := lm.OpenEngine("go")
+	engine, err := lm.EngineOptions{}.Open("go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestPlanNight(t *testing.T) {
 
 	var s testsuite.WorkflowTestSuite
 	env := s.NewTestActivityEnvironment()
-	env.RegisterActivity(a)
+	env.RegisterActivity(a.PlanNight)
 	night := workflows.Night{Workflow: "nightly/n-1", Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	night.HeartbeatSeconds = 30
 	night.Experiment = workflows.NightExperiment{Name: "demo", Preset: "demo", Set: set}

@@ -165,7 +165,7 @@ func TestPromptBaselineResumes(t *testing.T) {
 
 // Given the gold strategy, the generator replies under it.
 func TestGoldSystem(t *testing.T) {
-	engine, err := lm.OpenEngine("go")
+	engine, err := lm.EngineOptions{}.Open("go")
 	if err != nil {
 		t.Fatal(err)
 	}

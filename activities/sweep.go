@@ -19,6 +19,7 @@ import (
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
+	"github.com/esclab/esclab/workflows/sweeptable"
 )
 
 // sweepPlans keeps the plans that this process has read last.
@@ -294,4 +295,18 @@ func curveOf(steps []results.Step, metric experiments.StopMetric) []experiments.
 		}
 	}
 	return curve
+}
+
+// TabulateSweep writes the sweep's table into the store.
+func (a *Activities) TabulateSweep(ctx context.Context, in workflows.TableInput) (workflows.SweepTable, error) {
+	defer startPulse(ctx).end()
+	plan, err := a.sweepPlan(ctx, in.Plan)
+	if err != nil {
+		return workflows.SweepTable{}, classify(err)
+	}
+	table, err := sweeptable.Write(ctx, a.Store, plan, in)
+	if errors.Is(err, sweeptable.ErrPlan) {
+		err = badInput(err)
+	}
+	return table, classify(err)
 }

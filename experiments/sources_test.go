@@ -177,6 +177,42 @@ func TestCheckpointSources(t *testing.T) {
 	}
 }
 
+// TestOptionalCheckpointFiles: a file that decides results and need not be there
+// counts by its presence and by its content; the others beside it do not.
+func TestOptionalCheckpointFiles(t *testing.T) {
+	const dir = "models/Qwen/Qwen2.5-7B-Instruct/"
+	exp := mustLoad(t, "qwen2.5-7b")
+	fingerprint := func(name, content string) string {
+		files := map[string]string{"data/esconv/train.json": "train", "data/esconv/valid.json": "valid", "data/esconv/test.json": "test"}
+		for _, needed := range []string{"config.json", "tokenizer.json", "model.safetensors"} {
+			files[dir+needed] = needed
+		}
+		if name != "" {
+			files[dir+name] = content
+		}
+		sources, err := SourceDigests(exp, fakeHost(files, map[string]string{"ESCLAB_ESCONV": "data/esconv", "ESCLAB_MODELS": "models"}))
+		if err != nil {
+			t.Fatalf("SourceDigests with %q: %v", name, err)
+		}
+		stages, err := Plan(exp, sources)
+		if err != nil {
+			t.Fatalf("Plan with %q: %v", name, err)
+		}
+		return find(t, stages, "base").Fingerprint
+	}
+	without := fingerprint("", "")
+	for name, counts := range map[string]bool{"chat_template.jinja": true, "tokenizer_config.json": true,
+		"generation_config.json": true, "vocab.json": false, "README.md": false} {
+		one, other := fingerprint(name, "one"), fingerprint(name, "other")
+		if (one != without) != counts {
+			t.Errorf("the base changes with %s beside the checkpoint: %v, want %v", name, one != without, counts)
+		}
+		if (one != other) != counts {
+			t.Errorf("the base changes with what %s says: %v, want %v", name, one != other, counts)
+		}
+	}
+}
+
 // TestRealESConv plans the real corpus where it is there.
 func TestRealESConv(t *testing.T) {
 	dir := filepath.Join("..", "..", "shared", "esconv")

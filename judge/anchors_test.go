@@ -9,8 +9,9 @@ import (
 )
 
 // TestKnownGroups: on dialogues that nothing is fitted to, the mean quality of
-// the answers that were given is above that of answers of other dialogues, and
-// this above that of canned answers, with words of the chat put in or not.
+// the answers that were given is clearly above that of answers of other dialogues
+// and of canned answers. Whether canned answers are clearly below answers of other
+// dialogues, too, with words of the chat put in or not, is what Discriminates says.
 func TestKnownGroups(t *testing.T) {
 	corpus := readCorpus(t)
 	judge := NewOffline(FitUsage(corpus.Train))
@@ -39,26 +40,27 @@ func TestKnownGroups(t *testing.T) {
 	if gold < other+0.3 {
 		t.Errorf("gold %.2f is not clearly above gold of another dialogue, %.2f", gold, other)
 	}
-	everywhere, below := 0.0, 0
-	for _, canned := range cannedUnseen {
-		q := quality(canned, 5, func(int) string { return canned })
-		everywhere += q / float64(len(cannedUnseen))
-		below += int(when(q < other-0.1, 1))
-		if q > gold-0.05 {
-			t.Errorf("canned everywhere, %q has %.2f, gold %.2f", canned, q, gold)
+	clear := true
+	for name, canned := range map[string][]string{"seen while tuning": cannedTuned, "fresh": cannedFresh} {
+		everywhere := 0.0
+		for _, text := range canned {
+			everywhere += quality(text, 5, func(int) string { return text }) / float64(len(canned))
+		}
+		groups := []float64{everywhere}
+		t.Logf("%.2f  canned, %s, mean of %d", everywhere, name, len(canned))
+		for kind, echo := range echoes {
+			groups = append(groups, quality("canned, "+name+", with echoes of kind "+string(rune('1'+kind)), 1, func(i int) string {
+				return echo(canned[i%len(canned)], lastOf(turns[i].Context))
+			}))
+		}
+		for _, q := range groups {
+			if q > gold-0.2 {
+				t.Errorf("canned answers (%s) have %.2f, gold %.2f: want it clearly above", name, q, gold)
+			}
+			clear = clear && q < other-0.1
 		}
 	}
-	t.Logf("%.2f  canned, mean of %d", everywhere, len(cannedUnseen))
-	if everywhere > other-0.1 || below < 9 {
-		t.Errorf("canned answers have %.2f, gold of another dialogue %.2f; %d of %d are clearly below it, want 9",
-			everywhere, other, below, len(cannedUnseen))
-	}
-	for kind, echo := range echoes {
-		q := quality("canned with echoes of kind "+string(rune('1'+kind)), 1, func(i int) string {
-			return echo(cannedUnseen[i%len(cannedUnseen)], lastOf(turns[i].Context))
-		})
-		if q > other-0.1 {
-			t.Errorf("canned answers with echoes of kind %d have %.2f, gold of another dialogue %.2f", kind+1, q, other)
-		}
+	if judge.Discriminates() != clear {
+		t.Errorf("all canned groups clearly below gold of another dialogue: %v, and Discriminates says %v", clear, judge.Discriminates())
 	}
 }

@@ -53,8 +53,9 @@ var cannedFitted = []string{
 	"I want you to know that you are heard and that you matter. It is not easy to talk about these things, but you are doing the right thing by looking for help.",
 }
 
-// cannedUnseen are others, which nothing is fitted to.
-var cannedUnseen = []string{
+// cannedTuned are others that nothing is fitted to, but that were looked at while
+// the odds and the word lists were chosen: they flatter the judge.
+var cannedTuned = []string{
 	"I'm sorry to hear that.",
 	"It must be really tough for you to deal with this.",
 	"Can you explain a bit more about your situation?",
@@ -67,6 +68,23 @@ var cannedUnseen = []string{
 	"Maybe taking a short walk or listening to some music could lift your mood a little.",
 	"Life can be unfair at times, but I am confident that you will find your way.",
 	"Thank you for your trust. Let me know how I can best support you today.",
+}
+
+// cannedFresh were written when the judge was finished, and measured once. Whoever
+// changes the judge in their view needs others to measure it by.
+var cannedFresh = []string{
+	"That must hurt a lot.",
+	"Oh, I see what you mean.",
+	"I'm sorry things have been so rough lately.",
+	"What would make you feel better?",
+	"I really feel for you and hope things get easier soon.",
+	"You seem to be handling this as well as anyone could.",
+	"Sometimes it helps just to get things off your chest.",
+	"Could you walk me through what happened?",
+	"Remember to look after yourself and lean on the people who love you.",
+	"I can hear the frustration in your words. It's natural to react that way, and I appreciate your honesty.",
+	"Perhaps a counselor or therapist could give you some tools to manage this.",
+	"No matter how dark it seems now, there is light at the end of the tunnel.",
 }
 
 // echoes put words of the seeker's last message into a canned answer: some words

@@ -20,7 +20,7 @@ const OfflineName = "offline-lexical-v3"
 // for or against. A logistic regression over these points, other signs and
 // hashed words, fitted to an LLM's labels of FailedESConv, decides; evidence
 // beyond doubt decides by itself. Quality rests on merit: whether an answer
-// belongs to its place, and has more to it than a canned one.
+// belongs to its place, and has more to it than the canned ones of the fit.
 // It sees surfaces, not meanings: irony, indirect empathy and facts escape it.
 // How far it agrees with an LLM's labels is measured in this package's tests.
 type Offline struct {
@@ -35,6 +35,13 @@ func NewOffline(usage *Usage) *Offline { return &Offline{usage, fitted()} }
 
 // Name implements Judge.
 func (*Offline) Name() string { return OfflineName }
+
+// Discriminates says whether the scores put the answers that were given clearly
+// above answers of other dialogues, and these above canned ones, on texts that
+// nothing was chosen by. They do not: canned answers in another wording than the
+// fit's, and with echoed words, reach answers of other dialogues. So the scores
+// must take no part in verdicts. TestKnownGroups measures it.
+func (*Offline) Discriminates() bool { return false }
 
 // Label implements Judge; it fails only when ctx is done.
 func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {

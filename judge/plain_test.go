@@ -10,7 +10,7 @@ import (
 // plainKappas cross-validates what the judge must not fall behind: logistic
 // regression on TF-IDF of the words and word pairs of the answer and of the
 // message answered, and on the strategy, in the same folds.
-func plainKappas(t testing.TB) (kappas [esc.NumPsyErrors]float64) {
+func plainKappas(t testing.TB, folds func(dialogue int) int) (kappas [esc.NumPsyErrors]float64) {
 	t.Helper()
 	all := failedESConv(t)
 	terms := func(l labelled) [][]string {
@@ -28,7 +28,7 @@ func plainKappas(t testing.TB) (kappas [esc.NumPsyErrors]float64) {
 	for fold := range 5 {
 		index, df, n := map[string]int{}, []float64{0}, 0.0
 		for _, l := range all {
-			if l.dialogue%5 == fold {
+			if folds(l.dialogue) == fold {
 				continue
 			}
 			n++
@@ -78,7 +78,7 @@ func plainKappas(t testing.TB) (kappas [esc.NumPsyErrors]float64) {
 		for _, class := range esc.PsyErrors() {
 			var in []example
 			for i, l := range all {
-				if l.dialogue%5 != fold {
+				if folds(l.dialogue) != fold {
 					e := vectors[i]
 					e.y = !l.clean && l.class == class
 					in = append(in, e)
@@ -86,7 +86,7 @@ func plainKappas(t testing.TB) (kappas [esc.NumPsyErrors]float64) {
 			}
 			w := logistic(in, len(df), 1, 1)
 			for i, l := range all {
-				if l.dialogue%5 == fold {
+				if folds(l.dialogue) == fold {
 					tables[class].count(vectors[i].dot(w) >= 0, !l.clean && l.class == class)
 				}
 			}

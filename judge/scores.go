@@ -11,8 +11,7 @@ import (
 )
 
 // score rates the four criteria of the paper's Table 8 from 0 to 5. Fluency is a
-// matter of form. The other three rest on the answer's merit, which no canned
-// answer has, and signs of empathy and help count as far as the answer has it;
+// matter of form. The other three rest on the answer's merit, and signs of empathy and help count as far as the answer has it;
 // faults are taken off.
 func score(s signs, found []esc.PsyError) Scores {
 	has := func(e esc.PsyError) bool { return slices.Contains(found, e) }

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -102,10 +103,14 @@ func off(raw json.RawMessage) bool {
 	return false
 }
 
-// brief shortens a value for a message.
+// brief shortens a value for a message of one line.
 func brief(raw json.RawMessage) string {
-	if len(raw) > 60 {
-		return string(raw[:60]) + "…"
+	var line bytes.Buffer
+	if json.Compact(&line, raw) != nil {
+		return "that is no JSON"
 	}
-	return string(raw)
+	if line.Len() > 60 {
+		return strings.ToValidUTF8(line.String()[:60], "") + "…"
+	}
+	return line.String()
 }

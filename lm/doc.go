@@ -7,7 +7,7 @@
 //
 // # Training
 //
-//	engine, err := lm.OpenEngine("auto")
+//	engine, err := lm.EngineOptions{}.Open("auto")
 //	model, err := lm.LoadModel("base/")                         // or lm.NewModel(config, seed)
 //	adapter, err := lm.NewAdapter(model.Config, lm.LoRA{Rank: 16, Alpha: 16, Dropout: 0.05}, seed)
 //	data := lm.Dataset{Examples: []lm.Example{

@@ -66,9 +66,6 @@ type EngineOptions struct {
 	DataDir string
 }
 
-// OpenEngine is Open with the zero options.
-func OpenEngine(spec string) (*Engine, error) { return EngineOptions{}.Open(spec) }
-
 // Open opens an engine by name: go (always there), onnx, xla:cuda, xla:cpu, xla:/path/to/plugin.so, or auto, which
 // takes xla:cuda where a GPU and a plugin for it are installed and go elsewhere. Nothing is ever downloaded: what is
 // missing is an EngineError, ErrEngineMissing, that says what it would take.

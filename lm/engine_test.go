@@ -51,7 +51,7 @@ func testEngine(t testing.TB) *Engine {
 }
 
 func TestOpenEngine(t *testing.T) {
-	if _, err := OpenEngine("cuda"); err == nil || !strings.Contains(err.Error(), "xla:cuda") {
+	if _, err := (EngineOptions{}).Open("cuda"); err == nil || !strings.Contains(err.Error(), "xla:cuda") {
 		t.Errorf("unknown engine: error %v does not list the known ones", err)
 	}
 	notPlugin := filepath.Join(t.TempDir(), "plugin.so")
@@ -59,7 +59,7 @@ func TestOpenEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, spec := range []string{"xla:/nowhere/plugin.so", "xla:" + notPlugin, "xla:nothing"} {
-		_, err := OpenEngine(spec)
+		_, err := EngineOptions{}.Open(spec)
 		var missing *EngineError
 		if !errors.Is(err, ErrEngineMissing) || !errors.As(err, &missing) || missing.Remedy == "" || missing.Engine != spec {
 			t.Errorf("%s: error %v, want an EngineError of this engine with a remedy", spec, err)

@@ -285,6 +285,9 @@ func TestShardedHalfPrecision(t *testing.T) {
 	if err := writeJSON(filepath.Join(dir, "model.safetensors.index.json"), map[string]any{"weight_map": index}); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(filepath.Join(dir, "model.safetensors")); err != nil {
+		t.Fatal(err)
+	}
 	loaded, err := LoadModel(dir)
 	if err != nil {
 		t.Fatal(err)

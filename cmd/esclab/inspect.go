@@ -27,6 +27,7 @@ type tokenizeOptions struct {
 	tokenizer string
 	special   bool
 	around    bool
+	chat      bool
 }
 
 func (a *app) tokenizeCommand() *cobra.Command {
@@ -46,10 +47,17 @@ characters it is made of. --special reads such names as the special tokens they
 are, as Hugging Face's tokenizers do by default; --add-special moreover adds what
 the tokenizer puts around a text (Llama 3: <|begin_of_text|> before it).
 
+With --chat, conversations are rendered by the model's own chat template, as
+transformers' apply_chat_template does. In: {"messages": [{"role": "user",
+"content": "..."}], "add_generation_prompt": true}. Out: {"text": "...", "ids":
+[...]}, the ids with special tokens read as such. What the template refuses is
+bad input.
+
 Bad input ends the command with exit code 2 and a message that names the line;
 what was answered before it stands. A line has at most 16 MiB.`,
 		Example: `  echo '{"text": "How are you?"}' | esclab tokenize --tokenizer path/to/Qwen2.5-7B-Instruct
-  esclab tokenize --tokenizer path/to/model --special prompts.jsonl > ids.jsonl`,
+  esclab tokenize --tokenizer path/to/model --special prompts.jsonl > ids.jsonl
+  esclab tokenize --tokenizer path/to/model --chat chats.jsonl`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withInput(args, c.InOrStdin(), func(in io.Reader, name string) error {
@@ -60,6 +68,9 @@ what was answered before it stands. A line has at most 16 MiB.`,
 	c.Flags().StringVar(&f.tokenizer, "tokenizer", "", "directory with tokenizer.json (required)")
 	c.Flags().BoolVar(&f.special, "special", false, "read the names of special tokens in the text as those tokens")
 	c.Flags().BoolVar(&f.around, "add-special", false, "as --special, and add the tokens that belong around a text")
+	c.Flags().BoolVar(&f.chat, "chat", false, "render conversations by the chat template, with their ids")
+	c.MarkFlagsMutuallyExclusive("chat", "special")
+	c.MarkFlagsMutuallyExclusive("chat", "add-special")
 	_ = c.MarkFlagRequired("tokenizer") // fails only for a flag that is not there
 	return c
 }
@@ -81,6 +92,12 @@ func runTokenize(ctx context.Context, f tokenizeOptions, in io.Reader, name stri
 		if err != nil {
 			return err
 		}
+		if f.chat {
+			if err := renderChat(tok, l, out); err != nil {
+				return err
+			}
+			continue
+		}
 		var text *string
 		if err := l.field("text", &text); err != nil {
 			return err
@@ -94,6 +111,33 @@ func runTokenize(ctx context.Context, f tokenizeOptions, in io.Reader, name stri
 		}{ids}); err != nil {
 			return failed(err)
 		}
+	}
+	return nil
+}
+
+// renderChat answers one line's conversation with its text and ids.
+func renderChat(tok *tokens.Tokenizer, l jsonLine, out io.Writer) error {
+	var messages *[]tokens.Message
+	if err := l.field("messages", &messages); err != nil {
+		return fmt.Errorf(`%s: "messages" has to be a list of objects with the texts "role" and "content"`, l.where)
+	}
+	prompt := false
+	if _, given := l.fields["add_generation_prompt"]; given {
+		var value *bool
+		if err := l.field("add_generation_prompt", &value); err != nil {
+			return fmt.Errorf(`%s: "add_generation_prompt" has to be true or false`, l.where)
+		}
+		prompt = *value
+	}
+	text, err := tok.RenderChat(*messages, prompt)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.where, err)
+	}
+	if err := writeLine(out, struct {
+		Text string  `json:"text"`
+		IDs  []int32 `json:"ids"`
+	}{text, append([]int32{}, tok.Encode(text)...)}); err != nil {
+		return failed(err)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
 )
 
 // sharedPath is a file of the reference data that stands beside the
@@ -250,7 +251,7 @@ func trainedAdapter(t *testing.T, engine *lm.Engine, dir string) (adapter *lm.Ad
 // goEngine opens the engine that is always there.
 func goEngine(t *testing.T) *lm.Engine {
 	t.Helper()
-	engine, err := lm.OpenEngine("go")
+	engine, err := lm.EngineOptions{}.Open("go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,4 +402,56 @@ func TestInspectStreams(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	writeIn.Close()
+}
+
+// TestTokenizeChat renders conversations by the chat template, and says on one line what it refuses; a template that
+// cannot be compiled is no hindrance to texts.
+func TestTokenizeChat(t *testing.T) {
+	dir := t.TempDir()
+	corpus := func(yield func(string) bool) { yield("low lower lowest") }
+	if _, err := tokens.TrainBPE(t.Context(), corpus, dir, tokens.BPEOptions{VocabSize: 280}); err != nil {
+		t.Fatal(err)
+	}
+	template := func(source string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "chat_template.jinja"), []byte(source), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	template(`{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{{ m.role[0] + ':' + m.content.strip() + eos_token }}{% endfor %}{% if add_generation_prompt %}a:{% endif %}`)
+	for _, c := range []struct {
+		in, text, refused string
+	}{
+		{in: `{"messages": [{"role": "user", "content": " low "}], "add_generation_prompt": true}`, text: "u:low<|end|>a:"},
+		{in: `{"messages": [{"role": "user", "content": "low"}, {"role": "assistant", "content": "lower"}]}`, text: "u:low<|end|>a:lower<|end|>"},
+		{in: `{"messages": []}`, text: ""},
+		{in: `{"messages": [{"role": "tool", "content": "x"}]}`, refused: "in:1: tokens: render chat"},
+		{in: `{"messages": [{"role": "user", "content": ["x"]}]}`, refused: `in:1: "messages" has to be`},
+		{in: `{"messages": [], "add_generation_prompt": 1}`, refused: `in:1: "add_generation_prompt" has to be`},
+		{in: `{"text": "x"}`, refused: `"messages"`},
+	} {
+		var out bytes.Buffer
+		err := runTokenize(t.Context(), tokenizeOptions{tokenizer: dir, chat: true}, strings.NewReader(c.in), "in", &out)
+		if c.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), c.refused) || strings.Contains(err.Error(), "\n") || exitCode(err) != 2 {
+				t.Errorf("%s: the error has to say %q on one line with exit code 2, it is: %v", c.in, c.refused, err)
+			}
+			continue
+		}
+		var got struct {
+			Text string
+			IDs  []int32
+		}
+		if err := errors.Join(err, json.Unmarshal(out.Bytes(), &got)); err != nil {
+			t.Fatal(err)
+		}
+		if got.Text != c.text || got.IDs == nil || (len(got.IDs) == 0) != (c.text == "") {
+			t.Errorf("%s: text %q and %d ids, want text %q with its ids", c.in, got.Text, len(got.IDs), c.text)
+		}
+	}
+	template("{% for x in %}")
+	var out bytes.Buffer
+	if err := runTokenize(t.Context(), tokenizeOptions{tokenizer: dir}, strings.NewReader(`{"text": "low"}`), "in", &out); err != nil {
+		t.Errorf("a text beside a template that does not compile: %v, want its ids", err)
+	}
 }

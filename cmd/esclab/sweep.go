@@ -16,9 +16,9 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 type sweepOptions struct {
@@ -183,7 +183,7 @@ const printedRows = 200
 
 // sweepTable reads the table that a sweep has left in the store.
 func (se *session) sweepTable(ctx context.Context, id string) (report.Sweep, error) {
-	raw, err := se.sweepFile(ctx, id, activities.SweepTableJSON)
+	raw, err := se.sweepFile(ctx, id, results.FileSweepJSON)
 	if err != nil {
 		return report.Sweep{}, err
 	}
@@ -248,7 +248,7 @@ func (se *session) writeSweepTable(ctx context.Context, id, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{activities.SweepTableMarkdown, activities.SweepTableCSV, activities.SweepTableJSON} {
+	for _, name := range []string{results.FileSweepMarkdown, results.FileSweepCSV, results.FileSweepJSON} {
 		raw, err := se.sweepFile(ctx, id, name)
 		if err != nil {
 			return err
@@ -257,6 +257,6 @@ func (se *session) writeSweepTable(ctx context.Context, id, dir string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "table written to %s\n", filepath.Join(dir, activities.SweepTableMarkdown))
+	fmt.Fprintf(os.Stderr, "table written to %s\n", filepath.Join(dir, results.FileSweepMarkdown))
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
+	"github.com/esclab/esclab/workflows/sweeptable"
 )
 
 func (a *app) sweepListCommand() *cobra.Command {
@@ -181,8 +182,11 @@ func (se *session) showSweepTable(ctx context.Context, id string, o sweepTableOp
 		if err != nil {
 			return unreachable(err)
 		}
-		a := &activities.Activities{Store: se.node.Store}
-		if err := a.WriteSweepTable(ctx, workflows.TableInput{Plan: state.Plan, Marks: state.Marks, Ends: state.Ends}, nil); err != nil {
+		plan, err := lab.ReadSweepPlan(ctx, se.node.Store, state.Plan)
+		if err != nil {
+			return err
+		}
+		if _, err := sweeptable.Write(ctx, se.node.Store, plan, workflows.TableInput{Plan: state.Plan, Marks: state.Marks, Ends: state.Ends}); err != nil {
 			return err
 		}
 	}
@@ -192,11 +196,11 @@ func (se *session) showSweepTable(ctx context.Context, id string, o sweepTableOp
 	name := ""
 	switch {
 	case o.md:
-		name = activities.SweepTableMarkdown
+		name = results.FileSweepMarkdown
 	case o.csv:
-		name = activities.SweepTableCSV
+		name = results.FileSweepCSV
 	case o.json:
-		name = activities.SweepTableJSON
+		name = results.FileSweepJSON
 	default:
 		return se.printSweepTable(ctx, id, out)
 	}

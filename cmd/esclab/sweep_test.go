@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/report"
+	"github.com/esclab/esclab/results"
 )
 
 // envKills is how often the sweep is killed; `make sweep-kill` sets it.
@@ -31,7 +31,7 @@ func runSweep(t *testing.T, ctx context.Context, data string) (map[string]string
 		t.Fatalf("esclab sweep: %v, want exit code %d for its failed cell\n%s", err, exitFailed, log)
 	}
 	files := map[string]string{}
-	for _, name := range []string{activities.SweepTableMarkdown, activities.SweepTableCSV, activities.SweepTableJSON} {
+	for _, name := range []string{results.FileSweepMarkdown, results.FileSweepCSV, results.FileSweepJSON} {
 		raw, err := os.ReadFile(filepath.Join(out, name))
 		if err != nil {
 			t.Fatalf("%v\n%s", err, log)
@@ -76,14 +76,14 @@ func TestSweepEndsWithTheSameTable(t *testing.T) {
 			t.Errorf("%d stages %s were run, want %d\n%s", got, kind, n, log)
 		}
 	}
-	table, err := report.ReadSweep(strings.NewReader(want[activities.SweepTableJSON]))
+	table, err := report.ReadSweep(strings.NewReader(want[results.FileSweepJSON]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// vanilla/sft once for the four whole cells is not "all cells": the failed
 	// one has other replies.
 	if len(table.Rows) != 9 || table.Rows[8].State != "failed" || !strings.Contains(table.Rows[8].Reason, "generate/vanilla") {
-		t.Errorf("table:\n%s", want[activities.SweepTableMarkdown])
+		t.Errorf("table:\n%s", want[results.FileSweepMarkdown])
 	}
 	if loss := table.Rows[8].Training["dpo/vm/all"]["loss"]; loss <= 0 {
 		t.Errorf("the failed cell has lost the figures of its training: %+v", table.Rows[8])

@@ -36,7 +36,7 @@ type rule struct {
 
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
-	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab",
+	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
@@ -49,13 +49,16 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "workflows/lab", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "experiments", "artifacts", "internal/memory"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
 	// What sees runs from outside executes nothing, and workflows see none of it.
 	{tree: "workflows/lab", ours: []string{"workflows", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}, light: true,
 		theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api", "golang.org/x/sync/errgroup"}},
+
+	// A sweep's table is made by an activity and by a command alike.
+	{tree: "workflows/sweeptable", ours: []string{"workflows", "experiments", "artifacts", "report", "results"}, light: true, theirs: []string{"golang.org/x/sync/errgroup"}},
 
 	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
@@ -261,6 +264,11 @@ func TestCheck(t *testing.T) {
 		{dir: "workflows", what: "go.temporal.io/sdk/workflow", may: true},
 		{dir: "workflows", what: "github.com/stretchr/testify/mock", test: true, may: true},
 		{dir: "workflows", what: module + "/workflows/lab"},
+		{dir: "cmd/esclab", what: module + "/activities"},
+		{dir: "cmd/esclab", what: module + "/activities", test: true},
+		{dir: "cmd/esclab", what: module + "/results", may: true},
+		{dir: "workflows/sweeptable", what: module + "/activities"},
+		{dir: "activities", what: "github.com/mitsuhiko/minijinja/minijinja-go/v2"},
 		{dir: "workflows/lab", what: module + "/activities"},
 		{dir: "workflows/lab", what: module + "/workers/settings"},
 		{dir: "workflows/lab", what: "github.com/spf13/cobra"},

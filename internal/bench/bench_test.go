@@ -48,7 +48,7 @@ func tiny(t *testing.T, tok *tokens.Tokenizer) *lm.Model {
 
 func openEngine(t *testing.T) *lm.Engine {
 	t.Helper()
-	engine, err := lm.OpenEngine("go")
+	engine, err := lm.EngineOptions{}.Open("go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,9 @@ func (s *state) copyStrided(from, to unsafe.Pointer, fromOffset, toOffset, size 
 			return true
 		}
 		whole := n / row * row
-		s.copyStrided(unsafe.Add(from, whole*x[0]*size), unsafe.Add(to, whole*size), 0, 0, size, []int{n - whole}, x, y)
+		if whole < n { // else the pointers would lie one past their buffers
+			s.copyStrided(unsafe.Add(from, whole*x[0]*size), unsafe.Add(to, whole*size), 0, 0, size, []int{n - whole}, x, y)
+		}
 		d, x, y = []int{n / row, row}, []int{row * x[0], x[0]}, []int{row, 1}
 	}
 	if len(d) == 2 {

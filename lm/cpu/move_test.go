@@ -82,7 +82,7 @@ func TestSlice(t *testing.T) {
 
 func TestConcatenateAndPad(t *testing.T) {
 	levels(t, func(t *testing.T) {
-		for _, dims := range [][]int{{5}, {3, 4}, {2, 3, 5}, {2, 3, 4, 16}, {3, 0, 2}, {130, 300}} {
+		for _, dims := range [][]int{{5}, {3, 4}, {2, 3, 5}, {2, 3, 4, 16}, {3, 0, 2}, {130, 300}, {2 << 13}} {
 			for axis := range dims {
 				exact(t, fmt.Sprint("Concatenate", axis), dims, func(f compute.Function, x compute.Value) compute.Value {
 					return must(f.Concatenate(axis, x, x, x))

@@ -1,12 +1,15 @@
 package tokens
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -95,6 +98,44 @@ func parseComponent(raw json.RawMessage) ([]component, error) {
 		return []component{c}, nil
 	}
 	return append(append(c.Normalizers, c.Pretokenizers...), c.Processors...), nil
+}
+
+// add takes over the tokens that stand in tokenizer_config.json alone, as transformers does when it loads a tokenizer:
+// in the order of their ids, each under its id of the vocabulary, or under the next that is free. Where that is another
+// id than the file says, the model and the tokenizer are not of one piece. It gives the contents of what was added.
+func (file *tokenizerJSON) add(decoder map[string]addedToken) (contents []string, err error) {
+	var missing []addedToken
+	for id, token := range decoder {
+		n, err := strconv.ParseInt(id, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no id", id)
+		}
+		token.ID = int32(n)
+		if !slices.ContainsFunc(file.AddedTokens, func(known addedToken) bool { return known.Content == token.Content }) {
+			missing = append(missing, token)
+		}
+	}
+	slices.SortFunc(missing, func(a, b addedToken) int { return cmp.Compare(a.ID, b.ID) })
+	next := int32(0)
+	for _, id := range file.Model.Vocab {
+		next = max(next, id+1)
+	}
+	for _, known := range file.AddedTokens {
+		next = max(next, known.ID+1)
+	}
+	for _, token := range missing {
+		id, known := file.Model.Vocab[token.Content]
+		if !known {
+			id = next
+			next++
+		}
+		if id != token.ID {
+			return nil, fmt.Errorf("%q has id %d there, but tokenizer.json makes it %d: save the tokenizer again with transformers (save_pretrained)", token.Content, token.ID, id)
+		}
+		file.AddedTokens = append(file.AddedTokens, token)
+		contents = append(contents, token.Content)
+	}
+	return contents, nil
 }
 
 // build turns the parsed file into a Tokenizer. It refuses what it would not
@@ -261,14 +302,16 @@ func (t *Tokenizer) setPostProcessor(raw json.RawMessage) error {
 
 // tokenizerConfig is what we read of tokenizer_config.json.
 type tokenizerConfig struct {
-	BOS          tokenName       `json:"bos_token"`
-	EOS          tokenName       `json:"eos_token"`
-	Pad          tokenName       `json:"pad_token"`
-	Unknown      tokenName       `json:"unk_token"`
-	Separator    tokenName       `json:"sep_token"`
-	Class        tokenName       `json:"cls_token"`
-	Mask         tokenName       `json:"mask_token"`
-	ChatTemplate json.RawMessage `json:"chat_template"`
+	BOS tokenName `json:"bos_token"`
+	EOS tokenName `json:"eos_token"`
+	Pad tokenName `json:"pad_token"`
+	// Added are the added tokens by their ids, as transformers keeps them.
+	Added        map[string]addedToken `json:"added_tokens_decoder"`
+	Unknown      tokenName             `json:"unk_token"`
+	Separator    tokenName             `json:"sep_token"`
+	Class        tokenName             `json:"cls_token"`
+	Mask         tokenName             `json:"mask_token"`
+	ChatTemplate json.RawMessage       `json:"chat_template"`
 }
 
 // special gives the special tokens that there are by the names under which templates know them.

@@ -53,28 +53,44 @@ func Load(dir string) (*Tokenizer, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
+	config, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	added, err := file.add(config.Added)
+	if err != nil {
+		return nil, fmt.Errorf("tokens: load tokenizer %s: added_tokens_decoder: %w", filepath.Join(dir, configFile), err)
+	}
 	t, err := file.build()
 	if err != nil {
 		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
-	if err := t.loadConfig(dir, data); err != nil {
+	if err := t.configure(dir, config, append([]string{string(data)}, added...)); err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
-	path := filepath.Join(dir, "tokenizer_config.json")
+const configFile = "tokenizer_config.json"
+
+// readConfig reads tokenizer_config.json, where there is one.
+func readConfig(dir string) (config tokenizerConfig, err error) {
+	path := filepath.Join(dir, configFile)
 	data, err := readOptional(path)
 	if err != nil {
-		return fmt.Errorf("tokens: load tokenizer: %w", err)
+		return config, fmt.Errorf("tokens: load tokenizer: %w", err)
 	}
-	var config tokenizerConfig
 	if data != nil {
 		if err := json.Unmarshal(data, &config); err != nil {
-			return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
+			return config, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 		}
 	}
+	return config, nil
+}
+
+// configure takes what tokenizer_config.json and the files beside it say; identity is what the digest rests on besides.
+func (t *Tokenizer) configure(dir string, config tokenizerConfig, identity []string) error {
+	path := filepath.Join(dir, configFile)
 	t.bos, t.eos, t.pad = string(config.BOS), string(config.EOS), string(config.Pad)
 	t.roles = config.special()
 	source, err := config.template()
@@ -94,7 +110,7 @@ func (t *Tokenizer) loadConfig(dir string, tokenizerData []byte) error {
 		return err
 	}
 	sum := sha256.New()
-	for _, part := range []string{string(tokenizerData), source, t.bos, t.eos} {
+	for _, part := range append(identity, source, t.bos, t.eos) {
 		fmt.Fprintf(sum, "%d\n%s", len(part), part)
 	}
 	t.digest = hex.EncodeToString(sum.Sum(nil))

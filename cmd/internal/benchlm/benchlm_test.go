@@ -23,7 +23,7 @@ func benchLM(t *testing.T, args ...string) (benchReport, string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	quiet := zerolog.Nop()
-	root := Command(Host{OpenEngine: lm.OpenEngine, Log: &quiet, Failed: func(err error) error { return err }})
+	root := Command(Host{OpenEngine: lm.EngineOptions{}.Open, Log: &quiet, Failed: func(err error) error { return err }})
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetOut(&out)
 	root.SetArgs(append([]string{"lm", "--engine", "go", "--batch", "4", "--steps", "1", "--dialogues", "10"}, args...))

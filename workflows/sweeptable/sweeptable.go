@@ -1,4 +1,7 @@
-package activities
+// Package sweeptable makes the table of a sweep from what the store has of its
+// cells: for the activity that ends a sweep, and for whoever looks at one that
+// still runs.
+package sweeptable
 
 import (
 	"bytes"
@@ -19,37 +22,22 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// Files of a sweep's run with its table, for the commands on sweeps.
-const (
-	SweepTableMarkdown = results.FileSweepMarkdown
-	SweepTableCSV      = results.FileSweepCSV
-	SweepTableJSON     = results.FileSweepJSON
-)
-
 // shownRows is how much of the table the web UI shows.
 const shownRows = 100
 
-// TabulateSweep writes the sweep's table into the store.
-func (a *Activities) TabulateSweep(ctx context.Context, in workflows.TableInput) (workflows.SweepTable, error) {
-	defer startPulse(ctx).end()
-	var out workflows.SweepTable
-	err := a.WriteSweepTable(ctx, in, &out)
-	return out, classify(err)
-}
+// lookups bounds the cells that are read at the same time.
+const lookups = 16
 
-// WriteSweepTable makes the table and keeps it with the sweep's plan; out, if
-// not nil, says where and shows it.
-func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInput, out *workflows.SweepTable) error {
-	plan, err := a.sweepPlan(ctx, in.Plan)
+// ErrPlan is wrapped where a cell of the plan cannot be laid out.
+var ErrPlan = errors.New("the sweep's plan cannot be used")
+
+// Write makes the table and keeps it with the sweep's plan; it says where, and
+// shows the beginning.
+func Write(ctx context.Context, store *artifacts.Store, plan experiments.SweepPlan, in workflows.TableInput) (workflows.SweepTable, error) {
+	var out workflows.SweepTable
+	table, err := tabulate(ctx, store, plan, in.Marks, in.Ends)
 	if err != nil {
-		return err
-	}
-	table, err := Tabulate(ctx, a.Store, plan, in.Marks, in.Ends)
-	if err != nil {
-		return err
-	}
-	if out == nil {
-		out = &workflows.SweepTable{}
+		return out, err
 	}
 	for _, f := range []struct {
 		name  string
@@ -61,24 +49,22 @@ func (a *Activities) WriteSweepTable(ctx context.Context, in workflows.TableInpu
 	} {
 		var b bytes.Buffer
 		if err := f.write(&b); err != nil {
-			return fmt.Errorf("%s of %s: %w", f.name, in.Plan.Sweep, err)
+			return out, fmt.Errorf("%s of %s: %w", f.name, in.Plan.Sweep, err)
 		}
-		if _, err := a.Store.PutRunFile(ctx, in.Plan.Sweep, f.name, b.Bytes()); err != nil {
-			return fmt.Errorf("store %s of %s: %w", f.name, in.Plan.Sweep, err)
+		if _, err := store.PutRunFile(ctx, in.Plan.Sweep, f.name, b.Bytes()); err != nil {
+			return out, fmt.Errorf("store %s of %s: %w", f.name, in.Plan.Sweep, err)
 		}
 		out.Files = append(out.Files, f.name)
 	}
 	var shown bytes.Buffer
-	if err := report.SweepPage(&shown, table, shownRows); err != nil {
-		return err
-	}
+	err = report.SweepPage(&shown, table, shownRows)
 	out.Markdown = shown.String()
-	return nil
+	return out, err
 }
 
-// Tabulate reads the cells' figures from the store: whatever is there, so that
+// tabulate reads the cells' figures from the store: whatever is there, so that
 // a cell that has failed keeps those of the stages that were done.
-func Tabulate(ctx context.Context, store *artifacts.Store, plan experiments.SweepPlan, marks workflows.CellMarks, ends []workflows.CellEnd) (report.Sweep, error) {
+func tabulate(ctx context.Context, store *artifacts.Store, plan experiments.SweepPlan, marks workflows.CellMarks, ends []workflows.CellEnd) (report.Sweep, error) {
 	table := report.Sweep{Name: plan.Name, Varied: plan.Varied, Heads: plan.ShortNames(), Rows: []report.SweepRow{}, Notes: []string{}}
 	reasons := map[int]workflows.CellEnd{}
 	for _, e := range ends {
@@ -87,7 +73,7 @@ func Tabulate(ctx context.Context, store *artifacts.Store, plan experiments.Swee
 	cells := make([]cellFigures, len(marks))
 	read := newFigures(store)
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * lookups)
+	g.SetLimit(lookups)
 	for cell := range cells {
 		g.Go(func() (err error) {
 			cells[cell], err = read.cell(gctx, plan, cell)
@@ -195,7 +181,7 @@ func (f *figures) metrics(ctx context.Context, fingerprint string) (map[string]f
 func (f *figures) cell(ctx context.Context, plan experiments.SweepPlan, cell int) (cellFigures, error) {
 	exp, stages, err := plan.Stages(cell)
 	if err != nil {
-		return cellFigures{}, badInput(err)
+		return cellFigures{}, fmt.Errorf("%w: cell %d: %w", ErrPlan, cell, err)
 	}
 	out := cellFigures{training: map[string]map[string]float64{}, judge: exp.Judge.Kind}
 	rows := map[string]int{}
