@@ -126,9 +126,8 @@ const verdictRule = "The rule, the same for every run: an effect is an improveme
 // What the numbers of one seed and of several cover.
 const (
 	oneSeedRule = "They take one trained model of each system as given: they do not cover how training varies by its seed."
-	seedsRule   = "Differences are means over the seeds. An interval covers the choice of the dialogues and of the seeds: each of its resamples draws dialogues, the same ones for every seed, " +
-		"and seeds, one fewer than there are (with as many as there are, a few seeds would seem to vary less than they do); with few seeds it is wide, and should be. " +
-		"The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
+	seedsRule   = "Differences are means over the seeds. An interval covers the choice of the dialogues, by bootstrap, and of the seeds, by Student's t with one degree of freedom fewer than there are seeds; " +
+		"with few seeds it is wide, and should be. The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
 )
 
 // ResearchQuestions are the paper's four questions with no effect measured
@@ -218,11 +217,14 @@ func (e Effect) sentence() string {
 	case -1:
 		finding = "a deterioration"
 	}
+	if e.P != nil && e.Low != nil && e.High != nil && (*e.P < significance) == (*e.Low <= 0 && *e.High >= 0) {
+		finding += "; interval and test disagree, and an effect needs both (the test takes the trained models as given)"
+	}
 	seeds := ""
 	if len(e.Seeds) > 1 {
 		seeds = fmt.Sprintf("; %s with a standard deviation of %s between seeds", e.bySeed(), fixed(e.spread(), 3))
 	}
-	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s, %d turns of %d dialogues%s): %s.", e.Measure, e.System, e.Against,
+	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s given the trained models, %d turns of %d dialogues%s): %s.", e.Measure, e.System, e.Against,
 		signed(e.Difference), signed(e.Low), signed(e.High), fixed(e.P, 4), e.Turns, e.Dialogues, seeds, finding)
 }
 
@@ -269,7 +271,7 @@ func questionSection(d Data, _ paper) (section, error) {
 	t := table{
 		Caption: "Effects: a system's value minus that of the one it stands against",
 		Heads: []head{{Text: "Question"}, {Text: "Verdict"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"},
-			{"Difference", true}, {"95 % interval", true}, {"p", true}, {"Dialogues", true}},
+			{"Difference", true}, {"95 % interval", true}, {"p given the models", true}, {"Dialogues", true}},
 	}
 	several := len(d.Run.Seeds) > 1
 	if several {

@@ -52,8 +52,8 @@ func TestQuestionsAreAnswered(t *testing.T) {
 	md := rendered(t, Markdown, example())
 	for _, want := range []string{
 		"RQ1. Better? &lt;script&gt;",
-		"** Verdict: **cannot tell**.\n\n- Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010, 50 turns of 9 dialogues): an improvement.\n" +
-			"- Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000, 40 turns of 8 dialogues): no difference is shown.",
+		"** Verdict: **cannot tell**.\n\n- Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010 given the trained models, 50 turns of 9 dialogues): an improvement.\n" +
+			"- Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000 given the trained models, 40 turns of 8 dialogues): no difference is shown.",
 		"The rule, the same for every run",
 		"| RQ1 | cannot tell | preference bias B | vanilla/dpo | vanilla/sft | -0.100 | -0.150 … -0.050 | 0.0010 | 9 |",
 	} {
@@ -67,5 +67,9 @@ func TestQuestionsAreAnswered(t *testing.T) {
 	}
 	if got := (Effect{Contrast: Contrast{"a", "b", MeasureClean}}).sentence(); !strings.Contains(got, "not measured in this run") {
 		t.Errorf("a missing effect: %s", got)
+	}
+	e := Effect{Contrast: Contrast{"a", "b", MeasureClean}, Difference: Value(1), Low: Value(-1), High: Value(3), P: Value(0.01)}
+	if got := e.sentence(); !strings.Contains(got, "interval and test disagree") {
+		t.Errorf("an interval around 0 beside p = 0.01: no word of it in %s", got)
 	}
 }

@@ -37,7 +37,7 @@ func TestSeveralSeeds(t *testing.T) {
 		"|  | 18 | 91.23 | 11.00 |",
 		"|  | SD | 0.00 | 1.41 |",
 		"seed 17 -0.200, seed 18 0.000 with a standard deviation of 0.141 between seeds",
-		"one fewer than there are",
+		"one degree of freedom fewer",
 		"| RQ1 | cannot tell | preference bias B | vanilla/dpo | vanilla/sft | -0.100 | -0.150 … -0.050 | 0.0010 | 9 | -0.200 | 0.000 | 0.141 |",
 		"| Response pairs (rg) | 20<br><sub>6041 (−6021)</sub> |",
 		"| response pairs (rg), seed 18 | 0 | 30 |",
