@@ -109,7 +109,8 @@ type Errors struct {
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
 }
 
-// Interval is a 95 % interval of a column, by bootstrap over dialogues.
+// Interval is a 95 % interval of a column: of the dialogues by bootstrap, of
+// several seeds by Student's t.
 type Interval struct {
 	Column string  `json:"column"` // its name in Table 3
 	Low    float64 `json:"low"`

@@ -224,7 +224,7 @@ func seedTable(d Data) table {
 	return t
 }
 
-// intervalTable shows the bootstrap intervals.
+// intervalTable shows the intervals of Table 3's columns.
 func intervalTable(d Data) table {
 	systems := d.Systems
 	t := table{
@@ -232,7 +232,7 @@ func intervalTable(d Data) table {
 		Sources: d.sources(systemNames(systems), evaluated...),
 	}
 	if len(d.Run.Seeds) > 1 {
-		t.Caption = "95 % intervals of the means, by bootstrap over seeds and dialogues"
+		t.Caption = "95 % intervals of the means, of the dialogues by bootstrap and of the seeds by Student's t"
 	}
 	var shown []column
 	for _, c := range columns() {

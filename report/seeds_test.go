@@ -32,7 +32,7 @@ func TestSeveralSeeds(t *testing.T) {
 	for _, want := range []string{
 		"- Seeds: 17, 18",
 		"Means over 2 seeds.",
-		"by bootstrap over seeds and dialogues",
+		"of the seeds by Student's t",
 		"| vanilla/sft | 17 | 91.23 | 9.00 |",
 		"|  | 18 | 91.23 | 11.00 |",
 		"|  | SD | 0.00 | 1.41 |",
