@@ -74,6 +74,7 @@ func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
 		experiments.KindReference: stageOf(a, runReference),
 		experiments.KindDPO:       stageOf(a, runDPO),
 		experiments.KindGenerate:  stageOf(a, runGenerate),
+		experiments.KindAnchor:    stageOf(a, runAnchor),
 		experiments.KindScore:     stageOf(a, runScore),
 		experiments.KindJudge:     stageOf(a, runJudge),
 		experiments.KindBias:      stageOf(a, runBias),

@@ -70,6 +70,23 @@ const (
 	MethodEmotionCoT   Method = "emotion-cot"   // it thinks about the seeker's emotion, then replies
 )
 
+// Anchor is the paradigm of rows that are no system, which an experiment does
+// not name: every report has them.
+const Anchor Paradigm = "anchor"
+
+// The methods of the anchors.
+const (
+	MethodGold     Method = "gold"     // the reply that was given
+	MethodShuffled Method = "shuffled" // the gold reply to a turn of another dialogue
+	MethodCanned   Method = "canned"   // one and the same reply everywhere
+	MethodTFIDF    Method = "tfidf"    // a planner alone: logistic regression on TF-IDF
+)
+
+// Anchors lists the methods of the anchors, in the report's order.
+func Anchors() []Method {
+	return []Method{MethodGold, MethodShuffled, MethodCanned, MethodTFIDF}
+}
+
 // Methods lists the methods in Table 3's order.
 func Methods() []Method {
 	return []Method{MethodBase, MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT, MethodSFT, MethodDPO}
