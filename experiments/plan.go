@@ -197,6 +197,9 @@ func (p *planner) evaluate(system System) {
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
+	if g.Strategy != StrategyFree && system.Paradigm != Gold && system.Method.Texts() == 1 {
+		params.Strategy = g.Strategy
+	}
 	p.add(generate, params, from)
 
 	scored := map[string]string{"generate": generate}
