@@ -274,6 +274,8 @@ type Generation struct {
 	TopP         float64 `yaml:"top_p" json:"top_p"`
 	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
 	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+	// Strategy says how a reply comes by its strategy.
+	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }
 
 // Judge scores replies and, in mining, labels psychological errors.

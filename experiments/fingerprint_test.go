@@ -111,6 +111,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.top_p":                {"0.1", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
 		"generation.max_turns":            {"9", []string{"generate/", "anchor/"}},
+		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons

@@ -253,6 +253,8 @@ type GenerateParams struct {
 	PairSet  esc.PairSet `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
 	Seed     uint64      `json:"seed"`     // zero when greedy and every turn is taken
 	MaxTurns int         `json:"max_turns"`
+	// Strategy is constrained, or absent: where it is free, given, or found by a prompt baseline in steps.
+	Strategy StrategyChoice `json:"strategy,omitempty"`
 }
 
 // AnchorParams replies to the test turns that the systems reply to, without a

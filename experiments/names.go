@@ -169,6 +169,19 @@ const (
 // PromptSets lists the prompt wordings.
 func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
 
+// StrategyChoice says how a reply comes by its strategy.
+type StrategyChoice string
+
+const (
+	StrategyFree        StrategyChoice = "free"        // written by the model, token by token, and read from the text
+	StrategyConstrained StrategyChoice = "constrained" // drawn from the model's exact probabilities of the eight names
+)
+
+// StrategyChoices lists the ways to a strategy.
+func StrategyChoices() []StrategyChoice {
+	return []StrategyChoice{StrategyFree, StrategyConstrained}
+}
+
 // Packing says how token sequences become batches.
 type Packing string
 

@@ -199,6 +199,9 @@ func (p *planner) evaluate(system System) {
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
+	if g.Strategy != StrategyFree && system.Paradigm != Gold && system.Method.Texts() == 1 {
+		params.Strategy = g.Strategy
+	}
 	p.add(generate, params, from)
 	p.scores(row, generate)
 	if system.Paradigm != Gold { // its strategies are the gold ones

@@ -26,6 +26,7 @@ func (e Experiment) Validate() error {
 	v.dpo(e)
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
+	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
 	v.judge(e.Judge)
 	v.limits(e)
 	return v.problems.err()
