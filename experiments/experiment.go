@@ -74,8 +74,8 @@ type Split struct {
 type Backbone struct {
 	// Name of the backbone in reports; the paper's names find the paper's figures.
 	Name string `yaml:"name" json:"name"`
-	// Path of a directory with config.json, tokenizer.json and safetensors, or
-	// the model's name on the Hugging Face hub, found in the hub's cache: see
+	// Path of a directory with config.json, tokenizer.json and safetensors, of a
+	// GGUF file, or the model's name on the Hugging Face hub, found in the hub's cache: see
 	// FindCheckpoint. s3://bucket/prefix names objects in a bucket.
 	Path string `yaml:"path" json:"path"`
 	// DType is how the base model's matrices are kept: float32 or bfloat16.

@@ -52,8 +52,11 @@ type Data struct {
 type Run struct {
 	Experiment string `json:"experiment"`
 	Backbone   string `json:"backbone"`
-	Engine     string `json:"engine"`
-	Seed       uint64 `json:"seed"`
+	// Quantization says in which types a GGUF file kept the backbone's tensors,
+	// "210 Q4_1, 61 F32"; empty for any other backbone.
+	Quantization string `json:"quantization,omitempty"`
+	Engine       string `json:"engine"`
+	Seed         uint64 `json:"seed"`
 	// Seeds are all seeds where there are several, Seed being the first; numbers
 	// of systems are then means over them, counts are sums.
 	Seeds    []uint64 `json:"seeds,omitempty"`
