@@ -44,10 +44,9 @@ type Activities struct {
 	// Remote opens what an s3://bucket/prefix names, for backbones that lie in
 	// a bucket; nil: none do.
 	Remote func(ctx context.Context, uri string) (artifacts.Backend, error)
-	// JudgeKey gives the API key for a judge's endpoint, "" for none; variable
-	// is the environment variable that the experiment names. It refuses
-	// endpoints that this worker may not ask. nil: there are no keys.
-	JudgeKey func(baseURL, variable string) (string, error)
+	// JudgeKey gives the API key that this worker pairs with a judge's endpoint,
+	// "" for none. It refuses endpoints that this worker may not ask.
+	JudgeKey func(baseURL string) (string, error)
 	// Nightly is what this worker brings to the nights of schedules.
 	Nightly Nightly
 	// Observer is told how stages go; nil: nobody watches.
