@@ -69,6 +69,11 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
+	if !o.plan {
+		if err := a.allowJudge(p.Experiment); err != nil {
+			return err
+		}
+	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
