@@ -113,7 +113,7 @@ func (p PreparedSweep) Warnings() []string {
 	var list []string
 	count, first := map[string]int{}, map[string]string{}
 	for _, cell := range p.Plan.Cells {
-		exp, err := p.Plan.experiment(cell.Cell)
+		exp, err := p.Plan.Experiment(cell.Cell)
 		if err != nil {
 			continue // the plan has laid it out, and would have said so
 		}
