@@ -41,6 +41,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
 	config := trainConfig(b, t.in.Memory, params.Training, params.LearningRate, params.Seed)
+	config.Batching = lm.Batching(params.Batching)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,

@@ -44,6 +44,7 @@ func Defaults() Experiment {
 		Paradigms:  []Paradigm{Vanilla, Decoupled},
 		Methods:    []Method{MethodBase, MethodSFT, MethodDPO},
 		Packing:    PackTree,
+		Batching:   BatchNeighbours,
 		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
 		Memory:     MemoryAuto,

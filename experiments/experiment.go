@@ -30,7 +30,9 @@ type Experiment struct {
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
 	// Packing says how sequences become batches.
-	Packing    Packing    `yaml:"packing" json:"packing"`
+	Packing Packing `yaml:"packing" json:"packing"`
+	// Batching says which of them come together.
+	Batching   Batching   `yaml:"batching" json:"batching"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
 	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any

@@ -136,6 +136,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"judge.price.output":              {"9", nil},
 		"paradigms":                       {"", nil}, // other stages: TestPlanStages
 		"methods":                         {"", nil},
+		"batching":                        {"shuffled", adapter},
 		"packing":                         {"none", kernel},
 		"limits.max_tokens":               {"500", kernel},
 		"limits.longer":                   {"skip", kernel},

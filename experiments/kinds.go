@@ -186,6 +186,7 @@ type SFTParams struct {
 	Seed         uint64   `json:"seed"`
 	LearningRate float64  `json:"learning_rate"`
 	LoRA         LoRA     `json:"lora"`
+	Batching     Batching `json:"batching,omitempty"` // "" is neighbours
 }
 
 // Sampling says how replies are decoded.
@@ -243,10 +244,11 @@ type DPOParams struct {
 	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
 	// Of loss kto alone, and never zero there: "kto" without them is what is
 	// kto_pair now.
-	DesirableWeight   float64 `json:"desirable_weight,omitempty"`
-	UndesirableWeight float64 `json:"undesirable_weight,omitempty"`
-	SFTWeight         float64 `json:"sft_weight,omitempty"`
-	LoRA              LoRA    `json:"lora"`
+	DesirableWeight   float64  `json:"desirable_weight,omitempty"`
+	UndesirableWeight float64  `json:"undesirable_weight,omitempty"`
+	SFTWeight         float64  `json:"sft_weight,omitempty"`
+	Batching          Batching `json:"batching,omitempty"` // "" is neighbours
+	LoRA              LoRA     `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.

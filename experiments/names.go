@@ -176,6 +176,17 @@ const (
 // Packings lists the packings.
 func Packings() []Packing { return []Packing{PackTree, PackNone} }
 
+// Batching says which examples come together in a batch of sft and dpo.
+type Batching string
+
+const (
+	BatchNeighbours Batching = "neighbours" // turns of a dialogue, dialogues in a random order: most prefixes are shared
+	BatchShuffled   Batching = "shuffled"   // turns drawn from all dialogues
+)
+
+// Batchings lists the batchings.
+func Batchings() []Batching { return []Batching{BatchNeighbours, BatchShuffled} }
+
 // Longer says what happens to a sequence of more than limits.max_tokens.
 // Generation always trims, because every test turn needs a prediction.
 type Longer string

@@ -263,7 +263,7 @@ func (p SweepPlan) Marshal() ([]byte, error) { return json.Marshal(p) }
 
 // ReadSweepPlan reads a plan's document.
 func ReadSweepPlan(data []byte) (SweepPlan, error) {
-	var p SweepPlan
+	p := SweepPlan{Base: Defaults()} // of fields that a plan from before them lacks
 	if err := json.Unmarshal(data, &p); err != nil {
 		return p, fmt.Errorf("plan of a sweep: %w", err)
 	}

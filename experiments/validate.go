@@ -103,6 +103,7 @@ func (v *validator) general(e Experiment) {
 	}
 	oneOf(v, "engine", e.Engine, Engines())
 	oneOf(v, "packing", e.Packing, Packings())
+	oneOf(v, "batching", e.Batching, Batchings())
 	someOf(v, "paradigms", e.Paradigms, Paradigms())
 
 	someOf(v, "methods", e.Methods, Methods())

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"slices"
 )
@@ -17,7 +18,8 @@ type planner struct {
 	examples  []Example
 	batchSize int
 	seed      uint64
-	shuffle   bool
+	shuffle   bool // groups, or with batching shuffled the examples, in another order each epoch
+	batching  Batching
 	positions int      // tokens of the longest sequence that the model takes
 	mismatch  *planner // of kto's mismatched pairs; nil for other losses
 	shapes    []shape
@@ -40,17 +42,37 @@ func groups(examples []Example) [][]int {
 	return list
 }
 
-// batches cuts an epoch into batches of exactly batchSize examples (the last holds the rest). Groups are shuffled by
-// (seed, epoch) and laid end to end, their examples in the order given, so that a batch boundary cuts at most one
-// group and almost all of a dialogue's prefixes are shared within one batch.
+// Batching says which examples come together in a batch.
+type Batching string
+
+const (
+	BatchNeighbours Batching = "neighbours" // those of a group, in their order: the default
+	BatchShuffled   Batching = "shuffled"   // drawn from all
+)
+
+// batches cuts an epoch into batches of exactly batchSize examples (the last holds the rest), in an order by (seed,
+// epoch). With batching neighbours the groups are shuffled and laid end to end, their examples in the order given, so
+// that a batch boundary cuts at most one group and almost all of a dialogue's prefixes are shared within one batch.
+// With batching shuffled the examples are; within a batch those of a group stand beside each other, so that they share
+// what they can.
 func (p *planner) batches(epoch int) [][]int {
 	all := groups(p.examples)
 	order := make([]int, 0, len(p.examples))
-	if p.shuffle {
+	switch {
+	case p.shuffle && p.batching == BatchShuffled:
+		place := make([]int, len(p.examples)) // in the order of neighbours
+		for k, i := range slices.Concat(all...) {
+			place[i] = k
+		}
+		order = newStream(p.seed, purposeOrder, uint64(epoch)).shuffled(len(p.examples))
+		for batch := range slices.Chunk(order, p.batchSize) {
+			slices.SortFunc(batch, func(a, b int) int { return cmp.Compare(place[a], place[b]) })
+		}
+	case p.shuffle:
 		for _, g := range newStream(p.seed, purposeOrder, uint64(epoch)).shuffled(len(all)) {
 			order = append(order, all[g]...)
 		}
-	} else {
+	default:
 		order = slices.Concat(all...)
 	}
 	return slices.Collect(slices.Chunk(order, p.batchSize))

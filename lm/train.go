@@ -152,7 +152,7 @@ func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
 	return planner{
 		packer: packer{share: share, rowLimit: rowLimitOf(examples, t.config.RowTokens, share),
 			maxTokens: t.config.MicroBatchTokens, cost: newCostModel(&t.model.Config)},
-		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle,
+		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle, batching: t.config.Batching,
 		positions: t.model.Config.MaxPositionEmbeddings,
 	}
 }

@@ -308,6 +308,9 @@ func TestTrainerErrors(t *testing.T) {
 	bad = config
 	bad.Packing = "rows"
 	check("packing", good, bad)
+	bad = config
+	bad.Batching = "sorted"
+	check("batching", good, bad)
 	var long *TooLongError
 	if _, err := NewTrainer(engine, model, nil, Dataset{Examples: with(Sequence{Tokens: make([]int32, 300), LossFrom: 1})}, config); !errors.As(err, &long) || long.Example != 4 {
 		t.Errorf("error %v is no TooLongError", err)
