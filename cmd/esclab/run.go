@@ -69,7 +69,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
-	sayWarnings(p.Experiment.Warnings())
+	sayWarnings(p.Warnings)
 	if !o.plan {
 		if err := a.allowJudge(p.Experiment); err != nil {
 			return err
