@@ -285,9 +285,10 @@ type Judge struct {
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
 	// All that follows belongs to kind openai.
-	Model       string  `yaml:"model" json:"model"`
-	BaseURL     string  `yaml:"base_url" json:"base_url"`
-	Temperature float64 `yaml:"temperature" json:"temperature"`
+	Protocol    Protocol `yaml:"protocol" json:"protocol"`
+	Model       string   `yaml:"model" json:"model"`
+	BaseURL     string   `yaml:"base_url" json:"base_url"`
+	Temperature float64  `yaml:"temperature" json:"temperature"`
 	// Prompts is a directory with prompts of one's own; empty: those of the
 	// program. A relative path is relative to the working directory.
 	Prompts string `yaml:"prompts" json:"prompts"`

@@ -115,6 +115,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"judge.kind":                      {"offline", labelled},
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
+		"judge.protocol":                  {"paper", labelled},
 		"judge.model":                     {"other", labelled},
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},

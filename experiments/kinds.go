@@ -79,7 +79,7 @@ func kinds() []kindRow {
 		// the judge's rules or prompts for scores, which pairs are drawn
 		{KindQuality, 2, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
 		// anything a reader of the report would see
-		{KindReport, 4, QueueControl, "Report", ReportParams{}, "tables and figures"},
+		{KindReport, 5, QueueControl, "Report", ReportParams{}, "tables and figures"},
 	}
 }
 
@@ -200,11 +200,19 @@ type JudgeModel struct {
 	Model       string    `json:"model"`
 	BaseURL     string    `json:"base_url"`
 	Temperature float64   `json:"temperature"`
+	Protocol    Protocol  `json:"protocol,omitempty"` // absent: joint
 	// Prompts are the texts of judge.prompts by their files' names; absent for
-	// the program's own, for which the kind's version stands. An empty text is
+	// the program's own, for which BuiltinPrompts stands. An empty text is
 	// one that was not there when planned.
 	Prompts map[string]string `json:"prompts,omitempty"`
+	// BuiltinPrompts is JudgePromptsVersion where the program's own prompts are asked.
+	BuiltinPrompts int `json:"builtin_prompts,omitempty"`
 }
+
+// JudgePromptsVersion is the version of the program's own prompts for language
+// models that judge. Raising it has all be judged anew that they judge, and
+// nothing that the offline judge or prompts of a user's own do.
+const JudgePromptsVersion = 1
 
 // MineParams draws samples from one role's SFT model on the train split and
 // routes what went wrong into pairs.

@@ -293,8 +293,12 @@ func (p *planner) judgeModel() JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
-	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature, BuiltinPrompts: JudgePromptsVersion}
+	if j.Protocol != ProtocolJoint {
+		m.Protocol = j.Protocol
+	}
 	if j.Prompts != "" {
+		m.BuiltinPrompts = 0
 		m.Prompts = p.sources.JudgePrompts
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}

@@ -59,8 +59,18 @@ type Run struct {
 type Judge struct {
 	Name    string `json:"name"` // empty: nobody did
 	Offline bool   `json:"offline"`
-	Samples int    `json:"samples"` // judged replies of a system; 0: all
+	// Protocol is the one by which a language model was asked; empty for the offline judge.
+	Protocol experiments.Protocol `json:"protocol,omitempty"`
+	Samples  int                  `json:"samples"` // judged replies of a system; 0: all
 }
+
+// likePaper says whether the judge was asked as the paper's was. The numbers of
+// another protocol do not stand beside the paper's.
+func (j Judge) likePaper() bool { return j.Protocol == experiments.ProtocolPaper }
+
+// unlikePaper is why the paper's figures are not beside the judge's.
+const unlikePaper = "The paper's figures are not beside the judge's: the paper asks a language model about one criterion at a time, with the gold reply " +
+	"as reference (judge.protocol: paper), and this run's judge answers otherwise."
 
 // Row is one system: how it replies and what it scores.
 type Row struct {
