@@ -114,6 +114,11 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 		scored = append(scored, turns)
 	}
 	row.Columns = report.MeanColumns(columns)
+	if len(preference) > 0 { // the strategies are its own
+		if err := r.chosen(ctx, row, scored); err != nil {
+			return nil, err
+		}
+	}
 	if len(r.seeds) > 1 {
 		for i, seed := range r.seeds {
 			row.Seeds = append(row.Seeds, report.SeedColumns{Seed: seed, Columns: columns[i]})
@@ -128,6 +133,15 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 		}
 	}
 	return scored, nil
+}
+
+// chosen measures what a system's strategy metrics rest on.
+func (r *reporter) chosen(ctx context.Context, row *report.Row, scored [][]results.ScoredTurn) error {
+	c, ok, err := results.ChosenOf(ctx, scored, r.params.Seed)
+	if ok {
+		row.Chosen = &report.Chosen{Accuracy: c.Accuracy, Floor: c.Floor, FloorHigh: c.FloorHigh, All: report.StrategyNumbers(c.All)}
+	}
+	return err
 }
 
 // evaluation reads what the stages after a generation say of one seed's system.

@@ -54,6 +54,7 @@ func example() Data {
 				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
 				Phases:    esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
 				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
+				Chosen:    &Chosen{Accuracy: 0.25, Floor: 0.1, FloorHigh: 0.15, All: StrategyNumbers{0.4, 18, 14}},
 			},
 			{
 				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: esc.PairsNsNr,
