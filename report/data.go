@@ -59,6 +59,8 @@ type Run struct {
 	Seeds    []uint64 `json:"seeds,omitempty"`
 	Revision string   `json:"revision"` // of esclab's source; may be empty
 	Judge    Judge    `json:"judge"`
+	// Temperature is the one that the replies were drawn at; 0: greedy, nil: unknown.
+	Temperature *float64 `json:"temperature,omitempty"`
 }
 
 // Judge says who scored and labelled the replies.
@@ -90,6 +92,11 @@ type Row struct {
 	// Chosen is what the strategy metrics rest on; nil where the strategies are
 	// not the system's own, or none is named.
 	Chosen *Chosen `json:"chosen,omitempty"`
+	// Temperatures is the curve of the strategy metrics over temperature, in
+	// rising order, Mass the mean probability, 0 to 1, that the model names any
+	// strategy; with several seeds means over them.
+	Temperatures []AtTemperature `json:"temperatures,omitempty"`
+	Mass         float64         `json:"mass,omitempty"`
 
 	// Strategies counts the predicted strategies (Figure 3), Preference is p_i
 	// of equation 7 (Figure 4 b; nil: not computed).
@@ -113,6 +120,13 @@ type Chosen struct {
 	FloorHigh float64 `json:"bias_floor_95"`
 	// All are the metrics with replies that name no strategy counted as wrong.
 	All StrategyNumbers `json:"counting_all"`
+}
+
+// AtTemperature are a system's strategy metrics where its strategies are drawn at
+// a temperature, from their exact probabilities: without the noise of a draw.
+type AtTemperature struct {
+	Temperature float64 `json:"temperature"` // 0: greedy
+	StrategyNumbers
 }
 
 // StrategyNumbers are B and, in percent, the weighted and macro F1.

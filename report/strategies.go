@@ -59,7 +59,7 @@ func strategySection(d Data, _ paper) (section, error) {
 	generated := d.sources(systemNames(d.Systems), experiments.KindGenerate)
 	shares.Sources, phases.Sources = generated, generated
 	preferences.Sources = d.sources(systemNames(d.Systems), experiments.KindBias)
-	s.Tables = nonEmpty(chosenTable(d), shares, preferences, phases)
+	s.Tables = nonEmpty(chosenTable(d), temperatureTable(d), shares, preferences, phases)
 	names := strategyNames()
 	for _, chart := range []struct {
 		data    []series
@@ -82,6 +82,13 @@ func strategySection(d Data, _ paper) (section, error) {
 			return s, err
 		}
 		f.Sources = chart.sources
+		s.Figures = append(s.Figures, f)
+	}
+	f, ok, err := temperatureFigure(d)
+	if err != nil {
+		return s, err
+	}
+	if ok {
 		s.Figures = append(s.Figures, f)
 	}
 	figures, err := phaseFigures(d, generated)

@@ -16,3 +16,17 @@ func TestChosen(t *testing.T) {
 		t.Errorf("no %q in\n%s", want, md)
 	}
 }
+
+// TestTemperatures: the curve of each system that has one, with what was sampled.
+func TestTemperatures(t *testing.T) {
+	md := rendered(t, Markdown, example())
+	for _, want := range []string{
+		"| System | Metric | 0 | 1 | as sampled at 0.7 | Named |",
+		"| vanilla/sft | B ↓ | 0.90 | 0.20 | 0.50 | 87.5 % |",
+		"|  | Qw ↑ | 22.00 | 19.00 | 20.00 | 87.5 % |",
+	} {
+		if !strings.Contains(md, want) {
+			t.Errorf("no %q in\n%s", want, md)
+		}
+	}
+}
