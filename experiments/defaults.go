@@ -49,6 +49,7 @@ func Defaults() Experiment {
 		Packing:    PackTree,
 		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
+		Memory:     MemoryAuto,
 	}
 }
 

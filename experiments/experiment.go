@@ -33,6 +33,9 @@ type Experiment struct {
 	Packing    Packing    `yaml:"packing" json:"packing"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
+	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any
+	// fingerprint.
+	Memory Memory `yaml:"memory" json:"memory"`
 }
 
 // Corpus says where the dialogues come from and how they are split.

@@ -140,6 +140,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"checkpoint.every_steps":          {"3", nil},
 		"checkpoint.every_seconds":        {"3", nil},
 		"checkpoint.keep":                 {"3", nil},
+		"memory":                          {"recompute", nil},
 		"backbone.tiny.layers":            {"2", []string{"base"}},
 		"backbone.tiny.heads":             {"8", []string{"base"}},
 		"backbone.tiny.kv_heads":          {"4", []string{"base"}},

@@ -146,6 +146,18 @@ const (
 // DTypes lists the types a base model may be kept in.
 func DTypes() []DType { return []DType{DTypeFloat32, DTypeBFloat16} }
 
+// Memory is what a training keeps for its way back.
+type Memory string
+
+const (
+	MemoryAuto      Memory = "auto"      // recompute where keeping would not fit into the memory that is free
+	MemoryKeep      Memory = "keep"      // every layer's activations
+	MemoryRecompute Memory = "recompute" // each layer's input alone: less than half the memory, a third more time
+)
+
+// Memories lists what Memory may be.
+func Memories() []Memory { return []Memory{MemoryAuto, MemoryKeep, MemoryRecompute} }
+
 // Prompts selects the wording of the system prompts.
 type Prompts string
 

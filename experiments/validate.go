@@ -358,4 +358,5 @@ func (v *validator) limits(e Experiment) {
 		v.fail("checkpoint", "has neither every_steps nor every_seconds: an interrupted stage would begin anew")
 	}
 	v.between("checkpoint.keep", c.Keep, 1, 1000)
+	oneOf(v, "memory", e.Memory, Memories())
 }
