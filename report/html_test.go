@@ -96,11 +96,11 @@ func TestHTML(t *testing.T) {
 			t.Errorf("contents point to %q, which is not there", l)
 		}
 	}
-	// Strategy distribution, bias, preference; errors twice; bias and preference
+	// Strategy distribution, bias, preference, bias over temperature; errors twice; bias and preference
 	// by training data; strategies and errors of pairs; one loss curve; wins; the
 	// phases of the corpus, of the gold replies and of a system.
-	if svgs != 14 {
-		t.Errorf("%d figures, want 14", svgs)
+	if svgs != 15 {
+		t.Errorf("%d figures, want 15", svgs)
 	}
 	if marks == 0 {
 		t.Error("no best score is marked")

@@ -38,7 +38,7 @@ func example() Data {
 	return Data{
 		Run: Run{
 			Experiment: "demo " + hostile, Backbone: "tiny-llama", Engine: "go", Seed: 17, Revision: "abc123",
-			Judge: Judge{Name: "offline-1", Offline: true, Samples: 100},
+			Judge: Judge{Name: "offline-1", Offline: true, Samples: 100}, Temperature: Value(0.7),
 		},
 		Systems: []Row{
 			{
@@ -51,9 +51,11 @@ func example() Data {
 				Paradigm: experiments.Vanilla, Method: experiments.MethodSFT,
 				Columns: columns(91.234, 10, 11, 12, 3.5, 2.5, 1.5, 0.5, 0.5, 20, 16), Turns: 50,
 				Strategies: [8]int{10, 5, 5, 5, 10, 5, 5, 5}, Preference: []float64{1.5, 0.5, 1, 1, 1, 1, 1, 1},
-				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
-				Phases:    esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
-				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
+				Errors:       &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
+				Phases:       esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
+				Intervals:    []Interval{{"bleu_1", 9.5, 10.5}},
+				Chosen:       &Chosen{Accuracy: 0.25, Floor: 0.1, FloorHigh: 0.15, All: StrategyNumbers{0.4, 18, 14}},
+				Temperatures: []AtTemperature{{0, StrategyNumbers{0.9, 22, 12}}, {1, StrategyNumbers{0.2, 19, 15}}}, Mass: 0.875,
 			},
 			{
 				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: esc.PairsNsNr,
