@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,14 +106,18 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 	if err != nil {
 		return nil, badInput(err)
 	}
+	if set.Protocol() == prompts.Paper {
+		return openai.Paper{Client: client}, nil
+	}
 	return client, nil
 }
 
 func promptsOf(model experiments.JudgeModel) (prompts.Set, error) {
+	protocol := prompts.Protocol(cmp.Or(model.Protocol, experiments.ProtocolJoint))
 	if len(model.Prompts) == 0 {
-		return prompts.Builtin()
+		return prompts.Builtin(protocol)
 	}
-	return prompts.New(model.Prompts)
+	return prompts.New(protocol, model.Prompts)
 }
 
 // spent is what the judge has cost in all attempts; nil where nothing was paid.

@@ -30,6 +30,9 @@ func (r *reporter) systems(ctx context.Context) error {
 		if err == nil {
 			row.Intervals, err = r.intervals(ctx, scored)
 		}
+		if err == nil {
+			err = r.curve(ctx, &row)
+		}
 		if err != nil {
 			return fmt.Errorf("system %s: %w", row.System(), err)
 		}
@@ -114,6 +117,11 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 		scored = append(scored, turns)
 	}
 	row.Columns = report.MeanColumns(columns)
+	if len(preference) > 0 { // the strategies are its own
+		if err := r.chosen(ctx, row, scored); err != nil {
+			return nil, err
+		}
+	}
 	if len(r.seeds) > 1 {
 		for i, seed := range r.seeds {
 			row.Seeds = append(row.Seeds, report.SeedColumns{Seed: seed, Columns: columns[i]})
@@ -128,6 +136,54 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 		}
 	}
 	return scored, nil
+}
+
+// chosen measures what a system's strategy metrics rest on.
+func (r *reporter) chosen(ctx context.Context, row *report.Row, scored [][]results.ScoredTurn) error {
+	c, ok, err := results.ChosenOf(ctx, scored, r.params.Seed)
+	if ok {
+		row.Chosen = &report.Chosen{Accuracy: c.Accuracy, Floor: c.Floor, FloorHigh: c.FloorHigh, All: report.StrategyNumbers(c.All)}
+	}
+	return err
+}
+
+// curve reads a system's strategy metrics over temperature, where its strategies
+// were scored.
+func (r *reporter) curve(ctx context.Context, row *report.Row) error {
+	n := float64(len(r.seeds))
+	for _, seed := range r.seeds {
+		name, ok := r.at(string(experiments.KindStrategies)+"/"+row.System(), seed)
+		if !ok {
+			return nil
+		}
+		dir, err := r.input(ctx, name)
+		if err != nil {
+			return err
+		}
+		var names results.StrategyNames
+		if err := results.ReadJSON(results.Dir(dir), results.FileStrategyNames, &names); err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		scores, err := results.ReadRows[results.StrategyScores](results.Dir(dir), results.FileStrategyScores)
+		if err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		numbers, mass, err := results.StrategyCurve(names, scores)
+		if err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		row.Mass += mass / n
+		for i, temperature := range results.Temperatures() {
+			if i == len(row.Temperatures) {
+				row.Temperatures = append(row.Temperatures, report.AtTemperature{Temperature: temperature})
+			}
+			at := &row.Temperatures[i]
+			at.PreferenceBias += numbers[i].PreferenceBias / n
+			at.WeightedF1 += numbers[i].WeightedF1 / n
+			at.MacroF1 += numbers[i].MacroF1 / n
+		}
+	}
+	return nil
 }
 
 // evaluation reads what the stages after a generation say of one seed's system.
@@ -160,7 +216,9 @@ func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn)
 // count adds one seed's strategies and errors to a system's.
 func (r *reporter) count(row *report.Row, e results.Evaluation) {
 	if e.Verdict != nil {
-		r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+		r.data.Run.Judge = report.Judge{
+			Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Protocol: experiments.Protocol(e.Verdict.Protocol), Samples: e.Verdict.Samples,
+		}
 		row.Errors = cmp.Or(row.Errors, &report.Errors{})
 	}
 	row.Turns += len(e.Predictions)

@@ -41,7 +41,7 @@ func Defaults() Experiment {
 			PairSets: []esc.PairSet{esc.PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128, Strategy: StrategyFree},
-		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
+		Judge: Judge{Kind: JudgeOffline, Protocol: ProtocolJoint, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
 			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
 		}},
 		Paradigms:  []Paradigm{Vanilla, Decoupled},

@@ -288,8 +288,9 @@ type Judge struct {
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
 	// All that follows belongs to kind openai.
-	Model   string `yaml:"model" json:"model"`
-	BaseURL string `yaml:"base_url" json:"base_url"`
+	Protocol Protocol `yaml:"protocol" json:"protocol"`
+	Model    string   `yaml:"model" json:"model"`
+	BaseURL  string   `yaml:"base_url" json:"base_url"`
 	// APIKeyEnv proposes the environment variable with the endpoint's key, never
 	// the key. A worker sends what its own settings pair with the endpoint; this
 	// name goes no further than the settings of whoever starts the run.

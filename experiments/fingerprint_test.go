@@ -54,8 +54,8 @@ func at(lines []string, i int) string {
 // stages whose fingerprints change with those named here (a name, or a prefix
 // that ends in "/") and what follows from them. Nothing else may change.
 func TestWhatChangesWhat(t *testing.T) {
-	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
-	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
+	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"}
+	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"} // not the base itself
 	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "anchor/shuffled", "judge/", "prefer/", "quality/", "report"}
 	adapter := []string{"sft/", "dpo/"}
 	judging := []string{"judge/", "prefer/", "quality/"}
@@ -110,11 +110,12 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
-		"generation.max_turns":            {"9", []string{"generate/", "anchor/"}},
+		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
+		"judge.protocol":                  {"paper", labelled},
 		"judge.model":                     {"other", labelled},
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},

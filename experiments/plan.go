@@ -13,6 +13,7 @@ import (
 //
 //	corpus ─► base ─► sft/ROLE ─► mine/ROLE ─► reference/ROLE ─► dpo/ROLE
 //	                     └───────────┴──► generate/PARADIGM/METHOD ─► score, judge, bias ─► report
+//	                                  └──► strategies/PARADIGM/METHOD ─► report
 //
 // Besides, anchor/METHOD replies without a system and is scored and judged
 // alike, prefer/SYSTEM/vs/SYSTEM compares two systems' replies, and
@@ -203,10 +204,29 @@ func (p *planner) evaluate(system System) {
 		params.Strategy = g.Strategy
 	}
 	p.add(generate, params, from)
+	p.strategies(system, from)
 	p.scores(row, generate)
 	if system.Paradigm != Gold { // its strategies are the gold ones
 		p.add(stageName(KindBias, row), BiasParams{}, map[string]string{"generate": generate})
 	}
+}
+
+// strategies adds the exact probabilities of a system's strategies, where it names
+// one first: not where it is given the gold one, nor where it replies in steps.
+func (p *planner) strategies(system System, from map[string]string) {
+	if system.Paradigm == Gold || system.Method.Texts() > 1 {
+		return
+	}
+	role := system.Paradigm.Roles()[0]
+	params := StrategiesParams{ModelParams: p.modelParams(), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
+	if params.MaxTurns > 0 {
+		params.Seed = p.exp.Seed
+	}
+	inputs := map[string]string{"corpus": "corpus", "base": "base"}
+	if trained, ok := from[string(role)]; ok {
+		inputs[string(role)] = trained
+	}
+	p.add(stageName(KindStrategies, system.Name()), params, inputs)
 }
 
 // scores adds the stages that score and judge the replies of a stage.
@@ -317,8 +337,12 @@ func (p *planner) judgeModel() JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
-	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature, BuiltinPrompts: JudgePromptsVersion}
+	if j.Protocol != ProtocolJoint {
+		m.Protocol = j.Protocol
+	}
 	if j.Prompts != "" {
+		m.BuiltinPrompts = 0
 		m.Prompts = p.sources.JudgePrompts
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}

@@ -14,7 +14,11 @@ func TestPlanStages(t *testing.T) {
 	evaluate := func(rows ...string) string {
 		var out []string
 		for _, r := range rows {
-			out = append(out, "generate/"+r, "score/"+r, "judge/"+r, "bias/"+r)
+			out = append(out, "generate/"+r)
+			if !strings.Contains(r, "refine") {
+				out = append(out, "strategies/"+r)
+			}
+			out = append(out, "score/"+r, "judge/"+r, "bias/"+r)
 		}
 		return strings.Join(out, " ")
 	}
@@ -53,22 +57,24 @@ func TestPlanStages(t *testing.T) {
 func TestPlanInputs(t *testing.T) {
 	stages := mustPlan(t, "demo", "dpo.pair_sets=all,nsnr")
 	for name, want := range map[string]string{
-		"corpus":                 "",
-		"base":                   "corpus=corpus",
-		"sft/sp":                 "base=base corpus=corpus",
-		"mine/sp":                "base=base corpus=corpus sft=sft/sp",
-		"reference/vm":           "base=base corpus=corpus mine=mine/vm sft=sft/vm",
-		"dpo/vm/nsnr":            "base=base corpus=corpus mine=mine/vm reference=reference/vm sft=sft/vm",
-		"generate/vanilla/base":  "base=base corpus=corpus",
-		"generate/vanilla/sft":   "base=base corpus=corpus vm=sft/vm",
-		"generate/decoupled/dpo": "base=base corpus=corpus rg=dpo/rg sp=dpo/sp",
-		"score/vanilla/dpo/nsnr": "generate=generate/vanilla/dpo/nsnr",
-		"judge/decoupled/base":   "corpus=corpus generate=generate/decoupled/base",
-		"bias/decoupled/base":    "generate=generate/decoupled/base",
-		"quality/rg":             "corpus=corpus mine=mine/rg",
-		"anchor/shuffled":        "corpus=corpus",
-		"judge/anchor/shuffled":  "corpus=corpus generate=anchor/shuffled",
-		"bias/anchor/tfidf":      "generate=anchor/tfidf",
+		"corpus":                   "",
+		"base":                     "corpus=corpus",
+		"sft/sp":                   "base=base corpus=corpus",
+		"mine/sp":                  "base=base corpus=corpus sft=sft/sp",
+		"reference/vm":             "base=base corpus=corpus mine=mine/vm sft=sft/vm",
+		"dpo/vm/nsnr":              "base=base corpus=corpus mine=mine/vm reference=reference/vm sft=sft/vm",
+		"generate/vanilla/base":    "base=base corpus=corpus",
+		"generate/vanilla/sft":     "base=base corpus=corpus vm=sft/vm",
+		"generate/decoupled/dpo":   "base=base corpus=corpus rg=dpo/rg sp=dpo/sp",
+		"strategies/vanilla/dpo":   "base=base corpus=corpus vm=dpo/vm/all",
+		"strategies/decoupled/dpo": "base=base corpus=corpus sp=dpo/sp",
+		"score/vanilla/dpo/nsnr":   "generate=generate/vanilla/dpo/nsnr",
+		"judge/decoupled/base":     "corpus=corpus generate=generate/decoupled/base",
+		"bias/decoupled/base":      "generate=generate/decoupled/base",
+		"quality/rg":               "corpus=corpus mine=mine/rg",
+		"anchor/shuffled":          "corpus=corpus",
+		"judge/anchor/shuffled":    "corpus=corpus generate=anchor/shuffled",
+		"bias/anchor/tfidf":        "generate=anchor/tfidf",
 
 		"prefer/decoupled/dpo/vs/vanilla/dpo": "corpus=corpus first=generate/decoupled/dpo second=generate/vanilla/dpo",
 	} {
@@ -135,7 +141,7 @@ func TestQueues(t *testing.T) {
 		for _, s := range mustPlan(t, "demo", "engine="+engine) {
 			queue := QueueControl
 			switch s.Kind {
-			case KindBase, KindSFT, KindMine, KindReference, KindDPO, KindGenerate:
+			case KindBase, KindSFT, KindMine, KindReference, KindDPO, KindGenerate, KindStrategies:
 				queue = want
 			}
 			if s.Queue != queue {

@@ -35,8 +35,8 @@ type Host struct {
 	Remote func(uri string) (fs.FS, error)
 	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
 	Demo []byte
-	// CheckPrompts says what is wrong with the texts of judge.prompts; nil: nobody looks at them.
-	CheckPrompts func(texts map[string]string) error
+	// CheckPrompts says what is wrong with the texts of judge.prompts for a protocol; nil: nobody looks at them.
+	CheckPrompts func(protocol Protocol, texts map[string]string) error
 
 	uri string // of the remote files that Open, Stat and ReadDir see; "": local ones
 }
@@ -126,7 +126,7 @@ const maxPrompts = 64 << 10
 
 // judgePrompts reads a directory's text files.
 func judgePrompts(path string, host Host) (map[string]string, error) {
-	const key, remedy = "judge.prompts", "name a directory with errors.txt, preference.txt and scores.txt, or leave the key empty for the program's own prompts"
+	const key, remedy = "judge.prompts", "name a directory with a text file for each question of judge.protocol, or leave the key empty for the program's own prompts"
 	entries, err := host.ReadDir(path)
 	if err != nil {
 		return nil, missing(key, path, remedy, err)

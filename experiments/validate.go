@@ -262,6 +262,7 @@ func (v *validator) dpo(e Experiment) {
 
 func (v *validator) judge(j Judge) {
 	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
+	oneOf(v, "judge.protocol", j.Protocol, Protocols())
 	v.atLeast("judge.samples", j.Samples, 0)
 	v.compare(j.Compare)
 	v.within("judge.temperature", j.Temperature, 0, 2)

@@ -62,14 +62,26 @@ type Run struct {
 	Seeds    []uint64 `json:"seeds,omitempty"`
 	Revision string   `json:"revision"` // of esclab's source; may be empty
 	Judge    Judge    `json:"judge"`
+	// Temperature is the one that the replies were drawn at; 0: greedy, nil: unknown.
+	Temperature *float64 `json:"temperature,omitempty"`
 }
 
 // Judge says who scored and labelled the replies.
 type Judge struct {
 	Name    string `json:"name"` // empty: nobody did
 	Offline bool   `json:"offline"`
-	Samples int    `json:"samples"` // judged replies of a system; 0: all
+	// Protocol is the one by which a language model was asked; empty for the offline judge.
+	Protocol experiments.Protocol `json:"protocol,omitempty"`
+	Samples  int                  `json:"samples"` // judged replies of a system; 0: all
 }
+
+// likePaper says whether the judge was asked as the paper's was. The numbers of
+// another protocol do not stand beside the paper's.
+func (j Judge) likePaper() bool { return j.Protocol == experiments.ProtocolPaper }
+
+// unlikePaper is why the paper's figures are not beside the judge's.
+const unlikePaper = "The paper's figures are not beside the judge's: the paper asks a language model about one criterion at a time, with the gold reply " +
+	"as reference (judge.protocol: paper), and this run's judge answers otherwise."
 
 // Row is one system: how it replies and what it scores.
 type Row struct {
@@ -90,6 +102,14 @@ type Row struct {
 	// where it is.
 	BiasNote  string     `json:"bias_note"`
 	Intervals []Interval `json:"intervals"`
+	// Chosen is what the strategy metrics rest on; nil where the strategies are
+	// not the system's own, or none is named.
+	Chosen *Chosen `json:"chosen,omitempty"`
+	// Temperatures is the curve of the strategy metrics over temperature, in
+	// rising order, Mass the mean probability, 0 to 1, that the model names any
+	// strategy; with several seeds means over them.
+	Temperatures []AtTemperature `json:"temperatures,omitempty"`
+	Mass         float64         `json:"mass,omitempty"`
 
 	// Strategies counts the predicted strategies (Figure 3), Preference is p_i
 	// of equation 7 (Figure 4 b; nil: not computed).
@@ -100,6 +120,33 @@ type Row struct {
 	// Errors counts the judged replies by psychological error (Figure 2; a
 	// reply may have several), Clean those without; nil: not judged.
 	Errors *Errors `json:"errors"`
+}
+
+// Chosen is what a system's strategy metrics rest on; with several seeds, means
+// over them.
+type Chosen struct {
+	// Accuracy is the share of right strategies among those named, 0 to 1.
+	Accuracy float64 `json:"accuracy"`
+	// Floor is the mean B of simulated predictors without a preference that are
+	// right as often, FloorHigh its 95th percentile.
+	Floor     float64 `json:"bias_floor"`
+	FloorHigh float64 `json:"bias_floor_95"`
+	// All are the metrics with replies that name no strategy counted as wrong.
+	All StrategyNumbers `json:"counting_all"`
+}
+
+// AtTemperature are a system's strategy metrics where its strategies are drawn at
+// a temperature, from their exact probabilities: without the noise of a draw.
+type AtTemperature struct {
+	Temperature float64 `json:"temperature"` // 0: greedy
+	StrategyNumbers
+}
+
+// StrategyNumbers are B and, in percent, the weighted and macro F1.
+type StrategyNumbers struct {
+	PreferenceBias float64 `json:"preference_bias"`
+	WeightedF1     float64 `json:"weighted_f1"`
+	MacroF1        float64 `json:"macro_f1"`
 }
 
 // SeedColumns are the columns of one seed's models.

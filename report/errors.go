@@ -22,10 +22,13 @@ func errorSection(d Data, p paper) (section, error) {
 	}
 	t.Heads = append(t.Heads, head{"No error", true})
 	proportions := table{
-		Caption: "Each judged reply by its clearest error (the paper's Figures 2 and 7); small figures are the paper's, then the difference",
+		Caption: "Each judged reply by its clearest error (the paper's Figures 2 and 7)",
 		Heads:   t.Heads,
 		Notes: []string{fmt.Sprintf("FailedESConv: the labels that an LLM gave to its %d responses, as the paper's authors published them; what they call otherwise than the five classes counts as no error.", p.FailedESConv.Judged),
 			"Of Figure 7 the paper's text gives one number, the share of Decoupled-DPO's replies without an error; the others are drawn only."},
+	}
+	if d.Run.Judge.likePaper() {
+		proportions.Caption += "; small figures are the paper's, then the difference"
 	}
 	var data []series
 	var judged []Row
@@ -49,7 +52,7 @@ func errorSection(d Data, p paper) (section, error) {
 	}
 	sources := d.sources(systemNames(judged), experiments.KindJudge)
 	t.Sources, proportions.Sources = sources, sources
-	labels, stacks := errorStacks(&proportions, judged, p)
+	labels, stacks := errorStacks(&proportions, judged, p, d.Run.Judge.likePaper())
 	s.Tables = []table{proportions, t}
 
 	var parts []part
@@ -69,8 +72,9 @@ func errorSection(d Data, p paper) (section, error) {
 // noErrorColor is the quiet grey of the palette.
 const noErrorColor = 8
 
-// errorStacks fills the table of proportions and gives the bars of its figure.
-func errorStacks(t *table, judged []Row, p paper) (labels []string, stacks [][]float64) {
+// errorStacks fills the table of proportions and gives the bars of its figure;
+// like puts the paper's figures beside.
+func errorStacks(t *table, judged []Row, p paper, like bool) (labels []string, stacks [][]float64) {
 	add := func(name string, e Errors, printed *float64) {
 		row := []cell{text(name), count(e.Judged)}
 		for _, n := range e.Clearest {
@@ -89,7 +93,7 @@ func errorStacks(t *table, judged []Row, p paper) (labels []string, stacks [][]f
 	add("FailedESConv", p.FailedESConv, nil)
 	for _, r := range judged {
 		var printed *float64
-		if v, ok := p.NoError[r.System()]; ok {
+		if v, ok := p.NoError[r.System()]; ok && like {
 			printed = &v
 		}
 		add(r.System(), *r.Errors, printed)
