@@ -185,7 +185,19 @@ type Training struct {
 	// by how much on average. Accuracy is a share, 0 to 1.
 	Accuracy *float64 `json:"accuracy"`
 	Margin   *float64 `json:"margin"`
-	Curve    []Point  `json:"curve"`
+	// Moved is nil where the record does not tell.
+	Moved *Movement `json:"moved,omitempty"`
+	Curve []Point   `json:"curve"`
+}
+
+// Movement is how far DPO has moved the mean log-probability of the pairs'
+// answers, and what sampling does to that of the chosen ones, in nats.
+type Movement struct {
+	Chosen   float64 `json:"chosen"`
+	Rejected float64 `json:"rejected"`
+	Noise    float64 `json:"noise"`
+	// Warning says what is wrong with it; empty where nothing is.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Point is the loss at a step; either may be absent.

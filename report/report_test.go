@@ -99,6 +99,7 @@ func example() Data {
 			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
 			CharsChosen: 101.5, CharsRejected: 77.25}}},
 		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
+			Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall " + hostile},
 			Curve: []Point{{Step: 10, Loss: Value(0.69)}, {Step: 20, Loss: Value(math.Inf(1))}, {Step: 40, Loss: Value(0.65), Validation: Value(0.66)}}}},
 		Samples: []Sample{{
 			Dialogue: 3, Turn: 2,
@@ -548,5 +549,22 @@ func TestRoundTicks(t *testing.T) {
 		if got := strings.Join(labels, " "); got != c.want {
 			t.Errorf("ticks of [%v, %v]: %s, want %s", c.low, c.high, got, c.want)
 		}
+	}
+}
+
+// TestMovementTable: a dpo stage's movement stands in nats beside the sampling noise, with what it warns of below.
+func TestMovementTable(t *testing.T) {
+	d := Data{Training: []Training{{Stage: "sft/vm", Kind: "sft"},
+		{Stage: "dpo/vm/all", Kind: "dpo", Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall"}}}}
+	got := movementTable(d)
+	if len(got.Rows) != 1 || strings.Join(got.Notes, "|") != "dpo/vm/all: both sides fall." {
+		t.Fatalf("%d rows with the notes %q, want that of the dpo stage with its warning", len(got.Rows), got.Notes)
+	}
+	var texts []string
+	for _, c := range got.Rows[0] {
+		texts = append(texts, c.Text)
+	}
+	if want := "dpo/vm/all -1.25 -3 1.75 0.5"; strings.Join(texts, " ") != want {
+		t.Errorf("the row is %q, want %q: change of chosen, of rejected, of their margin, and noise", strings.Join(texts, " "), want)
 	}
 }
