@@ -95,6 +95,7 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 		case <-working.Done():
 		}
 	}()
+	go t.hold(working, stop)
 	out, err := body(working, t)
 	if err != nil {
 		if why := context.Cause(working); why != nil {
@@ -136,7 +137,7 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 		t.paid = *last.Spent
 	}
 	t.pulse = startPulse(ctx)
-	t.beat(ctx, workflows.Progress{Phase: "load"})
+	t.beat(workflows.Progress{Phase: "load"})
 	return t, nil
 }
 
@@ -147,11 +148,34 @@ func (t *attempt) end() {
 	}
 }
 
+// hold renews the lease while the attempt advances, and ends the body where
+// another has taken the stage over. A store that gives no answer ends nothing:
+// a lease that has run out still holds until somebody takes it.
+func (t *attempt) hold(ctx context.Context, lost context.CancelCauseFunc) {
+	tick := time.NewTicker(t.lease.TTL() / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if _, alive := t.pulse.state(); !alive {
+			continue
+		}
+		if err := t.lease.Renew(ctx); errors.Is(err, artifacts.ErrLeaseLost) {
+			lost(err)
+		} else if err != nil && ctx.Err() == nil {
+			t.log.Warn().Err(err).Msg("the lease could not be renewed")
+		}
+	}
+}
+
 // beat reports that something has advanced.
-func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
+func (t *attempt) beat(p workflows.Progress) {
 	p.Stage = t.in.Stage.Name
 	p.Spent = t.spent()
-	t.pulse.advance(ctx, p)
+	t.pulse.touch(func(last *workflows.Progress) { *last = p })
 }
 
 // input gives a directory with the files of an input's artifact under their
@@ -209,7 +233,7 @@ func (t *attempt) createJSON(name string, v any) (string, error) {
 
 // commit stores the files and writes the manifest last.
 func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult, error) {
-	t.beat(ctx, workflows.Progress{Phase: "store"})
+	t.beat(workflows.Progress{Phase: "store"})
 	began := time.Now()
 	m := artifacts.Manifest{
 		Kind:    string(t.in.Stage.Kind),

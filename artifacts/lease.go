@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,6 +56,9 @@ type Lease struct {
 	record      leaseRecord // as acquired
 	ttl         time.Duration
 	keep        int
+
+	mu       sync.Mutex // while the record is rewritten
+	released bool       // for good: what renews it may be late
 }
 
 type leaseRecord struct {
@@ -258,6 +262,9 @@ func (s *Store) dropOldLeases(ctx context.Context, fingerprint string, below int
 // Token is the fencing token: it increases with each takeover of the stage.
 func (l *Lease) Token() int64 { return l.record.Token }
 
+// TTL is how long the lease holds without Renew.
+func (l *Lease) TTL() time.Duration { return l.ttl }
+
 // Fingerprint is that of the stage.
 func (l *Lease) Fingerprint() string { return l.fingerprint }
 
@@ -295,11 +302,14 @@ func (l *Lease) Release(ctx context.Context) error {
 }
 
 func (l *Lease) rewrite(ctx context.Context, released bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.check(ctx); err != nil {
 		return err
 	}
+	l.released = l.released || released
 	r := l.record
-	r.Expires, r.Released = l.store.now().Add(l.ttl).UTC(), released
+	r.Expires, r.Released = l.store.now().Add(l.ttl).UTC(), l.released
 	data, err := encodeJSON(r)
 	if err != nil {
 		return err

@@ -144,6 +144,11 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
+	if n.settings.EmbedTemporal() {
+		if err := n.giveBack(context.Background()); err != nil {
+			n.log.Warn().Err(err).Msg("stages of workers that were killed go on only when Temporal misses their heartbeats")
+		}
+	}
 	does := &activities.Activities{
 		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
 		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
@@ -163,6 +168,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		Client:     n.Client,
 		Activities: does, Stages: does.Stages(),
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout, Version: version,
+		HeartbeatThrottle: n.settings.HeartbeatThrottle(),
 	})
 	if err != nil {
 		return err
@@ -234,8 +240,7 @@ func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("describe task queue %s: %w", queue, err)
 	}
 	for _, p := range d.GetPollers() {
-		pid, host, _ := strings.Cut(p.GetIdentity(), "@")
-		if id, err := strconv.Atoi(pid); err == nil && host == hostname() && !alive(id) {
+		if killed(p.GetIdentity()) {
 			continue
 		}
 		if time.Since(p.GetLastAccessTime().AsTime()) < 90*time.Second {

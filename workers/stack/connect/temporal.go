@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc"
 
 	"github.com/esclab/esclab/workers/settings"
 )
@@ -102,11 +103,12 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	options := client.Options{
-		HostPort:          t.Address,
-		Namespace:         t.Namespace,
-		Logger:            NewLogger(log),
-		DataConverter:     limited{converter.GetDefaultDataConverter(), maxPayload},
-		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout},
+		HostPort:      t.Address,
+		Namespace:     t.Namespace,
+		Logger:        NewLogger(log),
+		DataConverter: limited{converter.GetDefaultDataConverter(), maxPayload},
+		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepBeating)}},
 	}
 	if t.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
