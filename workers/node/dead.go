@@ -44,7 +44,7 @@ func (n *Node) giveBack(ctx context.Context) error {
 				if p.GetState() != enums.PENDING_ACTIVITY_STATE_STARTED || !killed(p.GetLastWorkerIdentity()) {
 					continue
 				}
-				if err := n.Client.CompleteActivityByID(ctx, n.settings.Temporal.Namespace, id, run, p.GetActivityId(), nil, errKilled); err != nil {
+				if err := n.Client.CompleteActivityByID(ctx, n.namespace, id, run, p.GetActivityId(), nil, errKilled); err != nil {
 					return fmt.Errorf("give back %s: %w", id, err)
 				}
 				n.log.Info().Str("workflow", id).Str("worker", p.GetLastWorkerIdentity()).Msg("its worker was killed; it goes on")

@@ -48,6 +48,7 @@ type Node struct {
 	StopTimeout time.Duration
 
 	settings  *settings.Settings
+	namespace string
 	log       zerolog.Logger
 	telemetry *telemetry.Telemetry
 	backend   *s3.Backend
@@ -59,7 +60,7 @@ type Node struct {
 // says what to do. tel, which may be nil, gets the metrics and traces of
 // Temporal's client.
 func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger, tel *telemetry.Telemetry) (*Node, error) {
-	n := &Node{settings: s, log: log, telemetry: tel}
+	n := &Node{settings: s, namespace: target.Temporal.Namespace, log: log, telemetry: tel}
 	if exposed := target.Temporal.Exposed(); exposed != "" {
 		log.Warn().Str("address", target.Temporal.Address).Msg("Temporal is reached " + exposed)
 	}
@@ -142,6 +143,10 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	if err != nil {
 		return err
 	}
+	realm, err := connect.Realm(context.Background(), n.Client, n.namespace)
+	if err != nil {
+		return err
+	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
 	if n.settings.EmbedTemporal() {
@@ -150,7 +155,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		}
 	}
 	does := &activities.Activities{
-		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
+		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, Realm: realm, DemoCorpus: democorpus.JSON(),
 		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
 			return OpenBucket(ctx, n.settings, uri)
 		},

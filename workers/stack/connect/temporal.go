@@ -128,6 +128,18 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 	return c, nil
 }
 
+// Realm names a namespace of a Temporal cluster such that no other has the name:
+// two clusters may call a namespace the same, as all embedded ones do.
+func Realm(ctx context.Context, c client.Client, namespace string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	if err != nil {
+		return "", fmt.Errorf("temporal: describe namespace %s: %w", namespace, err)
+	}
+	return fmt.Sprintf("%s/%s/%s", d.GetReplicationConfig().GetActiveClusterName(), namespace, d.GetNamespaceInfo().GetId()), nil
+}
+
 // reach opens and closes a connection, with the TLS handshake where there is
 // one: gRPC would retry a refused connection or a bad certificate until its
 // deadline and then report only the deadline.
