@@ -98,6 +98,8 @@ type Row struct {
 
 	Turns    int `json:"turns"`    // scored
 	Unparsed int `json:"unparsed"` // of which the output names no strategy
+	// AuthorsRead counts those of Unparsed in which the authors' code reads one.
+	AuthorsRead int `json:"authors_read"`
 	// BiasNote says why the preference bias is not the paper's formula; empty
 	// where it is.
 	BiasNote  string     `json:"bias_note"`
@@ -163,6 +165,10 @@ type Errors struct {
 	// Clearest counts each reply once, by the error that the judge sees most
 	// clearly in it: with Clean they are all judged replies.
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
+	// Unlike counts the judged replies whose strategy is not the gold one, or that
+	// name none; what the judge calls a strategy mismatch it finds without the gold
+	// one.
+	Unlike int `json:"unlike_gold"`
 }
 
 // Interval is a 95 % interval of a column: of the dialogues by bootstrap, of
