@@ -53,7 +53,7 @@ func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) 
 		bytes += float64(f.Bytes)
 	}
 	if file != "" {
-		t.beat(ctx, workflows.Progress{Phase: "dequantize"})
+		t.beat(workflows.Progress{Phase: "dequantize"})
 		dir := filepath.Join(t.dir, "base")
 		if err := t.dequantize(filepath.Join(source, file), dir, out.files); err != nil {
 			return output{}, fmt.Errorf("backbone: %w", err)
