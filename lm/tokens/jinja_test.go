@@ -224,7 +224,7 @@ func TestTemplateDates(t *testing.T) {
 	if today := time.Now().Format("02 Jan 2006"); !strings.HasPrefix(text, today) {
 		t.Errorf("the rendered chat is %q, it has to begin with %s", text, today)
 	}
-	tok.setTemplate(`{{ strftime_now('%Y') }}` + trainedTemplate, nil)
+	tok.setTemplate(`{{ strftime_now('%Y') }}`+trainedTemplate, nil)
 	if _, err := tok.ChatPrompt([]Message{{"user", "a"}}, ""); err == nil {
 		t.Error("a template that always writes the date is used for a training")
 	}
