@@ -105,7 +105,7 @@ func temperatureFigure(d Data) (f figure, ok bool, err error) {
 			p.Add(dot)
 		}
 	}
-	p.Y.Min = 0
+	p.X.Max, p.Y.Min, p.Y.Max = 1.04*p.X.Max, 0, 1.04*p.Y.Max
 	f.SVG, err = render(p, 12*vg.Centimeter, 7*vg.Centimeter, f.Title)
 	return f, err == nil, err
 }
