@@ -70,7 +70,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return p.Missing
 	}
 	if !o.plan {
-		if err := a.allowJudge(p.Experiment); err != nil {
+		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
 		}
 	}
