@@ -336,4 +336,6 @@ type ReportParams struct {
 	// Seeds are those of an experiment with several, Seed being the first of
 	// them; absent for one, so that its report keeps its fingerprint.
 	Seeds []uint64 `json:"seeds,omitempty"`
+	// AlsoJudged names the judges of judge.also.
+	AlsoJudged []string `json:"also_judged,omitempty"`
 }

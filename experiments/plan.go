@@ -146,16 +146,23 @@ func (p *planner) train(role esc.Role) {
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
 	mine.Caps = m.Caps
+	labels := p.exp.Judge.Judging
+	if m.Judge != nil {
+		labels = *m.Judge
+	}
 	switch role {
 	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
 	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	case esc.VM:
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	}
-	p.add(stageName(KindMine, string(role)), mine, from)
+	stage := p.add(stageName(KindMine, string(role)), mine, from)
+	if m.Judge != nil {
+		stage.JudgeAccess = &labels.JudgeAccess
+	}
 
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
@@ -241,6 +248,10 @@ func (p *planner) scores(row, replies string) {
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
 	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
+	for _, also := range p.exp.Judge.Also {
+		judge.JudgeModel = p.modelOf(also.Judging)
+		p.add(JudgedAlso(also.Name, row), judge, with(scored, "corpus", "corpus")).JudgeAccess = &also.JudgeAccess
+	}
 }
 
 // anchors adds what no system wrote, scored and judged on the systems' turns: a
@@ -320,6 +331,9 @@ func (p *planner) report() {
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
 	}
+	for _, also := range p.exp.Judge.Also {
+		params.AlsoJudged = append(params.AlsoJudged, also.Name)
+	}
 	p.add("report", params, from)
 }
 
@@ -343,8 +357,10 @@ func (p *planner) modelParams() ModelParams {
 	return m
 }
 
-func (p *planner) judgeModel() JudgeModel {
-	j := p.exp.Judge
+// judgeModel is who judges in stages whose parameters do not say so otherwise.
+func (p *planner) judgeModel() JudgeModel { return p.modelOf(p.exp.Judge.Judging) }
+
+func (p *planner) modelOf(j Judging) JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
@@ -354,7 +370,7 @@ func (p *planner) judgeModel() JudgeModel {
 	}
 	if j.Prompts != "" {
 		m.BuiltinPrompts = 0
-		m.Prompts = p.sources.JudgePrompts
+		m.Prompts = p.sources.JudgePrompts[j.Prompts]
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}
 		}
@@ -397,6 +413,11 @@ func inOrder[T comparable](all, chosen []T) []T {
 	}
 	return out
 }
+
+// JudgedAlso names the stage in which a judge of judge.also judges the replies of
+// a row, a system or an anchor. No system has such a name, so that SystemOf tells
+// these stages from those of the experiment's own judge.
+func JudgedAlso(judge, row string) string { return stageName(KindJudge, "by/"+judge+"/"+row) }
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 

@@ -71,7 +71,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	}
 	sayWarnings(p.Experiment.Warnings())
 	if !o.plan {
-		if err := a.allowJudge(p.Experiment); err != nil {
+		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
 		}
 	}
