@@ -172,7 +172,7 @@ func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (o
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := trainConfig(b, p.Training, p.LearningRate, params.Seed)
+	trainConfig := trainConfig(b, t.in.Memory, p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)

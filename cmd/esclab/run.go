@@ -71,6 +71,11 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
+	if !o.plan {
+		if err := a.allowJudge(p.Experiment); err != nil {
+			return err
+		}
+	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
