@@ -89,7 +89,7 @@ const (
 		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
 		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
 	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json"
-	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file) and name its directory, or that file, with " +
+	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file; `esclab model get ORG/NAME` does for one of the hub) and name its directory, or that file, with " +
 		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
 )
 
