@@ -38,9 +38,7 @@ func Defaults() Experiment {
 			PairSets: []esc.PairSet{esc.PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, RepetitionPenalty: 1, MaxNewTokens: 128, Strategy: StrategyFree},
-		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
-			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
-		}},
+		Judge:      Judge{Judging: defaultJudging(), Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, Also: []NamedJudge{}},
 		Paradigms:  []Paradigm{Vanilla, Decoupled},
 		Methods:    []Method{MethodBase, MethodSFT, MethodDPO},
 		Packing:    PackTree,
@@ -49,6 +47,13 @@ func Defaults() Experiment {
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
 		Memory:     MemoryAuto,
 	}
+}
+
+// defaultJudging fills what a judge's section leaves out.
+func defaultJudging() Judging {
+	return Judging{Kind: JudgeOffline, Protocol: ProtocolJoint, JudgeAccess: JudgeAccess{
+		Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
+	}}
 }
 
 // defaultTiny fills what a `tiny:` block leaves out.

@@ -54,8 +54,8 @@ func at(lines []string, i int) string {
 // stages whose fingerprints change with those named here (a name, or a prefix
 // that ends in "/") and what follows from them. Nothing else may change.
 func TestWhatChangesWhat(t *testing.T) {
-	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
-	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
+	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"}
+	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"} // not the base itself
 	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "anchor/shuffled", "judge/", "prefer/", "quality/", "report"}
 	adapter := []string{"sft/", "dpo/"}
 	judging := []string{"judge/", "prefer/", "quality/"}
@@ -115,11 +115,13 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.top_k":                {"20", []string{"generate/"}},
 		"generation.repetition_penalty":   {"1.05", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
-		"generation.max_turns":            {"9", []string{"generate/", "anchor/"}},
+		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
+		"judge.also":                      {"", nil}, // other stages: TestSeveralJudges
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
+		"judge.protocol":                  {"paper", labelled},
 		"judge.model":                     {"other", labelled},
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},
@@ -189,6 +191,8 @@ func TestWhatChangesWhat(t *testing.T) {
 				c.changes = []string{"dpo/"}
 			case strings.HasPrefix(key, "backbone.tiny."):
 				c.changes = []string{"base"}
+			case strings.HasPrefix(key, "mining.judge."): // any of them gives mining a judge of its own
+				c.changes, c.value = []string{"mine/vm", "mine/rg"}, cases[strings.TrimPrefix(key, "mining.")].value
 			case strings.HasPrefix(key, "sft.roles."), strings.HasPrefix(key, "dpo.roles."):
 				role := strings.Split(key, ".")[2]
 				c.changes = []string{strings.Split(key, ".")[0] + "/" + role}
@@ -199,7 +203,9 @@ func TestWhatChangesWhat(t *testing.T) {
 				t.Errorf("nothing says what %s changes", key)
 				continue
 			}
-			c.value = training[last]
+			if c.value == "" {
+				c.value = training[last]
+			}
 			if strings.HasPrefix(key, "backbone.tiny.") && c.value == "" {
 				c.value = "640"
 			}
@@ -207,7 +213,11 @@ func TestWhatChangesWhat(t *testing.T) {
 		if c.value == "" {
 			continue
 		}
-		after := plan(key + "=" + c.value)
+		sets := []string{key + "=" + c.value}
+		if strings.HasPrefix(key, "mining.judge.") {
+			sets = append(sets, "mining.judge.price.input=9")
+		}
+		after := plan(sets...)
 		if len(after) != len(before) {
 			t.Errorf("%s: %d stages became %d", key, len(before), len(after))
 			continue

@@ -208,6 +208,17 @@ const (
 	JudgeOpenAI  JudgeKind = "openai"  // an OpenAI-compatible endpoint
 )
 
+// Protocol says in which questions a language model is asked to judge.
+type Protocol string
+
+const (
+	ProtocolJoint Protocol = "joint" // the four criteria in one question, the five errors in another
+	ProtocolPaper Protocol = "paper" // as in the paper: beside the gold reply, one criterion or one label a question
+)
+
+// Protocols lists the judge's protocols.
+func Protocols() []Protocol { return []Protocol{ProtocolJoint, ProtocolPaper} }
+
 // JudgeKinds lists the judges.
 func JudgeKinds() []JudgeKind { return []JudgeKind{JudgeOffline, JudgeOpenAI} }
 

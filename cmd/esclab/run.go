@@ -67,11 +67,13 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
 	if p.Missing != nil && !o.plan {
-		return p.Missing
+		if p, err = a.offerModel(ctx, p, name, o.set); err != nil {
+			return err
+		}
 	}
 	sayWarnings(p.Warnings)
 	if !o.plan {
-		if err := a.allowJudge(p.Experiment); err != nil {
+		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
 		}
 	}
