@@ -13,7 +13,7 @@ import (
 // belong to initialisation, to classification heads, to generation or to one implementation of the same mathematics.
 // transformers' PretrainedConfig writes most of them into every file.
 var neutralKeys = []string{
-	"_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
+	"_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_experts_implementation", "attn_implementation", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
 	"use_flash_attention_2", "initializer_range", "initializer_factor", "max_window_layers", "sliding_window", "output_attentions",
 	"classifier_dropout", "classifier_dropout_prob", "chunk_size_feed_forward", "encoder_no_repeat_ngram_size", "num_logits_to_keep",
 	"is_decoder", "temperature", "diversity_penalty", "num_beam_groups", "prefix", "decoder_start_token_id", "cross_attention_hidden_size",
@@ -52,7 +52,7 @@ func checkConfigKeys(keys map[string]json.RawMessage) error {
 			key == "hidden_activation" && string(raw) == `"silu"`,
 			key == "position_embedding_type" && (string(raw) == `"rotary"` || string(raw) == `"rope"`):
 		case key == "hidden_activation", key == "position_embedding_type",
-			slices.ContainsFunc(words, isMathWord) && raw[0] != '"' && !(isFactor(words) && isOne(raw)):
+			slices.ContainsFunc(words, isMathWord) && !(isFactor(words) && isOne(raw)):
 			return fmt.Errorf("%s %s is not supported: if it changes nothing of what the model computes, take it out of config.json", key, brief(raw))
 		}
 	}
