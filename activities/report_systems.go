@@ -216,7 +216,9 @@ func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn)
 // count adds one seed's strategies and errors to a system's.
 func (r *reporter) count(row *report.Row, e results.Evaluation) {
 	if e.Verdict != nil {
-		r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+		r.data.Run.Judge = report.Judge{
+			Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Protocol: experiments.Protocol(e.Verdict.Protocol), Samples: e.Verdict.Samples,
+		}
 		row.Errors = cmp.Or(row.Errors, &report.Errors{})
 	}
 	row.Turns += len(e.Predictions)

@@ -189,6 +189,7 @@ type SFTParams struct {
 	Seed         uint64   `json:"seed"`
 	LearningRate float64  `json:"learning_rate"`
 	LoRA         LoRA     `json:"lora"`
+	Batching     Batching `json:"batching,omitempty"` // "" is neighbours
 }
 
 // Sampling says how replies are decoded.
@@ -206,11 +207,19 @@ type JudgeModel struct {
 	Model       string    `json:"model"`
 	BaseURL     string    `json:"base_url"`
 	Temperature float64   `json:"temperature"`
+	Protocol    Protocol  `json:"protocol,omitempty"` // absent: joint
 	// Prompts are the texts of judge.prompts by their files' names; absent for
-	// the program's own, for which the kind's version stands. An empty text is
+	// the program's own, for which BuiltinPrompts stands. An empty text is
 	// one that was not there when planned.
 	Prompts map[string]string `json:"prompts,omitempty"`
+	// BuiltinPrompts is JudgePromptsVersion where the program's own prompts are asked.
+	BuiltinPrompts int `json:"builtin_prompts,omitempty"`
 }
+
+// JudgePromptsVersion is the version of the program's own prompts for language
+// models that judge. Raising it has all be judged anew that they judge, and
+// nothing that the offline judge or prompts of a user's own do.
+const JudgePromptsVersion = 1
 
 // MineParams draws samples from one role's SFT model on the train split and
 // routes what went wrong into pairs.
@@ -244,7 +253,13 @@ type DPOParams struct {
 	Beta           float64     `json:"beta"`
 	LabelSmoothing float64     `json:"label_smoothing"`
 	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
-	LoRA           LoRA        `json:"lora"`
+	// Of loss kto alone, and never zero there: "kto" without them is what is
+	// kto_pair now.
+	DesirableWeight   float64  `json:"desirable_weight,omitempty"`
+	UndesirableWeight float64  `json:"undesirable_weight,omitempty"`
+	SFTWeight         float64  `json:"sft_weight,omitempty"`
+	Batching          Batching `json:"batching,omitempty"` // "" is neighbours
+	LoRA              LoRA     `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.
@@ -256,6 +271,8 @@ type GenerateParams struct {
 	PairSet  esc.PairSet `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
 	Seed     uint64      `json:"seed"`     // zero when greedy and every turn is taken
 	MaxTurns int         `json:"max_turns"`
+	// Strategy is constrained, or absent: where it is free, given, or found by a prompt baseline in steps.
+	Strategy StrategyChoice `json:"strategy,omitempty"`
 }
 
 // StrategiesParams scores the eight strategies at the test turns that a system

@@ -132,7 +132,7 @@ func (p *planner) train(role esc.Role) {
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
 		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
-		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
+		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA, Batching: p.batching(),
 	}, from)
 	if !p.has(MethodDPO) {
 		return
@@ -166,11 +166,14 @@ func (p *planner) train(role esc.Role) {
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
 			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
-			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
-			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
+			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
+			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA, Batching: p.batching(),
 		}
-		if d.Loss == LossSimPO {
-			params.SimPOGamma = d.SimPOGamma
+		switch d.Loss {
+		case LossSimPO:
+			params.SimPOGamma = d.gamma(params.Beta)
+		case LossKTO:
+			params.DesirableWeight, params.UndesirableWeight = d.DesirableWeight, d.UndesirableWeight
 		}
 		p.add(dpoName(role, set), params, from)
 	}
@@ -199,6 +202,9 @@ func (p *planner) evaluate(system System) {
 	}
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
+	}
+	if g.Strategy != StrategyFree && system.Paradigm != Gold && system.Method.Texts() == 1 {
+		params.Strategy = g.Strategy
 	}
 	p.add(generate, params, from)
 	p.strategies(system, from)
@@ -320,6 +326,14 @@ func (p *planner) report() {
 	p.add("report", params, from)
 }
 
+// batching is "" for the default, so that what was computed before there was a choice keeps its fingerprint.
+func (p *planner) batching() Batching {
+	if p.exp.Batching == BatchNeighbours {
+		return ""
+	}
+	return p.exp.Batching
+}
+
 func (p *planner) modelParams() ModelParams {
 	e := p.exp
 	m := ModelParams{
@@ -337,8 +351,12 @@ func (p *planner) judgeModel() JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
-	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature, BuiltinPrompts: JudgePromptsVersion}
+	if j.Protocol != ProtocolJoint {
+		m.Protocol = j.Protocol
+	}
 	if j.Prompts != "" {
+		m.BuiltinPrompts = 0
 		m.Prompts = p.sources.JudgePrompts
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}

@@ -52,8 +52,11 @@ type Data struct {
 type Run struct {
 	Experiment string `json:"experiment"`
 	Backbone   string `json:"backbone"`
-	Engine     string `json:"engine"`
-	Seed       uint64 `json:"seed"`
+	// Quantization says in which types a GGUF file kept the backbone's tensors,
+	// "210 Q4_1, 61 F32"; empty for any other backbone.
+	Quantization string `json:"quantization,omitempty"`
+	Engine       string `json:"engine"`
+	Seed         uint64 `json:"seed"`
 	// Seeds are all seeds where there are several, Seed being the first; numbers
 	// of systems are then means over them, counts are sums.
 	Seeds    []uint64 `json:"seeds,omitempty"`
@@ -67,8 +70,18 @@ type Run struct {
 type Judge struct {
 	Name    string `json:"name"` // empty: nobody did
 	Offline bool   `json:"offline"`
-	Samples int    `json:"samples"` // judged replies of a system; 0: all
+	// Protocol is the one by which a language model was asked; empty for the offline judge.
+	Protocol experiments.Protocol `json:"protocol,omitempty"`
+	Samples  int                  `json:"samples"` // judged replies of a system; 0: all
 }
+
+// likePaper says whether the judge was asked as the paper's was. The numbers of
+// another protocol do not stand beside the paper's.
+func (j Judge) likePaper() bool { return j.Protocol == experiments.ProtocolPaper }
+
+// unlikePaper is why the paper's figures are not beside the judge's.
+const unlikePaper = "The paper's figures are not beside the judge's: the paper asks a language model about one criterion at a time, with the gold reply " +
+	"as reference (judge.protocol: paper), and this run's judge answers otherwise."
 
 // Row is one system: how it replies and what it scores.
 type Row struct {
@@ -178,7 +191,19 @@ type Training struct {
 	// by how much on average. Accuracy is a share, 0 to 1.
 	Accuracy *float64 `json:"accuracy"`
 	Margin   *float64 `json:"margin"`
-	Curve    []Point  `json:"curve"`
+	// Moved is nil where the record does not tell.
+	Moved *Movement `json:"moved,omitempty"`
+	Curve []Point   `json:"curve"`
+}
+
+// Movement is how far DPO has moved the mean log-probability of the pairs'
+// answers, and what sampling does to that of the chosen ones, in nats.
+type Movement struct {
+	Chosen   float64 `json:"chosen"`
+	Rejected float64 `json:"rejected"`
+	Noise    float64 `json:"noise"`
+	// Warning says what is wrong with it; empty where nothing is.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Point is the loss at a step; either may be absent.

@@ -232,7 +232,7 @@ func scoreHeads() []head {
 func qualityTable(d Data, p paper) table {
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: fmt.Sprintf("The judge's scores of chosen and rejected responses (the paper's Table 2); small figures are the paper's for %s, then the difference", b.Name),
+		Caption: "The judge's scores of chosen and rejected responses (the paper's Table 2)" + d.Run.Judge.beside(b.Name),
 		Heads:   append([]head{{Text: "Pairs"}, {Text: "Side"}, {"Judged", true}}, scoreHeads()...),
 		Sources: d.sources(nil, experiments.KindQuality),
 	}
@@ -240,7 +240,11 @@ func qualityTable(d Data, p paper) table {
 		side := func(name string, scores, printed [4]float64) {
 			row := []cell{text(pairsName(q.Role)), text(name), count(q.Samples)}
 			for i := range scores {
-				row = append(row, beside(&scores[i], &printed[i], 2))
+				if d.Run.Judge.likePaper() {
+					row = append(row, beside(&scores[i], &printed[i], 2))
+				} else {
+					row = append(row, decimal(&scores[i], 2))
+				}
 			}
 			t.Rows = append(t.Rows, row)
 		}
@@ -251,7 +255,9 @@ func qualityTable(d Data, p paper) table {
 		for i := range chosen {
 			better, printed := improvement(chosen[i], rejected[i]), improvement(b.Quality.Chosen[i], b.Quality.Rejected[i])
 			c := number(percentage(better))
-			c.Paper, c.Delta = percentage(printed), delta(better, printed, 1)
+			if d.Run.Judge.likePaper() {
+				c.Paper, c.Delta = percentage(printed), delta(better, printed, 1)
+			}
 			row = append(row, c)
 		}
 		t.Rows = append(t.Rows, row)

@@ -121,6 +121,11 @@ type LookupResult struct {
 type StageKey struct {
 	Name        string `json:"name"`
 	Fingerprint string `json:"fingerprint"`
+	// Content is the stage's, and Inputs maps its inputs' names to the stages that
+	// make them, which are looked up with it: what its artifact is compared with.
+	// Runs of earlier versions have neither.
+	Content string            `json:"content,omitempty"`
+	Inputs  map[string]string `json:"inputs,omitempty"`
 }
 
 // LookupAllResult has the results of the stages that are in the store.

@@ -50,7 +50,7 @@ var rules = []rule{
 	{tree: "workers/stack/internal"},
 
 	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory"},
-		testOurs: []string{"artifacts/storetest", "internal/chattest"}},
+		testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/reference"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
 	// What sees runs from outside executes nothing, and workflows see none of it.

@@ -4,6 +4,7 @@
 package settings
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,13 +73,6 @@ type S3 struct {
 	Encryption Encryption `yaml:"encryption"`
 	KMSKey     string     `yaml:"kms_key"` // key of sse-kms, its ARN or ID; empty: the account's own
 	TLS        *TLS       `yaml:"tls"`     // of an https endpoint; nil: the system's authorities
-}
-
-// Judge says which endpoints of language models this worker may ask to judge,
-// and with which key.
-type Judge struct {
-	BaseURLs   []string `yaml:"base_urls"`    // empty: any that an experiment names
-	APIKeyFile string   `yaml:"api_key_file"` // mode 0600; wins over the variable that an experiment names
 }
 
 // Checksum says when the S3 client sends its own checksum headers.
@@ -191,16 +185,20 @@ func (s *Settings) EmbedTemporal() bool {
 }
 
 // HeartbeatTimeout is how long a silent worker counts as alive before its stages
-// are given to another: short where a killed process is soon started again,
-// longer across machines.
+// are given to another.
 func (s *Settings) HeartbeatTimeout() time.Duration {
-	switch {
-	case s.Temporal.Heartbeat > 0:
-		return s.Temporal.Heartbeat
-	case s.EmbedTemporal():
-		return 15 * time.Second
+	return cmp.Or(s.Temporal.Heartbeat, 60*time.Second)
+}
+
+// HeartbeatThrottle is the least time between two heartbeats: what a progress bar
+// wants where Temporal is in the process, and 15 s where each of them may be paid
+// for. Three may get lost in a row.
+func (s *Settings) HeartbeatThrottle() time.Duration {
+	throttle := 15 * time.Second
+	if s.EmbedTemporal() {
+		throttle = 3 * time.Second
 	}
-	return 60 * time.Second
+	return min(throttle, s.HeartbeatTimeout()/4)
 }
 
 // EmbedS3 reports whether the S3 store runs inside the process.
