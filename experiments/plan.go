@@ -262,6 +262,9 @@ func (p *planner) anchors() {
 		if params.MaxTurns > 0 || method == MethodShuffled {
 			params.Seed = p.exp.Seed
 		}
+		if method == MethodCanned {
+			params.Reply = CannedReply
+		}
 		name := stageName(KindAnchor, string(method))
 		p.add(name, params, map[string]string{"corpus": "corpus"})
 		if method == MethodTFIDF { // it plans, and writes nothing
