@@ -36,6 +36,9 @@ type Activities struct {
 	Scratch string
 	// Identity names this process in leases.
 	Identity string
+	// Realm names the Temporal namespace that this worker serves, in leases: what
+	// others hold is waited for.
+	Realm string
 	// DataDir is esclab's data directory, below which engines' libraries are installed.
 	DataDir string
 	// Host is this machine as plans see it.

@@ -101,7 +101,7 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 		Ledger:  t.ledger,
 		Timeout: time.Duration(access.TimeoutSeconds) * time.Second,
 		Repairs: access.Repairs,
-		Replied: func() { t.pulse.touch(ctx, func(p *workflows.Progress) { p.Spent = t.spent() }) },
+		Replied: func() { t.pulse.touch(func(p *workflows.Progress) { p.Spent = t.spent() }) },
 	})
 	if err != nil {
 		return nil, badInput(err)

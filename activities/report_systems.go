@@ -271,12 +271,20 @@ func (r *reporter) count(row *report.Row, e results.Evaluation) {
 		row.Errors = cmp.Or(row.Errors, &report.Errors{})
 	}
 	row.Turns += len(e.Predictions)
+	unlike := map[esc.Place]bool{}
 	for _, p := range e.Predictions {
+		unlike[p.Place] = p.Strategy != p.GoldStrategy
 		if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 			row.Strategies[s]++
 			row.Phases[r.phases[p.Place]][s]++
 		} else {
 			row.Unparsed++
+			// Such a response of the vanilla model is its whole text; a decoupled
+			// system's is the generator's, and the authors' code reads none of the
+			// planner's texts that ours does not.
+			if row.Paradigm == experiments.Vanilla && esc.AuthorsStrategy(p.Response).Valid() {
+				row.AuthorsRead++
+			}
 		}
 	}
 	for _, one := range e.Judged {
@@ -284,6 +292,9 @@ func (r *reporter) count(row *report.Row, e results.Evaluation) {
 			continue
 		}
 		row.Errors.Judged++
+		if unlike[one.Place] {
+			row.Errors.Unlike++
+		}
 		if len(one.Findings) == 0 {
 			row.Errors.Clean++
 			continue

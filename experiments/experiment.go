@@ -34,7 +34,9 @@ type Experiment struct {
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
 	// Packing says how sequences become batches.
-	Packing    Packing    `yaml:"packing" json:"packing"`
+	Packing Packing `yaml:"packing" json:"packing"`
+	// Batching says which of them come together.
+	Batching   Batching   `yaml:"batching" json:"batching"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
 	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any
@@ -241,9 +243,14 @@ type DPO struct {
 	Loss     Loss `yaml:"loss" json:"loss"`
 	// LabelSmoothing is the assumed share of swapped pairs (loss dpo alone), below 0.5.
 	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing"`
-	// SimPOGamma is the target margin of loss simpo.
-	SimPOGamma float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
-	// Roles holds each role's learning rate and beta (Table 7).
+	// SFTWeight adds so much of the chosen answer's mean negative log-probability a token to its pair's loss.
+	SFTWeight float64 `yaml:"sft_weight" json:"sft_weight"`
+	// SimPOGamma is the target margin of loss simpo; nil: half of beta.
+	SimPOGamma *float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
+	// DesirableWeight and UndesirableWeight weigh the chosen and the rejected answers of loss kto.
+	DesirableWeight   float64 `yaml:"desirable_weight" json:"desirable_weight"`
+	UndesirableWeight float64 `yaml:"undesirable_weight" json:"undesirable_weight"`
+	// Roles holds each role's learning rate and beta (Table 7); 0 is the loss's own, see DPO.For.
 	Roles DPORoles `yaml:"roles" json:"roles"`
 	// PairSets trains the vanilla model once on each of these sets (Table 5).
 	PairSets []esc.PairSet `yaml:"pair_sets" json:"pair_sets"`

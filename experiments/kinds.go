@@ -201,6 +201,7 @@ type SFTParams struct {
 	Seed         uint64   `json:"seed"`
 	LearningRate float64  `json:"learning_rate"`
 	LoRA         LoRA     `json:"lora"`
+	Batching     Batching `json:"batching,omitempty"` // "" is neighbours
 }
 
 // Sampling says how replies are decoded.
@@ -264,7 +265,13 @@ type DPOParams struct {
 	Beta           float64     `json:"beta"`
 	LabelSmoothing float64     `json:"label_smoothing"`
 	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
-	LoRA           LoRA        `json:"lora"`
+	// Of loss kto alone, and never zero there: "kto" without them is what is
+	// kto_pair now.
+	DesirableWeight   float64  `json:"desirable_weight,omitempty"`
+	UndesirableWeight float64  `json:"undesirable_weight,omitempty"`
+	SFTWeight         float64  `json:"sft_weight,omitempty"`
+	Batching          Batching `json:"batching,omitempty"` // "" is neighbours
+	LoRA              LoRA     `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.

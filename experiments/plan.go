@@ -132,7 +132,7 @@ func (p *planner) train(role esc.Role) {
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
 		ModelParams: p.modelParams(role), Training: sft.Training, Role: role, Seed: p.exp.Seed,
-		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
+		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA, Batching: p.batching(),
 	}, from)
 	if !p.has(MethodDPO) {
 		return
@@ -173,11 +173,14 @@ func (p *planner) train(role esc.Role) {
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
 			ModelParams: p.modelParams(role), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
-			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
-			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
+			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
+			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA, Batching: p.batching(),
 		}
-		if d.Loss == LossSimPO {
-			params.SimPOGamma = d.SimPOGamma
+		switch d.Loss {
+		case LossSimPO:
+			params.SimPOGamma = d.gamma(params.Beta)
+		case LossKTO:
+			params.DesirableWeight, params.UndesirableWeight = d.DesirableWeight, d.UndesirableWeight
 		}
 		p.add(dpoName(role, set), params, from)
 	}
@@ -332,6 +335,14 @@ func (p *planner) report() {
 		params.AlsoJudged = append(params.AlsoJudged, also.Name)
 	}
 	p.add("report", params, from)
+}
+
+// batching is "" for the default, so that what was computed before there was a choice keeps its fingerprint.
+func (p *planner) batching() Batching {
+	if p.exp.Batching == BatchNeighbours {
+		return ""
+	}
+	return p.exp.Batching
 }
 
 // modelParams are those of a stage that runs these roles' models; none: the base's.

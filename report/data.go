@@ -100,6 +100,8 @@ type Row struct {
 
 	Turns    int `json:"turns"`    // scored
 	Unparsed int `json:"unparsed"` // of which the output names no strategy
+	// AuthorsRead counts those of Unparsed in which the authors' code reads one.
+	AuthorsRead int `json:"authors_read"`
 	// BiasNote says why the preference bias is not the paper's formula; empty
 	// where it is.
 	BiasNote  string     `json:"bias_note"`
@@ -165,6 +167,10 @@ type Errors struct {
 	// Clearest counts each reply once, by the error that the judge sees most
 	// clearly in it: with Clean they are all judged replies.
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
+	// Unlike counts the judged replies whose strategy is not the gold one, or that
+	// name none; what the judge calls a strategy mismatch it finds without the gold
+	// one.
+	Unlike int `json:"unlike_gold"`
 }
 
 // Interval is a 95 % interval of a column: of the dialogues by bootstrap, of
@@ -187,7 +193,19 @@ type Training struct {
 	// by how much on average. Accuracy is a share, 0 to 1.
 	Accuracy *float64 `json:"accuracy"`
 	Margin   *float64 `json:"margin"`
-	Curve    []Point  `json:"curve"`
+	// Moved is nil where the record does not tell.
+	Moved *Movement `json:"moved,omitempty"`
+	Curve []Point   `json:"curve"`
+}
+
+// Movement is how far DPO has moved the mean log-probability of the pairs'
+// answers, and what sampling does to that of the chosen ones, in nats.
+type Movement struct {
+	Chosen   float64 `json:"chosen"`
+	Rejected float64 `json:"rejected"`
+	Noise    float64 `json:"noise"`
+	// Warning says what is wrong with it; empty where nothing is.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Point is the loss at a step; either may be absent.

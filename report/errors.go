@@ -15,10 +15,9 @@ func errorSection(d Data, p paper) (section, error) {
 		Caption: "Replies with a psychological error, by class; a reply may have several",
 		Heads:   []head{{Text: "System"}, {Text: "Judged", Number: true}},
 	}
-	names := make([]string, esc.NumPsyErrors)
-	for i, e := range esc.PsyErrors() {
-		names[i] = e.Name()
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	names := errorHeads("Strategy Mismatch, by the judge")
+	for _, name := range names {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	t.Heads = append(t.Heads, head{"No error", true})
 	proportions := table{
@@ -30,6 +29,8 @@ func errorSection(d Data, p paper) (section, error) {
 	if d.Run.Judge.likePaper() {
 		proportions.Caption += "; small figures are the paper's, then the difference"
 	}
+	t.Heads = append(slices.Clip(t.Heads), head{unlikeGold, true})
+	t.Notes = []string{"The judge does not know the gold strategy: a strategy mismatch of its is one between reply and context. " + unlikeGold + " counts the judged replies whose strategy, or lack of one, differs from the gold one; it is no error of theirs."}
 	var data []series
 	var judged []Row
 	for i, r := range slices.Concat(d.Systems, d.Anchors) {
@@ -42,7 +43,7 @@ func errorSection(d Data, p paper) (section, error) {
 			row = append(row, percent(n, r.Errors.Judged))
 			line.values = append(line.values, 100*float64(n)/float64(r.Errors.Judged))
 		}
-		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged)))
+		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged), percent(r.Errors.Unlike, r.Errors.Judged)))
 		if i < len(d.Systems) {
 			data = append(data, line)
 		}
@@ -67,6 +68,21 @@ func errorSection(d Data, p paper) (section, error) {
 	stack.Sources, each.Sources = sources, sources
 	s.Figures = []figure{stack, each}
 	return s, err
+}
+
+// unlikeGold is what a strategy mismatch is where the strategies tell, not a judge.
+const unlikeGold = "Strategy unlike gold"
+
+// errorHeads are the names of the errors, with one for a strategy mismatch that
+// says who found it.
+func errorHeads(mismatch string) []string {
+	names := make([]string, esc.NumPsyErrors)
+	for i, e := range esc.PsyErrors() {
+		if names[i] = e.Name(); e == esc.StrategyMismatch {
+			names[i] = mismatch
+		}
+	}
+	return names
 }
 
 // noErrorColor is the quiet grey of the palette.

@@ -89,8 +89,8 @@ func minedTable(d Data) table {
 	for _, k := range esc.Kinds() {
 		t.Heads = append(t.Heads, head{string(k), true})
 	}
-	for _, e := range esc.PsyErrors() {
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	for _, name := range errorHeads(unlikeGold) {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	t.Heads = append(t.Heads, head{"Chars chosen", true}, head{"Chars rejected", true})
 	for _, in := range d.Pairs {
@@ -168,8 +168,8 @@ func rejectedTable(d Data, p paper) table {
 		Caption: fmt.Sprintf("Errors of the rejected responses, each pair by its first (the paper's Figure 10); small figures are the shares of the paper's pairs for %s (Table 1), then the difference", b.Name),
 		Heads:   []head{{Text: "Pairs"}},
 	}
-	for _, e := range esc.PsyErrors() {
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	for _, name := range errorHeads(unlikeGold) {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	for _, role := range []esc.Role{esc.RG, esc.VM} {
 		in, ok := byRole(d, role)
@@ -195,10 +195,7 @@ func rejectedTable(d Data, p paper) table {
 // rejectedFigure is Figure 10.
 func rejectedFigure(d Data, p paper) ([]figure, error) {
 	b, _ := p.compared(d.Run.Backbone)
-	var names []string
-	for _, e := range esc.PsyErrors() {
-		names = append(names, e.Name())
-	}
+	names := errorHeads(unlikeGold)
 	var data []series
 	add := func(name string, color, pairs int, counts map[esc.PsyError]int) {
 		s := series{name: name, color: color}

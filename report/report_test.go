@@ -51,7 +51,7 @@ func example() Data {
 				Paradigm: experiments.Vanilla, Method: experiments.MethodSFT,
 				Columns: columns(91.234, 10, 11, 12, 3.5, 2.5, 1.5, 0.5, 0.5, 20, 16), Turns: 50,
 				Strategies: [8]int{10, 5, 5, 5, 10, 5, 5, 5}, Preference: []float64{1.5, 0.5, 1, 1, 1, 1, 1, 1},
-				Errors:       &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
+				Errors:       &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}, Unlike: 30},
 				Phases:       esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
 				Intervals:    []Interval{{"bleu_1", 9.5, 10.5}},
 				Chosen:       &Chosen{Accuracy: 0.25, Floor: 0.1, FloorHigh: 0.15, All: StrategyNumbers{0.4, 18, 14}},
@@ -99,6 +99,7 @@ func example() Data {
 			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
 			CharsChosen: 101.5, CharsRejected: 77.25}}},
 		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
+			Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall " + hostile},
 			Curve: []Point{{Step: 10, Loss: Value(0.69)}, {Step: 20, Loss: Value(math.Inf(1))}, {Step: 40, Loss: Value(0.65), Validation: Value(0.66)}}}},
 		Samples: []Sample{{
 			Dialogue: 3, Turn: 2,
@@ -360,7 +361,8 @@ func TestStatisticsTables(t *testing.T) {
 	for _, want := range []string{
 		"| gold | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 2.0 % | 2.0 % |",
 		"| vanilla/sft | 1.50 | 0.50 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 0.50 |",
-		"| vanilla/sft | 40 | 50.0 % | 25.0 % | 10.0 % | 5.0 % | 0.0 % | 25.0 % |",
+		"| System | Judged | Strategy Mismatch, by the judge | Lack of Empathy | Early Emotion Shift | Template Response | Emotion Misread | No error | Strategy unlike gold |",
+		"| vanilla/sft | 40 | 50.0 % | 25.0 % | 10.0 % | 5.0 % | 0.0 % | 25.0 % | 75.0 % |",
 		"| coupled pairs (vm) | 90 | 60 | 33 | 0 | 0 | 0 | 21 | 0 | 0 | 0 | 101.50 | 77.25 |",
 		"| Restatement or Paraphrasing (RP) | 2<br><sub>857 (−855)</sub> | 5.56 %<br><sub>5.81 % (−0.25)</sub> |",
 		"| Overall | 36<br><sub>14763 (−14727)</sub> | 100.00 %<br><sub>100.00 % (0.00)</sub> |",
@@ -548,5 +550,22 @@ func TestRoundTicks(t *testing.T) {
 		if got := strings.Join(labels, " "); got != c.want {
 			t.Errorf("ticks of [%v, %v]: %s, want %s", c.low, c.high, got, c.want)
 		}
+	}
+}
+
+// TestMovementTable: a dpo stage's movement stands in nats beside the sampling noise, with what it warns of below.
+func TestMovementTable(t *testing.T) {
+	d := Data{Training: []Training{{Stage: "sft/vm", Kind: "sft"},
+		{Stage: "dpo/vm/all", Kind: "dpo", Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall"}}}}
+	got := movementTable(d)
+	if len(got.Rows) != 1 || strings.Join(got.Notes, "|") != "dpo/vm/all: both sides fall." {
+		t.Fatalf("%d rows with the notes %q, want that of the dpo stage with its warning", len(got.Rows), got.Notes)
+	}
+	var texts []string
+	for _, c := range got.Rows[0] {
+		texts = append(texts, c.Text)
+	}
+	if want := "dpo/vm/all -1.25 -3 1.75 0.5"; strings.Join(texts, " ") != want {
+		t.Errorf("the row is %q, want %q: change of chosen, of rejected, of their margin, and noise", strings.Join(texts, " "), want)
 	}
 }
