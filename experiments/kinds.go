@@ -170,6 +170,18 @@ type ModelParams struct {
 	// BaseType is how the base model is kept; "" is float32, so that stages
 	// from before there was a choice keep their fingerprints.
 	BaseType DType `json:"base_type,omitempty"`
+	// HistoryStrategies is strip where a planner or a generator is run without past
+	// strategies; absent elsewhere.
+	HistoryStrategies HistoryStrategies `json:"history_strategies,omitempty"`
+}
+
+// RolePrompts are the prompts of the roles' models.
+func (m ModelParams) RolePrompts() (esc.Prompts, error) {
+	p, err := esc.BuiltinPrompts(string(m.Prompts))
+	if err == nil && m.HistoryStrategies == HistoryStrip {
+		p = p.WithoutPastStrategies()
+	}
+	return p, err
 }
 
 // BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).
