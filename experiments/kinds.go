@@ -206,11 +206,14 @@ type SFTParams struct {
 
 // Sampling says how replies are decoded.
 type Sampling struct {
-	Greedy       bool    `json:"greedy"`
-	Temperature  float64 `json:"temperature"` // zero when greedy
-	TopP         float64 `json:"top_p"`       // zero when greedy
-	MaxNewTokens int     `json:"max_new_tokens"`
-	DecodeBatch  int     `json:"decode_batch"`
+	Greedy      bool    `json:"greedy"`
+	Temperature float64 `json:"temperature"` // zero when greedy
+	TopP        float64 `json:"top_p"`       // zero when greedy
+	TopK        int     `json:"top_k,omitempty"`
+	// RepetitionPenalty is zero for none, which is 1.
+	RepetitionPenalty float64 `json:"repetition_penalty,omitempty"`
+	MaxNewTokens      int     `json:"max_new_tokens"`
+	DecodeBatch       int     `json:"decode_batch"`
 }
 
 // JudgeModel is who judges; all but Judge is zero for the offline judge.
