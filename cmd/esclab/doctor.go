@@ -57,6 +57,9 @@ func (a *app) doctor(ctx context.Context, out io.Writer) error {
 		say(connect.Check{Name: "stack", Status: connect.Fail, Detail: err.Error()})
 	} else {
 		say(connect.CheckTemporal(ctx, target.Temporal, s.SearchAttributes))
+		if c, embedded := connect.CheckAccess(ctx, target); embedded {
+			say(c)
+		}
 		say(connect.CheckS3(ctx, target.S3))
 	}
 	say(connect.CheckDisk(s.Embedded.DataDir))

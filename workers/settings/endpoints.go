@@ -60,7 +60,7 @@ func (s *Settings) JudgeKey(baseURL string) (Secret, error) {
 	e, _ := s.Judge.find(baseURL)
 	switch {
 	case e.APIKeyFile != "":
-		return keyFile("judge.endpoints: api_key_file", e.APIKeyFile)
+		return ReadKey("judge.endpoints: api_key_file", e.APIKeyFile)
 	case e.APIKeyEnv == "":
 		return "", nil
 	case os.Getenv(e.APIKeyEnv) == "":

@@ -64,6 +64,8 @@ type Stack struct {
 	lock     *datadir.Lock
 	logFile  io.Closer
 	temporal temporal.Server
+	inside   string // address of Temporal's internal frontend
+	mesh     *mesh
 	ui       *webUI
 	gateway  *gateway
 	gates    []*gate
@@ -168,19 +170,27 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 		return errors.Join(err, uiListener.Close())
 	}
 	s.logFile = file
-	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes, log: log}
-	if s.temporal, err = startTemporal(options); err != nil {
+	key, keyFile, err := ensureKey(s.dir)
+	if err != nil {
+		return errors.Join(err, uiListener.Close())
+	}
+	if s.mesh, err = newMesh(); err != nil {
+		return errors.Join(fmt.Errorf("temporal: certificate: %w", err), uiListener.Close())
+	}
+	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes,
+		key: key, mesh: s.mesh, log: log}
+	if s.temporal, s.inside, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
 	// The UI starts after Temporal, because a connection that is refused at
 	// first would be tried again only after a pause.
-	if s.ui, err = startUI(uiListener, address, o.Namespace); err != nil {
+	if s.ui, err = startUI(uiListener, s.inside, options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
 	if err := prepareNamespace(ctx, options, o.Log); err != nil {
 		return err
 	}
-	s.info.Temporal, s.info.Namespace = address, o.Namespace
+	s.info.Temporal, s.info.Namespace, s.info.KeyFile = address, o.Namespace, keyFile
 	s.info.UI = "http://" + uiListener.Addr().String()
 	return nil
 }
@@ -203,6 +213,9 @@ func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
 
 // Info describes the stack; connect.Resolve turns it into a target.
 func (s *Stack) Info() *connect.Info { return &s.info }
+
+// Temporal is how to reach the frontend, with its key.
+func (s *Stack) Temporal() (connect.Temporal, error) { return connect.Embedded(&s.info) }
 
 // Opened returns where other machines reach Temporal and the store, host:port by
 // "temporal" and "s3".

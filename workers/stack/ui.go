@@ -28,17 +28,19 @@ type webUI struct {
 	done   chan error
 }
 
-// startUI serves the web UI of the Temporal server at temporalAddress on l.
+// startUI serves the web UI of the Temporal server whose internal frontend is at
+// inside on l, to those who have a session.
 //
 // The handlers and their order are those of ui-server's own NewServer. That
 // one opens its listener by itself and ends the process when it cannot, which
 // is no way to report a busy port.
-func startUI(l net.Listener, temporalAddress, namespace string) (*webUI, error) {
+func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	provider, err := config.NewConfigProviderWithRefresh(&config.Config{
-		TemporalGRPCAddress: temporalAddress,
+		TemporalGRPCAddress: inside,
+		TLS:                 o.mesh.ui(),
 		Host:                loopback,
 		EnableUI:            true,
-		DefaultNamespace:    namespace,
+		DefaultNamespace:    o.namespace,
 		CORS:                config.CORS{CookieInsecure: true}, // plain HTTP on loopback
 		HideLogs:            true,
 		DisableNewsFetch:    true,
@@ -51,7 +53,7 @@ func startUI(l net.Listener, temporalAddress, namespace string) (*webUI, error) 
 	e.Logger.SetOutput(io.Discard)
 	forwarded := []string{auth.AuthorizationExtrasHeader, "Caller-Type"}
 	e.Use(middleware.Recover(), middleware.Gzip())
-	e.Use(loopbackOnly)
+	e.Pre(loopbackOnly, newSessions(o.key, l).demand)
 	e.Use(cors.CORSMiddleware(cors.CORSConfig{
 		AllowHeaders: append([]string{echo.HeaderOrigin, echo.HeaderContentType, echo.HeaderAccept,
 			echo.HeaderXCSRFToken, echo.HeaderAuthorization}, forwarded...),

@@ -40,6 +40,7 @@ type Temporal struct {
 	Namespace string
 	TLS       *tls.Config // nil: plain text
 	APIKey    settings.Secret
+	KeyFile   string // of an embedded Temporal, for messages
 }
 
 // external reads the TLS files and the API key of an external service.
@@ -54,6 +55,9 @@ func external(s settings.Temporal) (Temporal, error) {
 			// An API key is a bearer token and must not be sent in plain text.
 			t.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
+		return t, nil
+	}
+	if s.TLS.Disabled {
 		return t, nil
 	}
 	t.TLS, err = tlsConfig("temporal.tls", *s.TLS)
@@ -106,7 +110,7 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 		Namespace:         t.Namespace,
 		Logger:            NewLogger(log),
 		DataConverter:     limited{converter.GetDefaultDataConverter(), maxPayload},
-		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout},
+		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, TLSDisabled: t.TLS == nil, GetSystemInfoTimeout: callTimeout},
 	}
 	if t.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
@@ -162,6 +166,8 @@ func (t Temporal) explain(err error) error {
 	case errors.As(err, &missing):
 		return problem(nil, "create it (temporal operator namespace create -n "+t.Namespace+"), or correct temporal.namespace",
 			"temporal: %s has no namespace %q", t.Address, t.Namespace)
+	case t.KeyFile != "" && errors.As(err, &denied):
+		return problem(err, "start the stack again: it was started with another "+t.KeyFile, "temporal: %s refused the key", t.Address)
 	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated") || strings.Contains(text, "unauthorized"):
 		return problem(err, "check the API key (temporal.api_key_env, temporal.api_key_file) and temporal.tls", "temporal: %s refused the credentials", t.Address)
 	case t.TLS != nil:
