@@ -74,6 +74,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		return unreachable(err)
 	}
 	defer se.close()
+	a.watch(ctx, se.stack)
 	if se.target, err = connect.Resolve(s, se.stack.Info()); err != nil {
 		return unreachable(err)
 	}

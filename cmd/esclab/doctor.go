@@ -62,6 +62,9 @@ func (a *app) doctor(ctx context.Context, out io.Writer) error {
 		}
 		say(connect.CheckS3(ctx, target.S3))
 	}
+	if c, there := stack.CheckDatabase(ctx, s.Embedded.DataDir); there {
+		say(c)
+	}
 	say(connect.CheckDisk(s.Embedded.DataDir))
 	if own != nil {
 		if err := own.Stop(); err != nil {

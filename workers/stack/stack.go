@@ -72,6 +72,9 @@ type Stack struct {
 	info     connect.Info
 	s3       connect.S3
 
+	failed    chan error // see Failed
+	stopWatch func()
+
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -101,7 +104,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	if lock.Predecessor != 0 {
 		o.Log.Info().Int("pid", lock.Predecessor).Str("data_dir", dir).Msg("the last stack was not stopped; its data are recovered")
 	}
-	s := &Stack{dir: dir, lock: lock, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
+	s := &Stack{dir: dir, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
 	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -153,7 +156,7 @@ func (s *Stack) start(ctx context.Context, o Options) error {
 	if err := datadir.Publish(s.dir, &s.info); err != nil {
 		return fmt.Errorf("describe the stack: %w", err)
 	}
-	return nil
+	return s.startWatch(ctx)
 }
 
 func closeListener(l net.Listener) error {
@@ -170,6 +173,11 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 		return errors.Join(err, uiListener.Close())
 	}
 	s.logFile = file
+	if s.lock.Predecessor != 0 {
+		if err := quickCheck(ctx, s.dir); err != nil {
+			return errors.Join(err, uiListener.Close())
+		}
+	}
 	key, keyFile, err := ensureKey(s.dir)
 	if err != nil {
 		return errors.Join(err, uiListener.Close())
@@ -237,6 +245,7 @@ func (s *Stack) Stop() error {
 
 func (s *Stack) stop() error {
 	// From now on nobody finds this stack any more.
+	s.stopWatch()
 	errs := []error{datadir.Withdraw(s.dir)}
 	for _, g := range s.gates {
 		errs = append(errs, g.stop())

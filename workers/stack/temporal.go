@@ -178,7 +178,7 @@ func prepareDatabase(o temporalOptions) (*config.SQL, error) {
 	}
 	namespace.Detail.Config.Retention = durationpb.New(o.retention)
 	if err := sqliteschema.CreateNamespaces(database, namespace); err != nil {
-		return nil, fmt.Errorf("temporal: create namespace %s in %s: %w: the file may be damaged; move it away to begin anew", o.namespace, path, err)
+		return nil, damaged(path, fmt.Errorf("create namespace %s: %w", o.namespace, err))
 	}
 	return database, nil
 }

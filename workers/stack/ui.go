@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"time"
@@ -64,6 +65,10 @@ func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	e.Use(middleware.CSRFWithConfig(csrf.MiddlewareConfig(provider, false)))
 	e.Pre(route.PublicPath(""))
 	route.SetHealthRoute(e)
+	// It says by the standard logger that it has read the certificates.
+	before := log.Writer()
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(before)
 	if err := route.SetAPIRoutes(e, provider, []api.Middleware{headers.WithForwardHeaders(forwarded)}); err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}

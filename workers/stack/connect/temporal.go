@@ -259,12 +259,38 @@ func EnsureSearchAttributes(ctx context.Context, c client.Client, namespace stri
 	return added, errors.Join(wrong...)
 }
 
+// listed gives the custom search attributes of a namespace. Where visibility is
+// in SQL, the namespace itself tells: its fields are named by their types
+// (Keyword03), its attributes are aliases of them. The server's own list is
+// asked for elsewhere alone, because for each question it opens a connection to
+// itself that it never closes.
 func listed(ctx context.Context, c client.Client, namespace string) (map[string]enumspb.IndexedValueType, error) {
+	described, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	if err != nil {
+		return nil, problem(err, "check the rights of the credentials", "temporal: cannot describe namespace %s", namespace)
+	}
+	if have, ok := byAlias(described.GetConfig().GetCustomSearchAttributeAliases()); ok {
+		return have, nil
+	}
 	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
 		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
 	}
 	return have.GetCustomAttributes(), nil
+}
+
+// byAlias reads the types of attributes from the fields that they are aliases of;
+// false where there are none, or fields that are named otherwise.
+func byAlias(aliases map[string]string) (map[string]enumspb.IndexedValueType, bool) {
+	have := make(map[string]enumspb.IndexedValueType, len(aliases))
+	for field, name := range aliases {
+		kind, err := enumspb.IndexedValueTypeFromString(strings.TrimRight(field, "0123456789"))
+		if err != nil {
+			return nil, false
+		}
+		have[name] = kind
+	}
+	return have, len(have) > 0
 }
 
 // add registers search attributes, all at once or, where that is refused, as
