@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,19 +101,23 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 		Ledger:  t.ledger,
 		Timeout: time.Duration(access.TimeoutSeconds) * time.Second,
 		Repairs: access.Repairs,
-		Replied: func() { t.pulse.touch(ctx, func(p *workflows.Progress) { p.Spent = t.spent() }) },
+		Replied: func() { t.pulse.touch(func(p *workflows.Progress) { p.Spent = t.spent() }) },
 	})
 	if err != nil {
 		return nil, badInput(err)
+	}
+	if set.Protocol() == prompts.Paper {
+		return openai.Paper{Client: client}, nil
 	}
 	return client, nil
 }
 
 func promptsOf(model experiments.JudgeModel) (prompts.Set, error) {
+	protocol := prompts.Protocol(cmp.Or(model.Protocol, experiments.ProtocolJoint))
 	if len(model.Prompts) == 0 {
-		return prompts.Builtin()
+		return prompts.Builtin(protocol)
 	}
-	return prompts.New(model.Prompts)
+	return prompts.New(protocol, model.Prompts)
 }
 
 // spent is what the judge has cost in all attempts; nil where nothing was paid.

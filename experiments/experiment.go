@@ -30,9 +30,14 @@ type Experiment struct {
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
 	// Packing says how sequences become batches.
-	Packing    Packing    `yaml:"packing" json:"packing"`
+	Packing Packing `yaml:"packing" json:"packing"`
+	// Batching says which of them come together.
+	Batching   Batching   `yaml:"batching" json:"batching"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
+	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any
+	// fingerprint.
+	Memory Memory `yaml:"memory" json:"memory"`
 }
 
 // Corpus says where the dialogues come from and how they are split.
@@ -71,8 +76,8 @@ type Split struct {
 type Backbone struct {
 	// Name of the backbone in reports; the paper's names find the paper's figures.
 	Name string `yaml:"name" json:"name"`
-	// Path of a directory with config.json, tokenizer.json and safetensors, or
-	// the model's name on the Hugging Face hub, found in the hub's cache: see
+	// Path of a directory with config.json, tokenizer.json and safetensors, of a
+	// GGUF file, or the model's name on the Hugging Face hub, found in the hub's cache: see
 	// FindCheckpoint. s3://bucket/prefix names objects in a bucket.
 	Path string `yaml:"path" json:"path"`
 	// DType is how the base model's matrices are kept: float32 or bfloat16.
@@ -230,9 +235,14 @@ type DPO struct {
 	Loss     Loss `yaml:"loss" json:"loss"`
 	// LabelSmoothing is the assumed share of swapped pairs (loss dpo alone), below 0.5.
 	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing"`
-	// SimPOGamma is the target margin of loss simpo.
-	SimPOGamma float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
-	// Roles holds each role's learning rate and beta (Table 7).
+	// SFTWeight adds so much of the chosen answer's mean negative log-probability a token to its pair's loss.
+	SFTWeight float64 `yaml:"sft_weight" json:"sft_weight"`
+	// SimPOGamma is the target margin of loss simpo; nil: half of beta.
+	SimPOGamma *float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
+	// DesirableWeight and UndesirableWeight weigh the chosen and the rejected answers of loss kto.
+	DesirableWeight   float64 `yaml:"desirable_weight" json:"desirable_weight"`
+	UndesirableWeight float64 `yaml:"undesirable_weight" json:"undesirable_weight"`
+	// Roles holds each role's learning rate and beta (Table 7); 0 is the loss's own, see DPO.For.
 	Roles DPORoles `yaml:"roles" json:"roles"`
 	// PairSets trains the vanilla model once on each of these sets (Table 5).
 	PairSets []esc.PairSet `yaml:"pair_sets" json:"pair_sets"`
@@ -271,6 +281,8 @@ type Generation struct {
 	TopP         float64 `yaml:"top_p" json:"top_p"`
 	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
 	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+	// Strategy says how a reply comes by its strategy.
+	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }
 
 // Judge scores replies and, in mining, labels psychological errors.
@@ -283,8 +295,9 @@ type Judge struct {
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
 	// All that follows belongs to kind openai.
-	Model   string `yaml:"model" json:"model"`
-	BaseURL string `yaml:"base_url" json:"base_url"`
+	Protocol Protocol `yaml:"protocol" json:"protocol"`
+	Model    string   `yaml:"model" json:"model"`
+	BaseURL  string   `yaml:"base_url" json:"base_url"`
 	// APIKeyEnv proposes the environment variable with the endpoint's key, never
 	// the key. A worker sends what its own settings pair with the endpoint; this
 	// name goes no further than the settings of whoever starts the run.

@@ -48,7 +48,7 @@ func (p Prepared) Result() string { return p.Stages[len(p.Stages)-1].Fingerprint
 func (h Host) sources(e Experiment) (s Sources, missing, err error) {
 	s, missing = SourceDigests(e, h)
 	if len(s.JudgePrompts) > 0 && h.CheckPrompts != nil {
-		if err := h.CheckPrompts(s.JudgePrompts); err != nil {
+		if err := h.CheckPrompts(e.Judge.Protocol, s.JudgePrompts); err != nil {
 			return s, missing, fmt.Errorf("judge.prompts: %s: %w", e.Judge.Prompts, err)
 		}
 	}

@@ -26,6 +26,7 @@ func (e Experiment) Validate() error {
 	v.dpo(e)
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
+	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
 	v.judge(e.Judge)
 	v.limits(e)
 	return v.problems.err()
@@ -102,6 +103,7 @@ func (v *validator) general(e Experiment) {
 	}
 	oneOf(v, "engine", e.Engine, Engines())
 	oneOf(v, "packing", e.Packing, Packings())
+	oneOf(v, "batching", e.Batching, Batchings())
 	someOf(v, "paradigms", e.Paradigms, Paradigms())
 
 	someOf(v, "methods", e.Methods, Methods())
@@ -247,13 +249,25 @@ func (v *validator) dpo(e Experiment) {
 	if d.LabelSmoothing != 0 && d.Loss != LossDPO {
 		v.fail("dpo.label_smoothing", "is %v; only loss dpo has it", d.LabelSmoothing)
 	}
-	v.within("dpo.simpo_gamma", d.SimPOGamma, 0, 100)
-	if d.SimPOGamma != 0 && d.Loss != LossSimPO {
-		v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", d.SimPOGamma)
+	v.within("dpo.sft_weight", d.SFTWeight, 0, 100)
+	if gamma := d.SimPOGamma; gamma != nil {
+		v.within("dpo.simpo_gamma", *gamma, 0, 100)
+		if *gamma != 0 && d.Loss != LossSimPO {
+			v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", *gamma)
+		}
 	}
-	for _, r := range esc.Roles() {
-		v.positive("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 1)
-		v.positive("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 100)
+	for _, w := range []struct {
+		path   string
+		weight float64
+	}{{"dpo.desirable_weight", d.DesirableWeight}, {"dpo.undesirable_weight", d.UndesirableWeight}} {
+		v.positive(w.path, w.weight, 100)
+		if w.weight != 1 && d.Loss != LossKTO {
+			v.fail(w.path, "is %v; only loss kto has it", w.weight)
+		}
+	}
+	for _, r := range esc.Roles() { // 0 is the loss's own
+		v.within("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 0, 1)
+		v.within("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 0, 100)
 	}
 	someOf(v, "dpo.pair_sets", d.PairSets, esc.PairSets())
 	v.sampling("mining", e.Mining.Temperature, e.Mining.TopP, e.Mining.MaxNewTokens, e.Limits)
@@ -261,6 +275,7 @@ func (v *validator) dpo(e Experiment) {
 
 func (v *validator) judge(j Judge) {
 	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
+	oneOf(v, "judge.protocol", j.Protocol, Protocols())
 	v.atLeast("judge.samples", j.Samples, 0)
 	v.compare(j.Compare)
 	v.within("judge.temperature", j.Temperature, 0, 2)
@@ -358,4 +373,5 @@ func (v *validator) limits(e Experiment) {
 		v.fail("checkpoint", "has neither every_steps nor every_seconds: an interrupted stage would begin anew")
 	}
 	v.between("checkpoint.keep", c.Keep, 1, 1000)
+	oneOf(v, "memory", e.Memory, Memories())
 }

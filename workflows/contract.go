@@ -65,6 +65,8 @@ type StageInput struct {
 	Queues Queues `json:"queues"`
 	// Checkpoint says how often an unfinished stage saves its state.
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	// Memory says what a training may keep for its way back; empty: auto.
+	Memory experiments.Memory `json:"memory,omitempty"`
 	// Judge says how the judge's endpoint is asked; it names no secret.
 	Judge experiments.JudgeAccess `json:"judge"`
 	// HeartbeatSeconds is how long a silent worker counts as alive.

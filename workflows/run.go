@@ -18,6 +18,7 @@ type RunInput struct {
 	Stages     []experiments.Stage    `json:"stages"` // in topological order
 	Queues     Queues                 `json:"queues"`
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	Memory     experiments.Memory     `json:"memory,omitempty"`
 	// Judge says how the judge's endpoint is asked.
 	Judge            experiments.JudgeAccess `json:"judge"`
 	HeartbeatSeconds int                     `json:"heartbeat_seconds"`

@@ -113,6 +113,7 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
+	sayWarnings(p.Warnings())
 	if !o.plan {
 		if err := a.allowJudges(p.Plan); err != nil {
 			return err
