@@ -97,6 +97,9 @@ func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 	if len(want.Systems) != 9 || len(want.Provenance) < 30 {
 		t.Fatalf("the undisturbed run has %d systems and %d stages", len(want.Systems), len(want.Provenance))
 	}
+	if len(want.Anchors) != 4 || len(want.Checks) != 4 || len(want.Systems[0].Temperatures) == 0 {
+		t.Errorf("the undisturbed run has %d anchors, %d checks of the judge and %d temperatures, want 4, 4 and some", len(want.Anchors), len(want.Checks), len(want.Systems[0].Temperatures))
+	}
 
 	data := t.TempDir()
 	stage := dpoStage(t)
