@@ -298,3 +298,28 @@ func TestHopeless(t *testing.T) {
 		}
 	}
 }
+
+// TestReadEarlierSweepPlan: a plan from before a field was there has the field's default, and so the same cells.
+func TestReadEarlierSweepPlan(t *testing.T) {
+	plan := planned(t, "name: s\nbase: demo\ngrid: {dpo.loss: [dpo, ipo]}")
+	data, err := plan.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := string(data)
+	for _, field := range []string{`"batching":"neighbours",`, `"desirable_weight":1,`, `"undesirable_weight":1,`, `"repetition_penalty":1,`} {
+		if !strings.Contains(earlier, field) {
+			t.Fatalf("the plan has no %s to leave out", field)
+		}
+		earlier = strings.Replace(earlier, field, "", 1)
+	}
+	read, err := ReadSweepPlan([]byte(earlier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cell := range read.Cells {
+		if _, _, err := read.Stages(cell); err != nil {
+			t.Errorf("cell %d of a plan without fields that are newer: %v", cell, err)
+		}
+	}
+}
