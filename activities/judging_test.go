@@ -183,9 +183,10 @@ func TestJudgeRefusedKey(t *testing.T) {
 		t.Errorf("got %v, want an error of type Judge with the status", err)
 	}
 	l.noCanary(t, err)
-	l.access.APIKeyEnv = "OTHER"
-	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "another variable") {
-		t.Errorf("a key that is not there: %v", err)
+	asked := len(s.Requests())
+	l.a.JudgeKey = func(string) (string, error) { return "", errors.New("not listed") }
+	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "not listed") || len(s.Requests()) != asked {
+		t.Errorf("an endpoint that this worker may not ask: %v after %d requests, want an error of type Judge and none", err, len(s.Requests())-asked)
 	}
 }
 
@@ -221,7 +222,7 @@ func TestMiningUnderFaults(t *testing.T) {
 	mine := func(plan func(chattest.Request, int) chattest.Fault) ([]esc.Pair, results.Mined) {
 		t.Helper()
 		s.Set(plan)
-		set, err := prompts.Builtin()
+		set, err := prompts.Builtin(prompts.Joint)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,9 +230,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		label := func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
-			return client.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
-		}
+		label := &labeller{client}
 		samples := make([]results.MinedSample, 2*len(turns))
 		err = each(t.Context(), len(samples), func(n int) (err error) {
 			text := fmt.Sprintf("[Question] How do you feel about it, %d?", n)

@@ -36,6 +36,22 @@ func measured(m report.Measure, turns []results.ScoredTurn) float64 {
 	return math.NaN()
 }
 
+// effects measures contrasts between the systems of a run; one whose systems are
+// not in it is left out.
+func effects(ctx context.Context, contrasts []report.Contrast, systems map[string][][]results.ScoredTurn, seeds []uint64, seed uint64) ([]report.Effect, error) {
+	var out []report.Effect
+	for _, c := range contrasts {
+		e, err := effect(ctx, c, systems, seeds, seed)
+		if err != nil {
+			return nil, fmt.Errorf("%s against %s: %w", c.System, c.Against, err)
+		}
+		if e.Difference != nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
 // answers measures the effects of the research questions between the systems
 // of a run, by name; of each, the turns by seed, in the order of seeds. A
 // question none of whose systems' pairs ran is left out.

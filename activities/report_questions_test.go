@@ -151,10 +151,10 @@ func TestAnswersOverSeeds(t *testing.T) {
 	if math.Abs(*same.Difference-0.5) > 1e-9 || math.Abs(*same.Low-0.5) > 1e-9 || *same.P > 0.05 || same.Turns != 10 || same.Dialogues != 10 {
 		t.Errorf("three equal seeds: %+v", same)
 	}
-	// 0.5 on average, and -0.1, 0.6 and 1: two of three seeds drawn, the interval
-	// reaches from the worst to the best.
+	// 0.5 on average, and -0.1, 0.6 and 1: their standard deviation is √0.31, and
+	// Student's t of two degrees of freedom 4.3027.
 	apart := quality(at(1.9, 2.6, 3))
-	if math.Abs(*apart.Difference-0.5) > 1e-9 || math.Abs(*apart.Low+0.1) > 1e-9 || math.Abs(*apart.High-1) > 1e-9 {
+	if half := 4.3027 * math.Sqrt(0.31/3); math.Abs(*apart.Difference-0.5) > 1e-9 || math.Abs(*apart.Low-0.5+half) > 1e-4 || math.Abs(*apart.High-0.5-half) > 1e-4 {
 		t.Errorf("three unlike seeds: %v (%v … %v)", *apart.Difference, *apart.Low, *apart.High)
 	}
 	if len(apart.Seeds) != 3 || apart.Seeds[1].Seed != 5 || math.Abs(*apart.Seeds[1].Difference-0.6) > 1e-9 {

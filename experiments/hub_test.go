@@ -84,10 +84,10 @@ func TestFindCheckpoint(t *testing.T) {
 		{"org/here", map[string]string{"HF_HUB_CACHE": cache, "ESCLAB_MODELS": models}, filepath.Join(models, "org", "here")},
 		{models, nil, models},
 		{"/nowhere/at/all", nil, "/nowhere/at/all"}, // the caller's own error names it
-		{"Qwen/Qwen2.5-0.5B@v2", map[string]string{"HF_HUB_CACHE": cache}, "!has no revision v2, but " + commitOld + " and 1 more); get it with `huggingface-cli download Qwen/Qwen2.5-0.5B --revision v2`"},
+		{"Qwen/Qwen2.5-0.5B@v2", map[string]string{"HF_HUB_CACHE": cache}, "!has no revision v2, but " + commitOld + " and 1 more); get it with `esclab model get Qwen/Qwen2.5-0.5B@v2`"},
 		{"Qwen/Qwen2.5-0.5B@../../x", map[string]string{"HF_HUB_CACHE": cache}, "!file does not exist"},
 		{"Qwen/Qwen2.5-7B", map[string]string{"HF_HUB_CACHE": cache, "ESCLAB_MODELS": models}, "!looked for Qwen/Qwen2.5-7B, " + filepath.Join(models, "Qwen/Qwen2.5-7B") +
-			" and in the hub's cache " + filepath.Join(cache, "models--Qwen--Qwen2.5-7B") + " (which has nothing of it); get it with `huggingface-cli download Qwen/Qwen2.5-7B`"},
+			" and in the hub's cache " + cache + " (which has nothing of it); get it with `esclab model get Qwen/Qwen2.5-7B`"},
 		{"three/part/name", map[string]string{"HF_HUB_CACHE": cache}, "!looked for three/part/name"},
 	} {
 		got, err := FindCheckpoint(c.path, hostWith(c.env))
@@ -235,5 +235,42 @@ func TestRemoteCheckpoint(t *testing.T) {
 	host.Remote = nil
 	if _, err := checkpointSource(Backbone{Path: uri}, host); err == nil {
 		t.Error("a bucket without a way to it")
+	}
+}
+
+// TestGGUFSource: a GGUF file is a source of its own, wherever it lies.
+func TestGGUFSource(t *testing.T) {
+	cache, models := t.TempDir(), t.TempDir()
+	hubTree(t, cache, "models--org--model")
+	snapshot := filepath.Join(cache, "models--org--model", "snapshots", commitNew)
+	for _, path := range []string{filepath.Join(models, "m.gguf"), filepath.Join(snapshot, "m.gguf")} {
+		if err := os.WriteFile(path, []byte("GGUF"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host := hostWith(map[string]string{"ESCLAB_MODELS": models, "HF_HUB_CACHE": cache})
+	host.Remote = func(uri string) (fs.FS, error) {
+		if uri != "s3://bucket/dir" {
+			t.Errorf("asked for %q, want the directory above the file", uri)
+		}
+		return fstest.MapFS{"m.gguf": &fstest.MapFile{Data: []byte("GGUF")}}, nil
+	}
+	want := FileDigest{Name: "m.gguf", SHA256: sha("GGUF"), Bytes: 4}
+	for path, found := range map[string]string{
+		"m.gguf": filepath.Join(models, "m.gguf"), "org/model/m.gguf": filepath.Join(snapshot, "m.gguf"),
+		"org/model@" + commitNew + "/m.gguf": filepath.Join(snapshot, "m.gguf"), "s3://bucket/dir/m.gguf": "s3://bucket/dir/m.gguf",
+	} {
+		src, err := checkpointSource(Backbone{Path: path}, host)
+		if err != nil || src.Path != found || src.Directory || len(src.Files) != 1 || src.Files[0] != want {
+			t.Errorf("%s is %+v (%v), want %s with %+v", path, src, err, found, want)
+		}
+	}
+	for path, says := range map[string]string{
+		"org/model/other.gguf": "which has other files of it); get it with `esclab model get org/model --file other.gguf`", "org/none/m.gguf": "get org/none --file m.gguf`", "none.gguf": "none.gguf: file does not exist",
+		models: "name one of them: backbone.path=" + models + "/m.gguf",
+	} {
+		if _, err := checkpointSource(Backbone{Path: path}, host); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s gives error %v, want one that says %q", path, err, says)
+		}
 	}
 }

@@ -70,6 +70,23 @@ const (
 	MethodEmotionCoT   Method = "emotion-cot"   // it thinks about the seeker's emotion, then replies
 )
 
+// Anchor is the paradigm of rows that are no system, which an experiment does
+// not name: every report has them.
+const Anchor Paradigm = "anchor"
+
+// The methods of the anchors.
+const (
+	MethodGold     Method = "gold"     // the reply that was given
+	MethodShuffled Method = "shuffled" // the gold reply to a turn of another dialogue
+	MethodCanned   Method = "canned"   // one and the same reply everywhere
+	MethodTFIDF    Method = "tfidf"    // a planner alone: logistic regression on TF-IDF
+)
+
+// Anchors lists the methods of the anchors, in the report's order.
+func Anchors() []Method {
+	return []Method{MethodGold, MethodShuffled, MethodCanned, MethodTFIDF}
+}
+
 // Methods lists the methods in Table 3's order.
 func Methods() []Method {
 	return []Method{MethodBase, MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT, MethodSFT, MethodDPO}
@@ -86,23 +103,6 @@ func (m Method) Texts() int {
 	}
 	return 1
 }
-
-// Loss is a preference loss.
-type Loss string
-
-const (
-	LossDPO   Loss = "dpo"   // equations 5 and 6
-	LossIPO   Loss = "ipo"   // Azar et al. 2023
-	LossSimPO Loss = "simpo" // Meng et al. 2024: no reference model
-	LossKTO   Loss = "kto"   // Ethayarajh et al. 2024, each pair one desirable and one undesirable answer
-)
-
-// Losses lists the preference losses.
-func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO, LossKTO} }
-
-// NeedsReference says whether the loss compares with the SFT model's
-// log-probabilities; SimPO does not.
-func (l Loss) NeedsReference() bool { return l != LossSimPO }
 
 // Schedule is the shape of the learning rate after the warm-up.
 type Schedule string
@@ -129,6 +129,18 @@ const (
 // DTypes lists the types a base model may be kept in.
 func DTypes() []DType { return []DType{DTypeFloat32, DTypeBFloat16} }
 
+// Memory is what a training keeps for its way back.
+type Memory string
+
+const (
+	MemoryAuto      Memory = "auto"      // recompute where keeping would not fit into the memory that is free
+	MemoryKeep      Memory = "keep"      // every layer's activations
+	MemoryRecompute Memory = "recompute" // each layer's input alone: less than half the memory, a third more time
+)
+
+// Memories lists what Memory may be.
+func Memories() []Memory { return []Memory{MemoryAuto, MemoryKeep, MemoryRecompute} }
+
 // Prompts selects the wording of the system prompts.
 type Prompts string
 
@@ -140,6 +152,19 @@ const (
 // PromptSets lists the prompt wordings.
 func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
 
+// StrategyChoice says how a reply comes by its strategy.
+type StrategyChoice string
+
+const (
+	StrategyFree        StrategyChoice = "free"        // written by the model, token by token, and read from the text
+	StrategyConstrained StrategyChoice = "constrained" // drawn from the model's exact probabilities of the eight names
+)
+
+// StrategyChoices lists the ways to a strategy.
+func StrategyChoices() []StrategyChoice {
+	return []StrategyChoice{StrategyFree, StrategyConstrained}
+}
+
 // Packing says how token sequences become batches.
 type Packing string
 
@@ -150,6 +175,17 @@ const (
 
 // Packings lists the packings.
 func Packings() []Packing { return []Packing{PackTree, PackNone} }
+
+// Batching says which examples come together in a batch of sft and dpo.
+type Batching string
+
+const (
+	BatchNeighbours Batching = "neighbours" // turns of a dialogue, dialogues in a random order: most prefixes are shared
+	BatchShuffled   Batching = "shuffled"   // turns drawn from all dialogues
+)
+
+// Batchings lists the batchings.
+func Batchings() []Batching { return []Batching{BatchNeighbours, BatchShuffled} }
 
 // Longer says what happens to a sequence of more than limits.max_tokens.
 // Generation always trims, because every test turn needs a prediction.
@@ -171,6 +207,17 @@ const (
 	JudgeOffline JudgeKind = "offline" // deterministic rules, no network
 	JudgeOpenAI  JudgeKind = "openai"  // an OpenAI-compatible endpoint
 )
+
+// Protocol says in which questions a language model is asked to judge.
+type Protocol string
+
+const (
+	ProtocolJoint Protocol = "joint" // the four criteria in one question, the five errors in another
+	ProtocolPaper Protocol = "paper" // as in the paper: beside the gold reply, one criterion or one label a question
+)
+
+// Protocols lists the judge's protocols.
+func Protocols() []Protocol { return []Protocol{ProtocolJoint, ProtocolPaper} }
 
 // JudgeKinds lists the judges.
 func JudgeKinds() []JudgeKind { return []JudgeKind{JudgeOffline, JudgeOpenAI} }

@@ -10,8 +10,8 @@ import (
 
 // TestKnownGroups: on dialogues that nothing is fitted to, the mean quality of
 // the answers that were given is clearly above that of answers of other dialogues
-// and of canned answers. Whether canned answers are clearly below answers of other
-// dialogues, too, with words of the chat put in or not, is what Discriminates says.
+// and of canned answers, with words of the chat put in or not. Canned answers are
+// not clearly below answers of other dialogues: see docs/judge.md.
 func TestKnownGroups(t *testing.T) {
 	corpus := readCorpus(t)
 	judge := NewOffline(FitUsage(corpus.Train))
@@ -28,7 +28,7 @@ func TestKnownGroups(t *testing.T) {
 	quality := func(name string, every int, reply func(i int) string) float64 {
 		sum, n := 0.0, 0.0
 		for i := 0; i < len(turns); i += every {
-			s := scoresOf(t, judge, Request{turns[i].Context, esc.NoStrategy, esc.NoStrategy, reply(i)})
+			s := scoresOf(t, judge, requestOf(turns[i].Context, esc.NoStrategy, esc.NoStrategy, reply(i)))
 			sum += (s.Fluency + s.Professionalism + s.Empathy + s.Helpfulness) / 4
 			n++
 		}
@@ -40,7 +40,6 @@ func TestKnownGroups(t *testing.T) {
 	if gold < other+0.3 {
 		t.Errorf("gold %.2f is not clearly above gold of another dialogue, %.2f", gold, other)
 	}
-	clear := true
 	for name, canned := range map[string][]string{"seen while tuning": cannedTuned, "fresh": cannedFresh} {
 		everywhere := 0.0
 		for _, text := range canned {
@@ -57,10 +56,6 @@ func TestKnownGroups(t *testing.T) {
 			if q > gold-0.2 {
 				t.Errorf("canned answers (%s) have %.2f, gold %.2f: want it clearly above", name, q, gold)
 			}
-			clear = clear && q < other-0.1
 		}
-	}
-	if judge.Discriminates() != clear {
-		t.Errorf("all canned groups clearly below gold of another dialogue: %v, and Discriminates says %v", clear, judge.Discriminates())
 	}
 }

@@ -112,13 +112,12 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 	}
 	t := &Trainer{engine: engine, model: model, adapter: adapter, config: config, data: data, epoch: -1}
 	t.planner = t.newPlanner(data.Examples, true)
-	if err := t.planner.plan(context.Background(), config.Epochs, config.MaxShapes); err != nil {
+	if err := t.plan(&t.planner, config.Epochs); err != nil {
 		return nil, err
 	}
 	if len(data.Validation) > 0 {
 		t.validator = t.newPlanner(data.Validation, false)
-		t.validator.shapes = nil
-		if err := t.validator.plan(context.Background(), 1, config.MaxShapes); err != nil {
+		if err := t.plan(&t.validator, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -132,7 +131,20 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 		return adamW(t.trainedNames(), config.WeightDecay, config.ClipNorm, nodes)
 	})
 	t.forward = newProgram(engine, "validation", t.buildForward)
-	return t, nil
+	return t, t.fitMemory()
+}
+
+// plan chooses the shapes of all batches, and of kto's mismatched ones.
+func (t *Trainer) plan(p *planner, epochs int) error {
+	if t.config.Loss.Kind == LossKTO {
+		mismatch := *p
+		p.mismatch = &mismatch
+		split := func(batch []int) []microBatch { _, micros := p.mismatched(batch); return micros }
+		if err := p.mismatch.plan(context.Background(), epochs, t.config.MaxShapes, split); err != nil {
+			return err
+		}
+	}
+	return p.plan(context.Background(), epochs, t.config.MaxShapes, p.split)
 }
 
 func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
@@ -140,7 +152,8 @@ func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
 	return planner{
 		packer: packer{share: share, rowLimit: rowLimitOf(examples, t.config.RowTokens, share),
 			maxTokens: t.config.MicroBatchTokens, cost: newCostModel(&t.model.Config)},
-		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle,
+		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle, batching: t.config.Batching,
+		positions: t.model.Config.MaxPositionEmbeddings,
 	}
 }
 
@@ -283,7 +296,7 @@ func (t *Trainer) next(ctx context.Context) (StepMetrics, error) {
 func (t *Trainer) accumulate(ctx context.Context, batch []int, m *StepMetrics) error {
 	scale := batchScale(t.config.Loss, t.data.Examples, batch)
 	micros := t.planner.split(batch)
-	kl, err := t.batchKL(ctx, &t.planner, t.data.Examples, micros)
+	kl, err := t.batchKL(ctx, &t.planner, batch, micros)
 	if err != nil {
 		return err
 	}
@@ -296,8 +309,7 @@ func (t *Trainer) accumulate(ctx context.Context, batch []int, m *StepMetrics) e
 		p := micro.fill(t.planner.fit(&micro))
 		given := append(p.tensors(), t.extras(p, t.data.Examples, scale, kl)...)
 		if t.drops() {
-			given = append(given, dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config),
-				derive(t.config.Seed, purposeDropout, uint64(t.step), uint64(i))))
+			given = append(given, t.dropoutInput(p, derive(t.config.Seed, purposeDropout, uint64(t.step), uint64(i))))
 		}
 		out, err := t.gradient.run(slices.Concat(t.inputs(), keep(given...), donate(t.sums...)))
 		if err != nil {
@@ -345,6 +357,15 @@ func (t *Trainer) clearSums() {
 // policy starts at its reference.
 func (t *Trainer) drops() bool {
 	return t.adapter != nil && t.adapter.Config.Dropout > 0 && !t.config.Loss.preference()
+}
+
+// dropoutInput is what decides which inputs of adapters are dropped in a micro-batch: numbers for all of them, or what
+// the graph computes those from.
+func (t *Trainer) dropoutInput(p *packed, seed uint64) *tensors.Tensor {
+	if t.engine.Backend.Name() == "xla" && t.model.weights["model.embed_tokens.weight"].DType() == dtypes.BFloat16 {
+		return dropoutSeed(seed)
+	}
+	return dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config), seed)
 }
 
 // dropoutNoise draws [tokens, width] int32 from one counter-derived seed.

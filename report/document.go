@@ -80,6 +80,9 @@ func facts(r Run) [][2]string {
 	case r.Judge.Offline:
 		judge += " ⚠ " + offlineMark
 	}
+	if r.Judge.Protocol != "" {
+		judge += fmt.Sprintf(", protocol %s", r.Judge.Protocol)
+	}
 	if r.Judge.Samples > 0 {
 		judge += fmt.Sprintf(", %d replies of each system", r.Judge.Samples)
 	}
@@ -91,8 +94,12 @@ func facts(r Run) [][2]string {
 		}
 		seed = [2]string{"Seeds", strings.Join(all, ", ")}
 	}
+	backbone := r.Backbone
+	if r.Quantization != "" {
+		backbone += ", from a GGUF file whose tensors are " + r.Quantization + ""
+	}
 	all := [][2]string{
-		{"Backbone", r.Backbone}, {"Engine", r.Engine},
+		{"Backbone", backbone}, {"Engine", r.Engine},
 		seed, {"Judge", judge}, {"Revision", r.Revision},
 	}
 	var out [][2]string

@@ -15,7 +15,15 @@ const (
 	FileWeights         = "model.safetensors"
 	FileTokenizer       = "tokenizer.json"
 	FileTokenizerConfig = "tokenizer_config.json"
+	FileQuantization    = "quantization.json" // of a GGUF file alone
 )
+
+// Quantization says in which types a GGUF file kept the weights that a base
+// artifact has in float32.
+type Quantization struct {
+	File    string         `json:"file"`
+	Tensors map[string]int `json:"tensors"` // by type
+}
 
 // Files of an adapter artifact, in PEFT's layout.
 const (
@@ -45,6 +53,13 @@ const FileReference = "reference.jsonl"
 // FilePredictions is a generate artifact's: rows of Prediction, one a test
 // turn, in the layout that `esclab score` reads.
 const FilePredictions = "predictions.jsonl"
+
+// Files of a strategies artifact: rows of StrategyScores, one a test turn, and
+// StrategyNames.
+const (
+	FileStrategyScores = "strategies.jsonl"
+	FileStrategyNames  = "strategies.json"
+)
 
 // Files of the evaluation artifacts: of score a metrics.AutomaticReport, of
 // bias a metrics.StrategyReport, of judge rows of Judged and a Verdict.

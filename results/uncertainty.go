@@ -37,15 +37,16 @@ func byDialogue[T any](runs [][]T, place func(T) esc.Place) [][][]T {
 	return grouped
 }
 
-// Interval is a 95 % interval of a column of Table 3, by bootstrap over
-// dialogues; NaN where the column has no value.
+// Interval is a 95 % interval of a column of Table 3; NaN where the column has no
+// value.
 type Interval struct {
 	Column    string // its name
 	Low, High float64
 }
 
-// Intervals are those of a system's columns, by bootstrap over dialogues and,
-// where its turns come from several seeds' models, over these.
+// Intervals are those of a system's columns: of the dialogues by bootstrap and,
+// where its turns come from several seeds' models, of these by Student's t. None
+// reaches beyond its column's range.
 func Intervals(ctx context.Context, runs [][]ScoredTurn, seed uint64) ([]Interval, error) {
 	found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(t ScoredTurn) esc.Place { return t.Place }), columnsOf, resamples, seed)
 	if err != nil {
@@ -53,7 +54,7 @@ func Intervals(ctx context.Context, runs [][]ScoredTurn, seed uint64) ([]Interva
 	}
 	out := make([]Interval, len(found))
 	for i, c := range experiments.Table3() {
-		out[i] = Interval{Column: c.Name, Low: found[i].Low, High: found[i].High}
+		out[i] = Interval{Column: c.Name, Low: max(found[i].Low, 0), High: min(found[i].High, c.Most)}
 	}
 	return out, nil
 }
@@ -80,6 +81,9 @@ func Outcomes(ctx context.Context, runs [][]Compared, seed uint64) (win, tie, lo
 	if err != nil {
 		return win, tie, loss, err
 	}
+	for i := range found {
+		found[i].Low, found[i].High = max(found[i].Low, 0), min(found[i].High, 1)
+	}
 	return found[0], found[1], found[2], nil
 }
 
@@ -97,7 +101,8 @@ type Differences struct {
 }
 
 // Differ measures how values of turns differ between the two systems of pairs,
-// which are by seed: a paired bootstrap and a permutation test over dialogues.
+// which are by seed: an interval as of Intervals, by paired bootstrap, and a
+// permutation test over dialogues that takes the trained models as given.
 // Where there is no pair there is no value.
 func Differ(ctx context.Context, pairs [][]TurnPair, values func([]ScoredTurn) []float64, seed uint64) (Differences, error) {
 	var out Differences
@@ -145,4 +150,41 @@ func Differ(ctx context.Context, pairs [][]TurnPair, values func([]ScoredTurn) [
 // numbers.
 func (d Difference) Defined() bool {
 	return !math.IsNaN(d.Value) && !math.IsNaN(d.Low) && !math.IsNaN(d.P)
+}
+
+// Chosen is what a system's strategy metrics rest on.
+type Chosen struct {
+	// Accuracy is the share of right strategies among those that were named.
+	Accuracy float64
+	// Floor and FloorHigh are the mean and the 95th percentile of B of predictors
+	// without a preference that are right as often (metrics.BiasFloor).
+	Floor, FloorHigh float64
+	// All are the metrics with replies that name no strategy counted as wrong.
+	All metrics.StrategyNumbers
+}
+
+// ChosenOf measures a system's strategies, by seed: means over the seeds. ok is
+// false where a seed's models name no strategy at all.
+func ChosenOf(ctx context.Context, runs [][]ScoredTurn, seed uint64) (c Chosen, ok bool, err error) {
+	gold, predicted := make([][]int, len(runs)), make([][]int, len(runs))
+	n := float64(len(runs))
+	for k, turns := range runs {
+		gold[k], predicted[k] = classesOf(turns)
+		r, named := StrategyOf(turns)
+		if !named {
+			return c, false, nil
+		}
+		for s := range r.Confusion {
+			c.Accuracy += float64(r.Confusion[s][s]) / float64(r.Pairs) / n
+		}
+		all, err := metrics.StrategyCountingAll(gold[k], predicted[k], esc.NumStrategies)
+		if err != nil {
+			return c, false, err
+		}
+		c.All.PreferenceBias += all.PreferenceBias / n
+		c.All.WeightedF1 += all.WeightedF1 / n
+		c.All.MacroF1 += all.MacroF1 / n
+	}
+	c.Floor, c.FloorHigh, err = metrics.BiasFloor(ctx, gold, predicted, esc.NumStrategies, resamples, seed)
+	return c, err == nil, err
 }

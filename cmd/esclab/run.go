@@ -67,7 +67,15 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
 	if p.Missing != nil && !o.plan {
-		return p.Missing
+		if p, err = a.offerModel(ctx, p, name, o.set); err != nil {
+			return err
+		}
+	}
+	sayWarnings(p.Experiment.Warnings())
+	if !o.plan {
+		if err := a.allowJudges(p.Experiment); err != nil {
+			return err
+		}
 	}
 	se, err := a.open(ctx, true)
 	if err != nil {
@@ -77,7 +85,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	if o.plan {
 		if p.Missing != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
-		} else if err := surveyCorpus(p.Stages[0], os.Stderr); err != nil {
+		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", err)
 		}
 		return se.printPlan(ctx, p, o.json, out)
@@ -159,6 +167,13 @@ func (se *session) stayForOthers(ctx context.Context) error {
 func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
 		fmt.Fprintf(os.Stderr, "web UI %s\n", se.page(e, historyTab))
+	}
+}
+
+// sayWarnings says what an experiment allows itself and hardly means.
+func sayWarnings(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "esclab: warning:", w)
 	}
 }
 

@@ -113,6 +113,12 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
+	sayWarnings(p.Warnings())
+	if !o.plan {
+		if err := a.allowSweep(p.Plan); err != nil {
+			return err
+		}
+	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err

@@ -26,8 +26,7 @@ type Speaker struct {
 
 	engine  *lm.Engine
 	b       *Backbone
-	planner *Encoder
-	scorer  *lm.Scorer
+	planner *Planner
 	writer  *Sampler
 	role    esc.Role // of the writer
 	seed    uint64
@@ -130,10 +129,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if err != nil {
 		return nil, err
 	}
-	if s.scorer, err = lm.NewScorer(s.b.Engine, s.b.Model, adapter, lm.LogProbsOptions{Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens}); err != nil {
-		return nil, err
-	}
-	if s.planner, err = s.b.Encoder(plans); err != nil {
+	if s.planner, err = s.b.Planner(plans, adapter, lm.LogProbsOptions{}); err != nil {
 		return nil, err
 	}
 	if s.role != plans {
@@ -150,8 +146,8 @@ func (s *Speaker) Close() {
 	if s.writer != nil {
 		s.writer.Close()
 	}
-	if s.scorer != nil {
-		s.scorer.Close()
+	if s.planner != nil {
+		s.planner.Close()
 	}
 	if s.engine != nil {
 		s.engine.Close()
@@ -166,34 +162,16 @@ func (s *Speaker) Close() {
 // turn; the vanilla model goes on after it.
 func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, error) {
 	var plan chat.Plan
-	answers := make([][]int32, esc.NumStrategies)
-	longest := 0
-	for i, strategy := range esc.Strategies() {
-		ids, err := s.b.Tok.AnswerTokens("", strategy.Bracketed())
-		if err != nil {
-			return plan, err
-		}
-		if s.role == esc.VM {
-			ids = ids[:len(ids)-1] // without the end of the turn
-		}
-		answers[i], longest = ids, max(longest, len(ids))
-	}
-	prompt, err := s.planner.prompt(context, esc.NoStrategy, longest)
-	if err != nil {
-		return plan, err
-	}
-	example := lm.Example{}
-	for _, answer := range answers {
-		example.Sequences = append(example.Sequences, lm.Sequence{Tokens: slices.Concat(prompt, answer), LossFrom: len(prompt)})
-	}
-	scores, err := s.scorer.LogProbs(ctx, []lm.Example{example})
+	scores, err := s.planner.Score(ctx, []esc.Turn{{Context: context}})
 	if err != nil {
 		return plan, err
 	}
 	best := math.Inf(-1)
 	sums := make([]float64, esc.NumStrategies)
 	for i := range sums {
-		sums[i] = scores[0][i].Sum()
+		for _, p := range scores[0][i] {
+			sums[i] += float64(p)
+		}
 		best = max(best, sums[i])
 	}
 	if math.IsNaN(best) || math.IsInf(best, 0) {
