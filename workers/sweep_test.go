@@ -87,7 +87,7 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		stages[kind] = work(trivial(s.store))
 	}
 	w, err := workers.Start(workers.Options{
-		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, StopTimeout: time.Second, Identity: "test",
+		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, ControlSlots: 1, HeartbeatThrottle: 100 * time.Millisecond, StopTimeout: time.Second, Identity: "test",
 		Activities: whole, Stages: stages,
 	})
 	if err != nil {

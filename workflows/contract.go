@@ -31,7 +31,8 @@ func Registered() map[string]any {
 // through this interface, so that a missing or renamed one is a compile error.
 type Activities interface {
 	// AwaitStage starts the stage's own workflow, or joins the one that is
-	// running it for somebody else, and returns its result.
+	// running it for somebody else, and returns its result. Runs of older builds
+	// name it.
 	AwaitStage(ctx context.Context, in StageInput) (StageResult, error)
 	// Lookup returns the artifact of a finished stage. Found is false where
 	// there is none or where its blobs are missing or damaged.
