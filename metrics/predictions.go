@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // MaxLine is the longest line in bytes that ReadPredictions takes.
@@ -58,7 +60,7 @@ func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) 
 func parsePrediction(line []byte, parse func(string) (int, error)) (Prediction, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(line, &fields); err != nil {
-		return Prediction{}, fmt.Errorf("not a JSON object: %w", err)
+		return Prediction{}, fmt.Errorf("not a JSON object: %w", jsonerror.Plain(err))
 	}
 	var p Prediction
 	var goldStrategy string
@@ -80,19 +82,19 @@ func parsePrediction(line []byte, parse func(string) (int, error)) (Prediction, 
 			return Prediction{}, fmt.Errorf("%q is null", f.key)
 		}
 		if err := json.Unmarshal(raw, f.into); err != nil {
-			return Prediction{}, fmt.Errorf("%q: %w", f.key, err)
+			return Prediction{}, fmt.Errorf("%q: %w", f.key, jsonerror.Plain(err))
 		}
 	}
 	if raw, ok := fields["turn"]; ok {
 		if err := json.Unmarshal(raw, &p.Turn); err != nil {
-			return Prediction{}, fmt.Errorf(`"turn": %w`, err)
+			return Prediction{}, fmt.Errorf(`"turn": %w`, jsonerror.Plain(err))
 		}
 	}
 	if raw, ok := fields["dialogue"]; ok {
 		if raw[0] != '"' {
 			p.Dialogue = string(raw)
 		} else if err := json.Unmarshal(raw, &p.Dialogue); err != nil {
-			return Prediction{}, fmt.Errorf(`"dialogue": %w`, err)
+			return Prediction{}, fmt.Errorf(`"dialogue": %w`, jsonerror.Plain(err))
 		}
 	}
 	var err error

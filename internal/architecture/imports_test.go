@@ -38,7 +38,7 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert", "internal/whole"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -62,13 +62,13 @@ var rules = []rule{
 
 	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference", "internal/memory"}},
+	{tree: "lm", ours: []string{"lm/engines", "lm/tokens", "internal/jsonerror"}, testOurs: []string{"internal/reference", "internal/memory"}},
 	// Text becomes ids without a model, and without what computes one.
-	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
+	{tree: "lm/tokens", ours: []string{"internal/jsonerror"}, testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "lm/hub", light: true, theirs: []string{"github.com/gomlx/go-huggingface/hub", "golang.org/x/sys"}},
-	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
+	{tree: "metrics", ours: []string{"internal/jsonerror"}, light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, testOurs: []string{"internal/logistic"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
 		theirs: []string{"golang.org/x/sync", "golang.org/x/time"}},
@@ -94,6 +94,7 @@ var rules = []rule{
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
 	{tree: "internal/inert", light: true},
+	{tree: "internal/jsonerror", light: true},
 	{tree: "internal/licences", light: true},
 	{tree: "internal/logistic", light: true},
 	{tree: "internal/chaos", light: true},

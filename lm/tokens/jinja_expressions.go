@@ -13,10 +13,18 @@ type expressions struct {
 	tokens []lexeme
 	at     int
 	depth  int
-	// isTuple says that the last expression was a tuple: it serves as a list, but would be written otherwise.
+	// isTuple says that the last expression was a tuple, an iterator or a view: it serves as a list, but would be written
+	// otherwise.
 	isTuple bool
+	pairs   bool   // the last expression gives pairs, which are tuples
 	markup  string // the expression that ends with a filter for HTML
 }
+
+// tupleFilters and tupleMethods give tuples, iterators and views.
+var (
+	tupleFilters = []string{"dictsort", "items", "map", "reject", "rejectattr", "select", "selectattr", "unique"}
+	tupleMethods = []string{"items", "keys", "values", "partition", "rpartition"}
+)
 
 var errMarkup = errors.New("what e, escape and safe give escapes whatever it is joined to: they are supported as the last filter of a whole {{ }}")
 
@@ -327,9 +335,12 @@ func (p *expressions) dict() (string, error) {
 
 // postfix parses attributes, subscripts and calls. A method becomes _method(object, name, ...).
 func (p *expressions) postfix(text string) (string, error) {
+	method := ""
 	for first := true; ; first = false {
 		if !first {
-			p.isTuple = false
+			p.isTuple = slices.Contains(tupleMethods, method)
+			p.pairs = method == "items"
+			method = ""
 		}
 		switch {
 		case p.skip("."):
@@ -346,6 +357,7 @@ func (p *expressions) postfix(text string) (string, error) {
 				if err != nil {
 					return "", err
 				}
+				method = l.text
 				text = fmt.Sprintf("_method(%s)", strings.Join(append([]string{text, quote(l.text)}, arguments...), ", "))
 			default:
 				text += "." + l.text
@@ -422,7 +434,7 @@ func (p *expressions) filters(text string) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			p.isTuple = false
+			isTuple := slices.Contains(tupleFilters, name) || name == "list" && p.pairs
 			text += "|" + name
 			if p.peek().text == "(" {
 				arguments, err := p.arguments()
@@ -431,6 +443,7 @@ func (p *expressions) filters(text string) (string, error) {
 				}
 				text += "(" + strings.Join(arguments, ", ") + ")"
 			}
+			p.isTuple, p.pairs = isTuple, name == "items" || name == "dictsort"
 			if slices.Contains([]string{"e", "escape", "safe"}, name) {
 				if p.markup != "" || !p.done() {
 					return "", errMarkup

@@ -85,7 +85,7 @@ func (out *translation) tag(source string) (rest string, err error) {
 	switch {
 	case closing == "}}":
 		if text, err = p.tuple(true); err == nil && p.isTuple {
-			err = errors.New("a tuple is not written as Python writes it: write a list, or its items")
+			err = errors.New("a tuple, an iterator or a view is not written as Python writes it: write a list, or its items")
 		}
 	case p.peek().text == "raw":
 		return copyRaw(&out.Builder, tag, rest)
