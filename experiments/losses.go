@@ -97,8 +97,10 @@ func (d DPO) gamma(beta float64) float64 {
 func (e Experiment) Warnings() []string {
 	var list []string
 	p := planner{exp: e}
-	if apart := slices.ContainsFunc(p.roles(), func(r esc.Role) bool { return r != esc.VM }); apart && e.Backbone.Prompts == PromptsPaper && e.Backbone.HistoryStrategies == HistoryKeep {
-		list = append(list, "backbone.history_strategies: is keep with prompts paper: in the paper planner and generator see no past strategies; strip hides them")
+	apart := slices.ContainsFunc(p.roles(), func(r esc.Role) bool { return r != esc.VM })
+	if apart && e.Backbone.Prompts == PromptsPaper && e.Backbone.HistoryStrategies == HistoryKeep {
+		list = append(list, "backbone.history_strategies: is keep with prompts paper: "+
+			"in the paper planner and generator see no past strategies; strip hides them")
 	}
 	if !p.has(MethodDPO) {
 		return list
