@@ -211,7 +211,7 @@ func (r *reporter) curve(ctx context.Context, row *report.Row) error {
 		if err != nil {
 			return fmt.Errorf("input %s: %w", name, err)
 		}
-		numbers, mass, err := results.StrategyCurve(names, scores)
+		numbers, mass, err := results.StrategyCurve(ctx, names, scores, r.params.Seed)
 		if err != nil {
 			return fmt.Errorf("input %s: %w", name, err)
 		}

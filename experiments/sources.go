@@ -89,7 +89,7 @@ const (
 		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
 		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
 	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json"
-	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file) and name its directory, or that file, with " +
+	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file; `esclab model get ORG/NAME` does for one of the hub) and name its directory, or that file, with " +
 		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
 )
 
@@ -212,6 +212,10 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 	return src, first
 }
 
+// decidingFiles need not be there, and decide results where they are: they say which tokens there are, how a chat is
+// rendered and what ends an answer.
+var decidingFiles = []string{"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "generation_config.json"}
+
 // checkpointSource hashes what decides a checkpoint's behaviour: configuration,
 // tokenizer and weights, or a GGUF file that has all three; not its README or its
 // other formats.
@@ -260,7 +264,7 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 		case strings.HasSuffix(name, ".safetensors"):
 			weights = true
 			names = append(names, name)
-		case name == "tokenizer_config.json", name == "chat_template.jinja", name == "generation_config.json", strings.HasSuffix(name, ".safetensors.index.json"):
+		case slices.Contains(decidingFiles, name), strings.HasSuffix(name, ".safetensors.index.json"):
 			names = append(names, name)
 		}
 	}

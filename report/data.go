@@ -140,7 +140,7 @@ type Chosen struct {
 }
 
 // AtTemperature are a system's strategy metrics where its strategies are drawn at
-// a temperature, from their exact probabilities: without the noise of a draw.
+// a temperature from their exact probabilities: means over many draws.
 type AtTemperature struct {
 	Temperature float64 `json:"temperature"` // 0: greedy
 	StrategyNumbers

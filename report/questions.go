@@ -195,7 +195,7 @@ func (e Effect) untrusted(checks []Effect) string {
 		case i < 0 || checks[i].Low == nil:
 			return fmt.Sprintf("the judge was not asked to tell %s from %s", c.System, c.Against)
 		case *checks[i].Low <= math.Abs(*e.Difference):
-			return fmt.Sprintf("the judge puts %s above %s by %s only (95 %% interval %s to %s), which is not surely more than this effect",
+			return fmt.Sprintf("the judge's difference of %s from %s is %s (95 %% interval %s to %s), not surely more than this effect",
 				c.System, c.Against, signed(checks[i].Difference), signed(checks[i].Low), signed(checks[i].High))
 		}
 	}

@@ -67,7 +67,9 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
 	if p.Missing != nil && !o.plan {
-		return p.Missing
+		if p, err = a.offerModel(ctx, p, name, o.set); err != nil {
+			return err
+		}
 	}
 	sayWarnings(p.Experiment.Warnings())
 	if !o.plan {
