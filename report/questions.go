@@ -385,6 +385,9 @@ func checkTable(d Data) table {
 		Heads:   effectHeads(),
 		Sources: d.sources(systemNames(d.Anchors), evaluated...),
 	}
+	if d.Run.Judge.likePaper() {
+		t.Notes = []string{"By the paper's protocol the judge sees the gold reply as reference: anchor/gold is judged beside itself, which is the easiest of comparisons."}
+	}
 	for _, e := range d.Checks {
 		t.Rows = append(t.Rows, e.cells())
 	}
