@@ -139,9 +139,9 @@ const (
 		"with few seeds it is wide, and should be. The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
 )
 
-// circularity is said of every run whose pairs the judge has labelled.
+// circularity is said of every run whose pairs the judge of the replies has labelled.
 const circularity = "The judge of these replies has also labelled the errors that became the preference pairs: what was trained on them was trained towards its verdicts, " +
-	"so its word for DPO is no independent one."
+	"so its word for DPO is no independent one (mining.judge names another judge for the pairs, judge.also further ones for the replies)."
 
 // ResearchQuestions are the paper's four questions with no effect measured
 // yet: each effect has its contrast.
@@ -370,11 +370,11 @@ func questionSection(d Data, _ paper) (section, error) {
 		rule = verdictRule + seedsRule
 	}
 	s.Text = append(s.Text, rule)
-	if len(d.Pairs) > 0 && d.Run.Judge.Name != "" {
-		s.Text = append(s.Text, circularity)
+	if circular := d.circular(); circular != "" {
+		s.Text = append(s.Text, circular)
 	}
 	t.Sources = d.sources(systems, evaluated...)
-	s.Tables = nonEmpty(t, checkTable(d))
+	s.Tables = append(nonEmpty(t, checkTable(d)), judgeTables(d)...)
 	return s, nil
 }
 
