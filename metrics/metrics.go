@@ -109,6 +109,8 @@ type Prediction struct {
 type Report struct {
 	Automatic AutomaticReport `json:"automatic"`
 	Strategy  StrategyReport  `json:"strategy"`
+	// CountingAll has Unparsed predictions as wrong ones.
+	CountingAll StrategyNumbers `json:"counting_all"`
 }
 
 // Table3 are the seven columns of the paper's Table 3 that need no judge:
@@ -137,7 +139,7 @@ func (r Report) Table3() Table3 {
 // the given number of strategies. A prediction whose strategy is Unparsed
 // counts in the automatic metrics by its response, and is left out of the
 // strategy metrics, as in the paper's code; StrategyReport.Dropped counts
-// them.
+// them, CountingAll has them as wrong.
 func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error) {
 	samples := make([]Sample, len(predictions))
 	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
@@ -153,5 +155,6 @@ func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error
 	if err != nil {
 		return Report{}, fmt.Errorf("strategy metrics: %w", err)
 	}
-	return Report{Automatic: automatic, Strategy: strategy}, nil
+	all, err := StrategyCountingAll(gold, predicted, classes)
+	return Report{Automatic: automatic, Strategy: strategy, CountingAll: all}, err
 }

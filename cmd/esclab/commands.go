@@ -325,10 +325,12 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
 			metrics.Table3
-			Samples  int    `json:"samples"`
-			Unparsed int    `json:"unparsed"`
-			Note     string `json:"note,omitempty"`
-		}{t3, len(predictions), r.Strategy.Dropped, esc.NameStrategies(r.Strategy.Note)})
+			Samples  int `json:"samples"`
+			Unparsed int `json:"unparsed"`
+			// CountingAll has those as wrong predictions.
+			CountingAll metrics.StrategyNumbers `json:"counting_all"`
+			Note        string                  `json:"note,omitempty"`
+		}{t3, len(predictions), r.Strategy.Dropped, r.CountingAll, esc.NameStrategies(r.Strategy.Note)})
 	}
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
@@ -341,7 +343,9 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 	t.AppendRow(row)
 	t.Render()
 	if r.Strategy.Dropped > 0 {
-		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric\n", r.Strategy.Dropped)
+		all := r.CountingAll
+		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric; counted as wrong: B %.2f, Qw %.2f, Q %.2f\n",
+			r.Strategy.Dropped, all.PreferenceBias, all.WeightedF1, all.MacroF1)
 	}
 	if r.Strategy.Note != "" {
 		fmt.Fprintln(out, esc.NameStrategies(r.Strategy.Note))
