@@ -13,7 +13,7 @@ func givenSection(d Data, p paper) (section, error) {
 		Missing: "Table 4 is of the response generator given the gold strategy, which the run does not evaluate (paradigms: gold)"}
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: fmt.Sprintf("The response generator given the gold strategy (the paper's Table 4); small figures are the paper's for %s, then the difference", b.Name),
+		Caption: "The response generator given the gold strategy (the paper's Table 4)" + d.Run.Judge.beside(b.Name),
 		Heads:   append([]head{{Text: "Method"}}, scoreHeads()...),
 		Sources: d.sources(systemNames(d.Given), experiments.KindGenerate, experiments.KindJudge),
 	}
@@ -25,7 +25,7 @@ func givenSection(d Data, p paper) (section, error) {
 			switch {
 			case !column.Judged():
 				continue
-			case known:
+			case known && d.Run.Judge.likePaper():
 				row = append(row, beside(r.Columns[c], &printed[scores], 2))
 			default:
 				row = append(row, decimal(r.Columns[c], 2))
@@ -36,6 +36,15 @@ func givenSection(d Data, p paper) (section, error) {
 	}
 	s.Tables = nonEmpty(t)
 	return s, nil
+}
+
+// beside says at the end of a caption what the small figures of a table of
+// the judge's are, where there are any.
+func (j Judge) beside(backbone string) string {
+	if !j.likePaper() {
+		return ""
+	}
+	return fmt.Sprintf("; small figures are the paper's for %s, then the difference", backbone)
 }
 
 // winSection is Figure 6: whose replies are preferred.

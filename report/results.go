@@ -33,6 +33,9 @@ func resultsSection(d Data, p paper) (section, error) {
 			"and of a planner by logistic regression on TF-IDF of the last two messages.")
 	}
 	main.Notes = append(main.Notes, append(comparisonNotes(rows, p), biasNotes(rows)...)...)
+	if d.Run.Judge.Name != "" && !d.Run.Judge.likePaper() {
+		main.Notes = append(main.Notes, unlikePaper)
+	}
 	for _, r := range rows {
 		if r.Unparsed > 0 {
 			main.Notes = append(main.Notes, fmt.Sprintf("%s: %d of %d replies name no strategy; they count in D-1, B-1, F1 and R-L by their text and in none of the strategy metrics.",
@@ -120,7 +123,7 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 		var present []*float64
 		for c, v := range r.Columns {
 			var printed *float64
-			if paperValues != nil {
+			if paperValues != nil && (judge.likePaper() || !experiments.Table3()[c].Judged()) {
 				printed = &paperValues[c]
 			}
 			row = append(row, beside(v, printed, 2))

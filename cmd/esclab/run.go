@@ -72,8 +72,9 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
+	sayWarnings(p.Experiment.Warnings())
 	if !o.plan {
-		if err := a.allowJudge(p.Experiment); err != nil {
+		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
 		}
 	}
@@ -162,6 +163,13 @@ func (se *session) stayForOthers(ctx context.Context) error {
 func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
 		fmt.Fprintf(os.Stderr, "web UI %s\n", se.page(e, historyTab))
+	}
+}
+
+// sayWarnings says what an experiment allows itself and hardly means.
+func sayWarnings(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "esclab: warning:", w)
 	}
 }
 
