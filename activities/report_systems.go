@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -62,8 +63,50 @@ func (r *reporter) systems(ctx context.Context) error {
 	if r.data.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err != nil {
 		return err
 	}
-	r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
-	return err
+	if r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed); err != nil {
+		return err
+	}
+	for _, name := range r.params.AlsoJudged {
+		other, err := r.otherJudge(ctx, name)
+		if err != nil {
+			return fmt.Errorf("judge %s: %w", name, err)
+		}
+		r.data.OtherJudges = append(r.data.OtherJudges, other)
+	}
+	return nil
+}
+
+// otherJudge reads what a judge of judge.also says of the systems and the anchors.
+func (r *reporter) otherJudge(ctx context.Context, name string) (report.OtherJudge, error) {
+	j := report.OtherJudge{Name: name}
+	all := map[string][][]results.ScoredTurn{}
+	for _, row := range slices.Concat(r.data.Systems, r.data.Anchors) {
+		system := row.System()
+		if row.Errors == nil {
+			continue // it writes nothing that could be judged
+		}
+		quality, clean := 0.0, 0.0
+		for _, seed := range r.seeds {
+			one, err := r.evaluation(ctx, system, seed, name)
+			if err != nil {
+				return j, fmt.Errorf("%s: %w", system, err)
+			}
+			turns, err := one.Turns()
+			if err != nil {
+				return j, fmt.Errorf("%s: %w", system, err)
+			}
+			j.Judge = judgeOf(one.Verdict)
+			quality += measured(report.MeasureQuality, turns) / float64(len(r.seeds))
+			clean += measured(report.MeasureClean, turns) / float64(len(r.seeds))
+			all[system] = append(all[system], turns)
+		}
+		j.Rows = append(j.Rows, report.JudgedRow{System: system, Quality: report.Value(quality), Clean: report.Value(clean)})
+	}
+	var err error
+	if j.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err == nil {
+		j.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
+	}
+	return j, err
 }
 
 // row is a system's, empty yet.
@@ -92,7 +135,7 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 	var columns []report.Columns
 	var preference [][]float64
 	for i, seed := range r.seeds {
-		one, err := r.evaluation(ctx, row.System(), seed)
+		one, err := r.evaluation(ctx, row.System(), seed, "")
 		if err != nil {
 			return nil, err
 		}
@@ -168,7 +211,7 @@ func (r *reporter) curve(ctx context.Context, row *report.Row) error {
 		if err != nil {
 			return fmt.Errorf("input %s: %w", name, err)
 		}
-		numbers, mass, err := results.StrategyCurve(names, scores)
+		numbers, mass, err := results.StrategyCurve(ctx, names, scores, r.params.Seed)
 		if err != nil {
 			return fmt.Errorf("input %s: %w", name, err)
 		}
@@ -186,13 +229,17 @@ func (r *reporter) curve(ctx context.Context, row *report.Row) error {
 	return nil
 }
 
-// evaluation reads what the stages after a generation say of one seed's system.
-func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (results.Evaluation, error) {
+// evaluation reads what the stages after a generation say of one seed's system;
+// by names a judge of judge.also, "" the experiment's own.
+func (r *reporter) evaluation(ctx context.Context, system string, seed uint64, by string) (results.Evaluation, error) {
 	return results.ReadEvaluation(func(kind experiments.Kind) (results.Files, error) {
 		stage := string(kind) + "/" + system
 		anchor := strings.HasPrefix(system, string(experiments.KindAnchor)+"/")
 		if anchor && kind == experiments.KindGenerate {
 			stage = system // it stands for a generation
+		}
+		if kind == experiments.KindJudge && by != "" {
+			stage = experiments.JudgedAlso(by, system)
 		}
 		name, ok := r.at(stage, seed)
 		if !ok && (anchor || kind == experiments.KindBias) {
@@ -213,12 +260,14 @@ func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn)
 	return out, err
 }
 
+func judgeOf(v *results.Verdict) report.Judge {
+	return report.Judge{Name: v.Judge, Offline: v.Judge == judge.OfflineName, Protocol: experiments.Protocol(v.Protocol), Samples: v.Samples}
+}
+
 // count adds one seed's strategies and errors to a system's.
 func (r *reporter) count(row *report.Row, e results.Evaluation) {
 	if e.Verdict != nil {
-		r.data.Run.Judge = report.Judge{
-			Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Protocol: experiments.Protocol(e.Verdict.Protocol), Samples: e.Verdict.Samples,
-		}
+		r.data.Run.Judge = judgeOf(e.Verdict)
 		row.Errors = cmp.Or(row.Errors, &report.Errors{})
 	}
 	row.Turns += len(e.Predictions)

@@ -135,7 +135,7 @@ func (r *reporter) pairs(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
-			one.Mined = found.Mined
+			one.Mined, one.Judge = found.Mined, found.Judge
 			for _, p := range pairs {
 				one.Gold[p.Gold]++
 				one.Rejected[p.Strategy]++

@@ -1,6 +1,10 @@
 package experiments
 
-import "github.com/esclab/esclab/esc"
+import (
+	"fmt"
+
+	"github.com/esclab/esclab/esc"
+)
 
 // Experiment is one YAML file: what to train, mine, generate and judge, on
 // which corpus, with which hyperparameters. Defaults gives every field that
@@ -84,8 +88,10 @@ type Backbone struct {
 	DType DType `yaml:"dtype" json:"dtype"`
 	// Tiny describes a Llama to train from nothing on the train split.
 	Tiny *Tiny `yaml:"tiny" json:"tiny"`
-	// Prompts is the wording of the system prompts.
+	// Prompts is the wording of the system prompts, and what the models are given.
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
+	// HistoryStrategies says whether the planner and the generator see past strategies.
+	HistoryStrategies HistoryStrategies `yaml:"history_strategies" json:"history_strategies"`
 }
 
 // Tiny is the shape of a small Llama and how it is pretrained.
@@ -197,6 +203,8 @@ type Mining struct {
 	MaxTurns int `yaml:"max_turns" json:"max_turns"`
 	// Caps keep at most so many pairs.
 	Caps ErrorCaps `yaml:"caps" json:"caps"`
+	// Judge labels the samples and filters the pairs; nil: the experiment's judge.
+	Judge *Judging `yaml:"judge" json:"judge,omitempty"`
 }
 
 // Samples counts the samples per turn of each role.
@@ -276,24 +284,41 @@ type DPORole struct {
 
 // Generation writes one reply per turn of the test split.
 type Generation struct {
-	Greedy       bool    `yaml:"greedy" json:"greedy"` // the likeliest token; temperature and top_p are then unused
-	Temperature  float64 `yaml:"temperature" json:"temperature"`
-	TopP         float64 `yaml:"top_p" json:"top_p"`
-	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
-	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+	Greedy      bool    `yaml:"greedy" json:"greedy"` // the likeliest token; temperature, top_p and top_k are then unused
+	Temperature float64 `yaml:"temperature" json:"temperature"`
+	TopP        float64 `yaml:"top_p" json:"top_p"`
+	TopK        int     `yaml:"top_k" json:"top_k"` // the so many likeliest tokens; 0: all
+	// RepetitionPenalty makes tokens of the prompt and the reply less likely, as in transformers; 1: none.
+	RepetitionPenalty float64 `yaml:"repetition_penalty" json:"repetition_penalty"`
+	MaxNewTokens      int     `yaml:"max_new_tokens" json:"max_new_tokens"`
+	MaxTurns          int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
 	// Strategy says how a reply comes by its strategy.
 	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }
 
-// Judge scores replies and, in mining, labels psychological errors.
+// Judge scores replies and labels their psychological errors; in mining, too,
+// unless Mining has a judge of its own.
 type Judge struct {
-	Kind JudgeKind `yaml:"kind" json:"kind"`
+	Judging `yaml:",inline"`
 	// Samples judged per generation, compared per comparison and, of the mined
 	// pairs, scored, drawn by the seed; 0: all.
 	Samples int `yaml:"samples" json:"samples"`
 	// Compare lists pairs of systems by their names; the judge says whose reply
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
+	// Also judge the same replies, side by side with the judge.
+	Also []NamedJudge `yaml:"also" json:"also,omitempty"`
+}
+
+// NamedJudge is a judge besides the experiment's own.
+type NamedJudge struct {
+	Name    string `yaml:"name" json:"name"` // of its stages, and in the report
+	Judging `yaml:",inline"`
+}
+
+// Judging says who judges, and how it is asked.
+type Judging struct {
+	Kind JudgeKind `yaml:"kind" json:"kind"`
 	// All that follows belongs to kind openai.
 	Protocol Protocol `yaml:"protocol" json:"protocol"`
 	Model    string   `yaml:"model" json:"model"`
@@ -308,6 +333,25 @@ type Judge struct {
 	Prompts string `yaml:"prompts" json:"prompts"`
 
 	JudgeAccess `yaml:",inline"`
+}
+
+// JudgeAt is a judge of an experiment with the YAML path of its section.
+type JudgeAt struct {
+	Path string
+	Judging
+}
+
+// Judges lists the experiment's judges: its own, mining's where that is another,
+// and those that judge besides.
+func (e Experiment) Judges() []JudgeAt {
+	all := []JudgeAt{{"judge", e.Judge.Judging}}
+	if e.Mining.Judge != nil {
+		all = append(all, JudgeAt{"mining.judge", *e.Mining.Judge})
+	}
+	for i, j := range e.Judge.Also {
+		all = append(all, JudgeAt{fmt.Sprintf("judge.also[%d]", i), j.Judging})
+	}
+	return all
 }
 
 // JudgeAccess says how the judge's endpoint is asked. It changes no result and

@@ -79,6 +79,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
 		"backbone.dtype":                  {"bfloat16", loaded},
 		"backbone.prompts":                {"full", kernel},
+		"backbone.history_strategies":     {"strip", []string{"sft/sp", "sft/rg", "mine/sp", "mine/rg", "reference/sp", "reference/rg", "dpo/sp", "dpo/rg", "generate/decoupled/base", "generate/decoupled/sft", "generate/decoupled/dpo", "strategies/decoupled/base", "strategies/decoupled/sft", "strategies/decoupled/dpo"}},
 		"lora.rank":                       {"8", adapter},
 		"lora.alpha":                      {"32", adapter},
 		"lora.dropout":                    {"0", adapter},
@@ -112,10 +113,13 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.greedy":               {"true", []string{"generate/"}},
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
+		"generation.top_k":                {"20", []string{"generate/"}},
+		"generation.repetition_penalty":   {"1.05", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
 		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
+		"judge.also":                      {"", nil}, // other stages: TestSeveralJudges
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
 		"judge.protocol":                  {"paper", labelled},
@@ -188,6 +192,8 @@ func TestWhatChangesWhat(t *testing.T) {
 				c.changes = []string{"dpo/"}
 			case strings.HasPrefix(key, "backbone.tiny."):
 				c.changes = []string{"base"}
+			case strings.HasPrefix(key, "mining.judge."): // any of them gives mining a judge of its own
+				c.changes, c.value = []string{"mine/vm", "mine/rg"}, cases[strings.TrimPrefix(key, "mining.")].value
 			case strings.HasPrefix(key, "sft.roles."), strings.HasPrefix(key, "dpo.roles."):
 				role := strings.Split(key, ".")[2]
 				c.changes = []string{strings.Split(key, ".")[0] + "/" + role}
@@ -198,7 +204,9 @@ func TestWhatChangesWhat(t *testing.T) {
 				t.Errorf("nothing says what %s changes", key)
 				continue
 			}
-			c.value = training[last]
+			if c.value == "" {
+				c.value = training[last]
+			}
 			if strings.HasPrefix(key, "backbone.tiny.") && c.value == "" {
 				c.value = "640"
 			}
@@ -206,7 +214,11 @@ func TestWhatChangesWhat(t *testing.T) {
 		if c.value == "" {
 			continue
 		}
-		after := plan(key + "=" + c.value)
+		sets := []string{key + "=" + c.value}
+		if strings.HasPrefix(key, "mining.judge.") {
+			sets = append(sets, "mining.judge.price.input=9")
+		}
+		after := plan(sets...)
 		if len(after) != len(before) {
 			t.Errorf("%s: %d stages became %d", key, len(before), len(after))
 			continue

@@ -131,7 +131,7 @@ func (p *planner) train(role esc.Role) {
 	sft := p.exp.SFT.For(role)
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
-		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(role), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA, Batching: p.batching(),
 	}, from)
 	if !p.has(MethodDPO) {
@@ -141,31 +141,38 @@ func (p *planner) train(role esc.Role) {
 	from = with(from, "sft", stageName(KindSFT, string(role)))
 	m := p.exp.Mining
 	mine := MineParams{
-		ModelParams: p.modelParams(), Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(role), Role: role, Seed: p.exp.Seed,
 		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
 	mine.Caps = m.Caps
+	labels := p.exp.Judge.Judging
+	if m.Judge != nil {
+		labels = *m.Judge
+	}
 	switch role {
 	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
 	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	case esc.VM:
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	}
-	p.add(stageName(KindMine, string(role)), mine, from)
+	stage := p.add(stageName(KindMine, string(role)), mine, from)
+	if m.Judge != nil {
+		stage.JudgeAccess = &labels.JudgeAccess
+	}
 
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(), Role: role}, from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(role), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
-			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			ModelParams: p.modelParams(role), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA, Batching: p.batching(),
 		}
@@ -194,11 +201,8 @@ func (p *planner) evaluate(system System) {
 	generate := stageName(KindGenerate, row)
 	g := p.exp.Generation
 	params := GenerateParams{
-		ModelParams: p.modelParams(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
-		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
-	}
-	if !g.Greedy {
-		params.Temperature, params.TopP = g.Temperature, g.TopP
+		ModelParams: p.modelParams(system.Paradigm.Roles()...), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		Sampling: g.sampling(p.exp.Limits.DecodeBatch),
 	}
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
@@ -221,7 +225,7 @@ func (p *planner) strategies(system System, from map[string]string) {
 		return
 	}
 	role := system.Paradigm.Roles()[0]
-	params := StrategiesParams{ModelParams: p.modelParams(), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
+	params := StrategiesParams{ModelParams: p.modelParams(role), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
 	if params.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
@@ -241,6 +245,10 @@ func (p *planner) scores(row, replies string) {
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
 	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
+	for _, also := range p.exp.Judge.Also {
+		judge.JudgeModel = p.modelOf(also.Judging)
+		p.add(JudgedAlso(also.Name, row), judge, with(scored, "corpus", "corpus")).JudgeAccess = &also.JudgeAccess
+	}
 }
 
 // anchors adds what no system wrote, scored and judged on the systems' turns: a
@@ -250,6 +258,9 @@ func (p *planner) anchors() {
 		params := AnchorParams{Method: method, MaxTurns: p.exp.Generation.MaxTurns}
 		if params.MaxTurns > 0 || method == MethodShuffled {
 			params.Seed = p.exp.Seed
+		}
+		if method == MethodCanned {
+			params.Reply = CannedReply
 		}
 		name := stageName(KindAnchor, string(method))
 		p.add(name, params, map[string]string{"corpus": "corpus"})
@@ -320,6 +331,9 @@ func (p *planner) report() {
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
 	}
+	for _, also := range p.exp.Judge.Also {
+		params.AlsoJudged = append(params.AlsoJudged, also.Name)
+	}
 	p.add("report", params, from)
 }
 
@@ -331,7 +345,8 @@ func (p *planner) batching() Batching {
 	return p.exp.Batching
 }
 
-func (p *planner) modelParams() ModelParams {
+// modelParams are those of a stage that runs these roles' models; none: the base's.
+func (p *planner) modelParams(roles ...esc.Role) ModelParams {
 	e := p.exp
 	m := ModelParams{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
@@ -340,11 +355,16 @@ func (p *planner) modelParams() ModelParams {
 	if e.Backbone.DType != DTypeFloat32 {
 		m.BaseType = e.Backbone.DType
 	}
+	if e.Backbone.HistoryStrategies != HistoryKeep && (slices.Contains(roles, esc.SP) || slices.Contains(roles, esc.RG)) {
+		m.HistoryStrategies = e.Backbone.HistoryStrategies
+	}
 	return m
 }
 
-func (p *planner) judgeModel() JudgeModel {
-	j := p.exp.Judge
+// judgeModel is who judges in stages whose parameters do not say so otherwise.
+func (p *planner) judgeModel() JudgeModel { return p.modelOf(p.exp.Judge.Judging) }
+
+func (p *planner) modelOf(j Judging) JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
@@ -354,7 +374,7 @@ func (p *planner) judgeModel() JudgeModel {
 	}
 	if j.Prompts != "" {
 		m.BuiltinPrompts = 0
-		m.Prompts = p.sources.JudgePrompts
+		m.Prompts = p.sources.JudgePrompts[j.Prompts]
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}
 		}
@@ -397,6 +417,11 @@ func inOrder[T comparable](all, chosen []T) []T {
 	}
 	return out
 }
+
+// JudgedAlso names the stage in which a judge of judge.also judges the replies of
+// a row, a system or an anchor. No system has such a name, so that SystemOf tells
+// these stages from those of the experiment's own judge.
+func JudgedAlso(judge, row string) string { return stageName(KindJudge, "by/"+judge+"/"+row) }
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 

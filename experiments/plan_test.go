@@ -192,3 +192,65 @@ func TestTinySizes(t *testing.T) {
 		t.Errorf("stories260K has 260,032 parameters, not %d", n)
 	}
 }
+
+// TestSeveralJudges: mining's own judge changes what it labels alone, judges
+// besides add their stages and change no other, and how they are asked is theirs.
+func TestSeveralJudges(t *testing.T) {
+	const other = "{kind: openai, model: m, base_url: https://a.example/v1, concurrency: 9}"
+	plain := mustPlan(t, "demo")
+	mining := mustPlan(t, "demo", "mining.judge="+other)
+	for i, s := range mining {
+		labels := s.Name == "mine/vm" || s.Name == "mine/rg"
+		params, _ := ParamsOf[MineParams](s)
+		if labels != (params.Judge.Model == "m") {
+			t.Errorf("%s is labelled by %+v; want the judge of mining in mine/vm and mine/rg alone", s.Name, params.Judge)
+		}
+		if s.Name == "judge/vanilla/sft" && s.Fingerprint != plain[i].Fingerprint {
+			t.Errorf("the judge of mining changes %s", s.Name)
+		}
+		if labels && (s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 || s.JudgeAccess.Repairs != 2) {
+			t.Errorf("%s asks its judge by %+v, want concurrency 9 and the default repairs", s.Name, s.JudgeAccess)
+		}
+	}
+	access := mustPlan(t, "demo", "mining.judge="+strings.Replace(other, "9", "3", 1))
+	if find(t, access, "mine/vm").Fingerprint != find(t, mining, "mine/vm").Fingerprint {
+		t.Error("how the judge of mining is asked changes what it labels")
+	}
+
+	also := mustPlan(t, "demo", "judge.also=[{name: second, "+other[1:]+"]")
+	for _, s := range plain {
+		if same := find(t, also, s.Name).Fingerprint == s.Fingerprint; same != (s.Name != "report") {
+			t.Errorf("a judge besides leaves %s as it is: %v", s.Name, same)
+		}
+	}
+	added := 0
+	for _, s := range also {
+		if !strings.HasPrefix(s.Name, "judge/by/second/") {
+			continue
+		}
+		added++
+		params, err := ParamsOf[JudgeParams](s)
+		if err != nil || params.Model != "m" || s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 {
+			t.Errorf("%s judges by %+v, asked by %+v (%v)", s.Name, params.JudgeModel, s.JudgeAccess, err)
+		}
+		if sys, ok := SystemOf(s); ok {
+			t.Errorf("%s counts as the evaluation of %s", s.Name, sys.Name())
+		}
+		if find(t, also, "report").Inputs[s.Name] != s.Name {
+			t.Errorf("the report does not read %s", s.Name)
+		}
+	}
+	if want := len(also) - len(plain); added != want || added != 9 { // six systems and three anchors with replies
+		t.Errorf("%d stages judge besides, of %d more; want 9", added, want)
+	}
+	for _, c := range []struct{ set, want string }{
+		{"judge.also=[{kind: offline}]", "judge.also[0].name: is \"\""},
+		{"judge.also=[{name: a}, {name: a}]", "judge.also[1].name: \"a\" stands in the list twice"},
+		{"judge.also=[{name: a, kind: openai}]", "judge.also[0].model: is missing"},
+		{"mining.judge.kind=openai", "mining.judge.model: is missing"},
+	} {
+		if _, err := Load("demo", c.set); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.set, err, c.want)
+		}
+	}
+}

@@ -15,6 +15,8 @@ type Prepared struct {
 	// Missing says which sources are not there. A plan without them can be
 	// shown but not run.
 	Missing error
+	// Warnings say what is allowed and yet hardly meant.
+	Warnings []string
 }
 
 // Prepare loads an experiment, a preset's name or a path, with fields set, and
@@ -35,6 +37,7 @@ func (e Experiment) Prepare(host Host) (Prepared, error) {
 		return p, err
 	}
 	p.Missing = missing
+	p.Warnings = append(e.Warnings(), host.ownSampling(e, sources.Checkpoint)...)
 	if p.Stages, err = Plan(e, sources); err != nil {
 		return p, err
 	}
@@ -47,9 +50,13 @@ func (p Prepared) Result() string { return p.Stages[len(p.Stages)-1].Fingerprint
 // sources finds and checks what an experiment reads from outside.
 func (h Host) sources(e Experiment) (s Sources, missing, err error) {
 	s, missing = SourceDigests(e, h)
-	if len(s.JudgePrompts) > 0 && h.CheckPrompts != nil {
-		if err := h.CheckPrompts(e.Judge.Protocol, s.JudgePrompts); err != nil {
-			return s, missing, fmt.Errorf("judge.prompts: %s: %w", e.Judge.Prompts, err)
+	for _, j := range e.Judges() {
+		texts := s.JudgePrompts[j.Prompts]
+		if j.Kind != JudgeOpenAI || len(texts) == 0 || h.CheckPrompts == nil {
+			continue
+		}
+		if err := h.CheckPrompts(j.Protocol, texts); err != nil {
+			return s, missing, fmt.Errorf("%s.prompts: %s: %w", j.Path, j.Prompts, err)
 		}
 	}
 	return s, missing, nil

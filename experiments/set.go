@@ -182,6 +182,11 @@ func (e Experiment) Clone() Experiment {
 	}
 	e.DPO.PairSets = append([]esc.PairSet(nil), e.DPO.PairSets...)
 	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)
+	e.Judge.Also = append([]NamedJudge{}, e.Judge.Also...)
+	if e.Mining.Judge != nil {
+		judge := *e.Mining.Judge
+		e.Mining.Judge = &judge
+	}
 	e.Paradigms = append([]Paradigm(nil), e.Paradigms...)
 	e.Methods = append([]Method(nil), e.Methods...)
 	return e

@@ -25,9 +25,11 @@ func (e Experiment) Validate() error {
 	v.mining(e.Mining)
 	v.dpo(e)
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
+	v.atLeast("generation.top_k", e.Generation.TopK, 0)
+	v.positive("generation.repetition_penalty", e.Generation.RepetitionPenalty, 10)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
 	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
-	v.judge(e.Judge)
+	v.judge(e)
 	v.limits(e)
 	return v.problems.err()
 }
@@ -146,6 +148,7 @@ func (v *validator) backbone(e Experiment) {
 		v.fail("backbone.dtype", "is bfloat16, which engine onnx does not have: use float32 or another engine")
 	}
 	oneOf(v, "backbone.prompts", b.Prompts, PromptSets())
+	oneOf(v, "backbone.history_strategies", b.HistoryStrategies, HistoryStrategiesChoices())
 	switch {
 	case b.Tiny == nil && b.Path == "":
 		v.fail("backbone", "has neither path (a Hugging Face checkpoint) nor tiny (a model to pretrain)")
@@ -273,37 +276,56 @@ func (v *validator) dpo(e Experiment) {
 	v.sampling("mining", e.Mining.Temperature, e.Mining.TopP, e.Mining.MaxNewTokens, e.Limits)
 }
 
-func (v *validator) judge(j Judge) {
-	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
-	oneOf(v, "judge.protocol", j.Protocol, Protocols())
-	v.atLeast("judge.samples", j.Samples, 0)
-	v.compare(j.Compare)
-	v.within("judge.temperature", j.Temperature, 0, 2)
-	v.between("judge.concurrency", j.Concurrency, 1, 1024)
-	v.atLeast("judge.requests_per_minute", j.RequestsPerMinute, 0)
-	v.atLeast("judge.tokens_per_minute", j.TokensPerMinute, 0)
-	v.between("judge.timeout_seconds", j.TimeoutSeconds, 1, 480) // a stage is silent for that long
-	v.between("judge.repairs", j.Repairs, 0, 10)
-	v.within("judge.max_unjudged", j.MaxUnjudged, 0, 1)
-	v.atLeast("judge.budget.calls", j.Budget.Calls, 0)
-	v.atLeast("judge.budget.tokens", j.Budget.Tokens, 0)
-	v.within("judge.budget.money", j.Budget.Money, 0, 1e9)
-	v.within("judge.price.input", j.Price.Input, 0, 1e6)
-	v.within("judge.price.output", j.Price.Output, 0, 1e6)
+func (v *validator) judge(e Experiment) {
+	v.atLeast("judge.samples", e.Judge.Samples, 0)
+	v.compare(e.Judge.Compare)
+	names := map[string]bool{}
+	for i, also := range e.Judge.Also {
+		at := fmt.Sprintf("judge.also[%d].name", i)
+		if !judgeName.MatchString(also.Name) {
+			v.fail(at, "is %q; a judge's name has up to 31 lower-case letters, digits, '.', '_' or '-' and begins with a letter or digit", also.Name)
+		}
+		if names[also.Name] {
+			v.fail(at, "%q stands in the list twice", also.Name)
+		}
+		names[also.Name] = true
+	}
+	for _, j := range e.Judges() {
+		v.judging(j.Path+".", j.Judging)
+	}
+}
+
+var judgeName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,30}$`)
+
+func (v *validator) judging(at string, j Judging) {
+	oneOf(v, at+"kind", j.Kind, JudgeKinds())
+	oneOf(v, at+"protocol", j.Protocol, Protocols())
+	v.within(at+"temperature", j.Temperature, 0, 2)
+	v.between(at+"concurrency", j.Concurrency, 1, 1024)
+	v.atLeast(at+"requests_per_minute", j.RequestsPerMinute, 0)
+	v.atLeast(at+"tokens_per_minute", j.TokensPerMinute, 0)
+	v.between(at+"timeout_seconds", j.TimeoutSeconds, 1, 480) // a stage is silent for that long
+	v.between(at+"repairs", j.Repairs, 0, 10)
+	v.within(at+"max_unjudged", j.MaxUnjudged, 0, 1)
+	v.atLeast(at+"budget.calls", j.Budget.Calls, 0)
+	v.atLeast(at+"budget.tokens", j.Budget.Tokens, 0)
+	v.within(at+"budget.money", j.Budget.Money, 0, 1e9)
+	v.within(at+"price.input", j.Price.Input, 0, 1e6)
+	v.within(at+"price.output", j.Price.Output, 0, 1e6)
 	if j.Budget.Money > 0 && j.Price == (JudgePrice{}) {
-		v.fail("judge.budget.money", "is %v without judge.price: give the prices of a million tokens, input and output", j.Budget.Money)
+		v.fail(at+"budget.money", "is %v without %sprice: give the prices of a million tokens, input and output", j.Budget.Money, at)
 	}
 	if j.Kind != JudgeOpenAI {
 		return
 	}
 	if j.Model == "" {
-		v.fail("judge.model", "is missing; kind openai asks for a model by name")
+		v.fail(at+"model", "is missing; kind openai asks for a model by name")
 	}
 	if wrong := badBaseURL(j.BaseURL); wrong != "" {
-		v.fail("judge.base_url", "%s", wrong)
+		v.fail(at+"base_url", "%s", wrong)
 	}
 	if j.APIKeyEnv != "" && !envPattern.MatchString(j.APIKeyEnv) {
-		v.fail("judge.api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
+		v.fail(at+"api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
 	}
 }
 

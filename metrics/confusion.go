@@ -7,12 +7,11 @@ import (
 	"slices"
 )
 
-// confusion is what the strategy metrics are computed from: weights by predicted
-// and gold class, whole numbers for predictions, sums of probabilities for a
-// predictor that is known by them.
+// confusion is what the strategy metrics are computed from: counts by predicted
+// and gold class.
 type confusion struct {
 	of [][]float64 // [predicted][gold]: w_ij of equation 7
-	// missed is the weight by gold class of predictions that name no class and
+	// missed counts by gold class the predictions that name no class and
 	// are counted as wrong.
 	missed []float64
 }
@@ -103,24 +102,45 @@ func StrategyCountingAll(gold, predicted []int, classes int) (StrategyNumbers, e
 	return c.numbers(), nil
 }
 
-// StrategyExpected are the numbers of a predictor that is known by its
-// probabilities [turn][class]: of the expected confusion, so without the noise of
-// what it happened to draw.
-func StrategyExpected(gold []int, probabilities [][]float64, classes int) (StrategyNumbers, error) {
+// StrategyDrawn are the numbers of a predictor that is known by its probabilities
+// [turn][class]: the mean over rounds of drawing a class for every turn. They are
+// what such predictions score on average, the noise of a draw and the pseudo-count
+// of equation 7 included. (B of the expected confusion would be another thing: it
+// knows no count of 0, and rests on the smallest probabilities.)
+//
+// Draw k of round r depends on (seed, r, k) alone.
+func StrategyDrawn(ctx context.Context, gold []int, probabilities [][]float64, classes, rounds int, seed uint64) (StrategyNumbers, error) {
+	var mean StrategyNumbers
 	if len(gold) != len(probabilities) {
-		return StrategyNumbers{}, fmt.Errorf("%d gold strategies but probabilities for %d", len(gold), len(probabilities))
+		return mean, fmt.Errorf("%d gold strategies but probabilities for %d", len(gold), len(probabilities))
 	}
-	c := newConfusion(classes)
 	for k, g := range gold {
 		if g < 0 || g >= classes || len(probabilities[k]) != classes {
-			return StrategyNumbers{}, fmt.Errorf("turn %d: gold strategy %d and %d probabilities, want one in [0, %d) and %d", k, g, len(probabilities[k]), classes, classes)
-		}
-		for i, p := range probabilities[k] {
-			c.of[i][g] += p
+			return mean, fmt.Errorf("turn %d: gold strategy %d and %d probabilities, want one in [0, %d) and %d", k, g, len(probabilities[k]), classes, classes)
 		}
 	}
-	return c.numbers(), nil
+	for r := range rounds {
+		if err := ctx.Err(); err != nil {
+			return mean, fmt.Errorf("metrics: drawn strategies: %w", err)
+		}
+		c := newConfusion(classes)
+		for k, g := range gold {
+			u, drawn := float64(draw(seed, uint64(r), uint64(k), fine))/fine, 0
+			for p := probabilities[k]; drawn < classes-1 && u >= p[drawn]; drawn++ {
+				u -= p[drawn]
+			}
+			c.of[drawn][g]++
+		}
+		one := c.numbers()
+		mean.PreferenceBias += one.PreferenceBias / float64(rounds)
+		mean.WeightedF1 += one.WeightedF1 / float64(rounds)
+		mean.MacroF1 += one.MacroF1 / float64(rounds)
+	}
+	return mean, nil
 }
+
+// fine is the number of steps in which probabilities are drawn.
+const fine = 1 << 30
 
 // BiasFloor simulates the B of predictors without a preference that are right as
 // often as those of runs, whose strategies are gold[run] and predicted[run]: the
@@ -167,7 +187,6 @@ func BiasFloor(ctx context.Context, gold, predicted [][]int, classes, rounds int
 		}
 		runs = append(runs, one)
 	}
-	const fine = 1 << 30
 	found := make([]float64, rounds)
 	for r := range found {
 		if err := ctx.Err(); err != nil {

@@ -30,7 +30,9 @@ type Data struct {
 	// Checks are the contrasts of JudgeChecks, as far as they were measured: what
 	// the judge tells apart.
 	Checks []Effect `json:"judge_checks"`
-	Wins   []Wins   `json:"wins"` // Figure 6
+	// OtherJudges judge the same replies besides the run's own judge.
+	OtherJudges []OtherJudge `json:"other_judges,omitempty"`
+	Wins        []Wins       `json:"wins"` // Figure 6
 
 	// GoldStrategies and GoldPhases count the gold strategies of the turns that
 	// the systems reply to.
@@ -138,7 +140,7 @@ type Chosen struct {
 }
 
 // AtTemperature are a system's strategy metrics where its strategies are drawn at
-// a temperature, from their exact probabilities: without the noise of a draw.
+// a temperature from their exact probabilities: means over many draws.
 type AtTemperature struct {
 	Temperature float64 `json:"temperature"` // 0: greedy
 	StrategyNumbers
@@ -279,6 +281,10 @@ func (d Data) prepared() (Data, error) {
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
 		d.Questions[i] = d.Questions[i].prepared(d.Checks)
+	}
+	d.OtherJudges = slices.Clone(d.OtherJudges)
+	for i := range d.OtherJudges {
+		d.OtherJudges[i] = d.OtherJudges[i].prepared()
 	}
 	d.Training = slices.Clone(d.Training)
 	for i := range d.Training {

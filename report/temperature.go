@@ -40,8 +40,8 @@ func temperatureTable(d Data) table {
 		Caption: "Strategy metrics over temperature, from the exact probabilities of the eight strategies",
 		Heads:   []head{{Text: "System"}, {Text: "Metric"}},
 		Sources: d.sources(systemNames(rows), experiments.KindStrategies),
-		Notes: []string{"The probabilities are those of drawing token by token among the tokens that go on one of the eight names; at 0 the likeliest is taken (greedy decoding). The metrics are those of the expected confusions, " +
-			"so they lack the noise of a draw, which adds to B what the floor above shows, and no nucleus (top-p) is cut off. Named is the mean probability that the model names any of the eight."},
+		Notes: []string{"The probabilities are those of drawing token by token among the tokens that go on one of the eight names; at 0 the likeliest is taken (greedy decoding). " +
+			"A figure is the mean over 200 draws from them; no nucleus (top-p) is cut off. Named is the mean probability that the model names any of the eight."},
 	}
 	if len(rows) == 0 {
 		return t
@@ -105,7 +105,7 @@ func temperatureFigure(d Data) (f figure, ok bool, err error) {
 			p.Add(dot)
 		}
 	}
-	p.Y.Min = 0
+	p.X.Max, p.Y.Min, p.Y.Max = 1.04*p.X.Max, 0, 1.04*p.Y.Max
 	f.SVG, err = render(p, 12*vg.Centimeter, 7*vg.Centimeter, f.Title)
 	return f, err == nil, err
 }

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -103,9 +104,13 @@ func (n StrategyNames) Check(s StrategyScores) error {
 	return nil
 }
 
-// StrategyCurve are the strategy metrics of a model at the Temperatures, from its
-// exact probabilities, and the mean probability that it names a strategy at all.
-func StrategyCurve(names StrategyNames, scores []StrategyScores) (numbers []metrics.StrategyNumbers, mass float64, err error) {
+// draws is how often strategies are drawn for a point of StrategyCurve.
+const draws = 200
+
+// StrategyCurve are the strategy metrics of a model at the Temperatures: means over
+// draws from its exact probabilities, the same draws at each temperature. mass is
+// the mean probability that it names a strategy at all.
+func StrategyCurve(ctx context.Context, names StrategyNames, scores []StrategyScores, seed uint64) (numbers []metrics.StrategyNumbers, mass float64, err error) {
 	gold := make([]int, len(scores))
 	for i, s := range scores {
 		strategy, err := esc.ParseStrategy(s.GoldStrategy)
@@ -123,7 +128,11 @@ func StrategyCurve(names StrategyNames, scores []StrategyScores) (numbers []metr
 		for i, s := range scores {
 			probabilities[i] = names.Probabilities(s, temperature)
 		}
-		one, err := metrics.StrategyExpected(gold, probabilities, esc.NumStrategies)
+		rounds := draws
+		if temperature == 0 {
+			rounds = 1 // nothing is left to chance
+		}
+		one, err := metrics.StrategyDrawn(ctx, gold, probabilities, esc.NumStrategies, rounds, seed)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -56,7 +56,7 @@ func TestProbabilitiesAtTemperatures(t *testing.T) {
 
 func TestStrategyCurve(t *testing.T) {
 	n, s := named()
-	numbers, mass, err := StrategyCurve(n, []StrategyScores{s, s})
+	numbers, mass, err := StrategyCurve(t.Context(), n, []StrategyScores{s, s}, 1)
 	if err != nil || len(numbers) != len(Temperatures()) || math.Abs(mass-1) > 1e-6 {
 		t.Fatalf("%d temperatures, mass %v, %v: want one number each and mass 1", len(numbers), mass, err)
 	}
@@ -64,7 +64,7 @@ func TestStrategyCurve(t *testing.T) {
 		t.Errorf("weighted F1 %v greedy, %v at 0.7, %v at 1, want 100 and falling", numbers[0].WeightedF1, numbers[3].WeightedF1, numbers[4].WeightedF1)
 	}
 	s.LogProbabilities[0] = s.LogProbabilities[0][:1]
-	if _, _, err := StrategyCurve(n, []StrategyScores{s}); err == nil {
+	if _, _, err := StrategyCurve(t.Context(), n, []StrategyScores{s}, 1); err == nil {
 		t.Error("a name without its last token is taken")
 	}
 }

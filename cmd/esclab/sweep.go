@@ -116,7 +116,7 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	}
 	sayWarnings(p.Warnings())
 	if !o.plan {
-		if err := a.allowJudges(p.Plan); err != nil {
+		if err := a.allowSweep(p.Plan); err != nil {
 			return err
 		}
 	}

@@ -115,7 +115,7 @@ func (se *session) addCells(ctx context.Context, id, file string, set []string) 
 	if err = errors.Join(err, more.Missing); err != nil {
 		return err
 	}
-	if err := se.app.allowJudges(more.Plan); err != nil {
+	if err := se.app.allowSweep(more.Plan); err != nil {
 		return err
 	}
 	added, state, err := se.lab.AddCells(ctx, id, more.Plan)
