@@ -106,6 +106,12 @@ chaos: ## CHAOS_KILLS kills of worker, Temporal and store in one run of demo, by
 	cd cmd/esclab && ESCLAB_CHAOS_SEED=$(CHAOS_SEED) ESCLAB_CHAOS_KILLS=$(CHAOS_KILLS) ESCLAB_CHAOS_LOG=$(CURDIR)/out/chaos-$(CHAOS_SEED).log \
 	$(CURDIR)/out/chaos.test -test.run '^TestCampaign$$' -test.timeout 4h
 
+.PHONY: attack
+attack: ## another user of the machine, and whoever may start runs, against a stack that is up (as root)
+	@mkdir -p out
+	$(GO) test -tags attack -c -o out/attack.test ./cmd/esclab
+	cd cmd/esclab && $(CURDIR)/out/attack.test -test.run '^TestAttack$$' -test.v -test.timeout 10m
+
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
 
