@@ -13,6 +13,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -190,9 +191,13 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [RUN]",
 		Short: "Follow a run: its stages with step, loss, tokens/s and ETA",
-		Long: `Follow the newest run, or the newest of an experiment, until it ends: progress
-bars on a terminal, plain lines elsewhere. Ctrl-C stops the following, not the
-run.`,
+		Long: `Follow a run until it ends: progress bars on a terminal, plain lines elsewhere.
+Ctrl-C stops the following, not the run. Of a run that has ended, or that nobody
+works on, print which of its stages are done.
+
+RUN is what esclab status --all lists (demo/0da221080876), the name of an
+experiment, or how either begins: the newest run that it fits. Without RUN, the
+newest of all.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.runStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
@@ -206,33 +211,53 @@ run.`,
 
 // runStatus follows the newest run of a name, or prints how it stands.
 func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out io.Writer) error {
-	return a.withSession(ctx, func(se *session) error {
-		if o.all {
-			return printExecutions(out, "run", se.lab.Runs(ctx, false))
+	se, err := a.openToRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	if o.all {
+		return printExecutions(out, "run", se.lab.Runs(ctx, false))
+	}
+	run, err := se.lab.FindRun(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	// A stack of this command's own has no worker that could answer or go on.
+	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && se.stack == nil
+	if live && !o.once && !o.json {
+		_, err = se.follow(ctx, run, out)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		run, err := se.lab.FindRun(ctx, name, false)
-		if err != nil {
-			return err
-		}
-		if !o.once && !o.json {
-			_, err = se.follow(ctx, run, out)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return failed(err)
-		}
-		v, err := se.lab.ViewRun(ctx, run.ID)
-		if err != nil {
-			return err
-		}
-		if o.json {
-			e := json.NewEncoder(out)
-			e.SetIndent("", "  ")
-			return e.Encode(v)
-		}
-		newLines(out).update(v)
-		return nil
-	})
+		return failed(err)
+	}
+	var v lab.RunView
+	var ending error
+	if live {
+		v, err = se.lab.ViewRun(ctx, run.ID)
+	} else if v, ending = se.lab.StoredRun(ctx, run); v.Stages == nil {
+		err = ending
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	newLines(out).update(v)
+	switch {
+	case ending != nil:
+		fmt.Fprintf(out, "run %s failed: %v\n", runName(run.ID), ending)
+	case live:
+	case run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		fmt.Fprintf(out, "run %s is unfinished, and nobody works on it: the esclab run that started it continues it, or esclab up\n", runName(run.ID))
+	default:
+		fmt.Fprintf(out, "run %s is done\n", runName(run.ID))
+	}
+	return nil
 }
 
 // printExecutions lists runs or sweeps.
@@ -242,7 +267,7 @@ func printExecutions(out io.Writer, what string, all iter.Seq2[lab.Execution, er
 		if err != nil {
 			return err
 		}
-		t.AppendRow(table.Row{e.ID, e.Status, e.Started.Format("2006-01-02 15:04:05")})
+		t.AppendRow(table.Row{runName(e.ID), e.Status, e.Started.Format("2006-01-02 15:04:05")})
 	}
 	t.Render()
 	return nil

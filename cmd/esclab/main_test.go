@@ -416,7 +416,7 @@ func TestExitCodes(t *testing.T) {
 		{"truncated corpus", []string{"run", "demo", "--set", "corpus.source=" + broken, "--data", filepath.Join(dir, "d")}, exitFailed, []string{"corpus", "broken.json", "dialogue 0"}},
 		{"truncated predictions", []string{"score", bad}, exitUsage, []string{"bad.jsonl:1"}},
 		{"missing predictions", []string{"score", filepath.Join(dir, "none")}, exitUsage, []string{"none"}},
-		{"nothing is up", []string{"status", "--data", filepath.Join(dir, "empty")}, exitUnreachable, []string{"esclab up"}},
+		{"no run", []string{"status", "--data", filepath.Join(dir, "empty")}, exitUsage, []string{"there is no run yet", "esclab run"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -21,7 +21,7 @@ import (
 	"github.com/esclab/esclab/results/human"
 )
 
-type reportFlags struct {
+type reportOptions struct {
 	out       string
 	set       []string
 	noSamples bool
@@ -29,77 +29,98 @@ type reportFlags struct {
 }
 
 func (a *app) reportCommand() *cobra.Command {
-	var f reportFlags
+	var o reportOptions
 	c := &cobra.Command{
-		Use:   "report EXPERIMENT",
+		Use:   "report RUN",
 		Short: "Write the report of a finished run: HTML, Markdown, LaTeX, CSV and JSON",
-		Long: `Write the report of an experiment that has been run, from its artifacts: a
-self-contained HTML file with its figures, Markdown, the tables in LaTeX, Table 3
-as CSV, and all data as JSON. Give the same --set flags as the run had.
+		Long: `Write the report of a run from its artifacts: a self-contained HTML file with its
+figures, Markdown, the tables in LaTeX, Table 3 as CSV, and all data as JSON. It is
+written where the run's data are, below reports/ of the data directory, or into
+--out.
+
+` + helpRun + `
 
 --human adds what people say (Figure 6): the JSON of esclab human import. It has
 to rate replies of this run. --no-samples leaves the sample dialogues out: what
-remains quotes nothing of the corpus, nor of what the models wrote.`,
-		Example: `  esclab report demo --out r/
+remains quotes nothing of the corpus, nor of what the models wrote. Both make
+another report than the run's own and need --out.`,
+		Example: `  esclab report demo
+  esclab report demo --out r/
   esclab report tiny-esconv --set seeds=1,2,3 --no-samples --out docs/results/tiny-esconv
   esclab human import human/key.json anna.csv ben.csv --json > figure6.json
   esclab report demo --human figure6.json --out r/`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.report(c.Context(), args[0], f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.runReport(c.Context(), args[0], o, c.OutOrStdout())
+		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&f.out, "out", "report", "directory to write into")
-	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
-	flags.BoolVar(&f.noSamples, "no-samples", false, "leave the sample dialogues out")
-	flags.StringArrayVar(&f.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
+	flags.StringVar(&o.out, "out", "", "directory to write into (default: that of the run's own report)")
+	flags.StringArrayVar(&o.set, "set", nil, "as for esclab run")
+	flags.BoolVar(&o.noSamples, "no-samples", false, "leave the sample dialogues out")
+	flags.StringArrayVar(&o.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
 	return c
 }
 
-func (a *app) report(ctx context.Context, name string, f reportFlags) error {
+func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io.Writer) error {
+	another := o.noSamples || len(o.human) > 0
+	if another && o.out == "" {
+		return errors.New("--out is missing: with --no-samples or --human it is another report than the run's own")
+	}
 	var ratings []human.Results
-	for _, path := range f.human {
+	for _, path := range o.human {
 		r, err := readRatings(path)
 		if err != nil {
 			return err
 		}
 		ratings = append(ratings, r)
 	}
-	p, err := a.prepare(ctx, name, f.set)
-	if err = errors.Join(err, p.Missing); err != nil {
-		return err
+	if o.out != "" { // whatever the servers in this process do to the working directory
+		var err error
+		if o.out, err = filepath.Abs(o.out); err != nil {
+			return err
+		}
 	}
-	if f.out, err = filepath.Abs(f.out); err != nil { // whatever the servers in this process do to the working directory
-		return err
-	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	last := p.Stages[len(p.Stages)-1]
-	if err := se.printResults(ctx, last.Fingerprint, os.Stdout); err != nil {
-		return failed(fmt.Errorf("%w: run it first: esclab run %s", err, name))
+	l, err := se.layoutOf(ctx, run, o.set)
+	if err != nil {
+		return err
 	}
-	if !f.noSamples && len(ratings) == 0 {
-		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
-	}
+	last := l.Result()
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
-		return failed(err)
+		return absent(l, last.Name, err)
 	}
-	if f.noSamples {
+	printResults(data, out)
+	if !another {
+		path, err := se.writeReport(ctx, l.Name, last.Fingerprint, o.out)
+		if err != nil {
+			return failed(err)
+		}
+		fmt.Fprintf(os.Stderr, "report written to %s\n", path)
+		return nil
+	}
+	if o.noSamples {
 		data.WithoutSamples, data.Samples = true, nil
 	}
 	for i, r := range ratings {
 		if err := addRatings(&data, r); err != nil {
-			return fmt.Errorf("%s: %w", f.human[i], err)
+			return fmt.Errorf("%s: %w", o.human[i], err)
 		}
 	}
 	files, err := report.Files(data)
 	if err != nil {
 		return failed(err)
 	}
-	return failed(writeFiles(files, f.out))
+	if err := writeFiles(files, o.out); err != nil {
+		return failed(err)
+	}
+	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(o.out, results.FileReportHTML))
+	return nil
 }
 
 // readRatings reads what esclab human import --json printed.
@@ -161,11 +182,7 @@ func (se *session) reportData(ctx context.Context, fingerprint string) (report.D
 }
 
 // printResults shows Table 3 on the terminal.
-func (se *session) printResults(ctx context.Context, fingerprint string, out io.Writer) error {
-	data, err := se.reportData(ctx, fingerprint)
-	if err != nil {
-		return err
-	}
+func printResults(data report.Data, out io.Writer) {
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
 	t.SetStyle(table.StyleLight)
@@ -185,24 +202,30 @@ func (se *session) printResults(ctx context.Context, fingerprint string, out io.
 		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
 	}
 	t.Render()
-	return nil
 }
 
-// writeReport copies a report's files into a directory.
-func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
+// writeReport writes a run's report where its data are, and into the directory
+// copyTo where one is named. It gives the path of the HTML.
+func (se *session) writeReport(ctx context.Context, experiment, fingerprint, copyTo string) (string, error) {
 	from, err := results.Open(ctx, se.node.Store, fingerprint)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var files []report.File
 	for name := range from.Files {
 		data, err := from.ReadFile(name)
 		if err != nil {
-			return err
+			return "", err
 		}
 		files = append(files, report.File{Name: filepath.Base(name), Data: data})
 	}
-	return writeFiles(files, dir)
+	dir := se.reportDir(experiment, fingerprint)
+	err = writeFiles(files, dir)
+	if err == nil && copyTo != "" {
+		dir = copyTo
+		err = writeFiles(files, dir)
+	}
+	return filepath.Join(dir, results.FileReportHTML), err
 }
 
 // writeFiles writes a report into a directory.
@@ -215,6 +238,5 @@ func writeFiles(files []report.File, dir string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, results.FileReportHTML))
 	return nil
 }

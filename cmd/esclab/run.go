@@ -49,7 +49,7 @@ command continues there, also after a kill or a power failure.`,
 	c.Flags().BoolVar(&o.plan, "plan", false, "print every stage and whether it would be reused or run, and why; run nothing")
 	c.Flags().BoolVar(&o.json, "json", false, "with --plan: print JSON")
 	c.Flags().BoolVar(&o.detach, "detach", false, "start the run and return; a worker has to be up")
-	c.Flags().StringVar(&o.out, "report", "", "write the report into this directory when the run is done")
+	c.Flags().StringVar(&o.out, "report", "", "copy the report into this directory when the run is done")
 	return c
 }
 
@@ -69,12 +69,15 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
-	se, err := a.open(ctx, true)
-	if err != nil {
-		return err
-	}
-	defer se.close()
 	if o.plan {
+		se, err := a.openToRead(ctx)
+		if errors.Is(err, errNoRuns) {
+			se, err = &session{app: a}, nil // all of it is to be run
+		}
+		if err != nil {
+			return err
+		}
+		defer se.close()
 		if p.Missing != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
 		} else if err := surveyCorpus(p.Stages[0], os.Stderr); err != nil {
@@ -82,6 +85,11 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		}
 		return se.printPlan(ctx, p, o.json, out)
 	}
+	se, err := a.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer se.close()
 	return se.runPrepared(ctx, p, o, out)
 }
 
@@ -96,7 +104,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	fmt.Fprintf(os.Stderr, "run %s\n", run.ID)
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", p.Experiment.Name)
+		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", runName(run.ID))
 		return nil
 	}
 
@@ -117,16 +125,16 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	}
 	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", time.Since(began).Round(time.Second), len(result.Stages), reused)
 	last := result.Stages[len(result.Stages)-1]
-	if err := se.printResults(ctx, last.Fingerprint, out); err != nil {
+	data, err := se.reportData(ctx, last.Fingerprint)
+	if err != nil {
 		return failed(err)
 	}
-	if o.out != "" {
-		if err := se.writeReport(ctx, last.Fingerprint, o.out); err != nil {
-			return failed(err)
-		}
-	} else {
-		fmt.Fprintf(os.Stderr, "report: esclab report %s --out DIR\n", p.Experiment.Name)
+	printResults(data, out)
+	path, err := se.writeReport(ctx, p.Experiment.Name, last.Fingerprint, o.out)
+	if err != nil {
+		return failed(err)
 	}
+	fmt.Fprintf(os.Stderr, "report written to %s\n", path)
 	return se.stayForOthers(ctx)
 }
 
@@ -164,9 +172,12 @@ func (se *session) sayLink(e lab.Execution) {
 
 // printPlan shows what a run would do.
 func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
-	decisions, err := se.lab.Decide(ctx, p.Stages)
-	if err != nil {
-		return err
+	decisions := map[string]experiments.Decision{}
+	if se.lab != nil {
+		var err error
+		if decisions, err = se.lab.Decide(ctx, p.Stages); err != nil {
+			return err
+		}
 	}
 	all := experiments.Planned(p.Stages, decisions)
 	if asJSON {

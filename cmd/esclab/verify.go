@@ -17,9 +17,13 @@ import (
 	"github.com/esclab/esclab/artifacts"
 )
 
+type verifyOptions struct {
+	set       []string
+	all, json bool
+}
+
 func (a *app) verifyCommand() *cobra.Command {
-	var set []string
-	var all, asJSON bool
+	var o verifyOptions
 	c := &cobra.Command{
 		Use:   "verify RUN | --all",
 		Short: "Read every blob of a run again and compare its SHA-256",
@@ -40,37 +44,35 @@ before, and finds disks that are going bad.`,
   esclab verify --all`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if all == (len(args) == 1) {
-				return errors.New("name a run, or give --all")
-			}
-			run := ""
-			if !all {
-				run = args[0]
-			}
-			return a.verify(c.Context(), run, set, asJSON, os.Stdout)
+			return a.runVerify(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "everything in the bucket")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	c.Flags().StringArrayVar(&set, "set", nil, "as for esclab run")
+	c.Flags().BoolVar(&o.all, "all", false, "everything in the bucket")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	c.Flags().StringArrayVar(&o.set, "set", nil, "as for esclab run")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool, out io.Writer) error {
-	se, err := a.open(ctx, true)
+func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io.Writer) error {
+	if o.all == (run != "") {
+		return errors.New("name a run, or give --all")
+	}
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
 	store := se.node.Store
-	name := ""
+	again := "" // the command that runs it, where that is known
 	var fingerprints []string
 	if run != "" {
-		l, err := se.layoutOf(ctx, run, set)
+		l, err := se.layoutOf(ctx, run, o.set)
 		if err != nil {
 			return err
 		}
-		name = l.Name
+		if l.Planned != "" {
+			again = commandLine("esclab run", l.Planned, l.Set)
+		}
 		for _, s := range l.Stages {
 			fingerprints = append(fingerprints, s.Fingerprint)
 		}
@@ -86,7 +88,7 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 	if err != nil {
 		return failed(err)
 	}
-	if asJSON {
+	if o.json {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		if err := e.Encode(struct {
@@ -96,7 +98,7 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 			return err
 		}
 	} else {
-		printAudited(out, audited, store.Location(), name)
+		printAudited(out, audited, store.Location(), again)
 	}
 	if n := len(audited.Damaged); n > 0 {
 		return failed(fmt.Errorf("%d damaged in %s", n, store.Location()))
@@ -104,7 +106,7 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 	return nil
 }
 
-func printAudited(out io.Writer, a artifacts.Audited, location, experiment string) {
+func printAudited(out io.Writer, a artifacts.Audited, location, again string) {
 	for _, d := range a.Damaged {
 		fmt.Fprintf(out, "damaged  %s%s\n         %s\n", location, d.Key, d.Reason)
 		if d.Fingerprint != "" {
@@ -117,8 +119,8 @@ func printAudited(out io.Writer, a artifacts.Audited, location, experiment strin
 			fmt.Fprintf(out, "         %s\n", of)
 		}
 		remedy := d.Remedy
-		if experiment != "" {
-			remedy = strings.Replace(remedy, "run the experiment again", "esclab run "+experiment, 1)
+		if again != "" {
+			remedy = strings.Replace(remedy, "run the experiment again", again, 1)
 		}
 		fmt.Fprintf(out, "         → %s\n", remedy)
 	}
