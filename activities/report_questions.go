@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -16,6 +17,10 @@ func measured(m report.Measure, turns []results.ScoredTurn) float64 {
 	case report.MeasureBias:
 		if r, ok := results.StrategyOf(turns); ok {
 			return r.PreferenceBias
+		}
+	case report.MeasureStrategy:
+		if r, ok := results.StrategyOf(turns); ok {
+			return r.WeightedF1
 		}
 	case report.MeasureQuality:
 		return results.JudgedMean(turns, func(t results.ScoredTurn) float64 {
@@ -61,6 +66,18 @@ func answers(ctx context.Context, systems map[string][][]results.ScoredTurn, see
 	return out, nil
 }
 
+// headline measures the effects of the paper's claim.
+func headline(ctx context.Context, systems map[string][][]results.ScoredTurn, seeds []uint64, seed uint64) ([]report.Effect, error) {
+	effects := report.Headline(slices.Collect(maps.Keys(systems)))
+	for i, e := range effects {
+		var err error
+		if effects[i], err = effect(ctx, e.Contrast, systems, seeds, seed); err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", e.Measure, e.System, err)
+		}
+	}
+	return effects, nil
+}
+
 // effect measures one contrast; its numbers stay nil where a system is not in
 // the run.
 func effect(ctx context.Context, c report.Contrast, systems map[string][][]results.ScoredTurn, seeds []uint64, seed uint64) (report.Effect, error) {
@@ -72,7 +89,7 @@ func effect(ctx context.Context, c report.Contrast, systems map[string][][]resul
 	pairs := make([][]results.TurnPair, len(seeds))
 	for k := range seeds {
 		pairs[k] = results.PairTurns(system[k], against[k])
-		if c.Measure != report.MeasureBias { // the judge's: of what it saw of both
+		if c.Measure.Judged() { // the judge's: of what it saw of both
 			pairs[k] = slices.DeleteFunc(pairs[k], func(p results.TurnPair) bool { return !p.System.Judged || !p.Against.Judged })
 		}
 	}

@@ -38,6 +38,9 @@ func (r *reporter) systems(ctx context.Context) error {
 		r.data.Systems = append(r.data.Systems, row)
 	}
 	var err error
+	if r.data.Headline, err = headline(ctx, all, r.seeds, r.params.Seed); err != nil {
+		return err
+	}
 	r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
 	return err
 }

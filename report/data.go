@@ -23,6 +23,7 @@ type Data struct {
 	Given   []Row   `json:"given"`   // Table 4's: the generator given the gold strategy
 	Corpus  []Split `json:"corpus"`  // Tables 1 and 6, Figure 8
 
+	Headline  []Effect   `json:"headline"`  // of Headline, measured
 	Questions []Question `json:"questions"` // RQ1-RQ4
 	Wins      []Wins     `json:"wins"`      // Figure 6
 
@@ -131,11 +132,14 @@ type Training struct {
 	Curve    []Point  `json:"curve"`
 }
 
-// Point is the loss at a step; either may be absent.
+// Point is what a training had at a step; any of it may be absent. Accuracy (a
+// share, 0 to 1) and margin are DPO's, of the implicit rewards.
 type Point struct {
 	Step       int      `json:"step"`
 	Loss       *float64 `json:"loss"`
 	Validation *float64 `json:"validation"`
+	Accuracy   *float64 `json:"accuracy,omitempty"`
+	Margin     *float64 `json:"margin,omitempty"`
 }
 
 // Sample is a test turn with what each system replied.
@@ -197,6 +201,7 @@ func (d Data) prepared() (Data, error) {
 	for i := range d.Wins {
 		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
 	}
+	d.Headline = preparedEffects(d.Headline)
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
 		d.Questions[i] = d.Questions[i].prepared()
@@ -208,7 +213,8 @@ func (d Data) prepared() (Data, error) {
 		t.Accuracy, t.Margin = finite(t.Accuracy), finite(t.Margin)
 		t.Curve = slices.Clone(t.Curve)
 		for k := range t.Curve {
-			t.Curve[k].Loss, t.Curve[k].Validation = finite(t.Curve[k].Loss), finite(t.Curve[k].Validation)
+			p := &t.Curve[k]
+			p.Loss, p.Validation, p.Accuracy, p.Margin = finite(p.Loss), finite(p.Validation), finite(p.Accuracy), finite(p.Margin)
 		}
 	}
 	return d, nil

@@ -14,18 +14,24 @@ type Measure string
 
 // The measures of the research questions.
 const (
-	MeasureBias    Measure = "preference_bias" // B of equation 8; smaller is better
-	MeasureQuality Measure = "quality"         // mean of the judge's four scores, 0-5
-	MeasureClean   Measure = "no_error"        // % of judged replies without a psychological error
+	MeasureBias     Measure = "preference_bias" // B of equation 8; smaller is better
+	MeasureStrategy Measure = "weighted_f1"     // of the strategies, in percent
+	MeasureQuality  Measure = "quality"         // mean of the judge's four scores, 0-5
+	MeasureClean    Measure = "no_error"        // % of judged replies without a psychological error
 )
 
 // smaller says whether the smaller value is the better one.
 func (m Measure) smaller() bool { return m == MeasureBias }
 
+// Judged says whether the judge measures it.
+func (m Measure) Judged() bool { return m == MeasureQuality || m == MeasureClean }
+
 func (m Measure) String() string {
 	switch m {
 	case MeasureBias:
 		return "preference bias B"
+	case MeasureStrategy:
+		return "strategy F1, weighted (%)"
 	case MeasureQuality:
 		return "response quality (mean of the judge's four scores)"
 	case MeasureClean:
@@ -155,6 +161,24 @@ func ResearchQuestions() []Question {
 	}
 }
 
+// Headline are the effects of the paper's claim, that decoupling helps, not
+// measured yet: of the two systems with the most training that both paradigms have
+// among those named; none where there is no such pair.
+func Headline(systems []string) []Effect {
+	for _, m := range []experiments.Method{experiments.MethodDPO, experiments.MethodSFT, experiments.MethodBase} {
+		system, against := Row{Paradigm: experiments.Decoupled, Method: m}.System(), Row{Paradigm: experiments.Vanilla, Method: m}.System()
+		if !slices.Contains(systems, system) || !slices.Contains(systems, against) {
+			continue
+		}
+		var effects []Effect
+		for _, measure := range []Measure{MeasureBias, MeasureStrategy, MeasureQuality} {
+			effects = append(effects, Effect{Contrast: Contrast{system, against, measure}})
+		}
+		return effects
+	}
+	return nil
+}
+
 // direction is 1 for an improvement at the level of the test, -1 for its
 // opposite, 0 where neither is shown.
 func (e Effect) direction(level float64) int {
@@ -193,17 +217,23 @@ func (q Question) verdict() Verdict {
 
 // prepared drops numbers that are not finite and fills in the verdict.
 func (q Question) prepared() Question {
-	q.Effects = slices.Clone(q.Effects)
-	for i := range q.Effects {
-		e := &q.Effects[i]
+	q.Effects = preparedEffects(q.Effects)
+	q.Verdict = q.verdict()
+	return q
+}
+
+// preparedEffects drops numbers that are not finite.
+func preparedEffects(effects []Effect) []Effect {
+	effects = slices.Clone(effects)
+	for i := range effects {
+		e := &effects[i]
 		e.Difference, e.Low, e.High, e.P = finite(e.Difference), finite(e.Low), finite(e.High), finite(e.P)
 		e.Seeds = slices.Clone(e.Seeds)
 		for k := range e.Seeds {
 			e.Seeds[k].Difference = finite(e.Seeds[k].Difference)
 		}
 	}
-	q.Verdict = q.verdict()
-	return q
+	return effects
 }
 
 // sentence puts an effect in words.
