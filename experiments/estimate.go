@@ -36,11 +36,17 @@ type Estimate struct {
 
 // NewEstimator learns from finished stages.
 func NewEstimator(past []PastStage) *Estimator {
-	e := &Estimator{past: map[Kind][]pastStage{}, cache: map[string]Estimate{}}
+	e := &Estimator{past: map[Kind][]pastStage{}}
+	e.Learn(past...)
+	return e
+}
+
+// Learn adds finished stages.
+func (e *Estimator) Learn(past ...PastStage) {
 	for _, p := range past {
 		e.past[p.Kind] = append(e.past[p.Kind], pastStage{leavesOf(p.Params), p.Seconds})
 	}
-	return e
+	e.cache = map[string]Estimate{}
 }
 
 // Estimate guesses one stage's time.

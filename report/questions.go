@@ -236,6 +236,33 @@ func preparedEffects(effects []Effect) []Effect {
 	return effects
 }
 
+// Short names a measure in a few words.
+func (m Measure) Short() string {
+	switch m {
+	case MeasureBias:
+		return "preference bias"
+	case MeasureStrategy:
+		return "strategy F1"
+	case MeasureQuality:
+		return "quality"
+	case MeasureClean:
+		return "replies without error"
+	}
+	return string(m)
+}
+
+// InWords gives the difference, its interval and what they show.
+func (e Effect) InWords() (difference, interval, finding string) {
+	difference, interval, finding = signed(e.Difference), absent, "not measured"
+	if e.Low != nil && e.High != nil {
+		interval = fmt.Sprintf("[%s, %s]", signed(e.Low), signed(e.High))
+	}
+	if e.Difference != nil {
+		finding = map[int]string{1: "better", 0: "no difference shown", -1: "worse"}[e.direction(significance)]
+	}
+	return difference, interval, finding
+}
+
 // sentence puts an effect in words.
 func (e Effect) sentence() string {
 	if e.Difference == nil {

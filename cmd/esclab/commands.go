@@ -226,7 +226,11 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 	// A stack of this command's own has no worker that could answer or go on.
 	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && se.stack == nil
 	if live && !o.once && !o.json {
-		_, err = se.follow(ctx, run, out)
+		l, err := se.layoutOf(ctx, run.ID, nil)
+		if err != nil {
+			return err
+		}
+		_, err = se.follow(ctx, run, l.Stages, out)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
@@ -101,7 +104,7 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 		if err != nil {
 			return failed(err)
 		}
-		fmt.Fprintf(os.Stderr, "report written to %s\n", path)
+		printAnswer(data, path, commandLine("esclab compare", cmp.Or(runName(l.Run.ID), run), nil), out)
 		return nil
 	}
 	if o.noSamples {
@@ -181,16 +184,22 @@ func (se *session) reportData(ctx context.Context, fingerprint string) (report.D
 	return report.Read(bytes.NewReader(raw))
 }
 
-// printResults shows Table 3 on the terminal.
+// printResults shows Table 3: with rules where there is room, else with a space
+// between the columns.
 func printResults(data report.Data, out io.Writer) {
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
 	head := table.Row{"system"}
 	for _, c := range experiments.Table3() {
 		head = append(head, c.Head)
 	}
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
 	t.AppendHeader(head)
+	align := []table.ColumnConfig{}
+	for i := range experiments.Table3() {
+		align = append(align, table.ColumnConfig{Number: i + 2, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(align)
 	for _, row := range data.Systems {
 		line := table.Row{row.System()}
 		for _, cell := range row.Columns.Cells() {
@@ -198,10 +207,37 @@ func printResults(data report.Data, out io.Writer) {
 		}
 		t.AppendRow(line)
 	}
-	if data.Run.Judge.Offline {
-		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+	drawn, width := t.Render(), newScreen(out).width
+	if first, _, _ := strings.Cut(drawn, "\n"); text.StringWidth(first) > width {
+		t.Style().Options = table.OptionsNoBordersAndSeparators
+		t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", " "
+		drawn = t.Render()
 	}
-	t.Render()
+	fmt.Fprintln(out, drawn)
+	if data.Run.Judge.Offline {
+		fmt.Fprintln(out, text.WrapSoft(fmt.Sprintf("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name), width))
+	}
+}
+
+// printAnswer says what a run has found about the paper's claim, where its report
+// is and which command shows more.
+func printAnswer(data report.Data, path, more string, out io.Writer) {
+	s := newScreen(out)
+	if effects := data.Headline; len(effects) > 0 {
+		fmt.Fprintf(out, "\n%s against %s, %d test turns of %d dialogues:\n", effects[0].System, effects[0].Against, effects[0].Turns, effects[0].Dialogues)
+		t := table.NewWriter()
+		t.SetStyle(table.StyleLight)
+		t.Style().Options = table.OptionsNoBordersAndSeparators
+		right := table.ColumnConfig{Align: text.AlignRight}
+		right.Number = 2
+		t.SetColumnConfigs([]table.ColumnConfig{right})
+		for _, e := range effects {
+			difference, interval, finding := e.InWords()
+			t.AppendRow(table.Row{e.Measure.Short(), difference, interval, finding})
+		}
+		fmt.Fprintf(out, "%s\n95 %% intervals; a difference is shown where it also passes a test (p < 0.05).\n", t.Render())
+	}
+	fmt.Fprintf(out, "\nreport  %s\nmore    %s\n", s.file(path), more)
 }
 
 // writeReport writes a run's report where its data are, and into the directory

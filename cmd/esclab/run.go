@@ -101,7 +101,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "run %s\n", run.ID)
+	fmt.Fprintf(os.Stderr, "run %s\n", runName(run.ID))
 	se.sayLink(run)
 	if o.detach {
 		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", runName(run.ID))
@@ -109,7 +109,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	}
 
 	began := time.Now()
-	result, err := se.follow(ctx, run, os.Stderr)
+	result, err := se.follow(ctx, run, p.Stages, os.Stderr)
 	if ctx.Err() != nil {
 		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoint")
 		return ctx.Err()
@@ -123,7 +123,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 			reused++
 		}
 	}
-	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", time.Since(began).Round(time.Second), len(result.Stages), reused)
+	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", roughly(time.Since(began).Seconds()), len(result.Stages), reused)
 	last := result.Stages[len(result.Stages)-1]
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
@@ -134,7 +134,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return failed(err)
 	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", path)
+	printAnswer(data, path, commandLine("esclab compare", runName(run.ID), nil), out)
 	return se.stayForOthers(ctx)
 }
 
@@ -166,7 +166,8 @@ func (se *session) stayForOthers(ctx context.Context) error {
 // one.
 func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
-		fmt.Fprintf(os.Stderr, "web UI %s\n", se.page(e, historyTab))
+		page := se.page(e, historyTab)
+		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
 	}
 }
 

@@ -158,6 +158,7 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 		}
 		p.Attempt = int(pending.GetAttempt())
 		p.Failure = pending.GetLastFailure().GetMessage()
+		p.Queued = pending.GetState() == enums.PENDING_ACTIVITY_STATE_SCHEDULED
 	}
 	return p, nil
 }

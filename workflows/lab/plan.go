@@ -103,7 +103,7 @@ func (c *Client) Forecast(ctx context.Context, p experiments.PreparedSweep) (Swe
 	if err != nil {
 		return SweepForecast{}, unreachable("%w", err)
 	}
-	past, err := c.pastStages(ctx)
+	past, err := c.PastStages(ctx)
 	if err != nil {
 		return SweepForecast{}, unreachable("%w", err)
 	}
@@ -229,8 +229,8 @@ func (c *Client) cached(ctx context.Context, stages []experiments.Stage) (map[st
 // pastLimit bounds the finished stages that an estimate reads.
 const pastLimit = 2000
 
-// pastStages reads how long the finished stages in the store took.
-func (c *Client) pastStages(ctx context.Context) ([]experiments.PastStage, error) {
+// PastStages reads how long the finished stages in the store took.
+func (c *Client) PastStages(ctx context.Context) ([]experiments.PastStage, error) {
 	fingerprints, err := c.Store.ListStages(ctx)
 	if err != nil {
 		return nil, err
