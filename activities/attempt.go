@@ -270,13 +270,15 @@ type provenance struct {
 	Engine  string  `json:"engine,omitempty"`
 	// PeakBytes is the most memory that this process has held so far.
 	PeakBytes int64 `json:"peak_bytes"`
+	// Hardware is what the worker runs on, in a few words.
+	Hardware string `json:"hardware"`
 }
 
 func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	info := activity.GetInfo(ctx)
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
-		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(),
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -41,6 +42,20 @@ type Data struct {
 	Notes      []string   `json:"notes"`      // sentences for the head of the report
 	// WithoutSamples says that whoever wrote the report left the samples out.
 	WithoutSamples bool `json:"without_samples,omitempty"`
+	// WithPaper asks for the paper's figures in the LaTeX tables.
+	WithPaper bool `json:"with_paper,omitempty"`
+	// About is what only the place where the report is written knows.
+	About *About `json:"about,omitempty"`
+}
+
+// About says how a run went. A report stage leaves it out: the same artifacts give
+// the same report.
+type About struct {
+	Finished time.Time `json:"finished"` // its last stage
+	// Seconds is the sum of the stages' wall times, and Hardware what they ran on.
+	Seconds  float64  `json:"seconds"`
+	Hardware []string `json:"hardware"`
+	YAML     string   `json:"yaml,omitempty"` // of the experiment, where it is known
 }
 
 // Run says what was run.

@@ -253,9 +253,13 @@ func (m Measure) Short() string {
 
 // InWords gives the difference, its interval and what they show.
 func (e Effect) InWords() (difference, interval, finding string) {
-	difference, interval, finding = signed(e.Difference), absent, "not measured"
+	digits := 3
+	if e.Measure == MeasureStrategy || e.Measure == MeasureClean { // percent
+		digits = 1
+	}
+	difference, interval, finding = signedTo(e.Difference, digits), absent, "not measured"
 	if e.Low != nil && e.High != nil {
-		interval = fmt.Sprintf("[%s, %s]", signed(e.Low), signed(e.High))
+		interval = fmt.Sprintf("[%s, %s]", signedTo(e.Low, digits), signedTo(e.High, digits))
 	}
 	if e.Difference != nil {
 		finding = map[int]string{1: "better", 0: "no difference shown", -1: "worse"}[e.direction(significance)]
@@ -308,9 +312,12 @@ func (q Question) answer() answer {
 }
 
 // signed is fixed with three digits and a sign.
-func signed(v *float64) string {
-	s := fixed(v, 3)
-	if v != nil && *v > 0 && s != "0.000" {
+func signed(v *float64) string { return signedTo(v, 3) }
+
+// signedTo is fixed with a sign; what rounds to 0 has none.
+func signedTo(v *float64, digits int) string {
+	s := fixed(v, digits)
+	if v != nil && *v > 0 && s != fixed(Value(0), digits) {
 		s = "+" + s
 	}
 	return s
@@ -324,6 +331,7 @@ func questionSection(d Data, _ paper) (section, error) {
 		return s, nil
 	}
 	t := table{
+		Loose:   true,
 		Caption: "Effects: a system's value minus that of the one it stands against",
 		Heads: []head{{Text: "Question"}, {Text: "Verdict"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"},
 			{"Difference", true}, {"95 % interval", true}, {"p", true}, {"Dialogues", true}},

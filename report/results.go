@@ -20,20 +20,23 @@ func resultsSection(d Data, p paper) (section, error) {
 		}
 	}
 	main := resultsTable(rows, p, d.Run.Judge)
-	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined; small figures are the paper's, then the difference to them."
+	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined."
+	main.Paper = "small figures are the paper's, then the difference to them"
 	if n := len(d.Run.Seeds); n > 1 {
 		main.Caption += fmt.Sprintf(" Means over %d seeds.", n)
 	}
 	main.Sources = d.sources(systemNames(rows), evaluated...)
-	main.Notes = append(comparisonNotes(rows, p), biasNotes(rows)...)
+	main.PaperNotes, main.Notes = comparisonNotes(rows, p), biasNotes(rows)
 	for _, r := range rows {
 		if r.Unparsed > 0 {
 			main.Notes = append(main.Notes, fmt.Sprintf("%s: %d of %d replies name no strategy; they count in D-1, B-1, F1 and R-L by their text and in none of the strategy metrics.",
 				r.System(), r.Unparsed, r.Turns))
 		}
 	}
+	intervals, seeds := intervalTable(d), seedTable(d)
+	intervals.Folded, seeds.Folded, intervals.Loose = true, true, true
 	return section{ID: "results", Title: "Results",
-		Tables: nonEmpty(main, intervalTable(d), seedTable(d)), Missing: "no system was evaluated"}, nil
+		Tables: nonEmpty(main, intervals, seeds), Missing: "no system was evaluated"}, nil
 }
 
 // variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
@@ -54,7 +57,8 @@ func variantsSection(d Data, p paper) (section, error) {
 		return s, nil
 	}
 	t := resultsTable(rows, p, d.Run.Judge)
-	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5; small figures are the paper's, then the difference)"
+	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5)"
+	t.Paper = "small figures are the paper's, then the difference"
 	t.Notes = biasNotes(rows)
 	t.Sources = d.sources(systemNames(rows), evaluated...)
 	s.Tables = []table{t}
@@ -72,13 +76,13 @@ func trainingDataFigures(d Data, rows []Row) ([]figure, error) {
 		}
 	}
 	var bias, preferences []series
-	for i, r := range rows {
+	for _, r := range rows {
 		name := strings.TrimPrefix(r.System(), "vanilla/")
 		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
-			bias = append(bias, series{name, firstSystem + i, []float64{*b}})
+			bias = append(bias, systemSeries(r, name, r.interval(experiments.ColumnBias), *b))
 		}
 		if r.Preference != nil {
-			preferences = append(preferences, series{name, firstSystem + i, r.Preference})
+			preferences = append(preferences, systemSeries(r, name, nil, r.Preference...))
 		}
 	}
 	if len(bias) == 0 || len(preferences) == 0 {
@@ -128,6 +132,7 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 
 func resultsFrame() table {
 	t := table{
+		Wide:   true,
 		Groups: []group{{"", 3}},
 		Heads:  []head{{Text: "Backbone"}, {Text: "Paradigm"}, {Text: "Method"}},
 	}
@@ -287,6 +292,7 @@ func paperSection(d Data, p paper) (section, error) {
 	finish(&t, values)
 	s := section{ID: "paper", Title: "The paper's figures"}
 	if len(d.Systems) > 0 {
+		t.Folded = true
 		s.Tables = []table{t}
 	}
 	return s, nil

@@ -152,7 +152,7 @@ func TestAnswer(t *testing.T) {
 	want := `
 decoupled/dpo against vanilla/dpo, 80 test turns of 8 dialogues:
  preference bias  -0.500  [-0.750, -0.250]  better 
- strategy F1      -0.500  [-0.750, -0.250]  worse  
+ strategy F1        -0.5  [-0.8, -0.2]      worse  
  quality          -0.500  [-0.750, -0.250]  worse  
 95 % intervals; a difference is shown where it also passes a test (p < 0.05).
 

@@ -8,15 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
@@ -28,6 +31,7 @@ type reportOptions struct {
 	out       string
 	set       []string
 	noSamples bool
+	paper     bool
 	human     []string
 }
 
@@ -45,8 +49,9 @@ written where the run's data are, below reports/ of the data directory, or into
 
 --human adds what people say (Figure 6): the JSON of esclab human import. It has
 to rate replies of this run. --no-samples leaves the sample dialogues out: what
-remains quotes nothing of the corpus, nor of what the models wrote. Both make
-another report than the run's own and need --out.`,
+remains quotes nothing of the corpus, nor of what the models wrote. --paper
+puts the paper's figures beside this run's in the LaTeX tables as well. All three
+make another report than the run's own and need --out.`,
 		Example: `  esclab report demo
   esclab report demo --out r/
   esclab report tiny-esconv --set seeds=1,2,3 --no-samples --out docs/results/tiny-esconv
@@ -61,14 +66,15 @@ another report than the run's own and need --out.`,
 	flags.StringVar(&o.out, "out", "", "directory to write into (default: that of the run's own report)")
 	flags.StringArrayVar(&o.set, "set", nil, "as for esclab run")
 	flags.BoolVar(&o.noSamples, "no-samples", false, "leave the sample dialogues out")
+	flags.BoolVar(&o.paper, "paper", false, "put the paper's figures into the LaTeX tables")
 	flags.StringArrayVar(&o.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
 	return c
 }
 
 func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io.Writer) error {
-	another := o.noSamples || len(o.human) > 0
+	another := o.noSamples || o.paper || len(o.human) > 0
 	if another && o.out == "" {
-		return errors.New("--out is missing: with --no-samples or --human it is another report than the run's own")
+		return errors.New("--out is missing: with --no-samples, --paper or --human it is another report than the run's own")
 	}
 	var ratings []human.Results
 	for _, path := range o.human {
@@ -98,15 +104,20 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 	if err != nil {
 		return absent(l, last.Name, err)
 	}
+	dir := se.reportDir(l.Name, last.Fingerprint)
+	if data.About, err = se.about(ctx, l.Stages, dir); err != nil {
+		return failed(err)
+	}
 	printResults(data, out)
 	if !another {
-		path, err := se.writeReport(ctx, l.Name, last.Fingerprint, o.out)
+		path, err := writeReport(data, dir, o.out)
 		if err != nil {
 			return failed(err)
 		}
 		printAnswer(data, path, commandLine("esclab compare", cmp.Or(runName(l.Run.ID), run), nil), out)
 		return nil
 	}
+	data.WithPaper = o.paper
 	if o.noSamples {
 		data.WithoutSamples, data.Samples = true, nil
 	}
@@ -215,7 +226,10 @@ func printResults(data report.Data, out io.Writer) {
 	}
 	fmt.Fprintln(out, drawn)
 	if data.Run.Judge.Offline {
-		fmt.Fprintln(out, text.WrapSoft(fmt.Sprintf("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name), width))
+		note := fmt.Sprintf("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+		for line := range strings.SplitSeq(text.WrapSoft(note, width), "\n") {
+			fmt.Fprintln(out, strings.TrimRight(line, " "))
+		}
 	}
 }
 
@@ -240,22 +254,55 @@ func printAnswer(data report.Data, path, more string, out io.Writer) {
 	fmt.Fprintf(out, "\nreport  %s\nmore    %s\n", s.file(path), more)
 }
 
-// writeReport writes a run's report where its data are, and into the directory
-// copyTo where one is named. It gives the path of the HTML.
-func (se *session) writeReport(ctx context.Context, experiment, fingerprint, copyTo string) (string, error) {
-	from, err := results.Open(ctx, se.node.Store, fingerprint)
+// about says how a run went: what its stages' provenance and the experiment beside
+// the run's report tell.
+func (se *session) about(ctx context.Context, stages []experiments.Stage, dir string) (*report.About, error) {
+	var a report.About
+	for _, s := range stages {
+		raw, err := se.node.Store.Provenance(ctx, s.Fingerprint)
+		if errors.Is(err, artifacts.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stage %s: %w", s.Name, err)
+		}
+		var made struct {
+			Finished time.Time `json:"finished"`
+			Seconds  float64   `json:"seconds"`
+			Hardware string    `json:"hardware"`
+		}
+		if json.Unmarshal(raw, &made) != nil {
+			continue // another version's
+		}
+		a.Seconds += made.Seconds
+		if made.Finished.After(a.Finished) {
+			a.Finished = made.Finished
+		}
+		if made.Hardware != "" && !slices.Contains(a.Hardware, made.Hardware) {
+			a.Hardware = append(a.Hardware, made.Hardware)
+		}
+	}
+	yaml, err := os.ReadFile(filepath.Join(dir, experimentFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	a.YAML = string(yaml)
+	return &a, nil
+}
+
+// experimentFile stands beside a report: the experiment with every field.
+const experimentFile = "experiment.yaml"
+
+// writeReport writes a run's report where its data are, dir, and into the
+// directory copyTo where one is named. It gives the path of the HTML.
+func writeReport(data report.Data, dir, copyTo string) (string, error) {
+	files, err := report.Files(data)
 	if err != nil {
 		return "", err
 	}
-	var files []report.File
-	for name := range from.Files {
-		data, err := from.ReadFile(name)
-		if err != nil {
-			return "", err
-		}
-		files = append(files, report.File{Name: filepath.Base(name), Data: data})
+	if data.About != nil && data.About.YAML != "" {
+		files = append(files, report.File{Name: experimentFile, Data: []byte(data.About.YAML)})
 	}
-	dir := se.reportDir(experiment, fingerprint)
 	err = writeFiles(files, dir)
 	if err == nil && copyTo != "" {
 		dir = copyTo

@@ -130,7 +130,16 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 		return failed(err)
 	}
 	printResults(data, out)
-	path, err := se.writeReport(ctx, p.Experiment.Name, last.Fingerprint, o.out)
+	dir := se.reportDir(p.Experiment.Name, last.Fingerprint)
+	if data.About, err = se.about(ctx, p.Stages, dir); err != nil {
+		return failed(err)
+	}
+	yaml, err := experiments.Marshal(p.Experiment)
+	if err != nil {
+		return failed(err)
+	}
+	data.About.YAML = string(yaml)
+	path, err := writeReport(data, dir, o.out)
 	if err != nil {
 		return failed(err)
 	}
