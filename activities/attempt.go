@@ -20,6 +20,7 @@ import (
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // attempt is one try at one stage: a lease that fences its writes, a scratch
@@ -107,6 +108,9 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 
 func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attempt, error) {
 	info, started := activity.GetInfo(ctx), time.Now()
+	if err := in.Stage.CheckFingerprint(in.Inputs); err != nil {
+		return nil, classify(badInput(err))
+	}
 	// A stage's workflow is the only one of its fingerprint and gives the
 	// stage to one attempt at a time, so whoever comes now takes the lease
 	// over; an earlier attempt, should it wake up, cannot write any more.
@@ -271,7 +275,8 @@ type provenance struct {
 	// PeakBytes is the most memory that this process has held so far.
 	PeakBytes int64 `json:"peak_bytes"`
 	// Hardware is what the worker runs on, in a few words.
-	Hardware string `json:"hardware"`
+	Hardware string      `json:"hardware"`
+	Planned  lab.Planned `json:"planned"`
 }
 
 func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
@@ -279,6 +284,7 @@ func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
 		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(),
+		Planned: lab.Planned{Version: t.in.Stage.Version, Inputs: t.in.Inputs, Fresh: t.in.Stage.Fresh},
 	}
 }
 

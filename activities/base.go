@@ -30,9 +30,10 @@ func runBase(ctx context.Context, t *attempt, params experiments.BaseParams) (ou
 }
 
 // importBase takes a checkpoint's files over as they are, after checking that
-// model and tokenizer can be read and fit each other.
+// model and tokenizer can be read and fit each other. Of a GGUF file it takes
+// what the file becomes in Hugging Face's layout.
 func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) (output, error) {
-	source := t.in.Stage.Source
+	source, file := experiments.SplitSource(t.in.Stage.Source)
 	if experiments.Remote(source) {
 		var err error
 		if source, err = fetchFiles(ctx, t, source, params.Files); err != nil {
@@ -46,8 +47,18 @@ func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) 
 		if err := checkDigest(path, f.SHA256); err != nil {
 			return output{}, badInput(fmt.Errorf("backbone: %w", err))
 		}
-		out.files[filepath.Base(f.Name)] = path
+		if file == "" {
+			out.files[filepath.Base(f.Name)] = path
+		}
 		bytes += float64(f.Bytes)
+	}
+	if file != "" {
+		t.beat(ctx, workflows.Progress{Phase: "dequantize"})
+		dir := filepath.Join(t.dir, "base")
+		if err := t.dequantize(filepath.Join(source, file), dir, out.files); err != nil {
+			return output{}, fmt.Errorf("backbone: %w", err)
+		}
+		source = dir
 	}
 	config, err := lm.ReadConfig(source)
 	if err != nil {
@@ -65,6 +76,25 @@ func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) 
 	}
 	out.metrics["bytes"] = bytes
 	return out, nil
+}
+
+// dequantize writes a GGUF file's model and tokenizer into dir, and what the
+// file was.
+func (t *attempt) dequantize(path, dir string, files map[string]string) error {
+	file, err := lm.OpenGGUF(path)
+	if err != nil {
+		return badInput(err)
+	}
+	if err := file.Write(dir); err != nil {
+		return err
+	}
+	for _, name := range []string{results.FileConfig, results.FileWeights, results.FileTokenizer, results.FileTokenizerConfig} {
+		files[name] = filepath.Join(dir, name)
+	}
+	files[results.FileQuantization], err = t.create(results.FileQuantization, func(w *os.File) error {
+		return results.WriteJSON(w, results.Quantization{File: filepath.Base(path), Tensors: file.Types})
+	})
+	return err
 }
 
 // fetchFiles copies a checkpoint's files from a bucket into the scratch directory.
@@ -142,7 +172,7 @@ func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (o
 		return output{}, err
 	}
 	p := params.Tiny.Pretrain
-	trainConfig := trainConfig(b, p.Training, p.LearningRate, params.Seed)
+	trainConfig := trainConfig(b, t.in.Memory, p.Training, p.LearningRate, params.Seed)
 	trainConfig.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	trainer, err := lm.NewTrainer(engine, model, nil, train, trainConfig)

@@ -2,9 +2,12 @@ package activities
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +16,8 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/reference"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -63,21 +68,7 @@ func TestImportFromBucket(t *testing.T) {
 		t.Fatalf("the model has %+v", sources.Checkpoint.Files)
 	}
 	dir := t.TempDir()
-	// run runs a function as an activity: heartbeats need one.
-	run := func(f func(ctx context.Context, t *attempt) error) (result error) {
-		env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
-		body := func(ctx context.Context) error {
-			s := &attempt{a: a, dir: dir, in: workflows.StageInput{Stage: experiments.Stage{Source: uri}}, pulse: startPulse(ctx)}
-			defer s.pulse.end()
-			result = f(ctx, s)
-			return nil
-		}
-		env.RegisterActivity(body)
-		if _, err := env.ExecuteActivity(body); err != nil {
-			t.Fatal(err)
-		}
-		return result
-	}
+	run := func(f func(ctx context.Context, t *attempt) error) error { return attemptOn(t, a, dir, uri, f) }
 	imported := func() error {
 		return run(func(ctx context.Context, s *attempt) error {
 			_, err := importBase(ctx, s, experiments.BaseParams{Files: files})
@@ -111,5 +102,63 @@ func TestImportFromBucket(t *testing.T) {
 	}
 	if err = imported(); !errors.Is(err, artifacts.ErrNotFound) {
 		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
+// attemptOn runs a function on a stage with a source, as an activity: heartbeats need one.
+func attemptOn(t *testing.T, a *Activities, dir, source string, f func(ctx context.Context, t *attempt) error) (result error) {
+	t.Helper()
+	env := new(testsuite.WorkflowTestSuite).NewTestActivityEnvironment()
+	body := func(ctx context.Context) error {
+		s := &attempt{a: a, dir: dir, in: workflows.StageInput{Stage: experiments.Stage{Source: source}}, pulse: startPulse(ctx)}
+		defer s.pulse.end()
+		result = f(ctx, s)
+		return nil
+	}
+	env.RegisterActivity(body)
+	if _, err := env.ExecuteActivity(body); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// TestImportGGUF imports a GGUF file: what is stored is a checkpoint in Hugging Face's layout, and what was quantised.
+func TestImportGGUF(t *testing.T) {
+	path := reference.SmolLM2(t)
+	exp := experiments.Defaults()
+	exp.Corpus.Source, exp.Backbone.Path = "demo", path
+	sources, err := experiments.SourceDigests(exp, experiments.OS(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := sources.Checkpoint.Files
+	if len(files) != 1 || files[0].Bytes != 98362432 {
+		t.Fatalf("the plan rests on %+v, want the file alone", files)
+	}
+	err = attemptOn(t, &Activities{}, t.TempDir(), path, func(ctx context.Context, s *attempt) error {
+		out, err := importBase(ctx, s, experiments.BaseParams{Files: files})
+		if err != nil {
+			return err
+		}
+		got := slices.Sorted(maps.Keys(out.files))
+		if want := []string{"config.json", "model.safetensors", "quantization.json", "tokenizer.json", "tokenizer_config.json"}; !slices.Equal(got, want) {
+			t.Errorf("the artifact has %v, want %v", got, want)
+		}
+		var q results.Quantization
+		data, err := os.ReadFile(out.files[results.FileQuantization])
+		if err := errors.Join(err, json.Unmarshal(data, &q)); err != nil {
+			return err
+		}
+		if q.File != filepath.Base(path) || q.Tensors["Q4_1"] != 210 {
+			t.Errorf("quantization.json says %+v, want the file's name and 210 tensors in Q4_1", q)
+		}
+		files[0].SHA256 = strings.Repeat("0", 64)
+		if _, err := importBase(ctx, s, experiments.BaseParams{Files: files}); err == nil || !strings.Contains(err.Error(), "has changed since the run was planned") {
+			t.Errorf("a changed file gives %v, want it refused", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

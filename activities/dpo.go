@@ -39,7 +39,7 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 		return output{}, err
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
-	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(b, t.in.Memory, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,

@@ -62,11 +62,19 @@ func TestWhatLedToAFailureIsKept(t *testing.T) {
 	// A learning rate that no experiment may have: the weights are useless after one step.
 	stage := l.stages["sft/vm"]
 	stage.Params = bytes.Replace(stage.Params, []byte(`"learning_rate":1,`), []byte(`"learning_rate":1e30,`), 1)
+	inputs := map[string]string{}
+	for input, from := range stage.Inputs {
+		inputs[input] = l.stages[from].Fingerprint
+	}
+	var err error
+	if stage.Fingerprint, err = stage.FingerprintOf(inputs); err != nil {
+		t.Fatal(err)
+	}
 	l.stages["sft/vm"] = stage
 	if _, err := l.run("base"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := l.run("sft/vm")
+	_, err = l.run("sft/vm")
 	if kind := errorType(err); kind != workflows.ErrTypeNonFinite && kind != workflows.ErrTypeExploded {
 		t.Fatalf("a learning rate of 1e30 ends with %q: %v", kind, err)
 	}

@@ -86,11 +86,9 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 		return nil, badInput(err)
 	}
 	access := t.in.Judge
-	key := ""
-	if t.a.JudgeKey != nil {
-		if key, err = t.a.JudgeKey(model.BaseURL, access.APIKeyEnv); err != nil {
-			return nil, &permanentError{workflows.ErrTypeJudge, err}
-		}
+	key, err := t.a.JudgeKey(model.BaseURL)
+	if err != nil {
+		return nil, &permanentError{workflows.ErrTypeJudge, err}
 	}
 	t.ledger = openai.NewLedger(openai.Budget(access.Budget), openai.Prices{Prompt: access.Price.Input, Completion: access.Price.Output}, openai.Spent(t.paid))
 	client, err := openai.New(openai.Options{

@@ -183,9 +183,10 @@ func TestJudgeRefusedKey(t *testing.T) {
 		t.Errorf("got %v, want an error of type Judge with the status", err)
 	}
 	l.noCanary(t, err)
-	l.access.APIKeyEnv = "OTHER"
-	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "another variable") {
-		t.Errorf("a key that is not there: %v", err)
+	asked := len(s.Requests())
+	l.a.JudgeKey = func(string) (string, error) { return "", errors.New("not listed") }
+	if _, err := l.run(judgeStage); errorType(err) != workflows.ErrTypeJudge || !strings.Contains(err.Error(), "not listed") || len(s.Requests()) != asked {
+		t.Errorf("an endpoint that this worker may not ask: %v after %d requests, want an error of type Judge and none", err, len(s.Requests())-asked)
 	}
 }
 

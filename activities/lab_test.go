@@ -48,7 +48,7 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *testLab {
 	t.Helper()
 	l := &testLab{dir: t.TempDir(), stages: map[string]experiments.Stage{}}
 	exp, err := experiments.Load("demo", append([]string{
-		"judge.kind=openai", "judge.model=test", "judge.base_url=" + s.URL, "judge.api_key_env=TEST_KEY", fmt.Sprintf("judge.samples=%d", judgedReplies),
+		"judge.kind=openai", "judge.model=test", "judge.base_url=" + s.URL, fmt.Sprintf("judge.samples=%d", judgedReplies),
 		"judge.concurrency=32", "judge.timeout_seconds=1", "judge.repairs=3",
 	}, sets...)...)
 	if err != nil {
@@ -68,9 +68,9 @@ func newLab(t *testing.T, s *chattest.Server, sets ...string) *testLab {
 	}
 	store := storetest.OpenStore(t, l.dir)
 	l.a = &Activities{Store: store, Log: zerolog.New(&l.log), Scratch: filepath.Join(l.dir, "scratch"), DemoCorpus: democorpus.JSON(),
-		JudgeKey: func(_, variable string) (string, error) {
-			if variable != "TEST_KEY" {
-				return "", errors.New("another variable")
+		JudgeKey: func(baseURL string) (string, error) {
+			if baseURL != s.URL {
+				return "", errors.New("another endpoint")
 			}
 			return canary, nil
 		}}

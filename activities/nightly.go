@@ -26,8 +26,7 @@ type Nightly struct {
 	// Newest is a command that prints the newest revision there is; empty: the
 	// worker does not know of any but its own.
 	Newest []string
-	// Webhooks are the addresses that may be told; empty: any that a schedule
-	// names, without the secret.
+	// Webhooks are the addresses that may be told, by prefix.
 	Webhooks []string
 	// Secret goes to them as a bearer token; "": none does.
 	Secret func() string

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -116,11 +117,7 @@ func (a *Activities) writeNotice(name string, body []byte) error {
 // a server's own failure, a limit. Redirects are not followed: they would carry
 // the secret elsewhere.
 func (a *Activities) callWebhook(ctx context.Context, address, night string, body []byte) error {
-	listed := false
-	for _, prefix := range a.Nightly.Webhooks {
-		listed = listed || covers(prefix, address)
-	}
-	if !listed && len(a.Nightly.Webhooks) > 0 {
+	if !slices.ContainsFunc(a.Nightly.Webhooks, func(prefix string) bool { return covers(prefix, address) }) {
 		return badInput(fmt.Errorf("this worker may not call %s: add it to nightly.webhooks of its temporal.yaml", hostOf(address)))
 	}
 	ctx, stop := context.WithTimeout(ctx, webhookLimit)
@@ -132,7 +129,7 @@ func (a *Activities) callWebhook(ctx context.Context, address, night string, bod
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", "esclab/"+a.Nightly.Revision)
 	request.Header.Set("Idempotency-Key", night)
-	if listed && a.Nightly.Secret != nil {
+	if a.Nightly.Secret != nil {
 		if secret := a.Nightly.Secret(); secret != "" {
 			request.Header.Set("Authorization", "Bearer "+secret)
 		}

@@ -1,7 +1,10 @@
 package activities
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"sort"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 )
@@ -53,7 +57,7 @@ func (t *attempt) reportData(ctx context.Context, params experiments.ReportParam
 	}
 	r.data.Run = report.Run{Experiment: params.Name, Backbone: params.Backbone, Seed: params.Seed, Seeds: params.Seeds}
 	for _, step := range []func(context.Context) error{
-		r.corpus, r.training, r.pairs, r.quality, r.systems, r.given, r.wins, r.provenance,
+		r.corpus, r.backbone, r.training, r.pairs, r.quality, r.systems, r.given, r.wins, r.provenance,
 	} {
 		if err := step(ctx); err != nil {
 			return r.data, err
@@ -80,6 +84,30 @@ func (r *reporter) corpus(ctx context.Context) error {
 		for _, turn := range turns {
 			r.phases[turn.Place()] = esc.Phase(turn.Index, len(turns))
 		}
+	}
+	return nil
+}
+
+// backbone says what was quantised of a backbone that came as a GGUF file.
+func (r *reporter) backbone(ctx context.Context) error {
+	for _, name := range r.names(experiments.KindBase) {
+		m, err := r.a.Store.Lookup(ctx, r.in.Inputs[name])
+		if err != nil {
+			return inputError(name, err)
+		}
+		if _, quantized := m.Files[results.FileQuantization]; !quantized {
+			continue
+		}
+		dir, err := r.input(ctx, name, results.FileQuantization)
+		if err != nil {
+			return err
+		}
+		data, err := results.Dir(dir).ReadFile(results.FileQuantization)
+		var q results.Quantization
+		if err = cmp.Or(err, json.Unmarshal(data, &q)); err != nil {
+			return fmt.Errorf("input %s: %s: %w", name, results.FileQuantization, err)
+		}
+		r.data.Run.Quantization = lm.QuantizationText(q.Tensors)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -41,6 +40,22 @@ func measured(m report.Measure, turns []results.ScoredTurn) float64 {
 	return math.NaN()
 }
 
+// effects measures contrasts between the systems of a run; one whose systems are
+// not in it is left out.
+func effects(ctx context.Context, contrasts []report.Contrast, systems map[string][][]results.ScoredTurn, seeds []uint64, seed uint64) ([]report.Effect, error) {
+	var out []report.Effect
+	for _, c := range contrasts {
+		e, err := effect(ctx, c, systems, seeds, seed)
+		if err != nil {
+			return nil, fmt.Errorf("%s against %s: %w", c.System, c.Against, err)
+		}
+		if e.Difference != nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
 // answers measures the effects of the research questions between the systems
 // of a run, by name; of each, the turns by seed, in the order of seeds. A
 // question none of whose systems' pairs ran is left out.
@@ -64,18 +79,6 @@ func answers(ctx context.Context, systems map[string][][]results.ScoredTurn, see
 		}
 	}
 	return out, nil
-}
-
-// headline measures the effects of the paper's claim.
-func headline(ctx context.Context, systems map[string][][]results.ScoredTurn, seeds []uint64, seed uint64) ([]report.Effect, error) {
-	effects := report.Headline(slices.Collect(maps.Keys(systems)))
-	for i, e := range effects {
-		var err error
-		if effects[i], err = effect(ctx, e.Contrast, systems, seeds, seed); err != nil {
-			return nil, fmt.Errorf("%s of %s: %w", e.Measure, e.System, err)
-		}
-	}
-	return effects, nil
 }
 
 // effect measures one contrast; its numbers stay nil where a system is not in

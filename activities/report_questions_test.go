@@ -1,7 +1,9 @@
 package activities
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/esclab/esclab/esc"
@@ -105,7 +107,7 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 		t.Errorf("bias of the decoupled system: %v above the vanilla one's", *e.Difference)
 	}
 	// The headline is the claim between the most trained systems of both paradigms.
-	claim, err := headline(t.Context(), systems, []uint64{17}, 17)
+	claim, err := effects(t.Context(), report.Headline(slices.Collect(maps.Keys(systems))), systems, []uint64{17}, 17)
 	if err != nil || len(claim) != 3 || claim[0].System != "decoupled/dpo" || claim[0].Against != "vanilla/dpo" {
 		t.Fatalf("headline: %+v, %v; want three effects of decoupled/dpo against vanilla/dpo", claim, err)
 	}
@@ -118,7 +120,7 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 	}
 	check(claim[2], -0.5, -0.5, -0.5, true, 10)
 	delete(systems, "decoupled/dpo")
-	if claim, err = headline(t.Context(), systems, []uint64{17}, 17); err != nil || claim[0].System != "decoupled/sft" || claim[0].Against != "vanilla/sft" {
+	if claim, err = effects(t.Context(), report.Headline(slices.Collect(maps.Keys(systems))), systems, []uint64{17}, 17); err != nil || claim[0].System != "decoupled/sft" || claim[0].Against != "vanilla/sft" {
 		t.Errorf("headline without decoupled/dpo: %+v, %v; want decoupled/sft against vanilla/sft", claim, err)
 	}
 	systems["decoupled/dpo"] = [][]results.ScoredTurn{scoredSystem(2, 10, right)}
@@ -169,10 +171,10 @@ func TestAnswersOverSeeds(t *testing.T) {
 	if math.Abs(*same.Difference-0.5) > 1e-9 || math.Abs(*same.Low-0.5) > 1e-9 || *same.P > 0.05 || same.Turns != 10 || same.Dialogues != 10 {
 		t.Errorf("three equal seeds: %+v", same)
 	}
-	// 0.5 on average, and -0.1, 0.6 and 1: two of three seeds drawn, the interval
-	// reaches from the worst to the best.
+	// 0.5 on average, and -0.1, 0.6 and 1: their standard deviation is √0.31, and
+	// Student's t of two degrees of freedom 4.3027.
 	apart := quality(at(1.9, 2.6, 3))
-	if math.Abs(*apart.Difference-0.5) > 1e-9 || math.Abs(*apart.Low+0.1) > 1e-9 || math.Abs(*apart.High-1) > 1e-9 {
+	if half := 4.3027 * math.Sqrt(0.31/3); math.Abs(*apart.Difference-0.5) > 1e-9 || math.Abs(*apart.Low-0.5+half) > 1e-4 || math.Abs(*apart.High-0.5-half) > 1e-4 {
 		t.Errorf("three unlike seeds: %v (%v … %v)", *apart.Difference, *apart.Low, *apart.High)
 	}
 	if len(apart.Seeds) != 3 || apart.Seeds[1].Seed != 5 || math.Abs(*apart.Seeds[1].Difference-0.6) > 1e-9 {

@@ -1,8 +1,12 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -37,8 +41,27 @@ func (r *reporter) systems(ctx context.Context) error {
 		all[row.System()] = scored
 		r.data.Systems = append(r.data.Systems, row)
 	}
+	for _, method := range experiments.Anchors() {
+		row := report.Row{Paradigm: experiments.Anchor, Method: method}
+		if _, ok := r.at(row.System(), r.seeds[0]); !ok {
+			continue // a run that was planned before there were anchors
+		}
+		scored, err := r.system(ctx, &row)
+		if err == nil {
+			row.Intervals, err = r.intervals(ctx, scored)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", row.System(), err)
+		}
+		row.Intervals = row.Shown()
+		all[row.System()] = scored
+		r.data.Anchors = append(r.data.Anchors, row)
+	}
 	var err error
-	if r.data.Headline, err = headline(ctx, all, r.seeds, r.params.Seed); err != nil {
+	if r.data.Headline, err = effects(ctx, report.Headline(slices.Collect(maps.Keys(all))), all, r.seeds, r.params.Seed); err != nil {
+		return err
+	}
+	if r.data.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err != nil {
 		return err
 	}
 	r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
@@ -86,7 +109,7 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 			}
 		}
 		r.count(row, one)
-		if i == 0 {
+		if i == 0 && row.Paradigm != experiments.Anchor {
 			r.samples(row.System(), one)
 		}
 		turns, err := one.Turns()
@@ -115,8 +138,13 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 // evaluation reads what the stages after a generation say of one seed's system.
 func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (results.Evaluation, error) {
 	return results.ReadEvaluation(func(kind experiments.Kind) (results.Files, error) {
-		name, ok := r.at(string(kind)+"/"+system, seed)
-		if kind == experiments.KindBias && !ok {
+		stage := string(kind) + "/" + system
+		anchor := strings.HasPrefix(system, string(experiments.KindAnchor)+"/")
+		if anchor && kind == experiments.KindGenerate {
+			stage = system // it stands for a generation
+		}
+		name, ok := r.at(stage, seed)
+		if !ok && (anchor || kind == experiments.KindBias) {
 			return nil, nil
 		}
 		dir, err := r.input(ctx, name)
@@ -136,7 +164,10 @@ func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn)
 
 // count adds one seed's strategies and errors to a system's.
 func (r *reporter) count(row *report.Row, e results.Evaluation) {
-	r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+	if e.Verdict != nil {
+		r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+		row.Errors = cmp.Or(row.Errors, &report.Errors{})
+	}
 	row.Turns += len(e.Predictions)
 	for _, p := range e.Predictions {
 		if s, err := esc.ParseStrategy(p.Strategy); err == nil {
@@ -145,9 +176,6 @@ func (r *reporter) count(row *report.Row, e results.Evaluation) {
 		} else {
 			row.Unparsed++
 		}
-	}
-	if row.Errors == nil {
-		row.Errors = &report.Errors{}
 	}
 	for _, one := range e.Judged {
 		if one.Problem != "" {

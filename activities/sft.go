@@ -3,9 +3,11 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
@@ -33,7 +35,7 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	config := trainConfig(b, params.Training, params.LearningRate, params.Seed)
+	config := trainConfig(b, t.in.Memory, params.Training, params.LearningRate, params.Seed)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	return trainAdapter(ctx, t, b, adapter, train, config, trainNotes)
@@ -66,7 +68,7 @@ func loraOf(l experiments.LoRA) lm.LoRA {
 // trainConfig translates the experiment's training into that of lm. The
 // random counters are rooted in the experiment's seed and the kind of work,
 // not in the order of calls.
-func trainConfig(b *models.Backbone, p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
+func trainConfig(b *models.Backbone, keep experiments.Memory, p experiments.Training, learningRate float64, seed uint64) lm.TrainConfig {
 	return lm.TrainConfig{
 		Seed:         seed,
 		Epochs:       p.Epochs,
@@ -81,7 +83,21 @@ func trainConfig(b *models.Backbone, p experiments.Training, learningRate float6
 		// One micro-batch is at most pack_tokens; its rows are shorter, since
 		// attention costs the square of a row.
 		MicroBatchTokens: b.Params.PackTokens,
+		Checkpointing:    keep == experiments.MemoryRecompute,
+		MemoryLimit:      memoryLimit(b.Engine, keep),
 	}
+}
+
+// freeShare is how much of the free memory a training's own tensors may take: temporary ones come on top of them.
+const freeShare = 0.7
+
+// memoryLimit is what a training may take before it computes layers again on the way back; 0: whatever it takes. What
+// is free on a device of its own is not known here.
+func memoryLimit(engine *lm.Engine, keep experiments.Memory) int64 {
+	if keep == experiments.MemoryKeep || keep == experiments.MemoryRecompute || strings.HasPrefix(engine.Name, "xla:cuda") {
+		return 0
+	}
+	return int64(freeShare * float64(memory.AvailableBytes()))
 }
 
 // trainAdapter trains and puts the adapter and its record into the artifact.

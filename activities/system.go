@@ -3,10 +3,12 @@ package activities
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results/models"
 )
 
@@ -42,7 +44,10 @@ func loadSystem(ctx context.Context, t *attempt, b *models.Backbone, p experimen
 }
 
 // vanillaSystem is one model that writes "[Strategy] response".
-type vanillaSystem struct{ vm *models.Sampler }
+type vanillaSystem struct {
+	vm    *models.Sampler
+	drawn *drawnStrategies // nil: it writes the strategy itself
+}
 
 func loadVanilla(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
 	adapter, err := loadAdapter(ctx, t, b, string(esc.VM))
@@ -50,23 +55,52 @@ func loadVanilla(ctx context.Context, t *attempt, b *models.Backbone, p experime
 		return nil, err
 	}
 	vm, err := b.Sampler(esc.VM, adapter, p.Sampling, p.Seed)
-	return &vanillaSystem{vm}, err
+	if err != nil {
+		return nil, err
+	}
+	s := &vanillaSystem{vm: vm}
+	if p.Strategy == experiments.StrategyConstrained {
+		if s.drawn, err = drawStrategies(b, esc.VM, adapter, p); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 func (s *vanillaSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
-	return replies(ctx, s.vm, esc.VM, turns, nil, tokens)
+	if s.drawn == nil {
+		return replies(ctx, s.vm, esc.VM, turns, nil, tokens)
+	}
+	drawn, err := s.drawn.draw(ctx, turns)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := replies(ctx, s.vm, esc.VM, turns, drawn, tokens)
+	for i := range answers {
+		answers[i].Strategy = drawn[i]
+	}
+	return answers, err
 }
 
 func (s *vanillaSystem) texts() int { return 1 }
-func (s *vanillaSystem) close()     { s.vm.Close() }
+
+func (s *vanillaSystem) close() {
+	s.vm.Close()
+	s.drawn.close()
+}
 
 // decoupledSystem plans a strategy, then generates the response under it.
-type decoupledSystem struct{ sp, rg *models.Sampler }
+type decoupledSystem struct {
+	sp    *models.Sampler  // nil where the plan is drawn
+	drawn *drawnStrategies // nil where the planner writes the plan
+	rg    *models.Sampler
+}
 
-// plannerTokens bound the planner's answer: a bracketed strategy and no more.
+// plannerTokens bound the planner's answer: a strategy and no more.
 const plannerTokens = 16
 
-func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (system, error) {
+func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (_ system, err error) {
 	spAdapter, err := loadAdapter(ctx, t, b, string(esc.SP))
 	if err != nil {
 		return nil, err
@@ -75,22 +109,42 @@ func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experi
 	if err != nil {
 		return nil, err
 	}
-	planning := p.Sampling
-	planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
-	sp, err := b.Sampler(esc.SP, spAdapter, planning, p.Seed)
+	s := &decoupledSystem{}
+	if p.Strategy == experiments.StrategyConstrained {
+		s.drawn, err = drawStrategies(b, esc.SP, spAdapter, p)
+	} else {
+		planning := p.Sampling
+		planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
+		s.sp, err = b.Sampler(esc.SP, spAdapter, planning, p.Seed)
+	}
 	if err != nil {
 		return nil, err
 	}
-	rg, err := b.Sampler(esc.RG, rgAdapter, p.Sampling, p.Seed)
-	if err != nil {
-		sp.Close()
+	if s.rg, err = b.Sampler(esc.RG, rgAdapter, p.Sampling, p.Seed); err != nil {
+		s.close()
 		return nil, err
 	}
-	return &decoupledSystem{sp, rg}, nil
+	return s, nil
+}
+
+// plan gives each turn a strategy, or what stands in its place.
+func (s *decoupledSystem) plan(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
+	if s.drawn == nil {
+		return replies(ctx, s.sp, esc.SP, turns, nil, tokens)
+	}
+	drawn, err := s.drawn.draw(ctx, turns)
+	if err != nil {
+		return nil, err
+	}
+	plans := make([]reply, len(turns))
+	for i, strategy := range drawn {
+		plans[i].Parsed = esc.Parsed{Strategy: strategy, OK: true}
+	}
+	return plans, nil
 }
 
 func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(int)) ([]reply, error) {
-	plans, err := replies(ctx, s.sp, esc.SP, turns, nil, tokens)
+	plans, err := s.plan(ctx, turns, tokens)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +170,21 @@ func (s *decoupledSystem) reply(ctx context.Context, turns []esc.Turn, tokens fu
 	return answers, nil
 }
 
-func (s *decoupledSystem) texts() int { return 2 }
+func (s *decoupledSystem) texts() int {
+	if s.drawn != nil {
+		return 1
+	}
+	return 2
+}
 
 func (s *decoupledSystem) close() {
-	s.sp.Close()
-	s.rg.Close()
+	if s.sp != nil {
+		s.sp.Close()
+	}
+	s.drawn.close()
+	if s.rg != nil {
+		s.rg.Close()
+	}
 }
 
 // goldSystem generates the response under the gold strategy (Table 4).
@@ -150,13 +214,67 @@ func (s *goldSystem) reply(ctx context.Context, turns []esc.Turn, tokens func(in
 func (s *goldSystem) texts() int { return 1 }
 func (s *goldSystem) close()     { s.rg.Close() }
 
-// replies answers turns once each and takes the answers apart.
+// drawnStrategies draws strategies from the exact probabilities of the eight names, so that every
+// reply has one.
+type drawnStrategies struct {
+	scorer      *models.StrategyScorer
+	temperature float64 // 0 when greedy
+	seed        uint64
+}
+
+func drawStrategies(b *models.Backbone, role esc.Role, adapter *lm.Adapter, p experiments.GenerateParams) (*drawnStrategies, error) {
+	scorer, err := b.StrategyScorer(role, adapter)
+	return &drawnStrategies{scorer, p.Temperature, p.Seed}, err
+}
+
+// draw gives each turn the strategy at a quantile that is a function of the seed and the turn's place.
+func (d *drawnStrategies) draw(ctx context.Context, turns []esc.Turn) ([]esc.Strategy, error) {
+	scores, err := d.scorer.Score(ctx, turns)
+	if err != nil {
+		return nil, err
+	}
+	drawn := make([]esc.Strategy, len(turns))
+	for i, turn := range turns {
+		key := esc.Draw(d.seed, "strategy", uint64(turn.Dialogue), uint64(turn.Index))
+		quantile := float64(binary.LittleEndian.Uint64(key[:])>>11) / (1 << 53)
+		sum := 0.0
+		for strategy, p := range scores[i].Probabilities(d.temperature) {
+			if p == 0 {
+				continue
+			}
+			drawn[i] = esc.Strategy(strategy)
+			if sum += p; sum > quantile {
+				break
+			}
+		}
+	}
+	return drawn, nil
+}
+
+func (d *drawnStrategies) close() {
+	if d != nil {
+		d.scorer.Close()
+	}
+}
+
+// replies answers turns once each and takes the answers apart. A strategy that
+// vm is given is the beginning of its message.
 func replies(ctx context.Context, s *models.Sampler, role esc.Role, turns []esc.Turn, given []esc.Strategy, tokens func(int)) ([]reply, error) {
 	requests := make([]models.Request, len(turns))
+	reads := role
 	for i, turn := range turns {
 		requests[i] = models.Request{Turn: turn, Strategy: esc.NoStrategy, Samples: 1}
-		if given != nil {
-			requests[i].Strategy = given[i]
+		if given == nil {
+			continue
+		}
+		requests[i].Strategy = given[i]
+		if role == esc.VM {
+			reads = esc.RG
+			requests[i].Build = func(context []esc.Message) (esc.Prompt, error) {
+				prompt, err := s.Prompts().Prompt(esc.VM, context, esc.NoStrategy)
+				prompt.AnswerPrefix = given[i].Bracketed()
+				return prompt, err
+			}
 		}
 	}
 	texts, err := s.Answer(ctx, requests, tokens)
@@ -165,7 +283,7 @@ func replies(ctx context.Context, s *models.Sampler, role esc.Role, turns []esc.
 	}
 	answers := make([]reply, len(turns))
 	for i := range turns {
-		answers[i] = reply{Parsed: esc.ParseAnswer(role, texts[i][0].Text), cut: texts[i][0].Cut}
+		answers[i] = reply{Parsed: esc.ParseAnswer(reads, texts[i][0].Text), cut: texts[i][0].Cut}
 	}
 	return answers, nil
 }

@@ -35,6 +35,9 @@ type training struct {
 // validates after each epoch and at the end, and leaves the record of its steps
 // in the output.
 func runTraining(ctx context.Context, t *attempt, trainer *lm.Trainer, validate bool, notes results.DataNotes) (output, error) {
+	if trainer.Recomputes() {
+		t.log.Info().Str("memory", string(t.in.Memory)).Msg("layers are computed again on the way back, to save memory")
+	}
 	r := &training{t: t, trainer: trainer}
 	if err := r.resume(ctx); err != nil {
 		return output{}, err

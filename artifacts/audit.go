@@ -46,19 +46,20 @@ const (
 )
 
 // Audit reads every blob of the stages with these fingerprints and compares its
-// SHA-256, and every checkpoint of those without an artifact. progress, if not
+// SHA-256, and every checkpoint of those without an artifact. check, if not nil,
+// says by a DamagedError that a manifest is not the stage's. progress, if not
 // nil, is told of bytes as they are read, from several goroutines. The error is
 // that of a store that cannot be read; damage is no error.
-func (s *Store) Audit(ctx context.Context, fingerprints []string, progress func(bytes int64)) (Audited, error) {
-	a := newAudit(s, progress)
+func (s *Store) Audit(ctx context.Context, fingerprints []string, check func(context.Context, Manifest) error, progress func(bytes int64)) (Audited, error) {
+	a := newAudit(s, check, progress)
 	err := a.stages(ctx, fingerprints)
 	return a.result(), wrapAudit(s, err)
 }
 
 // AuditAll reads everything in the store: artifacts, checkpoints, documents of
 // runs, kept replies, and the blobs that no manifest names.
-func (s *Store) AuditAll(ctx context.Context, progress func(bytes int64)) (Audited, error) {
-	a := newAudit(s, progress)
+func (s *Store) AuditAll(ctx context.Context, check func(context.Context, Manifest) error, progress func(bytes int64)) (Audited, error) {
+	a := newAudit(s, check, progress)
 	err := a.everything(ctx)
 	return a.result(), wrapAudit(s, err)
 }
@@ -73,6 +74,7 @@ func wrapAudit(s *Store, err error) error {
 // audit is one run of Audit or AuditAll.
 type audit struct {
 	store    *Store
+	check    func(context.Context, Manifest) error
 	progress func(int64)
 
 	mu      sync.Mutex
@@ -80,11 +82,14 @@ type audit struct {
 	checked map[string]string // key of a blob → what is wrong with it, "" for nothing
 }
 
-func newAudit(s *Store, progress func(int64)) *audit {
+func newAudit(s *Store, check func(context.Context, Manifest) error, progress func(int64)) *audit {
+	if check == nil {
+		check = func(context.Context, Manifest) error { return nil }
+	}
 	if progress == nil {
 		progress = func(int64) {}
 	}
-	return &audit{store: s, progress: progress, checked: map[string]string{}}
+	return &audit{store: s, check: check, progress: progress, checked: map[string]string{}}
 }
 
 func (a *audit) result() Audited {
@@ -116,6 +121,9 @@ func (a *audit) stages(ctx context.Context, fingerprints []string) error {
 	var files []auditFile
 	for _, fingerprint := range fingerprints {
 		m, err := a.store.readManifest(ctx, fingerprint)
+		if err == nil {
+			err = a.check(ctx, m)
+		}
 		var damaged *DamagedError
 		switch {
 		case errors.Is(err, ErrNotFound):

@@ -93,7 +93,7 @@ func TestFlippedBits(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantErr(t, u.store.Verify(ctx, m), artifacts.ErrDamaged)
-	audit, err := u.store.Audit(ctx, []string{fingerprint("stage")}, nil)
+	audit, err := u.store.Audit(ctx, []string{fingerprint("stage")}, nil, nil)
 	if err != nil || len(audit.Damaged) != 1 || audit.Damaged[0].Key != ref.Key || audit.Damaged[0].File != "0" {
 		t.Errorf("audit: %+v, %v", audit, err)
 	}
@@ -220,7 +220,7 @@ func TestUnlucky(t *testing.T) {
 				t.Errorf("seed %d: %s: %v", seed, name, err)
 			}
 		}
-		audit, err := u.direct.AuditAll(t.Context(), nil)
+		audit, err := u.direct.AuditAll(t.Context(), nil, nil)
 		if err != nil || len(audit.Damaged) != 0 {
 			t.Errorf("seed %d: %+v, %v", seed, audit, err)
 		}
@@ -295,7 +295,7 @@ func TestAudit(t *testing.T) {
 		if _, err := w.PutReply(ctx, "judge", fingerprint("q"), []byte(`1`)); err != nil {
 			t.Fatal(err)
 		}
-		a, err := w.AuditAll(ctx, nil)
+		a, err := w.AuditAll(ctx, nil, nil)
 		if err != nil || len(a.Damaged) != 0 || a.Stages != 3 || a.Checkpoints != 2 || a.Documents != 2 || a.Blobs != 5 {
 			t.Errorf("audit of a whole store: %+v, %v; want 3 stages, 2 checkpoints, 2 documents and 5 blobs", a, err)
 		}
@@ -310,7 +310,7 @@ func TestAudit(t *testing.T) {
 		}
 		shared := w.blob(t, "shared")
 		w.delete(t, shared.Key)
-		a, err = w.AuditAll(ctx, nil)
+		a, err = w.AuditAll(ctx, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +326,7 @@ func TestAudit(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("damaged %q, want %q", got, want)
 		}
-		some, err := w.Audit(ctx, []string{fingerprint("bad"), fingerprint("never")}, nil)
+		some, err := w.Audit(ctx, []string{fingerprint("bad"), fingerprint("never")}, nil, nil)
 		if err != nil || len(some.Damaged) != 2 || some.Stages != 1 || some.Unfinished != 1 {
 			t.Errorf("audit of two stages: %+v, %v; want two damaged files in one and one unfinished", some, err)
 		}

@@ -111,6 +111,9 @@ func validDigest(what, s string) error {
 
 func blobKey(digest string) string { return "blobs/sha256/" + digest[:2] + "/" + digest }
 
+// ManifestKey is where the manifest of a stage lies.
+func ManifestKey(fingerprint string) string { return stageKey(fingerprint, "manifest.json") }
+
 func stageKey(fingerprint string, rest ...string) string {
 	return "stages/" + fingerprint + "/" + strings.Join(rest, "/")
 }

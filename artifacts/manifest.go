@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -92,6 +93,12 @@ func (m *Manifest) validate() error {
 		}
 	}
 	return nil
+}
+
+// sameOrigin says whether two manifests are of the same work. Their parameters
+// have to be in canonical form.
+func (m *Manifest) sameOrigin(o Manifest) bool {
+	return m.Kind == o.Kind && bytes.Equal(m.Params, o.Params) && maps.Equal(m.Inputs, o.Inputs)
 }
 
 // encode completes m and returns its canonical bytes.

@@ -55,7 +55,7 @@ func TestServiceKilled(t *testing.T) {
 			t.Errorf("an acknowledged artifact after %d kills: %v", kills, err)
 		}
 	}
-	if audit, err := u.store.AuditAll(t.Context(), nil); err != nil || len(audit.Damaged) != 0 {
+	if audit, err := u.store.AuditAll(t.Context(), nil, nil); err != nil || len(audit.Damaged) != 0 {
 		t.Errorf("after %d kills: %+v, %v", kills, audit, err)
 	}
 }

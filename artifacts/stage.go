@@ -42,7 +42,7 @@ func (s *Store) readManifestBytes(ctx context.Context, fingerprint string) (Mani
 	if err := validDigest("fingerprint", fingerprint); err != nil {
 		return Manifest{}, nil, err
 	}
-	key := stageKey(fingerprint, "manifest.json")
+	key := ManifestKey(fingerprint)
 	data, err := s.readObject(ctx, key)
 	var m Manifest
 	if err == nil {
@@ -117,7 +117,8 @@ func (s *Store) checkSize(ctx context.Context, ref Ref) error {
 // attempt has taken the stage over.
 //
 // The first artifact stays: if a whole one is there already, Commit returns
-// that one. A damaged one is replaced. provenance, if not nil, is kept beside
+// that one. A damaged one is replaced, and so is one of another kind, other
+// parameters or other inputs, which is none of this stage. provenance, if not nil, is kept beside
 // the artifact as JSON and is no part of it: times, host, attempt.
 func (l *Lease) Commit(ctx context.Context, m Manifest, provenance any) (ArtifactRef, error) {
 	published, err := l.commit(ctx, m, provenance)
@@ -149,7 +150,7 @@ func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Manifes
 	if err := l.Renew(ctx); err != nil {
 		return Manifest{}, err
 	}
-	s, key := l.store, stageKey(l.fingerprint, "manifest.json")
+	s, key := l.store, ManifestKey(l.fingerprint)
 	if err := s.checkFiles(ctx, &m, s.checkSize); err != nil {
 		return Manifest{}, err
 	}
@@ -161,7 +162,9 @@ func (l *Lease) commit(ctx context.Context, m Manifest, provenance any) (Manifes
 		case err == nil:
 			// Another artifact. Read it all: it may be the one that a reader
 			// found corrupt, for which this stage was run again.
-			if err = s.Verify(ctx, present); err == nil {
+			if !present.sameOrigin(m) {
+				err = ErrDamaged
+			} else if err = s.Verify(ctx, present); err == nil {
 				return present, nil
 			}
 		}

@@ -1,13 +1,17 @@
 package experiments
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // Column is one of Table 3's columns.
 type Column struct {
-	Name    string // of the stages' metric, and in JSON and CSV
-	Head    string // as the paper heads it
-	Kind    Kind   // of the stage that computes it: score, judge or bias
-	Smaller bool   // the smaller the better
+	Name    string  // of the stages' metric, and in JSON and CSV
+	Head    string  // as the paper heads it
+	Kind    Kind    // of the stage that computes it: score, judge or bias
+	Smaller bool    // the smaller the better
+	Most    float64 // the largest value that there is; the smallest is 0
 }
 
 // Judged reports whether the column is the judge's.
@@ -24,11 +28,11 @@ const NumColumns = 11
 // compares the columns follows this list; package results has their numbers.
 func Table3() []Column {
 	var columns [NumColumns]Column = [...]Column{
-		{"distinct_1", "D-1", KindScore, false}, {"bleu_1", "B-1", KindScore, false},
-		{"f1", "F1", KindScore, false}, {"rouge_l", "R-L", KindScore, false},
-		{"fluency", "Flu.", KindJudge, false}, {"professionalism", "Pro.", KindJudge, false},
-		{"empathy", "Emp.", KindJudge, false}, {"helpfulness", "Hel.", KindJudge, false},
-		{ColumnBias, "B", KindBias, true}, {"weighted_f1", "Qw", KindBias, false}, {"macro_f1", "Q", KindBias, false},
+		{"distinct_1", "D-1", KindScore, false, 100}, {"bleu_1", "B-1", KindScore, false, 100},
+		{"f1", "F1", KindScore, false, 100}, {"rouge_l", "R-L", KindScore, false, 100},
+		{"fluency", "Flu.", KindJudge, false, 5}, {"professionalism", "Pro.", KindJudge, false, 5},
+		{"empathy", "Emp.", KindJudge, false, 5}, {"helpfulness", "Hel.", KindJudge, false, 5},
+		{ColumnBias, "B", KindBias, true, math.Inf(1)}, {"weighted_f1", "Qw", KindBias, false, 100}, {"macro_f1", "Q", KindBias, false, 100},
 	}
 	return columns[:]
 }

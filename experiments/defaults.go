@@ -40,7 +40,7 @@ func Defaults() Experiment {
 			},
 			PairSets: []esc.PairSet{esc.PairsAll},
 		},
-		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128},
+		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128, Strategy: StrategyFree},
 		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
 			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
 		}},
@@ -49,6 +49,7 @@ func Defaults() Experiment {
 		Packing:    PackTree,
 		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
+		Memory:     MemoryAuto,
 	}
 }
 

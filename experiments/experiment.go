@@ -33,6 +33,9 @@ type Experiment struct {
 	Packing    Packing    `yaml:"packing" json:"packing"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
+	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any
+	// fingerprint.
+	Memory Memory `yaml:"memory" json:"memory"`
 }
 
 // Corpus says where the dialogues come from and how they are split.
@@ -71,8 +74,8 @@ type Split struct {
 type Backbone struct {
 	// Name of the backbone in reports; the paper's names find the paper's figures.
 	Name string `yaml:"name" json:"name"`
-	// Path of a directory with config.json, tokenizer.json and safetensors, or
-	// the model's name on the Hugging Face hub, found in the hub's cache: see
+	// Path of a directory with config.json, tokenizer.json and safetensors, of a
+	// GGUF file, or the model's name on the Hugging Face hub, found in the hub's cache: see
 	// FindCheckpoint. s3://bucket/prefix names objects in a bucket.
 	Path string `yaml:"path" json:"path"`
 	// DType is how the base model's matrices are kept: float32 or bfloat16.
@@ -271,6 +274,8 @@ type Generation struct {
 	TopP         float64 `yaml:"top_p" json:"top_p"`
 	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
 	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+	// Strategy says how a reply comes by its strategy.
+	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }
 
 // Judge scores replies and, in mining, labels psychological errors.
@@ -283,8 +288,12 @@ type Judge struct {
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
 	// All that follows belongs to kind openai.
-	Model       string  `yaml:"model" json:"model"`
-	BaseURL     string  `yaml:"base_url" json:"base_url"`
+	Model   string `yaml:"model" json:"model"`
+	BaseURL string `yaml:"base_url" json:"base_url"`
+	// APIKeyEnv proposes the environment variable with the endpoint's key, never
+	// the key. A worker sends what its own settings pair with the endpoint; this
+	// name goes no further than the settings of whoever starts the run.
+	APIKeyEnv   string  `yaml:"api_key_env" json:"-"`
 	Temperature float64 `yaml:"temperature" json:"temperature"`
 	// Prompts is a directory with prompts of one's own; empty: those of the
 	// program. A relative path is relative to the working directory.
@@ -296,12 +305,11 @@ type Judge struct {
 // JudgeAccess says how the judge's endpoint is asked. It changes no result and
 // is no part of any fingerprint.
 type JudgeAccess struct {
-	APIKeyEnv         string `yaml:"api_key_env" json:"api_key_env"`                 // name of the worker's environment variable, never the key
-	Concurrency       int    `yaml:"concurrency" json:"concurrency"`                 // requests in flight
-	RequestsPerMinute int    `yaml:"requests_per_minute" json:"requests_per_minute"` // 0: no limit
-	TokensPerMinute   int    `yaml:"tokens_per_minute" json:"tokens_per_minute"`     // 0: no limit
-	TimeoutSeconds    int    `yaml:"timeout_seconds" json:"timeout_seconds"`         // of one request
-	Repairs           int    `yaml:"repairs" json:"repairs"`                         // how often a reply out of form is asked for again
+	Concurrency       int `yaml:"concurrency" json:"concurrency"`                 // requests in flight
+	RequestsPerMinute int `yaml:"requests_per_minute" json:"requests_per_minute"` // 0: no limit
+	TokensPerMinute   int `yaml:"tokens_per_minute" json:"tokens_per_minute"`     // 0: no limit
+	TimeoutSeconds    int `yaml:"timeout_seconds" json:"timeout_seconds"`         // of one request
+	Repairs           int `yaml:"repairs" json:"repairs"`                         // how often a reply out of form is asked for again
 	// MaxUnjudged is the share of a stage's texts that may stay without a
 	// verdict, because the model declines or keeps to no form; more fail it.
 	MaxUnjudged float64     `yaml:"max_unjudged" json:"max_unjudged"`

@@ -38,7 +38,7 @@ func Fingerprints(stages []Stage) error {
 			return fmt.Errorf("stage %s: planned twice", s.Name)
 		}
 		if known {
-			f, err := fingerprint(*s, inputs)
+			f, err := s.FingerprintOf(inputs)
 			if err != nil {
 				return fmt.Errorf("stage %s: fingerprint: %w", s.Name, err)
 			}
@@ -49,7 +49,12 @@ func Fingerprints(stages []Stage) error {
 	return nil
 }
 
-func fingerprint(s Stage, inputs map[string]string) (string, error) {
+// FingerprintOf computes the fingerprint of the stage on inputs with these
+// fingerprints, by their names.
+func (s Stage) FingerprintOf(inputs map[string]string) (string, error) {
+	if inputs == nil {
+		inputs = map[string]string{}
+	}
 	raw, err := Canonical(struct {
 		Kind    Kind              `json:"kind"`
 		Version int               `json:"version"`
@@ -59,6 +64,33 @@ func fingerprint(s Stage, inputs map[string]string) (string, error) {
 	}{s.Kind, s.Version, s.Params, inputs, s.Fresh})
 	if err != nil {
 		return "", err
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// CheckFingerprint says whether the stage's fingerprint is that of what it would
+// compute from inputs with these fingerprints, by the code of this program or of
+// an older one. A plan that comes from outside may claim any.
+func (s Stage) CheckFingerprint(inputs map[string]string) error {
+	if current := s.Kind.Version(); s.Version > current {
+		return fmt.Errorf("stage %s: kind %s has version %d there and %d here: it was planned by another version of esclab; update this one", s.Name, s.Kind, s.Version, current)
+	}
+	switch want, err := s.FingerprintOf(inputs); {
+	case err != nil:
+		return fmt.Errorf("stage %s: fingerprint: %w", s.Name, err)
+	case s.Fingerprint == "" || s.Fingerprint != want:
+		return fmt.Errorf("stage %s: its fingerprint %.12s is not that of its kind, parameters and inputs, %.12s: start the run again with esclab run", s.Name, s.Fingerprint, want)
+	}
+	return nil
+}
+
+// Content is the SHA-256 of the stage's kind and parameters: what its manifest
+// has to say, too.
+func (s Stage) Content() (string, error) {
+	raw, err := Canonical([]any{s.Kind, s.Params})
+	if err != nil {
+		return "", fmt.Errorf("stage %s: parameters: %w", s.Name, err)
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:]), nil

@@ -56,7 +56,7 @@ func at(lines []string, i int) string {
 func TestWhatChangesWhat(t *testing.T) {
 	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
 	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
-	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "judge/", "prefer/", "quality/", "report"}
+	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "anchor/shuffled", "judge/", "prefer/", "quality/", "report"}
 	adapter := []string{"sft/", "dpo/"}
 	judging := []string{"judge/", "prefer/", "quality/"}
 	labelled := append([]string{"mine/vm", "mine/rg"}, judging...)
@@ -110,7 +110,8 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
-		"generation.max_turns":            {"9", []string{"generate/"}},
+		"generation.max_turns":            {"9", []string{"generate/", "anchor/"}},
+		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
@@ -140,6 +141,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"checkpoint.every_steps":          {"3", nil},
 		"checkpoint.every_seconds":        {"3", nil},
 		"checkpoint.keep":                 {"3", nil},
+		"memory":                          {"recompute", nil},
 		"backbone.tiny.layers":            {"2", []string{"base"}},
 		"backbone.tiny.heads":             {"8", []string{"base"}},
 		"backbone.tiny.kv_heads":          {"4", []string{"base"}},

@@ -13,9 +13,9 @@ import (
 // hubName matches a model's name on the Hugging Face hub, with a branch, tag or commit after an @.
 var hubName = regexp.MustCompile(`^([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)(?:@([\w.-]+(?:/[\w.-]+)*))?$`)
 
-// FindCheckpoint says in which directory a backbone.path lies. A relative path
+// FindCheckpoint says where the directory or GGUF file of a backbone.path lies. A relative path
 // is looked up in the working directory, then under $ESCLAB_MODELS; "org/name",
-// "org/name@revision" then in the cache of the Hugging Face hub, where
+// "org/name@revision", "org/name/file.gguf" then in the cache of the Hugging Face hub, where
 // huggingface-cli, transformers and vLLM put what they download. Nothing is
 // ever downloaded: an error that wraps fs.ErrNotExist says where it was looked
 // for and how to get it.
@@ -31,6 +31,7 @@ func FindCheckpoint(path string, host Host) (string, error) {
 		}
 		tried = append(tried, below)
 	}
+	path, file := SplitSource(path)
 	looked := fmt.Errorf("%w: looked for %s", fs.ErrNotExist, strings.Join(tried, ", "))
 	name := hubName.FindStringSubmatch(path)
 	cache := hubCache(host)
@@ -47,7 +48,10 @@ func FindCheckpoint(path string, host Host) (string, error) {
 		}
 		return "", fmt.Errorf("%w and in the hub's cache %s (%s); get it with `%s`", looked, repository, err, get)
 	}
-	return dir, nil
+	if _, err := host.Stat(filepath.Join(dir, file)); err != nil {
+		return "", fmt.Errorf("%w and in %s, which has no such file", looked, dir)
+	}
+	return filepath.Join(dir, file), nil
 }
 
 // hubCache is the directory of the hub's cache, found as huggingface_hub does

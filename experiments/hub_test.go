@@ -237,3 +237,40 @@ func TestRemoteCheckpoint(t *testing.T) {
 		t.Error("a bucket without a way to it")
 	}
 }
+
+// TestGGUFSource: a GGUF file is a source of its own, wherever it lies.
+func TestGGUFSource(t *testing.T) {
+	cache, models := t.TempDir(), t.TempDir()
+	hubTree(t, cache, "models--org--model")
+	snapshot := filepath.Join(cache, "models--org--model", "snapshots", commitNew)
+	for _, path := range []string{filepath.Join(models, "m.gguf"), filepath.Join(snapshot, "m.gguf")} {
+		if err := os.WriteFile(path, []byte("GGUF"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host := hostWith(map[string]string{"ESCLAB_MODELS": models, "HF_HUB_CACHE": cache})
+	host.Remote = func(uri string) (fs.FS, error) {
+		if uri != "s3://bucket/dir" {
+			t.Errorf("asked for %q, want the directory above the file", uri)
+		}
+		return fstest.MapFS{"m.gguf": &fstest.MapFile{Data: []byte("GGUF")}}, nil
+	}
+	want := FileDigest{Name: "m.gguf", SHA256: sha("GGUF"), Bytes: 4}
+	for path, found := range map[string]string{
+		"m.gguf": filepath.Join(models, "m.gguf"), "org/model/m.gguf": filepath.Join(snapshot, "m.gguf"),
+		"org/model@" + commitNew + "/m.gguf": filepath.Join(snapshot, "m.gguf"), "s3://bucket/dir/m.gguf": "s3://bucket/dir/m.gguf",
+	} {
+		src, err := checkpointSource(Backbone{Path: path}, host)
+		if err != nil || src.Path != found || src.Directory || len(src.Files) != 1 || src.Files[0] != want {
+			t.Errorf("%s is %+v (%v), want %s with %+v", path, src, err, found, want)
+		}
+	}
+	for path, says := range map[string]string{
+		"org/model/other.gguf": "which has no such file", "org/none/m.gguf": "huggingface-cli download org/none", "none.gguf": "none.gguf: file does not exist",
+		models: "name one of them: backbone.path=" + models + "/m.gguf",
+	} {
+		if _, err := checkpointSource(Backbone{Path: path}, host); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s gives error %v, want one that says %q", path, err, says)
+		}
+	}
+}

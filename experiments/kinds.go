@@ -19,6 +19,7 @@ const (
 	KindReference Kind = "reference" // the SFT model's log-probabilities of the pairs
 	KindDPO       Kind = "dpo"       // train the adapter on the pairs
 	KindGenerate  Kind = "generate"  // reply to the test turns
+	KindAnchor    Kind = "anchor"    // replies that no system wrote, to measure the measures by
 	KindScore     Kind = "score"     // distinct-1, BLEU-1, F1, ROUGE-L
 	KindJudge     Kind = "judge"     // fluency, professionalism, empathy, helpfulness
 	KindBias      Kind = "bias"      // preference bias, weighted and macro F1
@@ -68,6 +69,8 @@ func kinds() []kindRow {
 		{KindDPO, 2, QueueCPU, "DPO", DPOParams{}, "preference-optimize ROLE"},
 		// decoding, parsing of strategies, prediction layout
 		{KindGenerate, 2, QueueCPU, "Generate", GenerateParams{}, "reply to the test turns"},
+		// how gold replies change places, the canned reply, the regression
+		{KindAnchor, 1, QueueControl, "Anchor", AnchorParams{}, "replies that no system wrote"},
 		// automatic metrics
 		{KindScore, 1, QueueControl, "Score", ScoreParams{}, "D-1, B-1, F1, ROUGE-L"},
 		// the judge's rules or prompts
@@ -250,6 +253,16 @@ type GenerateParams struct {
 	PairSet  esc.PairSet `json:"pair_set"` // of the vanilla model's dpo; "" elsewhere
 	Seed     uint64      `json:"seed"`     // zero when greedy and every turn is taken
 	MaxTurns int         `json:"max_turns"`
+	// Strategy is constrained, or absent: where it is free, given, or found by a prompt baseline in steps.
+	Strategy StrategyChoice `json:"strategy,omitempty"`
+}
+
+// AnchorParams replies to the test turns that the systems reply to, without a
+// system.
+type AnchorParams struct {
+	Method   Method `json:"method"`    // one of Anchors
+	Seed     uint64 `json:"seed"`      // zero where nothing is drawn
+	MaxTurns int    `json:"max_turns"` // as in GenerateParams
 }
 
 // ScoreParams: automatic metrics have none.

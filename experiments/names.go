@@ -70,6 +70,23 @@ const (
 	MethodEmotionCoT   Method = "emotion-cot"   // it thinks about the seeker's emotion, then replies
 )
 
+// Anchor is the paradigm of rows that are no system, which an experiment does
+// not name: every report has them.
+const Anchor Paradigm = "anchor"
+
+// The methods of the anchors.
+const (
+	MethodGold     Method = "gold"     // the reply that was given
+	MethodShuffled Method = "shuffled" // the gold reply to a turn of another dialogue
+	MethodCanned   Method = "canned"   // one and the same reply everywhere
+	MethodTFIDF    Method = "tfidf"    // a planner alone: logistic regression on TF-IDF
+)
+
+// Anchors lists the methods of the anchors, in the report's order.
+func Anchors() []Method {
+	return []Method{MethodGold, MethodShuffled, MethodCanned, MethodTFIDF}
+}
+
 // Methods lists the methods in Table 3's order.
 func Methods() []Method {
 	return []Method{MethodBase, MethodDirectRefine, MethodSelfRefine, MethodEmotionCoT, MethodSFT, MethodDPO}
@@ -129,6 +146,18 @@ const (
 // DTypes lists the types a base model may be kept in.
 func DTypes() []DType { return []DType{DTypeFloat32, DTypeBFloat16} }
 
+// Memory is what a training keeps for its way back.
+type Memory string
+
+const (
+	MemoryAuto      Memory = "auto"      // recompute where keeping would not fit into the memory that is free
+	MemoryKeep      Memory = "keep"      // every layer's activations
+	MemoryRecompute Memory = "recompute" // each layer's input alone: less than half the memory, a third more time
+)
+
+// Memories lists what Memory may be.
+func Memories() []Memory { return []Memory{MemoryAuto, MemoryKeep, MemoryRecompute} }
+
 // Prompts selects the wording of the system prompts.
 type Prompts string
 
@@ -139,6 +168,19 @@ const (
 
 // PromptSets lists the prompt wordings.
 func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
+
+// StrategyChoice says how a reply comes by its strategy.
+type StrategyChoice string
+
+const (
+	StrategyFree        StrategyChoice = "free"        // written by the model, token by token, and read from the text
+	StrategyConstrained StrategyChoice = "constrained" // drawn from the model's exact probabilities of the eight names
+)
+
+// StrategyChoices lists the ways to a strategy.
+func StrategyChoices() []StrategyChoice {
+	return []StrategyChoice{StrategyFree, StrategyConstrained}
+}
 
 // Packing says how token sequences become batches.
 type Packing string

@@ -14,7 +14,8 @@ import (
 //	corpus ─► base ─► sft/ROLE ─► mine/ROLE ─► reference/ROLE ─► dpo/ROLE
 //	                     └───────────┴──► generate/PARADIGM/METHOD ─► score, judge, bias ─► report
 //
-// Besides, prefer/SYSTEM/vs/SYSTEM compares two systems' replies, and
+// Besides, anchor/METHOD replies without a system and is scored and judged
+// alike, prefer/SYSTEM/vs/SYSTEM compares two systems' replies, and
 // quality/rg scores both sides of the response generator's pairs.
 //
 // The vanilla model is trained once per pair set (dpo/vm/SET) on the log
@@ -62,6 +63,7 @@ func (p *planner) lay() {
 	for _, system := range p.systems() {
 		p.evaluate(system)
 	}
+	p.anchors()
 	p.compare()
 	p.quality()
 }
@@ -197,17 +199,42 @@ func (p *planner) evaluate(system System) {
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
+	if g.Strategy != StrategyFree && system.Paradigm != Gold && system.Method.Texts() == 1 {
+		params.Strategy = g.Strategy
+	}
 	p.add(generate, params, from)
+	p.scores(row, generate)
+	if system.Paradigm != Gold { // its strategies are the gold ones
+		p.add(stageName(KindBias, row), BiasParams{}, map[string]string{"generate": generate})
+	}
+}
 
-	scored := map[string]string{"generate": generate}
+// scores adds the stages that score and judge the replies of a stage.
+func (p *planner) scores(row, replies string) {
+	scored := map[string]string{"generate": replies}
 	p.add(stageName(KindScore, row), ScoreParams{}, scored)
 	judge := JudgeParams{JudgeModel: p.judgeModel()}
 	judge.Samples, judge.Seed = p.judged()
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
 	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
-	if system.Paradigm != Gold { // its strategies are the gold ones
-		p.add(stageName(KindBias, row), BiasParams{}, scored)
+}
+
+// anchors adds what no system wrote, scored and judged on the systems' turns: a
+// judge that does not tell gold replies from shuffled ones tells nothing.
+func (p *planner) anchors() {
+	for _, method := range Anchors() {
+		params := AnchorParams{Method: method, MaxTurns: p.exp.Generation.MaxTurns}
+		if params.MaxTurns > 0 || method == MethodShuffled {
+			params.Seed = p.exp.Seed
+		}
+		name := stageName(KindAnchor, string(method))
+		p.add(name, params, map[string]string{"corpus": "corpus"})
+		if method == MethodTFIDF { // it plans, and writes nothing
+			p.add(stageName(KindBias, name), BiasParams{}, map[string]string{"generate": name})
+			continue
+		}
+		p.scores(name, name)
 	}
 }
 

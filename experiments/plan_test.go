@@ -18,6 +18,8 @@ func TestPlanStages(t *testing.T) {
 		}
 		return strings.Join(out, " ")
 	}
+	const anchors = " anchor/gold score/anchor/gold judge/anchor/gold anchor/shuffled score/anchor/shuffled judge/anchor/shuffled" +
+		" anchor/canned score/anchor/canned judge/anchor/canned anchor/tfidf bias/anchor/tfidf"
 	for _, c := range []struct {
 		sets []string
 		want string
@@ -26,21 +28,21 @@ func TestPlanStages(t *testing.T) {
 			" sft/vm mine/vm reference/vm dpo/vm/all" +
 			" sft/sp mine/sp reference/sp dpo/sp" +
 			" sft/rg mine/rg reference/rg dpo/rg " +
-			evaluate("vanilla/base", "vanilla/sft", "vanilla/dpo", "decoupled/base", "decoupled/sft", "decoupled/dpo") +
+			evaluate("vanilla/base", "vanilla/sft", "vanilla/dpo", "decoupled/base", "decoupled/sft", "decoupled/dpo") + anchors +
 			" prefer/decoupled/dpo/vs/vanilla/dpo quality/rg report"},
-		{[]string{"methods=base"}, "corpus base " + evaluate("vanilla/base", "decoupled/base") + " report"},
-		{[]string{"methods=sft", "paradigms=decoupled"}, "corpus base sft/sp sft/rg " + evaluate("decoupled/sft") + " report"},
+		{[]string{"methods=base"}, "corpus base " + evaluate("vanilla/base", "decoupled/base") + anchors + " report"},
+		{[]string{"methods=sft", "paradigms=decoupled"}, "corpus base sft/sp sft/rg " + evaluate("decoupled/sft") + anchors + " report"},
 		{[]string{"methods=dpo,sft", "paradigms=vanilla", "dpo.pair_sets=nspr,all,nsnr"},
 			"corpus base sft/vm mine/vm reference/vm dpo/vm/all dpo/vm/nsnr dpo/vm/nspr " +
-				evaluate("vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "vanilla/dpo/nspr") + " report"},
+				evaluate("vanilla/sft", "vanilla/dpo", "vanilla/dpo/nsnr", "vanilla/dpo/nspr") + anchors + " report"},
 		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=simpo"},
-			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + " quality/rg report"},
+			"corpus base sft/sp mine/sp dpo/sp sft/rg mine/rg dpo/rg " + evaluate("decoupled/sft", "decoupled/dpo") + anchors + " quality/rg report"},
 		{[]string{"methods=sft,dpo", "paradigms=decoupled", "dpo.loss=kto"},
 			"corpus base sft/sp mine/sp reference/sp dpo/sp sft/rg mine/rg reference/rg dpo/rg " +
-				evaluate("decoupled/sft", "decoupled/dpo") + " quality/rg report"},
+				evaluate("decoupled/sft", "decoupled/dpo") + anchors + " quality/rg report"},
 		{[]string{"methods=sft,self-refine,direct-refine", "paradigms=gold,vanilla"},
 			"corpus base sft/vm sft/rg " + evaluate("vanilla/direct-refine", "vanilla/self-refine", "vanilla/sft") +
-				" generate/gold/sft score/gold/sft judge/gold/sft report"},
+				" generate/gold/sft score/gold/sft judge/gold/sft" + anchors + " report"},
 	} {
 		if got := names(mustPlan(t, "demo", c.sets...)); got != c.want {
 			t.Errorf("%v:\ngot  %s\nwant %s", c.sets, got, c.want)
@@ -64,6 +66,9 @@ func TestPlanInputs(t *testing.T) {
 		"judge/decoupled/base":   "corpus=corpus generate=generate/decoupled/base",
 		"bias/decoupled/base":    "generate=generate/decoupled/base",
 		"quality/rg":             "corpus=corpus mine=mine/rg",
+		"anchor/shuffled":        "corpus=corpus",
+		"judge/anchor/shuffled":  "corpus=corpus generate=anchor/shuffled",
+		"bias/anchor/tfidf":      "generate=anchor/tfidf",
 
 		"prefer/decoupled/dpo/vs/vanilla/dpo": "corpus=corpus first=generate/decoupled/dpo second=generate/vanilla/dpo",
 	} {

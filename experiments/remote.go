@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 )
 
@@ -25,4 +26,20 @@ func (h Host) remote(uri string) (Host, error) {
 	h.Readlink = nil
 	h.uri = strings.TrimSuffix(uri, "/")
 	return h, nil
+}
+
+// GGUF says whether a backbone.path names a GGUF file: weights and tokenizer in one.
+func GGUF(path string) bool { return strings.HasSuffix(path, ".gguf") }
+
+// SplitSource divides what a backbone's path or URI names into the directory, and the file in it: a GGUF file's name,
+// "" for a directory.
+func SplitSource(source string) (dir, file string) {
+	if !GGUF(source) {
+		return source, ""
+	}
+	at := strings.LastIndexFunc(source, func(r rune) bool { return r == '/' || r == filepath.Separator })
+	if at < 0 {
+		return ".", source
+	}
+	return source[:max(at, 1)], source[at+1:]
 }

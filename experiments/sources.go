@@ -1,6 +1,7 @@
 package experiments
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -88,7 +89,7 @@ const (
 		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
 		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
 	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json"
-	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors) and name its directory with " +
+	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file) and name its directory, or that file, with " +
 		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
 )
 
@@ -199,22 +200,36 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 }
 
 // checkpointSource hashes what decides a checkpoint's behaviour: configuration,
-// tokenizer and weights; not its README or its other formats.
+// tokenizer and weights, or a GGUF file that has all three; not its README or its
+// other formats.
 func checkpointSource(b Backbone, host Host) (Source, error) {
 	src := Source{Path: b.Path, Directory: true}
 	fail := func(err error) (Source, error) {
 		src.Files = []FileDigest{{Name: "config.json"}}
+		if _, file := SplitSource(b.Path); file != "" {
+			src.Directory, src.Files = false, []FileDigest{{Name: file}}
+		}
 		return src, &MissingSourceError{Key: "backbone.path", Path: src.Path, Remedy: checkpointRemedy, Err: err}
 	}
 	path, err := b.Path, error(nil)
 	if Remote(path) {
-		path = "."
-		host, err = host.remote(b.Path)
+		var dir string
+		dir, path = SplitSource(b.Path)
+		path = cmp.Or(path, ".")
+		host, err = host.remote(dir)
 	} else if path, err = FindCheckpoint(path, host); err == nil {
 		src.Path = path
 	}
 	if err != nil {
 		return fail(err)
+	}
+	if GGUF(path) {
+		d, err := digestFile(host, path)
+		if err != nil {
+			return fail(err)
+		}
+		src.Directory, src.Files = false, []FileDigest{d}
+		return src, nil
 	}
 	entries, err := host.ReadDir(path)
 	if err != nil {
@@ -224,9 +239,11 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 		return fail(err)
 	}
 	names := []string{"config.json", "tokenizer.json"}
-	weights := false
+	weights, whole := false, ""
 	for _, e := range entries {
 		switch name := e.Name(); {
+		case GGUF(name):
+			whole = name
 		case strings.HasSuffix(name, ".safetensors"):
 			weights = true
 			names = append(names, name)
@@ -236,6 +253,10 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 	}
 	slices.Sort(names)
 	var first error
+	if !weights && whole != "" {
+		first = &MissingSourceError{Key: "backbone.path", Path: src.Path, Err: errors.New("it has no safetensors, but GGUF files"),
+			Remedy: fmt.Sprintf("name one of them: backbone.path=%s/%s", strings.TrimSuffix(b.Path, "/"), whole)}
+	}
 	if !weights {
 		names = append(names, "model.safetensors")
 	}

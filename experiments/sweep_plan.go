@@ -49,7 +49,7 @@ func PlanSweep(s Sweep, directory string, sources func(Experiment) (Sources, err
 	known := map[string]int{}
 	var missing []error
 	for _, cell := range cells {
-		exp, err := p.experiment(cell)
+		exp, err := p.Experiment(cell)
 		if err != nil {
 			return SweepPlan{}, err
 		}
@@ -85,7 +85,8 @@ func sourceKey(e Experiment) string {
 	return fmt.Sprintf("%q %q %q %v %q %q", e.Corpus.Source, e.Corpus.Split.Index, e.Backbone.Path, e.Backbone.Tiny != nil, e.Judge.Kind, e.Judge.Prompts)
 }
 
-func (p SweepPlan) experiment(c Cell) (Experiment, error) {
+// Experiment is what a cell runs.
+func (p SweepPlan) Experiment(c Cell) (Experiment, error) {
 	exp, err := applied(p.Base, c.Set)
 	exp.Name = CellExperiment(p.Name, c.Name)
 	return exp, err
@@ -109,7 +110,7 @@ func (p SweepPlan) plan(cell int) (Experiment, []Stage, error) {
 		return Experiment{}, nil, fmt.Errorf("sweep %s has no cell %d; it has %d", p.Name, cell, len(p.Cells))
 	}
 	c := p.Cells[cell]
-	exp, err := p.experiment(c.Cell)
+	exp, err := p.Experiment(c.Cell)
 	if err != nil {
 		return exp, nil, fmt.Errorf("sweep %s: cell %s: %w", p.Name, c.Name, err)
 	}
@@ -131,7 +132,7 @@ func (p SweepPlan) plan(cell int) (Experiment, []Stage, error) {
 // Values gives the cell's value of each varied field, in their order. A field
 // with a wildcard has one value where all it stands for are equal.
 func (p SweepPlan) Values(cell int) []string {
-	exp, err := p.experiment(p.Cells[cell].Cell)
+	exp, err := p.Experiment(p.Cells[cell].Cell)
 	if err != nil {
 		return make([]string, len(p.Varied))
 	}

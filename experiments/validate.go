@@ -26,6 +26,7 @@ func (e Experiment) Validate() error {
 	v.dpo(e)
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
+	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
 	v.judge(e.Judge)
 	v.limits(e)
 	return v.problems.err()
@@ -358,4 +359,5 @@ func (v *validator) limits(e Experiment) {
 		v.fail("checkpoint", "has neither every_steps nor every_seconds: an interrupted stage would begin anew")
 	}
 	v.between("checkpoint.keep", c.Keep, 1, 1000)
+	oneOf(v, "memory", e.Memory, Memories())
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/logistic"
 )
 
 var update = flag.Bool("update", false, "fit fitted.bin anew")
@@ -22,7 +23,7 @@ var update = flag.Bool("update", false, "fit fitted.bin anew")
 type sample struct {
 	dialogue int
 	points   [esc.NumPsyErrors]int
-	few, all example
+	few, all logistic.Example
 	y        [esc.NumPsyErrors]bool
 }
 
@@ -56,9 +57,9 @@ func fitSamples(t testing.TB, tables *tables) []sample {
 		one.few = dense(few, false)
 		for i, f := range append(x.hashed, x.beside...) {
 			bucket := denseFeatures + int(f.hash%labelBuckets)
-			one.all.at, one.all.value = append(one.all.at, bucket), append(one.all.value, f.value)
+			one.all.At, one.all.Value = append(one.all.At, bucket), append(one.all.Value, f.value)
 			if i < len(x.hashed) {
-				one.few.at, one.few.value = append(one.few.at, bucket), append(one.few.value, f.value)
+				one.few.At, one.few.Value = append(one.few.At, bucket), append(one.few.Value, f.value)
 			}
 		}
 		if !l.clean {
@@ -77,12 +78,12 @@ var labelBounds = [esc.NumPsyErrors]float64{
 	esc.StrategyMismatch: 0, esc.LackOfEmpathy: 0.25, esc.EarlyEmotionShift: 0.5, esc.TemplateResponse: 0.25, esc.EmotionMisread: 0,
 }
 
-func (s sample) of(class esc.PsyError) example {
+func (s sample) of(class esc.PsyError) logistic.Example {
 	e := s.all
 	if class == esc.EmotionMisread {
 		e = s.few
 	}
-	e.y = s.y[class]
+	e.Y = s.y[class]
 	return e
 }
 
@@ -90,22 +91,22 @@ func (s sample) of(class esc.PsyError) example {
 func fitClass(all []sample, class esc.PsyError) []float64 {
 	seen := make([]int, denseFeatures+labelBuckets)
 	for _, s := range all {
-		for _, i := range s.of(class).at {
+		for _, i := range s.of(class).At {
 			seen[i]++
 		}
 	}
-	var examples []example
+	var examples []logistic.Example
 	for _, s := range all {
 		whole := s.of(class)
-		e := example{y: whole.y}
-		for k, i := range whole.at {
+		e := logistic.Example{Y: whole.Y}
+		for k, i := range whole.At {
 			if i < denseFeatures || seen[i] > 1 {
-				e.at, e.value = append(e.at, i), append(e.value, whole.value[k])
+				e.At, e.Value = append(e.At, i), append(e.Value, whole.Value[k])
 			}
 		}
 		examples = append(examples, e)
 	}
-	w := logistic(examples, denseFeatures+labelBuckets, labelPenalty, 1)
+	w := logistic.Fit(examples, denseFeatures+labelBuckets, labelPenalty, logistic.Balanced(examples, 1))
 	w[0] -= labelBounds[class] // so that 0 decides
 	return w
 }
@@ -143,7 +144,7 @@ func TestCrossValidation(t *testing.T) {
 			for _, class := range esc.PsyErrors() {
 				w := fitClass(in, class)
 				for _, s := range out {
-					tables[class].count(decided(class, s.points[class], s.of(class).dot(w)), s.y[class])
+					tables[class].count(decided(class, s.points[class], s.of(class).Dot(w)), s.y[class])
 				}
 			}
 		}

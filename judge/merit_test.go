@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/logistic"
 )
 
 // cannedFitted are answers that fit everywhere, written for the fit: what the
@@ -134,7 +135,7 @@ func lastOf(chat []esc.Message) string {
 // dialogues that the towers have not seen.
 func (t *tables) fitMerit(unseen []observed, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	var coherence, substance []example
+	var coherence, substance []logistic.Example
 	add := func(s setting, a answer, belongs, own, aside bool) {
 		c, x := t.fit(s, a)
 		if !aside {
@@ -157,8 +158,8 @@ func (t *tables) fitMerit(unseen []observed, seed uint64) {
 			add(here.setting, t.answer(echo(canned, lastOf(here.turn.Context))), false, false, true)
 		}
 	}
-	set := func(into []float32, examples []example, odds float64) {
-		for i, w := range logistic(examples, len(into), 1, odds) {
+	set := func(into []float32, examples []logistic.Example, odds float64) {
+		for i, w := range logistic.Fit(examples, len(into), 1, logistic.Balanced(examples, odds)) {
 			into[i] = float32(w)
 		}
 	}
@@ -166,11 +167,11 @@ func (t *tables) fitMerit(unseen []observed, seed uint64) {
 	set(t.Substance[:], substance, 0.3)
 }
 
-func dense(x []float64, y bool) example {
-	e := example{y: y}
+func dense(x []float64, y bool) logistic.Example {
+	e := logistic.Example{Y: y}
 	for i, v := range x {
 		if v != 0 {
-			e.at, e.value = append(e.at, i), append(e.value, v)
+			e.At, e.Value = append(e.At, i), append(e.Value, v)
 		}
 	}
 	return e

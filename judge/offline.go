@@ -36,13 +36,6 @@ func NewOffline(usage *Usage) *Offline { return &Offline{usage, fitted()} }
 // Name implements Judge.
 func (*Offline) Name() string { return OfflineName }
 
-// Discriminates says whether the scores put the answers that were given clearly
-// above answers of other dialogues, and these above canned ones, on texts that
-// nothing was chosen by. They do not: canned answers in another wording than the
-// fit's, and with echoed words, reach answers of other dialogues. So the scores
-// must take no part in verdicts. TestKnownGroups measures it.
-func (*Offline) Discriminates() bool { return false }
-
 // Label implements Judge; it fails only when ctx is done.
 func (o *Offline) Label(ctx context.Context, request Request) (Verdict, error) {
 	if err := ctx.Err(); err != nil {

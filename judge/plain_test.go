@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/logistic"
 )
 
 // plainKappas cross-validates what the judge must not fall behind: logistic
@@ -46,48 +47,48 @@ func plainKappas(t testing.TB, folds func(dialogue int) int) (kappas [esc.NumPsy
 				}
 			}
 		}
-		vector := func(l labelled) example {
-			e := example{at: []int{0}, value: []float64{1}}
+		vector := func(l labelled) logistic.Example {
+			e := logistic.Example{At: []int{0}, Value: []float64{1}}
 			for kind, text := range terms(l) {
-				start, squares, place := len(e.at), 0.0, map[int]int{}
+				start, squares, place := len(e.At), 0.0, map[int]int{}
 				for _, term := range text {
 					i := index[term]
 					if i == 0 || kind > 0 && df[i] < 2 {
 						continue
 					}
 					if _, seen := place[i]; !seen {
-						place[i] = len(e.at)
-						e.at, e.value = append(e.at, i), append(e.value, 0)
+						place[i] = len(e.At)
+						e.At, e.Value = append(e.At, i), append(e.Value, 0)
 					}
-					e.value[place[i]]++
+					e.Value[place[i]]++
 				}
-				for k := start; k < len(e.at); k++ {
-					e.value[k] = (1 + math.Log(e.value[k])) * (1 + math.Log((1+n)/(1+df[e.at[k]])))
-					squares += e.value[k] * e.value[k]
+				for k := start; k < len(e.At); k++ {
+					e.Value[k] = (1 + math.Log(e.Value[k])) * (1 + math.Log((1+n)/(1+df[e.At[k]])))
+					squares += e.Value[k] * e.Value[k]
 				}
-				for k := start; k < len(e.at); k++ {
-					e.value[k] /= math.Sqrt(squares)
+				for k := start; k < len(e.At); k++ {
+					e.Value[k] /= math.Sqrt(squares)
 				}
 			}
 			return e
 		}
-		vectors := make([]example, len(all))
+		vectors := make([]logistic.Example, len(all))
 		for i, l := range all {
 			vectors[i] = vector(l)
 		}
 		for _, class := range esc.PsyErrors() {
-			var in []example
+			var in []logistic.Example
 			for i, l := range all {
 				if folds(l.dialogue) != fold {
 					e := vectors[i]
-					e.y = !l.clean && l.class == class
+					e.Y = !l.clean && l.class == class
 					in = append(in, e)
 				}
 			}
-			w := logistic(in, len(df), 1, 1)
+			w := logistic.Fit(in, len(df), 1, logistic.Balanced(in, 1))
 			for i, l := range all {
 				if folds(l.dialogue) == fold {
-					tables[class].count(vectors[i].dot(w) >= 0, !l.clean && l.class == class)
+					tables[class].count(vectors[i].Dot(w) >= 0, !l.clean && l.class == class)
 				}
 			}
 		}

@@ -147,6 +147,15 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// save writes dir/config.json, of weights in float32.
+func (c Config) save(dir string) error {
+	return writeJSON(filepath.Join(dir, "config.json"), struct {
+		Architectures []string `json:"architectures"`
+		Config
+		TorchDType string `json:"torch_dtype"`
+	}{[]string{map[string]string{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[c.ModelType]}, c, "float32"})
+}
+
 // parameter is one weight of the architecture: its Hugging Face name and its shape ([out, in] for matrices).
 type parameter struct {
 	name  string

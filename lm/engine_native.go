@@ -120,6 +120,10 @@ func openXLA(plugin string) (*Engine, error) {
 	return e, nil
 }
 
+// xlaGraphs counts the changes of what graphs for XLA compute, in bits: 2, since products of a base in bfloat16 take
+// and give bfloat16 throughout, and dropout is drawn in the graph.
+const xlaGraphs = 2
+
 // startXLA loads a plugin and tries it.
 func startXLA(path string) (e *Engine, err error) {
 	defer recovered("start", &err)
@@ -134,7 +138,7 @@ func startXLA(path string) (e *Engine, err error) {
 		return nil, err
 	}
 	major, minor := loaded.Version()
-	version := fmt.Sprintf("go-xla %s PJRT %d.%d", moduleVersion("github.com/gomlx/go-xla"), major, minor)
+	version := fmt.Sprintf("go-xla %s PJRT %d.%d graphs %d", moduleVersion("github.com/gomlx/go-xla"), major, minor, xlaGraphs)
 	if v, ok := loaded.Attributes()["xla_version"]; ok {
 		version += fmt.Sprintf(" xla %v", v)
 	}

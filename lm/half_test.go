@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
@@ -116,6 +117,110 @@ func TestBFloat16Activations(t *testing.T) {
 		t.Errorf("logits are %v of the largest apart", off)
 	} else {
 		t.Logf("logits are %.1g of the largest apart", off)
+	}
+}
+
+// TestBFloat16Gradients: on an engine that multiplies bfloat16 the gradients, most of which are written by hand there,
+// are those of float32 up to the rounding of operands and of what arrives; recomputing layers changes nothing of them.
+func TestBFloat16Gradients(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Backend.Name() != "xla" {
+		t.Skip("the engine converts bfloat16 before it multiplies: TestBFloat16Base")
+	}
+	for _, config := range []Config{tinyConfig(), tinyQwen(t)} {
+		wide, half := roundedModel(t, config)
+		adapter := trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6})
+		for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}} {
+			data := nestedExamples(6, 3, 4, config.VocabSize, loss.preference())
+			_, want := gradientOf(t, engine, wide, adapter, data, TrainConfig{Loss: loss})
+			m, kept := gradientOf(t, engine, half, adapter, data, TrainConfig{Loss: loss})
+			mr, again := gradientOf(t, engine, half, adapter, data, TrainConfig{Loss: loss, Checkpointing: true})
+			if m.Loss != mr.Loss || !slices.EqualFunc(kept, again, slices.Equal) {
+				t.Errorf("%s %s: recomputing layers gives loss %v, not %v, or other gradients", config.ModelType, loss.Kind, mr.Loss, m.Loss)
+			}
+			a, b := slices.Concat(want...), slices.Concat(kept...)
+			if c := cosine(a, b); c < 0.9995 {
+				t.Errorf("%s %s: the cosine of the gradients in bfloat16 and float32 is %v, want at least 0.9995", config.ModelType, loss.Kind, c)
+			} else {
+				t.Logf("%s %s: cosine %.6f", config.ModelType, loss.Kind, c)
+			}
+			if r := length(b) / length(a); math.Abs(r-1) > 0.05 {
+				t.Errorf("%s %s: the gradient in bfloat16 is %v times as long as in float32", config.ModelType, loss.Kind, r)
+			}
+		}
+	}
+}
+
+// tinyQwen is tinyConfig's Qwen2: biases on queries, keys and values.
+func tinyQwen(t *testing.T) Config {
+	t.Helper()
+	config := tinyConfig()
+	config.ModelType = "qwen2"
+	if err := config.complete(); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// dot, length and cosine are those of vectors.
+func dot(a, b []float32) (sum float64) {
+	for i := range a {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
+}
+
+func length(a []float32) float64 { return math.Sqrt(dot(a, a)) }
+
+func cosine(a, b []float32) float64 { return dot(a, b) / (length(a) * length(b)) }
+
+// TestBFloat16Dropout: a product whose input is dropped in the graph has the gradients of one that is given the dropped
+// input.
+func TestBFloat16Dropout(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Backend.Name() != "xla" {
+		t.Skip("the engine draws dropout's noise on the host: TestDropoutNoise")
+	}
+	const tokens, in, out = 40, 24, 56
+	p := newProgram(engine, "dropped product", func(n []*graph.Node) []*graph.Node {
+		x, w, c := n[0], n[1], n[2]
+		d := &dropout{rate: 0.4, noise: n[3]}
+		half := widen(halfTrained(narrow(x), narrow(w), func(x, after *graph.Node) *graph.Node { return d.dropped(x, "a", after) }))
+		wide := product(d.dropped(x, "a", nil), w)
+		gradient := func(y *graph.Node) []*graph.Node { return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, c)), x, w) }
+		return append(append([]*graph.Node{half, wide}, gradient(half)...), gradient(wide)...)
+	})
+	random := func(seed uint64, rows, columns int) *tensors.Tensor {
+		values, s := make([]float32, rows*columns), newStream(seed)
+		for i := range values {
+			values[i] = float32(s.normal())
+		}
+		return tensors.FromFlatDataAndDimensions(values, rows, columns)
+	}
+	results, err := p.run(keep(random(1, tokens, in), random(2, out, in), random(3, tokens, out), dropoutSeed(4)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(i int) []float32 {
+		list, err := floats(results[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	for name, pair := range map[string][2]int{"value": {0, 1}, "gradient of x": {2, 4}, "gradient of w": {3, 5}} {
+		if off := apart(value(pair[0]), value(pair[1]), 0); off > 1.0/64 {
+			t.Errorf("%s: %v of the largest apart", name, off)
+		}
+	}
+	zeros := 0
+	for _, g := range value(2) {
+		if g == 0 {
+			zeros++
+		}
+	}
+	if share := float64(zeros) / (tokens * in); math.Abs(share-0.4) > 0.05 {
+		t.Errorf("%v of x's gradients are 0, want 0.4", share)
 	}
 }
 

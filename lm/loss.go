@@ -3,6 +3,7 @@ package lm
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -71,21 +72,23 @@ type packedNodes struct {
 	edgeWeight                                    *Node // [E]
 }
 
-// packedInputs is the number of tensors of a packed micro-batch.
-const packedInputs = 9
+// packedInputs is the number of tensors of a packed micro-batch: each is an upload that a device waits for.
+const packedInputs = 4
 
+// tensors are tokens, positions, enter and exit [4, B, N], sources [U], the edges' sources, targets and sequences
+// [3, E], and their weights [E].
 func (p *packed) tensors() []*tensors.Tensor {
-	grid := func(flat []int32) *tensors.Tensor {
-		return tensors.FromFlatDataAndDimensions(flat, p.rows, p.length)
-	}
-	list := func(flat []int32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(flat, len(flat)) }
-	return []*tensors.Tensor{grid(p.tokens), grid(p.positions), grid(p.enter), grid(p.exit), list(p.sources),
-		list(p.edgeSource), list(p.edgeTarget), list(p.edgeSequence),
+	return []*tensors.Tensor{
+		tensors.FromFlatDataAndDimensions(slices.Concat(p.tokens, p.positions, p.enter, p.exit), 4, p.rows, p.length),
+		tensors.FromFlatDataAndDimensions(p.sources, len(p.sources)),
+		tensors.FromFlatDataAndDimensions(slices.Concat(p.edgeSource, p.edgeTarget, p.edgeSequence), 3, len(p.edgeSource)),
 		tensors.FromFlatDataAndDimensions(p.edgeWeight, len(p.edgeWeight))}
 }
 
 func packedOf(n []*Node) packedNodes {
-	return packedNodes{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]}
+	part := func(x *Node, i int) *Node { return Squeeze(SliceAxis(x, 0, AxisElem(i)), 0) }
+	return packedNodes{part(n[0], 0), part(n[0], 1), part(n[0], 2), part(n[0], 3), n[1],
+		part(n[2], 0), part(n[2], 1), part(n[2], 2), n[3]}
 }
 
 // sequenceSums adds values [E] up by sequence: [S]. As a product with a 0-1 matrix rather than a scatter, so that

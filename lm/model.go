@@ -38,6 +38,9 @@ type attend func(layer int, q, k, v *Node) *Node
 func (d *decoder) forward(tokens, positions, mask *Node) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
+	if d.halved(tokens.Graph()) {
+		return d.layers(x, cos, sin, func(_ int, q, k, v *Node) *Node { return d.halfAttention(q, k, v, mask) })
+	}
 	masks := []*Node{mask}
 	if !onXLA(tokens.Graph()) { // XLA compiles kernels for each block's shape: minutes, to save milliseconds
 		masks = causalBlocks(mask)
@@ -79,7 +82,7 @@ func (d *decoder) layer(i int, x, cos, sin *Node, attention attend) *Node {
 	name := layerName(i)
 	h := rmsNorm(x, d.weights[name+"input_layernorm.weight"], d.config.RMSNormEps)
 	q, k, v := d.queryKeyValue(i, h, cos, sin)
-	x = Add(x, d.linear(attention(i, q, k, v), name+"self_attn.o_proj"))
+	x = Add(x, d.linears(attention(i, q, k, v), name+"self_attn.o_proj")[0])
 	h = rmsNorm(x, d.weights[name+"post_attention_layernorm.weight"], d.config.RMSNormEps)
 	return Add(x, d.mlp(i, h))
 }
@@ -91,10 +94,10 @@ func (d *decoder) queryKeyValue(i int, h, cos, sin *Node) (q, k, v *Node) {
 	heads := func(x *Node, count int) *Node { // [T, count·C] -> [B, count, N, C]
 		return TransposeAllAxes(Reshape(x, b, n, count, c.HeadDim), 0, 2, 1, 3)
 	}
-	q = rotate(heads(d.linear(h, name+"q_proj"), c.NumAttentionHeads), cos, sin)
-	k = rotate(heads(d.linear(h, name+"k_proj"), c.NumKeyValueHeads), cos, sin)
-	v = heads(d.linear(h, name+"v_proj"), c.NumKeyValueHeads)
-	return q, k, v
+	all := d.linears(h, name+"q_proj", name+"k_proj", name+"v_proj")
+	q = rotate(heads(all[0], c.NumAttentionHeads), cos, sin)
+	k = rotate(heads(all[1], c.NumKeyValueHeads), cos, sin)
+	return q, k, heads(all[2], c.NumKeyValueHeads)
 }
 
 // attention of q [B, H, N, C] over k, v [B, K, N, C] under additive masks: [T, H·C]. One mask covers all queries,
@@ -159,6 +162,9 @@ func causalBlocks(mask *Node) []*Node {
 // mlp is SwiGLU over h [T, D].
 func (d *decoder) mlp(i int, h *Node) *Node {
 	name := layerName(i) + "mlp."
+	if d.halved(h.Graph()) {
+		return d.halfMLP(name, h)
+	}
 	gate := d.linear(h, name+"gate_proj")
 	up := d.linear(h, name+"up_proj")
 	return d.linear(Mul(Mul(gate, Logistic(gate)), up), name+"down_proj")
@@ -174,6 +180,18 @@ func (d *decoder) head() *Node {
 
 // logits of hidden states x [T, D]: [T, V].
 func (d *decoder) logits(x *Node) *Node { return d.baseProduct(x, d.head()) }
+
+// linears maps x [T, in] by modules that read the same input: [T, out] of each.
+func (d *decoder) linears(x *Node, modules ...string) []*Node {
+	if d.halved(x.Graph()) {
+		return d.halfLinears(x, modules)
+	}
+	results := make([]*Node, len(modules))
+	for i, module := range modules {
+		results[i] = d.linear(x, module)
+	}
+	return results
+}
 
 // linear maps x [T, in] by the named module's weight [out, in], bias and adapter, where it has them.
 func (d *decoder) linear(x *Node, module string) *Node {

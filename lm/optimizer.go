@@ -115,7 +115,10 @@ type TrainConfig struct {
 	RowTokens        int     // nodes of a row, more only where one example alone is larger; 0: 1024
 	MicroBatchTokens int     // nodes of a micro-batch, B·N, more only where one row is longer; 0: 2048
 	MaxShapes        int     // planned shapes; 0: 8, on XLA 3
-	Checkpointing    bool    // recompute activations on the way back: half the memory, a third more time
+	Checkpointing    bool    // recompute activations on the way back: half the memory, a third more time, the same bits
+	// MemoryLimit is what the trained model and what is kept for the way back may take, in bytes, before Checkpointing
+	// is turned on; 0: it never is. It changes no result.
+	MemoryLimit int64 `json:"-"`
 }
 
 // defaultShapes is how many shapes a plan may have, but on engines that compile slowly (Engine.mostShapes).

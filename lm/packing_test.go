@@ -345,6 +345,36 @@ func TestDropoutNoise(t *testing.T) {
 			t.Errorf("rate %v: both kept %v, want %v", rate, both/n, want)
 		}
 	}
+	p := newProgram(testEngine(t), "hashed masks", func(n []*graph.Node) []*graph.Node {
+		d := &dropout{rate: 0.3, noise: n[1]}
+		return []*graph.Node{d.dropped(n[0], "a", nil), d.dropped(n[0], "a", n[0]), d.dropped(n[0], "b", nil)}
+	})
+	const tokens, width = 300, 101
+	ones := slices.Repeat([]float32{1}, tokens*width)
+	masks := func(seed uint64) (list [3][]float32) {
+		out, err := p.run(keep(tensors.FromFlatDataAndDimensions(ones, tokens, width), dropoutSeed(seed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			list[i], _ = floats(out[i])
+		}
+		return list
+	}
+	first, second := masks(1), masks(2)
+	if !slices.Equal(first[0], first[1]) {
+		t.Error("the mask made again on the way back is another")
+	}
+	for i, pair := range [][2][]float32{{first[0], first[2]}, {first[0], second[0]}, {first[0][1:], first[0]}, {first[0][width:], first[0]}} {
+		a, b := pair[0], pair[1][:len(pair[0])]
+		n := float64(len(a))
+		if kept := dot(a, a) / n; math.Abs(kept-0.7) > 0.01 {
+			t.Errorf("pair %d: kept %v, want 0.7", i, kept)
+		}
+		if both := dot(a, b) / n; math.Abs(both-0.49) > 0.012 { // of modules, seeds, neighbours and tokens: independent
+			t.Errorf("pair %d: both kept %v, want 0.49", i, both)
+		}
+	}
 	var b bytes.Buffer
 	if err := writeSafetensors(&b, map[string]*tensors.Tensor{"x": noise}, nil); err == nil {
 		t.Error("int32 was written as float32")

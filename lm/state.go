@@ -136,7 +136,9 @@ func (t *Trainer) inputDigest() string {
 	if t.adapter != nil {
 		lora = &t.adapter.Config
 	}
-	head, err := json.Marshal([]any{t.model.Config, lora, t.config, len(t.data.Examples)})
+	config := t.config
+	config.Checkpointing = false // the same bits, so a training goes on wherever it fits
+	head, err := json.Marshal([]any{t.model.Config, lora, config, len(t.data.Examples)})
 	if err != nil { // plain structs of numbers and strings
 		panic(fmt.Sprintf("encode configuration: %v", err))
 	}

@@ -132,7 +132,7 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 		return adamW(t.trainedNames(), config.WeightDecay, config.ClipNorm, nodes)
 	})
 	t.forward = newProgram(engine, "validation", t.buildForward)
-	return t, nil
+	return t, t.fitMemory()
 }
 
 func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
@@ -296,8 +296,7 @@ func (t *Trainer) accumulate(ctx context.Context, batch []int, m *StepMetrics) e
 		p := micro.fill(t.planner.fit(&micro))
 		given := append(p.tensors(), t.extras(p, t.data.Examples, scale, kl)...)
 		if t.drops() {
-			given = append(given, dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config),
-				derive(t.config.Seed, purposeDropout, uint64(t.step), uint64(i))))
+			given = append(given, t.dropoutInput(p, derive(t.config.Seed, purposeDropout, uint64(t.step), uint64(i))))
 		}
 		out, err := t.gradient.run(slices.Concat(t.inputs(), keep(given...), donate(t.sums...)))
 		if err != nil {
@@ -345,6 +344,15 @@ func (t *Trainer) clearSums() {
 // policy starts at its reference.
 func (t *Trainer) drops() bool {
 	return t.adapter != nil && t.adapter.Config.Dropout > 0 && !t.config.Loss.preference()
+}
+
+// dropoutInput is what decides which inputs of adapters are dropped in a micro-batch: numbers for all of them, or what
+// the graph computes those from.
+func (t *Trainer) dropoutInput(p *packed, seed uint64) *tensors.Tensor {
+	if t.engine.Backend.Name() == "xla" && t.model.weights["model.embed_tokens.weight"].DType() == dtypes.BFloat16 {
+		return dropoutSeed(seed)
+	}
+	return dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config), seed)
 }
 
 // dropoutNoise draws [tokens, width] int32 from one counter-derived seed.

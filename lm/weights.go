@@ -226,12 +226,7 @@ func readTensorAs(files map[string]*tensorFile, p parameter, dtype dtypes.DType)
 
 // Save writes config.json and model.safetensors (float32) into dir, which is created if need be.
 func (m *Model) Save(dir string) error {
-	config := struct {
-		Architectures []string `json:"architectures"`
-		Config
-		TorchDType string `json:"torch_dtype"`
-	}{[]string{map[string]string{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[m.Config.ModelType]}, m.Config, "float32"}
-	if err := writeJSON(filepath.Join(dir, "config.json"), config); err != nil {
+	if err := m.Config.save(dir); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "model.safetensors"), func(w io.Writer) error {

@@ -52,11 +52,13 @@ func Bootstraps[T any](ctx context.Context, groups [][]T, statistics func([]T) [
 // covers the choice of the dialogues and that of the seeds.
 //
 // Every resample draws dialogues with replacement, the same ones for all runs,
-// since they are crossed with the seeds and not nested in them (Owen 2007, "The
-// pigeonhole bootstrap"), and runs with replacement: one fewer than there are,
-// without which a few runs would seem to vary less than they do (Rao and Wu
-// 1988: the resampled mean's variance is then s²/n for any n). A single run is
-// drawn always.
+// since they are crossed with the seeds and not nested in them. Each bound is
+// then moved away from the estimate: its distance is the root of the sum of two
+// squares, that of the percentile's distance and that of t·s/√n, with s the
+// standard deviation of the n runs' statistics and t of n-1 degrees of freedom.
+// Such an interval covers at least what it says for independent normal
+// components (Banerjee 1960; Zou and Donner 2008 for unequal sides). With one
+// run the percentiles stand as they are.
 func BootstrapsOver[T any](ctx context.Context, runs [][][]T, statistics func([]T) []float64, resamples int, seed uint64) ([]Interval, error) {
 	groups, err := crossed(runs)
 	if err != nil {
@@ -73,7 +75,7 @@ func BootstrapsOver[T any](ctx context.Context, runs [][][]T, statistics func([]
 	}
 	result := make([]Interval, len(estimates[0]))
 	values := make([][]float64, len(result))
-	drawn, times := make([]int, groups), make([]int, len(runs))
+	drawn := make([]int, groups)
 	for r := range resamples {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("metrics: bootstrap: %w", err)
@@ -81,22 +83,14 @@ func BootstrapsOver[T any](ctx context.Context, runs [][][]T, statistics func([]
 		for g := range drawn {
 			drawn[g] = draw(seed, uint64(r), uint64(g), groups)
 		}
-		clear(times)
-		n := max(len(runs)-1, 1)
-		for k := range n {
-			times[draw(seed, uint64(r), uint64(groups+k), len(runs))]++
-		}
 		sums := make([]float64, len(result))
-		for k, run := range runs {
-			if times[k] == 0 {
-				continue
-			}
+		for _, run := range runs {
 			items = items[:0]
 			for _, g := range drawn {
 				items = append(items, run[g]...)
 			}
 			for i, v := range statistics(items) {
-				sums[i] += v * float64(times[k]) / float64(n)
+				sums[i] += v / float64(len(runs))
 			}
 		}
 		for i, v := range sums {
@@ -114,6 +108,15 @@ func BootstrapsOver[T any](ctx context.Context, runs [][][]T, statistics func([]
 		if len(values[i]) > 0 {
 			slices.Sort(values[i])
 			one.Low, one.High = quantile(values[i], 0.025), quantile(values[i], 0.975)
+		}
+		if n := len(runs); n > 1 {
+			squares := 0.0
+			for _, run := range estimates {
+				squares += (run[i] - estimate) * (run[i] - estimate)
+			}
+			seeds := studentQuantile(n-1) * math.Sqrt(squares/float64(n-1)/float64(n))
+			one.Low = estimate - math.Hypot(seeds, max(estimate-one.Low, 0))
+			one.High = estimate + math.Hypot(seeds, max(one.High-estimate, 0))
 		}
 	}
 	return result, nil

@@ -30,8 +30,8 @@ func TestBootstrapsOverCountsBothSources(t *testing.T) {
 		want float64 // half the interval
 	}{
 		{"dialogues alone", layout([]float64{0, 0, 0, 0}, spread), 1.96 / 8},
-		{"seeds alone", layout(seeds, make([]float64, 64)), 1.96 * math.Sqrt(38./7/8)},
-		{"both", layout(seeds, spread), 1.96 * math.Sqrt(38./7/8+1./64)},
+		{"seeds alone", layout(seeds, make([]float64, 64)), 2.3646 * math.Sqrt(38./7/8)},
+		{"both", layout(seeds, spread), math.Hypot(2.3646*math.Sqrt(38./7/8), 1.96/8)},
 	} {
 		got, err := BootstrapsOver(t.Context(), c.runs, mean, 4000, 5)
 		if err != nil {

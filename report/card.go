@@ -13,6 +13,7 @@ const claim = "Does planning the strategy apart from writing the reply make for 
 // card is the answer to the claim: a verdict, a sentence, and its effects.
 type card struct {
 	Question, Verdict, Class, Sentence, Rule string
+	Judge                                    string // why its word does not count; empty where it does
 	Effects                                  []cardEffect
 }
 
@@ -60,6 +61,11 @@ func newCard(d Data) *card {
 	}
 	c.Sentence = d.sentence()
 	e := d.Headline[0]
+	for _, e := range d.Headline {
+		if e.Untrusted != "" {
+			c.Judge = "The judge's word on " + e.Measure.Short() + " does not count: " + e.Untrusted + "."
+		}
+	}
 	c.Rule = fmt.Sprintf("%s against %s. Bars are 95 %% intervals of the difference on the same test turns, right of the line is better; "+
 		"better or worse is said where the interval leaves the line and p < %g.", e.System, e.Against, significance)
 	return &c
@@ -72,7 +78,7 @@ func (d Data) sentence() string {
 		MeasureStrategy: {"it more often picks the strategy that the human supporter picked", "it less often picks the strategy that the human supporter picked", "whether it picks strategies more like the human supporter"},
 		MeasureQuality:  {"its replies are rated higher", "its replies are rated lower", "whether its replies are rated higher"},
 	}
-	var good, bad, open []string
+	var good, bad, open, judge []string
 	dialogues := 0
 	for _, e := range d.Headline {
 		if e.Difference == nil {
@@ -85,7 +91,11 @@ func (d Data) sentence() string {
 		case -1:
 			bad = append(bad, words[e.Measure][1])
 		default:
-			open = append(open, words[e.Measure][2])
+			if e.Untrusted != "" {
+				judge = append(judge, words[e.Measure][2])
+			} else {
+				open = append(open, words[e.Measure][2])
+			}
 		}
 	}
 	var parts []string
@@ -97,6 +107,9 @@ func (d Data) sentence() string {
 	}
 	if len(open) > 0 {
 		parts = append(parts, fmt.Sprintf("%s, %d conversations cannot tell", joined(open), dialogues))
+	}
+	if len(judge) > 0 {
+		parts = append(parts, joined(judge)+", this judge cannot tell")
 	}
 	s := strings.Join(parts, "; ")
 	return strings.ToUpper(s[:1]) + s[1:] + "."

@@ -10,7 +10,10 @@ import (
 // headlineOf are the three effects with differences that are shown (better 1, worse
 // -1) or not (0).
 func headlineOf(bias, strategy, quality int) []Effect {
-	effects := Headline([]string{"vanilla/base", "vanilla/dpo", "decoupled/base", "decoupled/dpo"})
+	var effects []Effect
+	for _, c := range Headline([]string{"vanilla/base", "vanilla/dpo", "decoupled/base", "decoupled/dpo"}) {
+		effects = append(effects, Effect{Contrast: c})
+	}
 	for i, direction := range []int{bias, strategy, quality} {
 		e := &effects[i]
 		at, p := 0.5*float64(direction), 0.01
@@ -44,12 +47,18 @@ func TestCard(t *testing.T) {
 			t.Errorf("got %+v, want %s: %s", got, c.verdict, c.sentence)
 		}
 	}
-	if got := newCard(Data{Headline: Headline([]string{"vanilla/sft", "decoupled/sft"})}); got != nil {
+	if got := newCard(Data{Headline: []Effect{{Contrast: Headline([]string{"vanilla/sft", "decoupled/sft"})[0]}}}); got != nil {
 		t.Errorf("nothing was measured: %+v, want no card", got)
 	}
 	// The bar's right side is the better one, also of the bias, which is better when smaller.
 	if got := string(headlineOf(1, 1, 1)[0].bar()); !strings.Contains(got, `cx="237.9"`) {
 		t.Errorf("the bias is better and its dot is not right of the line at 150: %s", got)
+	}
+	// A judge that cannot tell gold replies from canned ones has no say.
+	blind := headlineOf(1, 1, 1)
+	blind[2].Untrusted = "it is blind"
+	if got := newCard(Data{Headline: blind}); got.Verdict != "In part" || !strings.HasSuffix(got.Sentence, "; whether its replies are rated higher, this judge cannot tell.") || !strings.Contains(got.Judge, "it is blind") {
+		t.Errorf("with an untrusted judge: %+v", got)
 	}
 	d := example()
 	d.Headline = headlineOf(1, 0, 0)

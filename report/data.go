@@ -19,14 +19,20 @@ import (
 // report says why. It holds no times and no paths: the same artifacts give the
 // same report.
 type Data struct {
-	Run     Run     `json:"run"`
-	Systems []Row   `json:"systems"` // Table 3's rows, in its order
-	Given   []Row   `json:"given"`   // Table 4's: the generator given the gold strategy
-	Corpus  []Split `json:"corpus"`  // Tables 1 and 6, Figure 8
+	Run     Run   `json:"run"`
+	Systems []Row `json:"systems"` // Table 3's rows, in its order
+	Given   []Row `json:"given"`   // Table 4's: the generator given the gold strategy
+	// Anchors are rows that are no system: gold replies, shuffled ones, a canned
+	// one, and a planner by regression. They measure the measures.
+	Anchors []Row   `json:"anchors"`
+	Corpus  []Split `json:"corpus"` // Tables 1 and 6, Figure 8
 
 	Headline  []Effect   `json:"headline"`  // of Headline, measured
 	Questions []Question `json:"questions"` // RQ1-RQ4
-	Wins      []Wins     `json:"wins"`      // Figure 6
+	// Checks are the contrasts of JudgeChecks, as far as they were measured: what
+	// the judge tells apart.
+	Checks []Effect `json:"judge_checks"`
+	Wins   []Wins   `json:"wins"` // Figure 6
 
 	// GoldStrategies and GoldPhases count the gold strategies of the turns that
 	// the systems reply to.
@@ -62,8 +68,11 @@ type About struct {
 type Run struct {
 	Experiment string `json:"experiment"`
 	Backbone   string `json:"backbone"`
-	Engine     string `json:"engine"`
-	Seed       uint64 `json:"seed"`
+	// Quantization says in which types a GGUF file kept the backbone's tensors,
+	// "210 Q4_1, 61 F32"; empty for any other backbone.
+	Quantization string `json:"quantization,omitempty"`
+	Engine       string `json:"engine"`
+	Seed         uint64 `json:"seed"`
 	// Seeds are all seeds where there are several, Seed being the first; numbers
 	// of systems are then means over them, counts are sums.
 	Seeds    []uint64 `json:"seeds,omitempty"`
@@ -125,7 +134,8 @@ type Errors struct {
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
 }
 
-// Interval is a 95 % interval of a column, by bootstrap over dialogues.
+// Interval is a 95 % interval of a column: of the dialogues by bootstrap, of
+// several seeds by Student's t.
 type Interval struct {
 	Column string  `json:"column"` // its name in Table 3
 	Low    float64 `json:"low"`
@@ -204,10 +214,13 @@ func (d Data) prepared() (Data, error) {
 		return d, errors.New("report: the run has no experiment name")
 	}
 	seen := map[[2]string]bool{}
-	for _, rows := range []*[]Row{&d.Systems, &d.Given} {
-		*rows = slices.Clone(*rows)
-		for i := range *rows {
-			if err := (*rows)[i].prepare(d.Run.Backbone, seen); err != nil {
+	for _, of := range []struct {
+		rows     *[]Row
+		backbone string
+	}{{&d.Systems, d.Run.Backbone}, {&d.Given, d.Run.Backbone}, {&d.Anchors, ""}} {
+		*of.rows = slices.Clone(*of.rows)
+		for i := range *of.rows {
+			if err := (*of.rows)[i].prepare(of.backbone, seen); err != nil {
 				return d, err
 			}
 		}
@@ -216,10 +229,11 @@ func (d Data) prepared() (Data, error) {
 	for i := range d.Wins {
 		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
 	}
-	d.Headline = preparedEffects(d.Headline)
+	d.Checks = preparedEffects(d.Checks)
+	d.Headline = trusted(d.Headline, d.Checks)
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
-		d.Questions[i] = d.Questions[i].prepared()
+		d.Questions[i] = d.Questions[i].prepared(d.Checks)
 	}
 	d.Training = slices.Clone(d.Training)
 	for i := range d.Training {

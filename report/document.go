@@ -115,8 +115,12 @@ func facts(r Run) [][2]string {
 		}
 		seed = [2]string{"Seeds", strings.Join(all, ", ")}
 	}
+	backbone := r.Backbone
+	if r.Quantization != "" {
+		backbone += ", from a GGUF file whose tensors are " + r.Quantization + ""
+	}
 	all := [][2]string{
-		{"Backbone", r.Backbone}, {"Engine", r.Engine},
+		{"Backbone", backbone}, {"Engine", r.Engine},
 		seed, {"Judge", judge}, {"Revision", r.Revision},
 	}
 	var out [][2]string

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -29,7 +30,7 @@ func errorSection(d Data, p paper) (section, error) {
 	}
 	var data []series
 	var judged []Row
-	for _, r := range d.Systems {
+	for i, r := range slices.Concat(d.Systems, d.Anchors) {
 		if r.Errors == nil || r.Errors.Judged == 0 {
 			continue
 		}
@@ -40,7 +41,9 @@ func errorSection(d Data, p paper) (section, error) {
 			line.values = append(line.values, 100*float64(n)/float64(r.Errors.Judged))
 		}
 		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged)))
-		data = append(data, line)
+		if i < len(d.Systems) {
+			data = append(data, line)
+		}
 	}
 	if len(data) == 0 {
 		return s, nil

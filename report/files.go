@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/esclab/esclab/internal/inert"
 )
 
 // CSV writes Table 3 in long form: one line per system, this run's ("run")
-// first, then the paper's ("paper") with Table 5's pair sets; after the columns
+// first, then what is no system ("anchor"), then the paper's ("paper") with Table 5's pair sets; after the columns
 // the bounds of their 95 % intervals, as COLUMN_low and COLUMN_high. Absent
 // values are empty. Text that a spreadsheet would take for a formula has an
 // apostrophe before it.
@@ -34,8 +35,12 @@ func CSV(w io.Writer, d Data) error {
 		header = append(header, c.name+"_low", c.name+"_high")
 	}
 	lines := [][]string{header}
-	for _, r := range d.Systems {
-		line := []string{"run", inert.Cell(r.Backbone), inert.Cell(string(r.Paradigm)), inert.Cell(string(r.Method)), inert.Cell(string(r.Pairs))}
+	for i, r := range slices.Concat(d.Systems, d.Anchors) {
+		source := "run"
+		if i >= len(d.Systems) {
+			source = "anchor"
+		}
+		line := []string{source, inert.Cell(r.Backbone), inert.Cell(string(r.Paradigm)), inert.Cell(string(r.Method)), inert.Cell(string(r.Pairs))}
 		for _, v := range r.Columns {
 			field := ""
 			if v != nil {

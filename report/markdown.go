@@ -25,7 +25,7 @@ func Markdown(w io.Writer, d Data) error {
 		for _, e := range c.Effects {
 			b.WriteString("- " + inert.Markdown(fmt.Sprintf("%s: %s %s, %s", e.Name, e.Difference, e.Interval, e.Finding)) + "\n")
 		}
-		b.WriteString("\n" + inert.Markdown(c.Rule) + "\n\n")
+		b.WriteString("\n" + inert.Markdown(strings.TrimSpace(c.Rule+" "+c.Judge)) + "\n\n")
 	}
 	for _, f := range doc.Facts {
 		b.WriteString("- " + f[0] + ": " + inert.Markdown(f[1]) + "\n")

@@ -10,10 +10,10 @@ import (
 )
 
 // evaluated are the kinds of stages that a system's numbers come from.
-var evaluated = []experiments.Kind{experiments.KindGenerate, experiments.KindScore, experiments.KindJudge, experiments.KindBias}
+var evaluated = []experiments.Kind{experiments.KindGenerate, experiments.KindAnchor, experiments.KindScore, experiments.KindJudge, experiments.KindBias}
 
 // sources finds the stages of the kinds for the names ("decoupled/dpo" of
-// generate/decoupled/dpo, under every seed), in the order of the DAG. Without
+// generate/decoupled/dpo, "anchor/gold" itself, under every seed), in the order of the DAG. Without
 // names, all of the kinds.
 func (d Data) sources(names []string, kinds ...experiments.Kind) []Stage {
 	var found []Stage
@@ -21,8 +21,9 @@ func (d Data) sources(names []string, kinds ...experiments.Kind) []Stage {
 		if !slices.Contains(kinds, experiments.Kind(s.Kind)) {
 			continue
 		}
-		rest := strings.TrimPrefix(strings.TrimPrefix(experiments.WithoutSeed(s.Name), s.Kind), "/")
-		if names == nil || slices.Contains(names, rest) {
+		name := experiments.WithoutSeed(s.Name)
+		rest := strings.TrimPrefix(strings.TrimPrefix(name, s.Kind), "/")
+		if names == nil || slices.Contains(names, rest) || slices.Contains(names, name) {
 			found = append(found, s)
 		}
 	}

@@ -76,6 +76,10 @@ type Effect struct {
 	// Difference is their mean, and the interval covers the choice of the seeds
 	// as well.
 	Seeds []SeedDifference `json:"seeds,omitempty"`
+	// Untrusted says why the judge's word on this effect does not count; empty
+	// where it does, or where the measure is not the judge's. It follows from the
+	// checks of the judge; whoever makes an Effect may leave it empty.
+	Untrusted string `json:"untrusted,omitempty"`
 }
 
 // SeedDifference is an effect between one seed's models.
@@ -127,15 +131,20 @@ const significance = 0.05
 const verdictRule = "The rule, the same for every run: an effect is an improvement where its 95 % interval lies wholly on the better side of 0 and p < 0.05. " +
 	"A question holds where every one of its effects is an improvement (so no correction for several tests is needed). " +
 	"It does not hold where an effect's interval lies wholly on the worse side of 0 with p < 0.05 divided by the question's number of effects (one suffices, hence Bonferroni's correction). " +
+	"An effect that the judge measures counts only where the judge puts the gold replies above shuffled ones, and above one canned reply everywhere, by more than this effect: " +
+	"where the 95 % intervals of these differences lie wholly above its size. " +
 	"Else nobody can tell from this run. Intervals and tests take the dialogues as the sample, not the turns. "
 
 // What the numbers of one seed and of several cover.
 const (
 	oneSeedRule = "They take one trained model of each system as given: they do not cover how training varies by its seed."
-	seedsRule   = "Differences are means over the seeds. An interval covers the choice of the dialogues and of the seeds: each of its resamples draws dialogues, the same ones for every seed, " +
-		"and seeds, one fewer than there are (with as many as there are, a few seeds would seem to vary less than they do); with few seeds it is wide, and should be. " +
-		"The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
+	seedsRule   = "Differences are means over the seeds. An interval covers the choice of the dialogues, by bootstrap, and of the seeds, by Student's t with one degree of freedom fewer than there are seeds; " +
+		"with few seeds it is wide, and should be. The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
 )
+
+// circularity is said of every run whose pairs the judge has labelled.
+const circularity = "The judge of these replies has also labelled the errors that became the preference pairs: what was trained on them was trained towards its verdicts, " +
+	"so its word for DPO is no independent one."
 
 // ResearchQuestions are the paper's four questions with no effect measured
 // yet: each effect has its contrast.
@@ -161,28 +170,63 @@ func ResearchQuestions() []Question {
 	}
 }
 
-// Headline are the effects of the paper's claim, that decoupling helps, not
-// measured yet: of the two systems with the most training that both paradigms have
-// among those named; none where there is no such pair.
-func Headline(systems []string) []Effect {
+// Headline are the contrasts of the paper's claim, that decoupling helps: of the
+// two systems with the most training that both paradigms have among those named;
+// none where there is no such pair.
+func Headline(systems []string) []Contrast {
 	for _, m := range []experiments.Method{experiments.MethodDPO, experiments.MethodSFT, experiments.MethodBase} {
 		system, against := Row{Paradigm: experiments.Decoupled, Method: m}.System(), Row{Paradigm: experiments.Vanilla, Method: m}.System()
 		if !slices.Contains(systems, system) || !slices.Contains(systems, against) {
 			continue
 		}
-		var effects []Effect
+		var all []Contrast
 		for _, measure := range []Measure{MeasureBias, MeasureStrategy, MeasureQuality} {
-			effects = append(effects, Effect{Contrast: Contrast{system, against, measure}})
+			all = append(all, Contrast{system, against, measure})
 		}
-		return effects
+		return all
 	}
 	return nil
+}
+
+// JudgeChecks are the contrasts that show what a judge tells apart: gold replies
+// from those of another dialogue, and from one canned reply everywhere.
+func JudgeChecks() []Contrast {
+	anchor := func(m experiments.Method) string { return Row{Paradigm: experiments.Anchor, Method: m}.System() }
+	var all []Contrast
+	for _, m := range []Measure{MeasureQuality, MeasureClean} {
+		for _, against := range []experiments.Method{experiments.MethodShuffled, experiments.MethodCanned} {
+			all = append(all, Contrast{anchor(experiments.MethodGold), anchor(against), m})
+		}
+	}
+	return all
+}
+
+// untrusted says why the judge's word on an effect does not count, by what the
+// judge tells apart.
+func (e Effect) untrusted(checks []Effect) string {
+	if !e.Measure.Judged() || e.Difference == nil {
+		return ""
+	}
+	for _, c := range JudgeChecks() {
+		if c.Measure != e.Measure {
+			continue
+		}
+		i := slices.IndexFunc(checks, func(check Effect) bool { return check.Contrast == c })
+		switch {
+		case i < 0 || checks[i].Low == nil:
+			return fmt.Sprintf("the judge was not asked to tell %s from %s", c.System, c.Against)
+		case *checks[i].Low <= math.Abs(*e.Difference):
+			return fmt.Sprintf("the judge puts %s above %s by %s only (95 %% interval %s to %s), which is not surely more than this effect",
+				c.System, c.Against, signed(checks[i].Difference), signed(checks[i].Low), signed(checks[i].High))
+		}
+	}
+	return ""
 }
 
 // direction is 1 for an improvement at the level of the test, -1 for its
 // opposite, 0 where neither is shown.
 func (e Effect) direction(level float64) int {
-	if e.Difference == nil || e.Low == nil || e.High == nil || e.P == nil || *e.P >= level {
+	if e.Untrusted != "" || e.Difference == nil || e.Low == nil || e.High == nil || e.P == nil || *e.P >= level {
 		return 0
 	}
 	sign := 0
@@ -213,13 +257,6 @@ func (q Question) verdict() Verdict {
 		return Holds
 	}
 	return CannotTell
-}
-
-// prepared drops numbers that are not finite and fills in the verdict.
-func (q Question) prepared() Question {
-	q.Effects = preparedEffects(q.Effects)
-	q.Verdict = q.verdict()
-	return q
 }
 
 // preparedEffects drops numbers that are not finite.
@@ -264,7 +301,27 @@ func (e Effect) InWords() (difference, interval, finding string) {
 	if e.Difference != nil {
 		finding = map[int]string{1: "better", 0: "no difference shown", -1: "worse"}[e.direction(significance)]
 	}
+	if e.Untrusted != "" {
+		finding = "the judge cannot tell"
+	}
 	return difference, interval, finding
+}
+
+// trusted prepares effects of which the judge's word counts as far as the checks of
+// the judge bear it.
+func trusted(effects, checks []Effect) []Effect {
+	effects = preparedEffects(effects)
+	for i := range effects {
+		effects[i].Untrusted = effects[i].untrusted(checks)
+	}
+	return effects
+}
+
+// prepared drops numbers that are not finite and fills in the verdict.
+func (q Question) prepared(checks []Effect) Question {
+	q.Effects = trusted(q.Effects, checks)
+	q.Verdict = q.verdict()
+	return q
 }
 
 // sentence puts an effect in words.
@@ -279,11 +336,17 @@ func (e Effect) sentence() string {
 	case -1:
 		finding = "a deterioration"
 	}
+	if e.Untrusted != "" {
+		finding = "nobody can tell, because " + e.Untrusted
+	}
+	if e.P != nil && e.Low != nil && e.High != nil && (*e.P < significance) == (*e.Low <= 0 && *e.High >= 0) {
+		finding += "; interval and test disagree, and an effect needs both (the test takes the trained models as given)"
+	}
 	seeds := ""
 	if len(e.Seeds) > 1 {
 		seeds = fmt.Sprintf("; %s with a standard deviation of %s between seeds", e.bySeed(), fixed(e.spread(), 3))
 	}
-	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s, %d turns of %d dialogues%s): %s.", e.Measure, e.System, e.Against,
+	return fmt.Sprintf("%s, %s against %s: %s (95 %% interval %s to %s, p = %s given the trained models, %d turns of %d dialogues%s): %s.", e.Measure, e.System, e.Against,
 		signed(e.Difference), signed(e.Low), signed(e.High), fixed(e.P, 4), e.Turns, e.Dialogues, seeds, finding)
 }
 
@@ -333,8 +396,7 @@ func questionSection(d Data, _ paper) (section, error) {
 	t := table{
 		Loose:   true,
 		Caption: "Effects: a system's value minus that of the one it stands against",
-		Heads: []head{{Text: "Question"}, {Text: "Verdict"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"},
-			{"Difference", true}, {"95 % interval", true}, {"p", true}, {"Dialogues", true}},
+		Heads:   append([]head{{Text: "Question"}, {Text: "Verdict"}}, effectHeads()...),
 	}
 	several := len(d.Run.Seeds) > 1
 	if several {
@@ -351,12 +413,7 @@ func questionSection(d Data, _ paper) (section, error) {
 			name, verdict := text(q.Name), text(string(q.Verdict))
 			name.Rows, verdict.Rows = len(q.Effects), len(q.Effects)
 			name.Covered, verdict.Covered = i > 0, i > 0
-			interval := absent
-			if e.Low != nil && e.High != nil {
-				interval = signed(e.Low) + " … " + signed(e.High)
-			}
-			row := []cell{name, verdict, text(e.Measure.String()), text(e.System), text(e.Against),
-				number(signed(e.Difference)), number(interval), decimal(e.P, 4), count(e.Dialogues)}
+			row := append([]cell{name, verdict}, e.cells()...)
 			if several {
 				for k := range d.Run.Seeds {
 					var difference *float64
@@ -375,7 +432,38 @@ func questionSection(d Data, _ paper) (section, error) {
 		rule = verdictRule + seedsRule
 	}
 	s.Text = append(s.Text, rule)
+	if len(d.Pairs) > 0 && d.Run.Judge.Name != "" {
+		s.Text = append(s.Text, circularity)
+	}
 	t.Sources = d.sources(systems, evaluated...)
-	s.Tables = nonEmpty(t)
+	s.Tables = nonEmpty(t, checkTable(d))
 	return s, nil
+}
+
+// checkTable shows what the judge tells apart.
+func checkTable(d Data) table {
+	t := table{
+		Caption: "What the judge tells apart: gold replies against gold replies of another dialogue, and against one canned reply everywhere",
+		Heads:   effectHeads(),
+		Sources: d.sources(systemNames(d.Anchors), evaluated...),
+	}
+	for _, e := range d.Checks {
+		t.Rows = append(t.Rows, e.cells())
+	}
+	return t
+}
+
+func effectHeads() []head {
+	return []head{{Text: "Measure"}, {Text: "System"}, {Text: "Against"},
+		{"Difference", true}, {"95 % interval", true}, {"p given the models", true}, {"Dialogues", true}}
+}
+
+// cells are those under effectHeads.
+func (e Effect) cells() []cell {
+	interval := absent
+	if e.Low != nil && e.High != nil {
+		interval = signed(e.Low) + " … " + signed(e.High)
+	}
+	return []cell{text(e.Measure.String()), text(e.System), text(e.Against),
+		number(signed(e.Difference)), number(interval), decimal(e.P, 4), count(e.Dialogues)}
 }

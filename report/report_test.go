@@ -68,6 +68,16 @@ func example() Data {
 				Columns: columns(89, 10.001, 13, 12.5, 3.5, 2.5, 1.5, 0.5, 0.3, 22, 17), Turns: 50,
 			},
 		},
+		Anchors: []Row{
+			{Paradigm: experiments.Anchor, Method: experiments.MethodGold, Columns: columns(96, 100, 100, 100, 4, 3, 3, 2), Turns: 50,
+				Errors: &Errors{Judged: 40, Clean: 39, Classes: [5]int{1}, Clearest: [5]int{1}}, Intervals: []Interval{{"empathy", 2.9, 3.1}}},
+			{Paradigm: experiments.Anchor, Method: experiments.MethodShuffled, Columns: columns(96, 9, 9, 9, 4, 2, 2, 2), Turns: 50},
+			{Paradigm: experiments.Anchor, Method: experiments.MethodTFIDF, Columns: columns(no, no, no, no, no, no, no, no, 0.7, 29, 22), Turns: 50},
+		},
+		Checks: []Effect{
+			{Contrast: Contrast{"anchor/gold", "anchor/shuffled", MeasureQuality}, Difference: Value(0.5), Low: Value(0.4), High: Value(0.6), P: Value(0.001), Dialogues: 8, Turns: 40},
+			{Contrast: Contrast{"anchor/gold", "anchor/canned", MeasureQuality}, Difference: Value(0.3), Low: Value(0.01), High: Value(0.6), P: Value(0.001), Dialogues: 8, Turns: 40},
+		},
 		Questions: []Question{{Name: "RQ1", Text: "Better? " + hostile, Effects: []Effect{
 			{Contrast: Contrast{"vanilla/dpo", "vanilla/sft", MeasureBias},
 				Difference: Value(-0.1), Low: Value(-0.15), High: Value(-0.05), P: Value(0.001), Dialogues: 9, Turns: 50},
@@ -278,8 +288,8 @@ func TestResultsTable(t *testing.T) {
 	if want := []group{{"", 3}, {"Automatic metrics ↑", 4}, {"Judge's metrics ↑ (⚠ offline judge)", 4}, {"Strategy metrics", 3}}; !reflect.DeepEqual(main.Groups, want) {
 		t.Errorf("groups %+v, want %+v", main.Groups, want)
 	}
-	if len(main.Rows) != 4 {
-		t.Fatalf("%d rows, want 4: the pair set nsnr belongs to Table 5", len(main.Rows))
+	if len(main.Rows) != 4+3 {
+		t.Fatalf("%d rows, want 4 systems and 3 anchors: the pair set nsnr belongs to Table 5", len(main.Rows))
 	}
 	// mark shows a cell as text with ** for the best and _ for the second.
 	mark := func(c cell) string {
@@ -299,13 +309,14 @@ func TestResultsTable(t *testing.T) {
 		return out
 	}
 	for i, want := range map[int][]string{
-		2:  {"Base", "SFT", "DPO", "SFT"},
-		3:  {"40.00", "**91.23", "_90.00", "89.00"},
-		4:  {"_5.00", "**10.00", "**10.00", "**10.00"}, // 10.001 is shown as 10.00
-		7:  {"–", "_3.50", "**3.60", "_3.50"},
-		8:  {"–", "2.50", "2.50", "2.50"}, // all equal: no mark
-		11: {"2.25", "0.50", "_0.40", "**0.30"},
-		13: {"4.00", "_16.00", "15.00", "**17.00"},
+		0:  {"tiny-llama", "tiny-llama", "tiny-llama", "tiny-llama", "Anchors", "Anchors", "Anchors"},
+		2:  {"Base", "SFT", "DPO", "SFT", "Gold replies", "Gold replies, shuffled", "TF-IDF planner"},
+		3:  {"40.00", "**91.23", "_90.00", "89.00", "96.00", "96.00", "–"},    // anchors have no rank
+		4:  {"_5.00", "**10.00", "**10.00", "**10.00", "100.00", "9.00", "–"}, // 10.001 is shown as 10.00
+		7:  {"–", "_3.50", "**3.60", "_3.50", "4.00", "4.00", "–"},
+		8:  {"–", "2.50", "2.50", "2.50", "3.00", "2.00", "–"}, // all equal: no mark
+		11: {"2.25", "0.50", "_0.40", "**0.30", "–", "–", "0.70"},
+		13: {"4.00", "_16.00", "15.00", "**17.00", "–", "–", "22.00"},
 	} {
 		if got := column(i); !reflect.DeepEqual(got, want) {
 			t.Errorf("column %s: %q, want %q", main.Heads[i].Text, got, want)
@@ -329,7 +340,7 @@ func TestResultsTable(t *testing.T) {
 			t.Errorf("notes lack %q:\n%s", want, notes)
 		}
 	}
-	if iv := s.Tables[1]; len(iv.Rows) != 1 || iv.Rows[0][1].Text != "9.50 … 10.50" {
+	if iv := s.Tables[1]; len(iv.Rows) != 2 || iv.Rows[0][1].Text != "9.50 … 10.50" || iv.Rows[1][2].Text != "2.90 … 3.10" {
 		t.Errorf("intervals %+v", iv.Rows)
 	}
 
@@ -401,8 +412,8 @@ func TestCSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(lines) != 1+5+2*(9+4) {
-		t.Fatalf("%d lines", len(lines))
+	if len(lines) != 1+5+3+2*(9+4) {
+		t.Fatalf("%d lines, want a head, 5 systems, 3 anchors, and 9 and 4 rows of each of the paper's backbones", len(lines))
 	}
 	if want := strings.Fields("source backbone paradigm method pairs distinct_1 bleu_1 f1 rouge_l fluency professionalism empathy helpfulness preference_bias weighted_f1 macro_f1"); !reflect.DeepEqual(lines[0][:16], want) || len(lines[0]) != 38 || lines[0][18] != "bleu_1_low" || lines[0][19] != "bleu_1_high" {
 		t.Errorf("header %q", lines[0])
@@ -413,8 +424,11 @@ func TestCSV(t *testing.T) {
 	if lines[1][9] != "" || lines[1][13] != "2.25" {
 		t.Errorf("absent values: %q", lines[1])
 	}
-	if want := "paper,Qwen2.5-7B-Instruct,vanilla,base,,93.5,9.75"; !strings.HasPrefix(strings.Join(lines[6], ","), want) {
+	if want := "anchor,,anchor,gold,,96,100"; !strings.HasPrefix(strings.Join(lines[6], ","), want) {
 		t.Errorf("line %q, want %q…", lines[6], want)
+	}
+	if want := "paper,Qwen2.5-7B-Instruct,vanilla,base,,93.5,9.75"; !strings.HasPrefix(strings.Join(lines[9], ","), want) {
+		t.Errorf("line %q, want %q…", lines[9], want)
 	}
 }
 

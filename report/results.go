@@ -20,13 +20,21 @@ func resultsSection(d Data, p paper) (section, error) {
 		}
 	}
 	main := resultsTable(rows, p, d.Run.Judge)
+	if len(main.Rows) > 0 {
+		main.Rows = append(main.Rows, anchorRows(d.Anchors)...)
+	}
 	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined."
 	main.Paper = "small figures are the paper's, then the difference to them"
 	if n := len(d.Run.Seeds); n > 1 {
 		main.Caption += fmt.Sprintf(" Means over %d seeds.", n)
 	}
-	main.Sources = d.sources(systemNames(rows), evaluated...)
-	main.PaperNotes, main.Notes = comparisonNotes(rows, p), biasNotes(rows)
+	main.Sources = d.sources(systemNames(slices.Concat(rows, d.Anchors)), evaluated...)
+	if len(d.Anchors) > 0 {
+		main.Notes = append(main.Notes, "Anchors are no systems and take no part in the ranks: what a measure makes of the gold replies, of gold replies shuffled between dialogues, of one canned reply everywhere, "+
+			"and of a planner by logistic regression on TF-IDF of the last two messages.")
+	}
+	main.Notes = append(main.Notes, biasNotes(rows)...)
+	main.PaperNotes = comparisonNotes(rows, p)
 	for _, r := range rows {
 		if r.Unparsed > 0 {
 			main.Notes = append(main.Notes, fmt.Sprintf("%s: %d of %d replies name no strategy; they count in D-1, B-1, F1 and R-L by their text and in none of the strategy metrics.",
@@ -130,6 +138,21 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 	return t
 }
 
+// anchorRows are the rows of resultsTable that are no system's.
+func anchorRows(anchors []Row) [][]cell {
+	var rows [][]cell
+	for _, r := range anchors {
+		row := []cell{text("Anchors"), text(paradigmName(r.Paradigm)), text(methodName(r.Method, ""))}
+		for _, v := range r.Columns {
+			row = append(row, decimal(v, 2))
+		}
+		rows = append(rows, row)
+	}
+	span(rows, 0)
+	span(rows, 1)
+	return rows
+}
+
 func resultsFrame() table {
 	t := table{
 		Wide:   true,
@@ -229,15 +252,15 @@ func seedTable(d Data) table {
 	return t
 }
 
-// intervalTable shows the bootstrap intervals.
+// intervalTable shows the intervals of Table 3's columns.
 func intervalTable(d Data) table {
-	systems := d.Systems
+	systems := slices.Concat(d.Systems, d.Anchors)
 	t := table{
 		Caption: "95 % intervals, by bootstrap over dialogues", Heads: []head{{Text: "System"}},
 		Sources: d.sources(systemNames(systems), evaluated...),
 	}
 	if len(d.Run.Seeds) > 1 {
-		t.Caption = "95 % intervals of the means, by bootstrap over seeds and dialogues"
+		t.Caption = "95 % intervals of the means, of the dialogues by bootstrap and of the seeds by Student's t"
 	}
 	var shown []column
 	for _, c := range columns() {

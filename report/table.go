@@ -213,6 +213,14 @@ func methodName(m experiments.Method, pairs esc.PairSet) string {
 		name = "SFT"
 	case experiments.MethodDPO:
 		name = "DPO"
+	case experiments.MethodGold:
+		name = "Gold replies"
+	case experiments.MethodShuffled:
+		name = "Gold replies, shuffled"
+	case experiments.MethodCanned:
+		name = "A canned reply"
+	case experiments.MethodTFIDF:
+		name = "TF-IDF planner"
 	}
 	if pairs != "" && pairs != esc.PairsAll {
 		name = fmt.Sprintf("%s (%s)", name, pairs)
@@ -228,6 +236,8 @@ func paradigmName(p experiments.Paradigm) string {
 		return "Decoupled"
 	case experiments.Gold:
 		return "Given the gold strategy"
+	case experiments.Anchor:
+		return "No system"
 	}
 	return string(p)
 }

@@ -29,7 +29,10 @@ func StrategyColumns(r metrics.StrategyReport) map[string]float64 {
 
 // Columns are a system's columns of Table 3, by name: those that it has.
 func (e Evaluation) Columns() map[string]float64 {
-	columns := AutomaticColumns(e.Scores.Average)
+	columns := map[string]float64{}
+	if len(e.Scores.PerSample) > 0 {
+		columns = AutomaticColumns(e.Scores.Average)
+	}
 	if e.Verdict != nil {
 		maps.Copy(columns, JudgedColumns(e.Verdict.Scores))
 	}

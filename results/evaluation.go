@@ -14,15 +14,15 @@ import (
 // seed.
 type Evaluation struct {
 	Predictions []Prediction
-	Scores      metrics.AutomaticReport
+	Scores      metrics.AutomaticReport // without a sample: nothing was scored
 	Bias        *metrics.StrategyReport // nil: the strategies are not the system's own
 	Verdict     *Verdict                // nil: nothing was judged
 	Judged      []Judged
 }
 
 // ReadEvaluation reads an evaluation from the artifacts of its stages, which
-// open gives by their kind: those of generate and score, and, unless it gives
-// nil, those of judge and bias.
+// open gives by their kind: that of generate and, unless it gives nil, those of
+// score, judge and bias.
 func ReadEvaluation(open func(experiments.Kind) (Files, error)) (Evaluation, error) {
 	var e Evaluation
 	for _, of := range []struct {

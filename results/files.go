@@ -15,7 +15,15 @@ const (
 	FileWeights         = "model.safetensors"
 	FileTokenizer       = "tokenizer.json"
 	FileTokenizerConfig = "tokenizer_config.json"
+	FileQuantization    = "quantization.json" // of a GGUF file alone
 )
+
+// Quantization says in which types a GGUF file kept the weights that a base
+// artifact has in float32.
+type Quantization struct {
+	File    string         `json:"file"`
+	Tensors map[string]int `json:"tensors"` // by type
+}
 
 // Files of an adapter artifact, in PEFT's layout.
 const (

@@ -20,9 +20,13 @@ type ScoredTurn struct {
 }
 
 // Turns joins a system's predictions with their automatic scores, which are in
-// the same order, and with what the judge says of some of them.
+// the same order, unless it has none, and with what the judge says of some of
+// them.
 func (e Evaluation) Turns() ([]ScoredTurn, error) {
 	automatic := e.Scores.PerSample
+	if automatic == nil {
+		automatic = make([]metrics.Scores, len(e.Predictions))
+	}
 	if len(e.Predictions) != len(automatic) {
 		return nil, fmt.Errorf("%d predictions but %d scores in %s: run the score stage again", len(e.Predictions), len(automatic), FileScores)
 	}

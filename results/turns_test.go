@@ -56,3 +56,25 @@ func TestColumns(t *testing.T) {
 		}
 	}
 }
+
+// TestIntervalsEndWithTheRange: two seeds far apart have a wide interval, but no
+// percentage above 100 and no negative one.
+func TestIntervalsEndWithTheRange(t *testing.T) {
+	var runs [][]ScoredTurn
+	for _, f1 := range []float64{10, 90} {
+		var turns []ScoredTurn
+		for d := range 4 {
+			turns = append(turns, ScoredTurn{Place: esc.Place{Dialogue: d}, Automatic: metrics.Scores{F1: f1}})
+		}
+		runs = append(runs, turns)
+	}
+	found, err := Intervals(t.Context(), runs, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range found {
+		if i.Column == "f1" && (i.Low != 0 || i.High != 100) {
+			t.Errorf("F1 of 10 and 90: interval %v to %v, want 0 to 100", i.Low, i.High)
+		}
+	}
+}

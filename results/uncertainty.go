@@ -37,15 +37,16 @@ func byDialogue[T any](runs [][]T, place func(T) esc.Place) [][][]T {
 	return grouped
 }
 
-// Interval is a 95 % interval of a column of Table 3, by bootstrap over
-// dialogues; NaN where the column has no value.
+// Interval is a 95 % interval of a column of Table 3; NaN where the column has no
+// value.
 type Interval struct {
 	Column    string // its name
 	Low, High float64
 }
 
-// Intervals are those of a system's columns, by bootstrap over dialogues and,
-// where its turns come from several seeds' models, over these.
+// Intervals are those of a system's columns: of the dialogues by bootstrap and,
+// where its turns come from several seeds' models, of these by Student's t. None
+// reaches beyond its column's range.
 func Intervals(ctx context.Context, runs [][]ScoredTurn, seed uint64) ([]Interval, error) {
 	found, err := metrics.BootstrapsOver(ctx, byDialogue(runs, func(t ScoredTurn) esc.Place { return t.Place }), columnsOf, resamples, seed)
 	if err != nil {
@@ -53,7 +54,7 @@ func Intervals(ctx context.Context, runs [][]ScoredTurn, seed uint64) ([]Interva
 	}
 	out := make([]Interval, len(found))
 	for i, c := range experiments.Table3() {
-		out[i] = Interval{Column: c.Name, Low: found[i].Low, High: found[i].High}
+		out[i] = Interval{Column: c.Name, Low: max(found[i].Low, 0), High: min(found[i].High, c.Most)}
 	}
 	return out, nil
 }
@@ -80,6 +81,9 @@ func Outcomes(ctx context.Context, runs [][]Compared, seed uint64) (win, tie, lo
 	if err != nil {
 		return win, tie, loss, err
 	}
+	for i := range found {
+		found[i].Low, found[i].High = max(found[i].Low, 0), min(found[i].High, 1)
+	}
 	return found[0], found[1], found[2], nil
 }
 
@@ -97,7 +101,8 @@ type Differences struct {
 }
 
 // Differ measures how values of turns differ between the two systems of pairs,
-// which are by seed: a paired bootstrap and a permutation test over dialogues.
+// which are by seed: an interval as of Intervals, by paired bootstrap, and a
+// permutation test over dialogues that takes the trained models as given.
 // Where there is no pair there is no value.
 func Differ(ctx context.Context, pairs [][]TurnPair, values func([]ScoredTurn) []float64, seed uint64) (Differences, error) {
 	var out Differences

@@ -65,6 +65,8 @@ type StageInput struct {
 	Queues Queues `json:"queues"`
 	// Checkpoint says how often an unfinished stage saves its state.
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	// Memory says what a training may keep for its way back; empty: auto.
+	Memory experiments.Memory `json:"memory,omitempty"`
 	// Judge says how the judge's endpoint is asked; it names no secret.
 	Judge experiments.JudgeAccess `json:"judge"`
 	// HeartbeatSeconds is how long a silent worker counts as alive.
@@ -119,6 +121,11 @@ type LookupResult struct {
 type StageKey struct {
 	Name        string `json:"name"`
 	Fingerprint string `json:"fingerprint"`
+	// Content is the stage's, and Inputs maps its inputs' names to the stages that
+	// make them, which are looked up with it: what its artifact is compared with.
+	// Runs of earlier versions have neither.
+	Content string            `json:"content,omitempty"`
+	Inputs  map[string]string `json:"inputs,omitempty"`
 }
 
 // LookupAllResult has the results of the stages that are in the store.

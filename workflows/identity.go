@@ -48,7 +48,7 @@ func NewRunInput(p experiments.Prepared, queues Queues, heartbeatSeconds int, fa
 	exp := p.Experiment
 	facts.Experiment, facts.Backbone, facts.Seed = exp.Name, exp.Backbone.Name, exp.AllSeeds()[0]
 	return RunInput{
-		Experiment: exp.Name, Stages: p.Stages, Queues: queues, Checkpoint: exp.Checkpoint, Judge: exp.Judge.JudgeAccess,
+		Experiment: exp.Name, Stages: p.Stages, Queues: queues, Checkpoint: exp.Checkpoint, Memory: exp.Memory, Judge: exp.Judge.JudgeAccess,
 		HeartbeatSeconds: heartbeatSeconds, Facts: facts,
 	}
 }

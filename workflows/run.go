@@ -18,6 +18,7 @@ type RunInput struct {
 	Stages     []experiments.Stage    `json:"stages"` // in topological order
 	Queues     Queues                 `json:"queues"`
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
+	Memory     experiments.Memory     `json:"memory,omitempty"`
 	// Judge says how the judge's endpoint is asked.
 	Judge            experiments.JudgeAccess `json:"judge"`
 	HeartbeatSeconds int                     `json:"heartbeat_seconds"`
@@ -175,7 +176,11 @@ func (r *run) lookupAll(ctx workflow.Context) (map[string]StageResult, error) {
 	}
 	keys := make([]StageKey, len(r.in.Stages))
 	for i, s := range r.in.Stages {
-		keys[i] = StageKey{Name: s.Name, Fingerprint: s.Fingerprint}
+		content, err := s.Content()
+		if err != nil {
+			return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
+		}
+		keys[i] = StageKey{Name: s.Name, Fingerprint: s.Fingerprint, Content: content, Inputs: s.Inputs}
 	}
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:           r.in.Queues.Control,

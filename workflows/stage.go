@@ -100,6 +100,7 @@ func stageInput(run RunInput, s experiments.Stage, fingerprints map[string]strin
 		Inputs:           inputs,
 		Queues:           run.Queues,
 		Checkpoint:       run.Checkpoint,
+		Memory:           run.Memory,
 		Judge:            run.Judge,
 		HeartbeatSeconds: run.HeartbeatSeconds,
 		Facts:            run.Facts,

@@ -44,7 +44,7 @@ dialogues; the best of a column is marked.
 
 Below stand paired differences on the same test turns: each with its 95 %
 interval, by paired bootstrap, and its p-value, by a permutation test over
-dialogues, not corrected for their number. One run alone: its decoupled system
+dialogues that takes the trained models as given, not corrected for their number. One run alone: its decoupled system
 against its vanilla one. Several: each system against that of the first run, or
 of --against. Of a sweep only with --against.
 
@@ -188,7 +188,7 @@ func printComparison(out io.Writer, t compare.Table, columns []experiments.Colum
 	for _, g := range t.Grids(compare.Format{Columns: columns, Best: best, Text: oneLine}) {
 		printGrid(out, g)
 	}
-	fmt.Fprintln(out, "* best of its column, or a difference with p < 0.05; in brackets 95 % intervals")
+	fmt.Fprintln(out, "* best of its column, or a difference with p < 0.05 and 0 outside its interval; in brackets 95 % intervals")
 	for _, n := range t.Notes {
 		fmt.Fprintln(out, oneLine(n))
 	}

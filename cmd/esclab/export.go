@@ -43,7 +43,8 @@ func (a *app) exportCommand() *cobra.Command {
 
   adapters/STAGE/      PEFT adapters: PeftModel.from_pretrained(base, "DIR/adapters/dpo-rg")
   base/                the backbone in Hugging Face's layout, where this run has
-                       pretrained it (--base always: an imported one as well)
+                       pretrained it, or dequantized it out of a GGUF file
+                       (--base always: any other as well)
   predictions/         every system's replies, JSON lines, as esclab score reads them
   pairs/               the preference pairs as TRL's DPOTrainer reads them, JSON lines
   tables/              the report: HTML, Markdown, LaTeX, CSV, JSON
@@ -64,7 +65,7 @@ them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.out, "out", "", "folder to write into, new or empty (required)")
-	flags.StringVar(&f.base, "base", baseTrained, "write the backbone: trained (if it was pretrained here), always, never")
+	flags.StringVar(&f.base, "base", baseTrained, "write the backbone: trained (if it was pretrained or dequantized here), always, never")
 	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
 	return c
 }
@@ -174,7 +175,8 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 	switch s.Kind {
 	case experiments.KindBase:
 		_, trainedHere := m.Files[results.FileMetrics]
-		if x.base == baseAlways || x.base == baseTrained && trainedHere {
+		_, dequantized := m.Files[results.FileQuantization]
+		if x.base == baseAlways || x.base == baseTrained && (trainedHere || dequantized) {
 			for name, ref := range m.Files {
 				if name == results.FileMetrics || name == results.FileSummary {
 					continue

@@ -142,10 +142,11 @@ func TestTimeLeft(t *testing.T) {
 
 // TestAnswer: the last lines of a run are its effects, its report and what shows more.
 func TestAnswer(t *testing.T) {
-	data := report.Data{Headline: report.Headline([]string{"vanilla/dpo", "decoupled/dpo"})}
-	for i := range data.Headline {
-		e := &data.Headline[i]
+	var data report.Data
+	for _, c := range report.Headline([]string{"vanilla/dpo", "decoupled/dpo"}) {
+		e := report.Effect{Contrast: c}
 		e.Difference, e.Low, e.High, e.P, e.Turns, e.Dialogues = report.Value(-0.5), report.Value(-0.75), report.Value(-0.25), report.Value(0.01), 80, 8
+		data.Headline = append(data.Headline, e)
 	}
 	var out strings.Builder
 	printAnswer(data, "/data/reports/demo/0/report.html", "esclab compare demo/0", &out)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/lm/tokens"
 )
@@ -65,7 +64,7 @@ what was answered before it stands. A line has at most 16 MiB.`,
 			})
 		},
 	}
-	c.Flags().StringVar(&f.tokenizer, "tokenizer", "", "directory with tokenizer.json (required)")
+	c.Flags().StringVar(&f.tokenizer, "tokenizer", "", "directory with tokenizer.json, or a GGUF file (required)")
 	c.Flags().BoolVar(&f.special, "special", false, "read the names of special tokens in the text as those tokens")
 	c.Flags().BoolVar(&f.around, "add-special", false, "as --special, and add the tokens that belong around a text")
 	c.Flags().BoolVar(&f.chat, "chat", false, "render conversations by the chat template, with their ids")
@@ -77,7 +76,12 @@ what was answered before it stands. A line has at most 16 MiB.`,
 
 // runTokenize answers each line's text with its token ids.
 func runTokenize(ctx context.Context, f tokenizeOptions, in io.Reader, name string, out io.Writer) error {
-	tok, err := tokens.Load(f.tokenizer)
+	dir, remove, err := openCheckpoint(f.tokenizer, (*lm.GGUF).WriteTokenizer)
+	if err != nil {
+		return fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
+	}
+	tok, err := tokens.Load(dir)
+	remove()
 	if err != nil {
 		return fmt.Errorf("--tokenizer %s: %w", f.tokenizer, err)
 	}
@@ -210,10 +214,11 @@ func (a *app) runLogprobs(ctx context.Context, f logprobsOptions, in io.Reader, 
 	if err := engine.Keeps(lm.BaseType(f.dtype)); err != nil {
 		return fmt.Errorf("--dtype: %w", err)
 	}
-	dir, err := experiments.FindCheckpoint(f.model, experiments.OS(nil))
+	dir, remove, err := openCheckpoint(f.model, (*lm.GGUF).Write)
 	if err != nil {
 		return fmt.Errorf("--model %s: %w", f.model, err)
 	}
+	defer remove()
 	config, err := lm.ReadConfig(dir)
 	if err != nil {
 		return fmt.Errorf("--model: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,7 +39,8 @@ func TestNothingLeaks(t *testing.T) {
 	data, out := t.TempDir(), filepath.Join(t.TempDir(), "report")
 	t.Setenv("CANARY_KEY", canaryJudgeKey)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", canaryOtherKey) // there, and not to be used
-	args := []string{"run", "testdata/micro.yaml", "--data", data, "--set", "corpus.source=" + corpus, "--set", "paradigms=vanilla",
+	config := writeFile(t, "temporal.yaml", fmt.Sprintf("judge: {endpoints: [{base_url: %q, api_key_env: CANARY_KEY}]}\n", judge.URL))
+	args := []string{"run", "testdata/micro.yaml", "--data", data, "--config", config, "--set", "corpus.source=" + corpus, "--set", "paradigms=vanilla",
 		"--set", "backbone.tiny.pretrain.epochs=2", "--set", "sft.epochs=1", "--set", "judge.kind=openai", "--set", "judge.model=canary-judge",
 		"--set", "judge.base_url=" + judge.URL, "--set", "judge.api_key_env=CANARY_KEY", "--set", "methods=base,sft"}
 	run, said := esclab(t, ctx, append(args, "--report", out)...)

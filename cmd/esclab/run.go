@@ -80,10 +80,13 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		defer se.close()
 		if p.Missing != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
-		} else if err := surveyCorpus(p.Stages[0], os.Stderr); err != nil {
+		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", err)
 		}
 		return se.printPlan(ctx, p, o.json, out)
+	}
+	if err := a.allowJudge(p.Experiment); err != nil {
+		return err
 	}
 	se, err := a.open(ctx, true)
 	if err != nil {

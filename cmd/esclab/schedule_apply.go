@@ -163,6 +163,9 @@ func (se *session) want(ctx context.Context, s settings.Schedule, declared bool)
 	if err != nil {
 		return w, err
 	}
+	if err := se.app.allowJudge(p.Experiment); err != nil {
+		return w, err
+	}
 	in.Experiment.Name = p.Experiment.Name
 	if p.Missing != nil {
 		// The worker may have what this machine lacks.

@@ -113,6 +113,11 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
+	if !o.plan {
+		if err := a.allowJudges(p.Plan); err != nil {
+			return err
+		}
+	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err

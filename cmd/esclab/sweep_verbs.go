@@ -115,6 +115,9 @@ func (se *session) addCells(ctx context.Context, id, file string, set []string) 
 	if err = errors.Join(err, more.Missing); err != nil {
 		return err
 	}
+	if err := se.app.allowJudges(more.Plan); err != nil {
+		return err
+	}
 	added, state, err := se.lab.AddCells(ctx, id, more.Plan)
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 type verifyOptions struct {
@@ -28,8 +30,9 @@ func (a *app) verifyCommand() *cobra.Command {
 		Use:   "verify RUN | --all",
 		Short: "Read every blob of a run again and compare its SHA-256",
 		Long: `Read every file of a run's artifacts from the store and compare its SHA-256 with
-the manifest; of stages that are not finished, their checkpoints. What is damaged
-is named with bucket and key, and with what to do. Nothing is changed.
+the manifest, and the manifest with the stage: its kind, parameters and inputs; of
+stages that are not finished, their checkpoints. What is damaged is named
+with bucket and key, and with what to do. Nothing is changed.
 
 ` + helpRun + `
 
@@ -64,25 +67,21 @@ func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io
 	defer se.close()
 	store := se.node.Store
 	again := "" // the command that runs it, where that is known
-	var fingerprints []string
+	var l lab.Layout
 	if run != "" {
-		l, err := se.layoutOf(ctx, run, o.set)
-		if err != nil {
+		if l, err = se.layoutOf(ctx, run, o.set); err != nil {
 			return err
 		}
 		if l.Planned != "" {
 			again = commandLine("esclab run", l.Planned, l.Set)
 		}
-		for _, s := range l.Stages {
-			fingerprints = append(fingerprints, s.Fingerprint)
-		}
 	}
 	read, done := readingProgress(os.Stderr)
 	var audited artifacts.Audited
 	if run == "" {
-		audited, err = store.AuditAll(ctx, read)
+		audited, err = store.AuditAll(ctx, func(ctx context.Context, m artifacts.Manifest) error { return lab.CheckPlanned(ctx, store, m) }, read)
 	} else {
-		audited, err = store.Audit(ctx, fingerprints, read)
+		audited, err = auditRun(ctx, store, l, read)
 	}
 	done()
 	if err != nil {
@@ -104,6 +103,23 @@ func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io
 		return failed(fmt.Errorf("%d damaged in %s", n, store.Location()))
 	}
 	return nil
+}
+
+// auditRun reads the artifacts of a run and compares them with its stages.
+func auditRun(ctx context.Context, store *artifacts.Store, l lab.Layout, read func(int64)) (artifacts.Audited, error) {
+	var fingerprints []string
+	of := map[string]experiments.Stage{}
+	for _, s := range l.Stages {
+		fingerprints = append(fingerprints, s.Fingerprint)
+		of[s.Fingerprint] = s
+	}
+	return store.Audit(ctx, fingerprints, func(ctx context.Context, m artifacts.Manifest) error {
+		content, err := of[m.Fingerprint].Content()
+		if err != nil {
+			return err
+		}
+		return lab.CheckOrigin(ctx, store, m, content, l.Inputs(of[m.Fingerprint]))
+	}, read)
 }
 
 func printAudited(out io.Writer, a artifacts.Audited, location, again string) {

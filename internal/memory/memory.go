@@ -1,8 +1,9 @@
-// Package memory tells how much memory the process has held.
+// Package memory tells how much memory the process has held, and can still take.
 package memory
 
 import (
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -22,8 +23,51 @@ func PeakBytes() int64 {
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+	return kilobytes(string(data), "VmHWM:")
+}
+
+// AvailableBytes is the memory that the process can still take without pushing anything out: the system's available
+// memory (see proc(5)), or what its control group leaves where that is less; 0 where the system does not tell.
+func AvailableBytes() int64 {
+	available := int64(0)
+	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
+		available = kilobytes(string(data), "MemAvailable:")
+	}
+	if left, ok := groupLeft("/proc/self/cgroup", "/sys/fs/cgroup"); ok && left < available {
+		return left
+	}
+	return available
+}
+
+// groupLeft is what the process's control group (version 2) leaves of its limit.
+func groupLeft(membership, root string) (int64, bool) {
+	data, err := os.ReadFile(membership)
+	if err != nil {
+		return 0, false
+	}
+	_, path, ok := strings.Cut(string(data), "0::")
+	if !ok {
+		return 0, false
+	}
+	dir := filepath.Join(root, strings.TrimSpace(path))
+	limit, ok := number(filepath.Join(dir, "memory.max")) // "max" without one
+	used, known := number(filepath.Join(dir, "memory.current"))
+	return max(0, limit-used), ok && known
+}
+
+func number(file string) (int64, bool) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	return n, err == nil
+}
+
+// kilobytes is the number behind a name, in bytes; 0 where it is not there.
+func kilobytes(status, name string) int64 {
+	for line := range strings.Lines(status) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			fields := strings.Fields(rest)
 			if len(fields) == 0 {
 				return 0

@@ -86,3 +86,20 @@ func Contents(dialogues [][]Turn) []string {
 	}
 	return texts
 }
+
+// smolLM2 is the file that `make smollm2` fetches.
+const smolLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+// SmolLM2 returns SmolLM2-135M-Instruct as a GGUF file, where `make smollm2` has put it, or skips the test.
+func SmolLM2(t testing.TB) string {
+	t.Helper()
+	models := os.Getenv("ESCLAB_MODELS")
+	if cache, err := os.UserCacheDir(); models == "" && err == nil {
+		models = filepath.Join(cache, "esclab", "models")
+	}
+	path := filepath.Join(models, smolLM2)
+	if !exists(path) {
+		t.Skipf("%s is absent: get it with `make smollm2` (94 MB)", path)
+	}
+	return path
+}

@@ -72,6 +72,7 @@ type component struct {
 	Invert         bool            `json:"invert"`
 	AddPrefixSpace *bool           `json:"add_prefix_space"`
 	UseRegex       *bool           `json:"use_regex"`
+	Individual     bool            `json:"individual_digits"`
 	Single         []struct {
 		SpecialToken *struct {
 			ID string `json:"id"`
@@ -176,8 +177,9 @@ func (t *Tokenizer) setPipeline(file *tokenizerJSON) error {
 	if err != nil {
 		return fmt.Errorf("pre_tokenizer: %w", err)
 	}
-	byteLevel := false
+	byteLevel, digits := false, false
 	for _, c := range pretokenizers {
+		regex := c.UseRegex == nil || *c.UseRegex
 		switch {
 		case c.Type == "Split" && t.split == nil && !byteLevel && c.Behavior == "Isolated" && !c.Invert:
 			var pattern struct{ Regex string }
@@ -187,9 +189,11 @@ func (t *Tokenizer) setPipeline(file *tokenizerJSON) error {
 			if t.split, err = splitterFor(pattern.Regex); err != nil {
 				return err
 			}
-		case c.Type == "ByteLevel" && !byteLevel && (c.AddPrefixSpace == nil || !*c.AddPrefixSpace):
+		case c.Type == "Digits" && t.split == nil && !byteLevel && c.Individual:
+			t.split, digits = splitDigits, true
+		case c.Type == "ByteLevel" && !byteLevel && (c.AddPrefixSpace == nil || !*c.AddPrefixSpace) && (regex || !digits):
 			byteLevel = true
-			if t.split == nil && (c.UseRegex == nil || *c.UseRegex) {
+			if t.split == nil && regex {
 				t.split = splitGPT2
 			}
 		default:

@@ -108,6 +108,21 @@ func splitGPT2(text string) int {
 	return splitSpaces(text)
 }
 
+// splitDigits matches what the pre-tokenizer Digits with individual_digits, followed by GPT-2's pattern, makes (SmolLM):
+// a number is always alone, and what stands before it ends there, white space included.
+func splitDigits(text string) int {
+	switch _, class, size := classAt(text); class {
+	case classNumber:
+		return size
+	case classSpace:
+		run := runOf(text, classSpace, 0)
+		if _, next, _ := classAt(text[run:]); next == classNumber {
+			return run
+		}
+	}
+	return splitGPT2(text)
+}
+
 // splitTiktoken matches qwen2Pattern (digits = 1) and llama3Pattern (3).
 func splitTiktoken(text string, digits int) int {
 	if n := contraction(text, true); n > 0 {

@@ -40,7 +40,7 @@ type Tokenizer struct {
 // Load reads tokenizer.json, tokenizer_config.json, and where they are
 // there chat_template.jinja and generation_config.json from dir. A tokenizer that would not be
 // reproduced exactly (anything but byte-level BPE with the pre-tokenizers of
-// GPT-2, Qwen2 or Llama 3) is an error that names what is not supported. The
+// GPT-2, SmolLM, Qwen2 or Llama 3) is an error that names what is not supported. The
 // chat template is compiled here; where there is none, or one that cannot be
 // rendered, the chat methods and Check return an error.
 func Load(dir string) (*Tokenizer, error) {

@@ -73,13 +73,27 @@ type Paired struct {
 // Difference is of one column, the first system's minus the second's.
 type Difference struct {
 	Value float64 `json:"difference"`
-	Low   float64 `json:"low"` // of the 95 % interval, by paired bootstrap over dialogues
+	Low   float64 `json:"low"` // of the 95 % interval, by paired bootstrap over dialogues, with several seeds over these
 	High  float64 `json:"high"`
-	P     float64 `json:"p"` // two-sided, by permutation of the systems within dialogues
+	P     float64 `json:"p"` // two-sided, by permutation of the systems within dialogues, the trained models as given
 }
 
-// Significant reports whether chance alone would seldom do this.
-func (d Difference) Significant() bool { return d.P < 0.05 }
+// Significant reports whether chance alone would seldom do this: interval and
+// test both say so.
+func (d Difference) Significant() bool { return d.P < 0.05 && d.excludesZero() }
+
+func (d Difference) excludesZero() bool { return d.Low > 0 || d.High < 0 }
+
+// disagreement says in a word that interval and test contradict each other.
+func (d Difference) disagreement() string {
+	switch {
+	case d.P < 0.05 && !d.excludesZero():
+		return " (but 0 is in the interval)"
+	case d.P >= 0.05 && d.excludesZero():
+		return " (but 0 is not in the interval)"
+	}
+	return ""
+}
 
 // New lays runs side by side and marks the best of each column.
 func New(runs []Run) Table {

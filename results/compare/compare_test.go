@@ -124,7 +124,7 @@ func TestMarkdown(t *testing.T) {
 | one | 0.10 | decoupled/dpo | 14.50 [14.00, 15.25] | **0.25** | 20.00 |  |
 | two\|\* | 0.3 | decoupled/dpo | **15.00** | – | **21.50** | failed |
 
-**Paired differences on the same test turns**
+**Paired differences on the same test turns (p takes the trained models as given)**
 
 | difference | turns | R-L | B | Q |
 |:--|--:|--:|--:|--:|

@@ -116,7 +116,7 @@ func (t Table) systems(f Format, params []Parameter) Grid {
 }
 
 func (t Table) paired(f Format) Grid {
-	g := Grid{Title: "Paired differences on the same test turns", Heads: []string{"difference", "turns"}, Numeric: []bool{false, true}}
+	g := Grid{Title: "Paired differences on the same test turns (p takes the trained models as given)", Heads: []string{"difference", "turns"}, Numeric: []bool{false, true}}
 	for _, c := range f.Columns {
 		g.Heads, g.Numeric = append(g.Heads, c.Head), append(g.Numeric, true)
 	}
@@ -132,7 +132,7 @@ func (t Table) paired(f Format) Grid {
 			if d.Significant() {
 				cell = f.Best(cell)
 			}
-			line = append(line, fmt.Sprintf("%s [%+.2f, %+.2f] p %s", cell, d.Low, d.High, probability(d.P)))
+			line = append(line, fmt.Sprintf("%s [%+.2f, %+.2f] p %s%s", cell, d.Low, d.High, probability(d.P), d.disagreement()))
 		}
 		g.Rows = append(g.Rows, line)
 	}

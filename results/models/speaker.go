@@ -2,9 +2,7 @@ package models
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,8 +24,7 @@ type Speaker struct {
 
 	engine  *lm.Engine
 	b       *Backbone
-	planner *Encoder
-	scorer  *lm.Scorer
+	planner *StrategyScorer
 	writer  *Sampler
 	role    esc.Role // of the writer
 	seed    uint64
@@ -130,10 +127,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if err != nil {
 		return nil, err
 	}
-	if s.scorer, err = lm.NewScorer(s.b.Engine, s.b.Model, adapter, lm.LogProbsOptions{Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens}); err != nil {
-		return nil, err
-	}
-	if s.planner, err = s.b.Encoder(plans); err != nil {
+	if s.planner, err = s.b.StrategyScorer(plans, adapter); err != nil {
 		return nil, err
 	}
 	if s.role != plans {
@@ -150,8 +144,8 @@ func (s *Speaker) Close() {
 	if s.writer != nil {
 		s.writer.Close()
 	}
-	if s.scorer != nil {
-		s.scorer.Close()
+	if s.planner != nil {
+		s.planner.Close()
 	}
 	if s.engine != nil {
 		s.engine.Close()
@@ -161,54 +155,13 @@ func (s *Speaker) Close() {
 	}
 }
 
-// Plan scores the eight strategies as continuations of one prompt, which is
-// computed once. The planner's answer is the bracketed name and the end of its
-// turn; the vanilla model goes on after it.
+// Plan scores the eight strategies for the next reply.
 func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, error) {
-	var plan chat.Plan
-	answers := make([][]int32, esc.NumStrategies)
-	longest := 0
-	for i, strategy := range esc.Strategies() {
-		ids, err := s.b.Tok.AnswerTokens("", strategy.Bracketed())
-		if err != nil {
-			return plan, err
-		}
-		if s.role == esc.VM {
-			ids = ids[:len(ids)-1] // without the end of the turn
-		}
-		answers[i], longest = ids, max(longest, len(ids))
-	}
-	prompt, err := s.planner.prompt(context, esc.NoStrategy, longest)
+	scores, err := s.planner.Score(ctx, []esc.Turn{{Context: context}})
 	if err != nil {
-		return plan, err
+		return chat.Plan{}, err
 	}
-	example := lm.Example{}
-	for _, answer := range answers {
-		example.Sequences = append(example.Sequences, lm.Sequence{Tokens: slices.Concat(prompt, answer), LossFrom: len(prompt)})
-	}
-	scores, err := s.scorer.LogProbs(ctx, []lm.Example{example})
-	if err != nil {
-		return plan, err
-	}
-	best := math.Inf(-1)
-	sums := make([]float64, esc.NumStrategies)
-	for i := range sums {
-		sums[i] = scores[0][i].Sum()
-		best = max(best, sums[i])
-	}
-	if math.IsNaN(best) || math.IsInf(best, 0) {
-		return plan, errors.New("the planner's probabilities are not numbers: are the weights damaged?")
-	}
-	total := 0.0
-	for i, sum := range sums {
-		plan.Probabilities[i] = math.Exp(sum - best)
-		total += plan.Probabilities[i]
-	}
-	for i := range plan.Probabilities {
-		plan.Probabilities[i] /= total
-	}
-	plan.Mass = min(1, total*math.Exp(best))
-	return plan, nil
+	return chat.Plan{Probabilities: scores[0].Probabilities(1), Mass: scores[0].Mass()}, nil
 }
 
 // Respond writes the reply under a strategy: the generator's after it was

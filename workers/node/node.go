@@ -149,10 +149,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
 			return OpenBucket(ctx, n.settings, uri)
 		},
-		JudgeKey: func(baseURL, variable string) (string, error) {
-			key, err := n.settings.Judge.Key(baseURL, variable)
-			return string(key), err
-		},
+		JudgeKey: n.judgeKey,
 		DataDir:  n.settings.Embedded.DataDir,
 		Version:  version,
 		Nightly:  n.nightly(),
@@ -170,6 +167,17 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	n.health.works(identity, n.Queues(), serve)
 	n.telemetry.Serve(n)
 	return n.promote(version)
+}
+
+// judgeKey gives the key that the settings pair with a judge's endpoint. The
+// file is read again, so that an endpoint that was added needs no new worker.
+func (n *Node) judgeKey(baseURL string) (string, error) {
+	now, err := settings.Load(n.settings.Path)
+	if err != nil {
+		return "", err
+	}
+	key, err := now.JudgeKey(baseURL)
+	return string(key), err
 }
 
 // promote makes new runs start on this build, if that was asked for or if no

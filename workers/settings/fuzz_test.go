@@ -28,7 +28,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for _, path := range []string{s.Embedded.DataDir, s.S3.CredentialsFile, s.Judge.APIKeyFile} {
+		paths := []string{s.Embedded.DataDir, s.S3.CredentialsFile}
+		for _, e := range s.Judge.Endpoints {
+			paths = append(paths, e.APIKeyFile)
+		}
+		for _, path := range paths {
 			if path != "" && !filepath.IsAbs(path) {
 				t.Fatalf("the path %q is not absolute", path)
 			}

@@ -141,12 +141,15 @@ func Parse(name string, data []byte) (*Settings, error) {
 
 // resolvePaths makes every path absolute, relative to the settings file.
 func (s *Settings) resolvePaths(dir string) {
-	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile, &s.Judge.APIKeyFile, &s.Temporal.APIKeyFile,
+	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile, &s.Temporal.APIKeyFile,
 		&s.Embedded.Open.Cert, &s.Embedded.Open.Key, &s.Embedded.Open.ClientCA}
 	for _, t := range []*TLS{s.Temporal.TLS, s.S3.TLS} {
 		if t != nil {
 			paths = append(paths, &t.CA, &t.Cert, &t.Key)
 		}
+	}
+	for i := range s.Judge.Endpoints {
+		paths = append(paths, &s.Judge.Endpoints[i].APIKeyFile)
 	}
 	for i := range s.Nightly.Directories {
 		paths = append(paths, &s.Nightly.Directories[i])

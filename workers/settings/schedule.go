@@ -49,8 +49,7 @@ type Schedule struct {
 type Nightly struct {
 	// Newest is a command that prints the newest revision there is.
 	Newest []string `yaml:"newest"`
-	// Webhooks are prefixes of the addresses that schedules may have called. If
-	// there are none, any address may be called, but without the secret.
+	// Webhooks are prefixes of the addresses that schedules may have called.
 	Webhooks []string `yaml:"webhooks"`
 	// SecretEnv names the environment variable whose value is sent to them as a
 	// bearer token.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -100,27 +99,6 @@ func (c S3) Credentials() (Credentials, error) {
 		return Credentials{}, err
 	}
 	return Credentials{AccessKey: string(access), SecretKey: secret, SessionToken: token}, nil
-}
-
-// Key returns the API key for an endpoint: that of api_key_file, else that of
-// the environment variable an experiment names, "" where it names none. It
-// refuses an endpoint that is not among base_urls.
-func (j Judge) Key(baseURL, variable string) (Secret, error) {
-	same := func(u string) bool { return strings.TrimSuffix(u, "/") == strings.TrimSuffix(baseURL, "/") }
-	if len(j.BaseURLs) > 0 && !slices.ContainsFunc(j.BaseURLs, same) {
-		return "", fmt.Errorf("judge.base_url: this worker may not ask %s: add it to judge.base_urls in %s", baseURL, FileName)
-	}
-	if j.APIKeyFile != "" {
-		return keyFile("judge.api_key_file", j.APIKeyFile)
-	}
-	if variable == "" {
-		return "", nil
-	}
-	key := os.Getenv(variable)
-	if key == "" {
-		return "", fmt.Errorf("judge.api_key_env: environment variable %s is not set on this worker: export it with the API key, or set judge.api_key_file in %s", variable, FileName)
-	}
-	return keyVariable("judge.api_key_env", variable)
 }
 
 // ReadCredentials reads the [default] profile of an AWS shared credentials

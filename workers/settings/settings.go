@@ -74,13 +74,6 @@ type S3 struct {
 	TLS        *TLS       `yaml:"tls"`     // of an https endpoint; nil: the system's authorities
 }
 
-// Judge says which endpoints of language models this worker may ask to judge,
-// and with which key.
-type Judge struct {
-	BaseURLs   []string `yaml:"base_urls"`    // empty: any that an experiment names
-	APIKeyFile string   `yaml:"api_key_file"` // mode 0600; wins over the variable that an experiment names
-}
-
 // Checksum says when the S3 client sends its own checksum headers.
 type Checksum string
 

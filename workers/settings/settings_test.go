@@ -27,7 +27,7 @@ func TestRootFileIsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Path, want.Schedules, want.Judge.BaseURLs = path, []Schedule{}, []string{}
+	want.Path, want.Schedules, want.Judge.Endpoints = path, []Schedule{}, []Endpoint{}
 	want.Nightly = Nightly{Newest: []string{}, Webhooks: []string{}, Directories: []string{}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s differs from Default (-want +got):\n%s", FileName, diff)
@@ -43,7 +43,7 @@ func TestRootFileExplainsEveryKey(t *testing.T) {
 	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
 		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum", "encryption", "kms_key",
 		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
-		"base_urls", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note", "open", "listen", "client_ca"} {
+		"endpoints", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note", "open", "listen", "client_ca"} {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in %s", key, FileName)
 		}
@@ -71,7 +71,7 @@ embedded:
   ports: {temporal: auto, ui: 0, s3: 9000}
   open: {ports: {s3: auto}, cert: server.pem, key: server.key, client_ca: /abs/clients.pem}
   retention: 48h
-judge: {base_urls: ["https://a.example/v1"], api_key_file: judge.key}
+judge: {endpoints: [{base_url: "https://a.example/v1", api_key_file: judge.key}]}
 task_queues: {control: c, cpu: p, gpu: p}
 search_attributes: {Stage: Keyword}
 schedules:
@@ -89,7 +89,7 @@ schedules:
 	want.S3.Encryption, want.S3.KMSKey = EncryptionKMS, "alias/esclab"
 	want.Embedded = Embedded{Mode: ModeOff, DataDir: "/etc/esclab/data", Ports: Ports{S3: 9000}, Retention: 48 * time.Hour,
 		Open: Open{Ports: OpenPorts{Temporal: 7243}, Cert: "/etc/esclab/server.pem", Key: "/etc/esclab/server.key", ClientCA: "/abs/clients.pem"}}
-	want.Judge = Judge{BaseURLs: []string{"https://a.example/v1"}, APIKeyFile: "/etc/esclab/judge.key"}
+	want.Judge = Judge{Endpoints: []Endpoint{{BaseURL: "https://a.example/v1", APIKeyFile: "/etc/esclab/judge.key"}}}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
 	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
 	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour,
@@ -119,7 +119,7 @@ func TestParseErrors(t *testing.T) {
 		{"catch-up in days", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', catchup_window: 1d}\n", `t.yaml:2: schedules[0].catchup_window: wants a duration like 5s, 10m or 24h, has "1d"`},
 		{"a mapping for a duration", "temporal: {heartbeat: {seconds: 5}}\n", `t.yaml:1: temporal.heartbeat: wants a duration like 5s, 10m or 24h, has keys and values`},
 		{"a list for text", "s3: {bucket: [a, b]}\n", `t.yaml:1: s3.bucket: wants text, has a list`},
-		{"text for a list", "judge: {base_urls: https://a.example/v1}\n", `t.yaml:1: judge.base_urls: wants a list, has "https://a.example/v1"`},
+		{"text for a list", "judge: {endpoints: https://a.example/v1}\n", `t.yaml:1: judge.endpoints: wants a list, has "https://a.example/v1"`},
 		{"half a night", "schedules:\n- {id: a, experiment: x, cron: '* * * * *', window: 1.5}\n", `t.yaml:2: schedules[0].window: wants a whole number, has "1.5"`},
 		{"a mapping for an attribute", "search_attributes:\n  Stage: {type: Keyword}\n", `t.yaml:2: search_attributes.Stage: wants text, has keys and values`},
 		{"Latin-1", "s3:\n  bucket: caf\xe9\n", `t.yaml: not UTF-8 text`},
@@ -150,7 +150,10 @@ func TestParseErrors(t *testing.T) {
 		{"heartbeat", "temporal:\n  heartbeat: 2s\n", "t.yaml:2: temporal.heartbeat: 2s: whole seconds, at least 7s"},
 		{"half a heartbeat", "temporal:\n  heartbeat: 7500ms\n", "t.yaml:2: temporal.heartbeat: 7.5s: whole seconds"},
 		{"half a client certificate", "temporal:\n  tls:\n    cert: a.pem\n", "temporal.tls: cert and key go together"},
-		{"judge address", "judge:\n  base_urls: [api.openai.com]\n", "judge.base_urls[0]: not an address"},
+		{"judge address", "judge:\n  endpoints: [{base_url: api.openai.com}]\n", "judge.endpoints[0].base_url: not an address"},
+		{"judge key", "judge:\n  endpoints: [{base_url: https://a.b, api_key_env: sk-1234}]\n", "judge.endpoints[0].api_key_env: not the name"},
+		{"judge keys", "judge:\n  endpoints: [{base_url: https://a.b, api_key_env: K, api_key_file: f}]\n", "judge.endpoints[0].api_key_file: goes instead"},
+		{"judge endpoint twice", "judge:\n  endpoints: [{base_url: https://a.b, api_key_env: K}, {base_url: https://a.b/}]\n", "judge.endpoints[1].base_url: is given twice"},
 		{"attribute type", "search_attributes:\n  Stage: keyword\n", `t.yaml:2: search_attributes.Stage: type "keyword"`},
 		{"too many", "search_attributes: {A: Int, B: Int, C: Int, D: Int}\n", "search_attributes.D: more than 3 attributes of type Int"},
 		{"cron", "schedules:\n- {id: a, experiment: demo, cron: often}\n", `t.yaml:2: schedules[0].cron: "often"`},
@@ -274,7 +277,11 @@ func TestKeysAreOneWord(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "id")
 		t.Setenv("AWS_SESSION_TOKEN", value)
 		for name, read := range map[string]func() error{
-			"judge":    func() error { _, err := Judge{}.Key("http://a/v1", "TEST_KEY"); return err },
+			"judge": func() error {
+				s := Settings{Judge: Judge{Endpoints: []Endpoint{{BaseURL: "http://a/v1", APIKeyEnv: "TEST_KEY"}}}}
+				_, err := s.JudgeKey("http://a/v1")
+				return err
+			},
 			"temporal": func() error { _, err := Temporal{APIKeyEnv: "TEST_KEY"}.APIKey(); return err },
 			"s3 access": func() error {
 				_, err := S3{AccessKeyEnv: "TEST_KEY", SecretKeyEnv: "TEST_OTHER"}.Credentials()
@@ -372,39 +379,6 @@ func TestAPIKey(t *testing.T) {
 	// The key itself has no place in the file, and the error does not repeat it.
 	if _, err := Parse("t.yaml", []byte("temporal:\n  api_key: hush\n")); err == nil || !strings.Contains(err.Error(), "api_key_env") || strings.Contains(err.Error(), "hush") {
 		t.Errorf("the key in YAML: %v", err)
-	}
-}
-
-func TestJudgeKey(t *testing.T) {
-	const here = "https://a.example/v1"
-	var j Judge
-	if key, err := j.Key(here, ""); err != nil || key != "" {
-		t.Errorf("no key: %v, %v", key, err)
-	}
-	if _, err := j.Key(here, "TEST_JUDGE_KEY"); err == nil || !strings.Contains(err.Error(), "TEST_JUDGE_KEY is not set") {
-		t.Errorf("unset: %v", err)
-	}
-	t.Setenv("TEST_JUDGE_KEY", "k")
-	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "k" {
-		t.Errorf("key of the environment: %q, %v; want k", key, err)
-	}
-	j.APIKeyFile = filepath.Join(t.TempDir(), "key")
-	write(t, j.APIKeyFile, "from-file\n", 0o600)
-	if key, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil || key != "from-file" {
-		t.Errorf("key of the file: %q, %v; want from-file", key, err)
-	}
-	if err := os.Chmod(j.APIKeyFile, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := j.Key(here, ""); err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "from-file") {
-		t.Errorf("mode 0644: %v", err)
-	}
-	j = Judge{BaseURLs: []string{here + "/"}}
-	if _, err := j.Key(here, "TEST_JUDGE_KEY"); err != nil {
-		t.Error(err)
-	}
-	if _, err := j.Key("https://b.example/v1", "TEST_JUDGE_KEY"); err == nil || !strings.Contains(err.Error(), "may not ask https://b.example/v1") {
-		t.Errorf("another endpoint: %v", err)
 	}
 }
 

@@ -168,17 +168,6 @@ func (s *Settings) embeddedProblems() (out []problem) {
 	return out
 }
 
-func (s *Settings) judgeProblems() []problem {
-	var all []problem
-	for i, base := range s.Judge.BaseURLs {
-		u, err := url.Parse(base)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-			all = append(all, problem{fmt.Sprintf("judge.base_urls[%d]", i), "not an address like https://api.openai.com/v1"})
-		}
-	}
-	return all
-}
-
 func (s *Settings) queueProblems() (out []problem) {
 	q := s.TaskQueues
 	for _, p := range []problem{{"control", q.Control}, {"cpu", q.CPU}, {"gpu", q.GPU}} {

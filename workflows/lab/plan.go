@@ -18,11 +18,12 @@ import (
 // Decide says of each stage, by its name, what a run would do with it today.
 func (c *Client) Decide(ctx context.Context, stages []experiments.Stage) (map[string]experiments.Decision, error) {
 	decisions := make(map[string]experiments.Decision, len(stages))
+	layout := Layout{Stages: stages}
 	for _, s := range stages {
 		d := experiments.Decision{Action: experiments.ActionRun, Reason: "not in the store"}
 		if s.Fingerprint == "" {
 			d.Reason = "a source file is missing"
-		} else if _, err := c.Store.Lookup(ctx, s.Fingerprint); err == nil {
+		} else if err := c.present(ctx, layout, s); err == nil {
 			d = experiments.Decision{Action: experiments.ActionReuse, Reason: "in the store, whole"}
 		} else if errors.Is(err, artifacts.ErrDamaged) {
 			d.Reason = err.Error()
@@ -34,6 +35,20 @@ func (c *Client) Decide(ctx context.Context, stages []experiments.Stage) (map[st
 		decisions[s.Name] = d
 	}
 	return decisions, nil
+}
+
+// present looks a stage's artifact up. Errors are those of Store.Lookup; one that
+// is not the stage's counts as damaged.
+func (c *Client) present(ctx context.Context, l Layout, s experiments.Stage) error {
+	m, err := c.Store.Lookup(ctx, s.Fingerprint)
+	if err != nil {
+		return err
+	}
+	content, err := s.Content()
+	if err != nil {
+		return err
+	}
+	return CheckOrigin(ctx, c.Store, m, content, l.Inputs(s))
 }
 
 // SweepForecast is what a sweep would do today: its stages, which of them cells

@@ -188,6 +188,9 @@ func (f *figures) cell(ctx context.Context, plan experiments.SweepPlan, cell int
 	for _, s := range stages {
 		switch s.Kind {
 		case experiments.KindScore, experiments.KindJudge, experiments.KindBias:
+			if _, ok := experiments.SystemOf(s); !ok {
+				continue // an anchor
+			}
 			_, name, _ := strings.Cut(s.Name, "/")
 			at, there := rows[name]
 			if !there {

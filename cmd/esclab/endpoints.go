@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workers/settings"
+)
+
+// allowJudge makes sure that the settings list the endpoint which an experiment
+// wants asked. An experiment may come from anywhere, so it is the user who
+// decides where dialogues and a key go: once, on a terminal, and otherwise by
+// adding the entry that the error shows.
+func (a *app) allowJudge(e experiments.Experiment) error {
+	if e.Judge.Kind != experiments.JudgeOpenAI {
+		return nil
+	}
+	s, err := a.loadSettings()
+	if err != nil {
+		return err
+	}
+	want := settings.Endpoint{BaseURL: e.Judge.BaseURL, APIKeyEnv: e.Judge.APIKeyEnv}
+	if s.Judge.Allows(want) {
+		return nil
+	}
+	add := fmt.Errorf("judge.base_url: %s does not list %s: if you trust it with dialogues%s, add to judge.endpoints there: %s",
+		s.File(), want.BaseURL, andKey(want), want.YAML())
+	if !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
+		return add
+	}
+	yes, err := confirm(os.Stdin, os.Stderr, fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?",
+		e.Name, want.BaseURL, andKey(want), s.File()))
+	if err != nil || !yes {
+		return add
+	}
+	if err := s.AddEndpoint(want); err != nil {
+		return fmt.Errorf("%w: %w", err, add)
+	}
+	return nil
+}
+
+// allowJudges does so for the experiments of a sweep's cells.
+func (a *app) allowJudges(p experiments.SweepPlan) error {
+	asked := map[[2]string]bool{}
+	for _, c := range p.Cells {
+		e, err := p.Experiment(c.Cell)
+		if err != nil {
+			return err
+		}
+		of := [2]string{e.Judge.BaseURL, e.Judge.APIKeyEnv}
+		if e.Judge.Kind != experiments.JudgeOpenAI || asked[of] {
+			continue
+		}
+		if err := a.allowJudge(e); err != nil {
+			return err
+		}
+		asked[of] = true
+	}
+	return nil
+}
+
+func andKey(e settings.Endpoint) string {
+	if e.APIKeyEnv == "" {
+		return ""
+	}
+	return " and the key in $" + e.APIKeyEnv
+}
+
+// confirm asks a question that only "y" or "yes" affirms.
+func confirm(in io.Reader, out io.Writer, question string) (bool, error) {
+	fmt.Fprintf(out, "%s [y/N] ", question)
+	answer, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil {
+		return false, err
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
+}
