@@ -127,7 +127,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 	flags.StringVar(&a.dataDir, "data", "", "data directory of the embedded stack (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
 	flags.StringVar(&a.logLevel, "log", "", "log level: debug, info, warn, error (default: info; warn where a terminal shows the progress instead)")
 	root.AddCommand(
-		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
+		a.upCommand(), a.checkCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.scheduleCommand(), a.sweepCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(),
 		a.compareCommand(), a.diffCommand(), a.uiCommand(), a.exportCommand(),
 		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),

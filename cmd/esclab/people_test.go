@@ -248,6 +248,13 @@ func testRunsByName(t *testing.T, ctx context.Context, data string) {
 	if got := say(exitOK, "report", "micro"); strings.Contains(got, "decoupled/dpo") || !strings.Contains(got, "decoupled/base") {
 		t.Errorf("report micro: want the newest run, which has base alone\n%s", got)
 	}
+	if got := say(exitOK, "check", "testdata/micro.yaml"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
+		t.Errorf("check: want each role's lengths, and a prompt with the loss marked\n%s", got)
+	}
+	plan := say(exitOK, "run", "testdata/micro.yaml", "--plan", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=7")
+	if !strings.Contains(plan, " -> 7 since micro/") || !strings.Contains(plan, "new inputs: base") || !strings.Contains(plan, "time: about ") || !strings.Contains(plan, "check: nothing is wrong") {
+		t.Errorf("--plan: want why base is not reused, the time and the verdict\n%s", plan)
+	}
 	out := filepath.Join(t.TempDir(), "out")
 	for _, args := range [][]string{
 		{"report", "none", "--out", out}, {"export", "none", "--out", out}, {"compare", "none"}, {"chat", "none"}, {"pairs", "none"},

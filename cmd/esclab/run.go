@@ -83,6 +83,15 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
 			fmt.Fprintln(os.Stderr, "esclab:", err)
 		}
+		k := &checker{out: io.Discard}
+		if err := k.all(ctx, se, p); err != nil {
+			return err
+		}
+		if k.faults > 0 {
+			fmt.Fprintf(os.Stderr, "check: %d faults; they are listed by: %s\n", k.faults, commandLine("esclab check", name, o.set))
+		} else {
+			fmt.Fprintln(os.Stderr, "check: nothing is wrong")
+		}
 		return se.printPlan(ctx, p, o.json, out)
 	}
 	if err := a.allowJudge(p.Experiment); err != nil {
@@ -181,20 +190,4 @@ func (se *session) sayLink(e lab.Execution) {
 		page := se.page(e, historyTab)
 		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
 	}
-}
-
-// printPlan shows what a run would do.
-func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
-	decisions := map[string]experiments.Decision{}
-	if se.lab != nil {
-		var err error
-		if decisions, err = se.lab.Decide(ctx, p.Stages); err != nil {
-			return err
-		}
-	}
-	all := experiments.Planned(p.Stages, decisions)
-	if asJSON {
-		return experiments.WritePlanJSON(out, all)
-	}
-	return experiments.WritePlan(out, all)
 }
