@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
@@ -300,27 +302,30 @@ func (a *app) runCancel(ctx context.Context, name string) error {
 	})
 }
 
+type scoreOptions struct{ json bool }
+
 func (a *app) scoreCommand() *cobra.Command {
-	var asJSON bool
+	var o scoreOptions
 	c := &cobra.Command{
 		Use:   "score FILE",
 		Short: "Score any system's predictions with the paper's metrics",
 		Long: `Score predictions: JSON lines with gold_strategy, gold_response, strategy and
-response ("-" reads standard input). The numbers equal those of the paper's own
+response ("-" reads standard input), or LLaMA-Factory's generated_predictions.jsonl,
+whose label and predict are whole answers, [Question] How are you?. The numbers equal those of the paper's own
 evaluation code: distinct-1, BLEU-1, unigram F1 and ROUGE-L as means over the
 samples in percent, preference bias B as it is, weighted and macro F1 in
-percent. A strategy that is empty or unknown counts in no strategy metric.`,
+percent; besides Table 3's columns distinct-2, BLEU-2 and BLEU-4. A strategy that is empty or unknown counts in no strategy metric.`,
 		Example: "  esclab score predictions.jsonl\n  esclab score predictions.jsonl --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return runScore(args[0], asJSON, c.InOrStdin(), c.OutOrStdout())
+			return runScore(args[0], o, c.InOrStdin(), c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object with the columns of the paper's Table 3")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object with the columns of the paper's Table 3")
 	return c
 }
 
-func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
+func runScore(path string, o scoreOptions, in io.Reader, out io.Writer) error {
 	name := path
 	if path == "-" {
 		name = "standard input"
@@ -332,9 +337,18 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 		defer f.Close()
 		in = f
 	}
-	predictions, err := metrics.ReadPredictions(in, name, func(s string) (int, error) {
-		strategy, err := esc.ParseStrategy(s)
-		return int(strategy), err
+	predictions, err := metrics.ReadPredictions(in, name, metrics.Parser{
+		Strategy: func(s string) (int, error) {
+			strategy, err := esc.ParseStrategy(s)
+			return int(strategy), err
+		},
+		Answer: func(text string) (int, string) {
+			parsed := esc.ParseAnswer(esc.VM, text)
+			if !parsed.Strategy.Valid() {
+				return metrics.Unparsed, parsed.Response
+			}
+			return int(parsed.Strategy), parsed.Response
+		},
 	})
 	if err != nil {
 		return err
@@ -347,25 +361,37 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return failed(fmt.Errorf("%s: %w", name, err))
 	}
-	t3 := r.Table3()
-	if asJSON {
+	columns, average := results.AutomaticColumns(r.Automatic.Average), r.Automatic.Average
+	maps.Copy(columns, results.StrategyColumns(r.Strategy))
+	others := []struct {
+		name, head string
+		value      float64
+	}{{"distinct_2", "D-2", average.Distinct2}, {"bleu_2", "B-2", average.Bleu2}, {"bleu_4", "B-4", average.Bleu4}}
+	if o.json {
+		all := map[string]any{"samples": len(predictions), "unparsed": r.Strategy.Dropped}
+		for name, v := range columns {
+			all[name] = v
+		}
+		for _, c := range others {
+			all[c.name] = c.value
+		}
+		if r.Strategy.Note != "" {
+			all["note"] = esc.NameStrategies(r.Strategy.Note)
+		}
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
-		return e.Encode(struct {
-			metrics.Table3
-			Samples  int    `json:"samples"`
-			Unparsed int    `json:"unparsed"`
-			Note     string `json:"note,omitempty"`
-		}{t3, len(predictions), r.Strategy.Dropped, esc.NameStrategies(r.Strategy.Note)})
+		return e.Encode(all)
 	}
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"samples", "D-1", "B-1", "F1", "R-L", "B", "Qw", "Q"})
-	row := table.Row{len(predictions)}
-	for _, v := range []float64{t3.Distinct1, t3.Bleu1, t3.F1, t3.RougeL, t3.PreferenceBias, t3.WeightedF1, t3.MacroF1} {
-		row = append(row, fmt.Sprintf("%.2f", v))
+	head, row := table.Row{"samples"}, table.Row{len(predictions)}
+	for _, c := range experiments.Table3() {
+		if v, ok := columns[c.Name]; ok {
+			head, row = append(head, c.Head), append(row, fmt.Sprintf("%.2f", v))
+		}
 	}
+	for _, c := range others {
+		head, row = append(head, c.head), append(row, fmt.Sprintf("%.2f", c.value))
+	}
+	t := newTable(out, head)
 	t.AppendRow(row)
 	t.Render()
 	if r.Strategy.Dropped > 0 {

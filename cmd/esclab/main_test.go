@@ -448,14 +448,14 @@ func TestScoreJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := runScore(path, true, nil, &out); err != nil {
+	if err := runScore(path, scoreOptions{json: true}, nil, &out); err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]any
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, column := range []string{"distinct_1", "bleu_1", "f1", "rouge_l", "preference_bias", "weighted_f1", "macro_f1"} {
+	for _, column := range []string{"distinct_1", "distinct_2", "bleu_1", "bleu_2", "bleu_4", "f1", "rouge_l", "preference_bias", "weighted_f1", "macro_f1"} {
 		if _, ok := got[column].(float64); !ok {
 			t.Errorf("column %s is %v", column, got[column])
 		}
