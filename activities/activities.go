@@ -36,6 +36,9 @@ type Activities struct {
 	Scratch string
 	// Identity names this process in leases.
 	Identity string
+	// Realm names the Temporal namespace that this worker serves, in leases: what
+	// others hold is waited for.
+	Realm string
 	// DataDir is esclab's data directory, below which engines' libraries are installed.
 	DataDir string
 	// Host is this machine as plans see it.
@@ -67,20 +70,21 @@ var _ workflows.Activities = (*Activities)(nil)
 // Stages gives the activity of every kind of stage.
 func (a *Activities) Stages() map[experiments.Kind]workflows.StageActivity {
 	return map[experiments.Kind]workflows.StageActivity{
-		experiments.KindCorpus:    stageOf(a, runCorpus),
-		experiments.KindBase:      stageOf(a, runBase),
-		experiments.KindSFT:       stageOf(a, runSFT),
-		experiments.KindMine:      stageOf(a, runMine),
-		experiments.KindReference: stageOf(a, runReference),
-		experiments.KindDPO:       stageOf(a, runDPO),
-		experiments.KindGenerate:  stageOf(a, runGenerate),
-		experiments.KindAnchor:    stageOf(a, runAnchor),
-		experiments.KindScore:     stageOf(a, runScore),
-		experiments.KindJudge:     stageOf(a, runJudge),
-		experiments.KindBias:      stageOf(a, runBias),
-		experiments.KindPrefer:    stageOf(a, runPrefer),
-		experiments.KindQuality:   stageOf(a, runQuality),
-		experiments.KindReport:    stageOf(a, runReport),
+		experiments.KindCorpus:     stageOf(a, runCorpus),
+		experiments.KindBase:       stageOf(a, runBase),
+		experiments.KindSFT:        stageOf(a, runSFT),
+		experiments.KindMine:       stageOf(a, runMine),
+		experiments.KindReference:  stageOf(a, runReference),
+		experiments.KindDPO:        stageOf(a, runDPO),
+		experiments.KindGenerate:   stageOf(a, runGenerate),
+		experiments.KindStrategies: stageOf(a, runStrategies),
+		experiments.KindAnchor:     stageOf(a, runAnchor),
+		experiments.KindScore:      stageOf(a, runScore),
+		experiments.KindJudge:      stageOf(a, runJudge),
+		experiments.KindBias:       stageOf(a, runBias),
+		experiments.KindPrefer:     stageOf(a, runPrefer),
+		experiments.KindQuality:    stageOf(a, runQuality),
+		experiments.KindReport:     stageOf(a, runReport),
 	}
 }
 

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
@@ -32,6 +34,7 @@ type attempt struct {
 	dir     string
 	started time.Time
 	engine  string
+	reason  string            // why the stage is computed
 	resumed bool              // from a checkpoint
 	stored  time.Duration     // spent on the store
 	inputs  map[string]string // artifact digests by input name
@@ -66,24 +69,33 @@ func stageOf[P any](a *Activities, body func(ctx context.Context, t *attempt, pa
 // execute runs a stage's body as one attempt and commits what it made.
 func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body func(context.Context, *attempt) (output, error)) (result workflows.StageResult, err error) {
 	t, err := a.begin(ctx, in)
+	var finished *finishedError
+	if errors.As(err, &finished) {
+		return finished.result, nil
+	}
 	if err != nil {
 		return workflows.StageResult{}, err
 	}
 	defer func() {
 		t.log.Debug().Err(err).Msg("attempt ends")
-		t.end()
+		t.end(ctx, err)
 	}()
 	if a.Observer != nil {
 		a.Observer.Begin(in.Stage.Name, string(in.Stage.Kind))
 		defer func() { t.observeEnd(ctx, err) }()
 	}
-	if activity.GetInfo(ctx).Attempt > 1 {
-		// The attempt before may have finished without Temporal having heard
-		// of it. Its checkpoints are gone then, and its artifact is the result.
+	if t.lease.Token() > 1 {
+		// Whoever held the stage before may have finished it without this Temporal
+		// having heard of it. The checkpoints are gone then, and the artifact is the
+		// result.
 		found, err := a.Lookup(ctx, in)
+		if err == nil && found.Found {
+			err = t.lease.Release(ctx)
+		}
 		if err != nil || found.Found {
 			return found.Result, err
 		}
+		t.reason = found.Reason
 	}
 	// A worker that has to stop ends the body as a cancellation does, with its
 	// own cause; what the body made before is still committed.
@@ -96,6 +108,7 @@ func (a *Activities) execute(ctx context.Context, in workflows.StageInput, body 
 		case <-working.Done():
 		}
 	}()
+	go t.hold(working, stop)
 	out, err := body(working, t)
 	if err != nil {
 		if why := context.Cause(working); why != nil {
@@ -111,15 +124,23 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	if err := in.Stage.CheckFingerprint(in.Inputs); err != nil {
 		return nil, classify(badInput(err))
 	}
-	// A stage's workflow is the only one of its fingerprint and gives the
-	// stage to one attempt at a time, so whoever comes now takes the lease
-	// over; an earlier attempt, should it wake up, cannot write any more.
+	// In one namespace a stage's workflow is the only one of its fingerprint and
+	// gives the stage to one attempt at a time, so whoever comes now takes the
+	// lease over; an earlier attempt, should it wake up, cannot write any more.
+	// Another Temporal with the same store knows nothing of this one, and the
+	// other way round: of the two the later waits, without a slot.
 	lease, err := a.Store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{
 		Owner:   info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID,
 		Attempt: int(info.Attempt),
+		Realm:   a.Realm,
+		Worker:  a.Identity,
 		Steal:   true,
 		Keep:    in.Checkpoint.Keep,
 	})
+	var held *artifacts.HeldError
+	if errors.As(err, &held) {
+		return a.waitFor(ctx, in, held)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: lease: %w", in.Stage.Name, err)
 	}
@@ -140,22 +161,76 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 		t.paid = *last.Spent
 	}
 	t.pulse = startPulse(ctx)
-	t.beat(ctx, workflows.Progress{Phase: "load"})
+	t.beat(workflows.Progress{Phase: "load"})
 	return t, nil
 }
 
-func (t *attempt) end() {
+// strangerPoll is how often a stage that a stranger holds is looked at.
+const strangerPoll = 15 * time.Second
+
+// waitFor ends an attempt at a stage that another Temporal's attempt holds: the
+// next one comes when that one's time is up, or soon to see whether it is done.
+func (a *Activities) waitFor(ctx context.Context, in workflows.StageInput, held *artifacts.HeldError) (*attempt, error) {
+	found, err := a.Lookup(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if found.Found {
+		return nil, &finishedError{found.Result}
+	}
+	a.Log.Info().Str("stage", in.Stage.Name).Err(held).Msg("waits for a stranger's attempt")
+	pause := min(max(time.Until(held.Expires), time.Second), strangerPoll)
+	return nil, temporal.NewApplicationErrorWithOptions("waits: "+held.Error(), workflows.ErrTypeHeld, temporal.ApplicationErrorOptions{NextRetryDelay: pause})
+}
+
+// finishedError is the end of an attempt whose stage is done already.
+type finishedError struct{ result workflows.StageResult }
+
+func (e *finishedError) Error() string { return "stage " + e.result.Stage + " is done" }
+
+func (t *attempt) end(ctx context.Context, err error) {
 	t.pulse.end()
+	if err != nil && !errors.Is(err, artifacts.ErrLeaseLost) {
+		// Strangers need not wait for the lease to run out.
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
+		defer stop()
+		if err := t.lease.Release(ctx); err != nil {
+			t.log.Warn().Err(err).Msg("the lease could not be released")
+		}
+	}
 	if err := os.RemoveAll(t.dir); err != nil {
 		t.a.Log.Warn().Err(err).Str("dir", t.dir).Msg("cannot remove a scratch directory")
 	}
 }
 
+// hold renews the lease while the attempt advances, and ends the body where
+// another has taken the stage over. A store that gives no answer ends nothing:
+// a lease that has run out still holds until somebody takes it.
+func (t *attempt) hold(ctx context.Context, lost context.CancelCauseFunc) {
+	tick := time.NewTicker(t.lease.TTL() / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if _, alive := t.pulse.state(); !alive {
+			continue
+		}
+		if err := t.lease.Renew(ctx); errors.Is(err, artifacts.ErrLeaseLost) {
+			lost(err)
+		} else if err != nil && ctx.Err() == nil {
+			t.log.Warn().Err(err).Msg("the lease could not be renewed")
+		}
+	}
+}
+
 // beat reports that something has advanced.
-func (t *attempt) beat(ctx context.Context, p workflows.Progress) {
+func (t *attempt) beat(p workflows.Progress) {
 	p.Stage = t.in.Stage.Name
 	p.Spent = t.spent()
-	t.pulse.advance(ctx, p)
+	t.pulse.touch(func(last *workflows.Progress) { *last = p })
 }
 
 // input gives a directory with the files of an input's artifact under their
@@ -213,7 +288,7 @@ func (t *attempt) createJSON(name string, v any) (string, error) {
 
 // commit stores the files and writes the manifest last.
 func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult, error) {
-	t.beat(ctx, workflows.Progress{Phase: "store"})
+	t.beat(workflows.Progress{Phase: "store"})
 	began := time.Now()
 	m := artifacts.Manifest{
 		Kind:    string(t.in.Stage.Kind),
@@ -244,8 +319,12 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	return workflows.StageResult{
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
 		Seconds: seconds, StoreSeconds: t.stored.Seconds(), Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,
+		Reason: cmp.Or(t.reason, "not in the store"),
 	}, nil
 }
+
+// releaseLimit bounds the release of a lease on the way out.
+const releaseLimit = 10 * time.Second
 
 // publishTries bounds how often an attempt stores its files again.
 const publishTries = 5

@@ -84,14 +84,14 @@ func newMeter(t *attempt, phase string, first, steps int) *meter {
 }
 
 // step reports that step (counted from 1) is done.
-func (m *meter) step(ctx context.Context, step int, tokens, loss float64, checkpoint int) {
+func (m *meter) step(step int, tokens, loss float64, checkpoint int) {
 	m.tokens += tokens
 	p := workflows.Progress{Phase: m.phase, Step: step, Steps: m.steps, Loss: loss, Checkpoint: checkpoint}
 	if elapsed := time.Since(m.started).Seconds(); elapsed > 0 && step > m.first {
 		p.TokensPerSecond = m.tokens / elapsed
 		p.ETASeconds = elapsed / float64(step-m.first) * float64(m.steps-step)
 	}
-	m.t.beat(ctx, p)
+	m.t.beat(p)
 	if m.t.a.Observer != nil && tokens > 0 {
 		p.Stage = m.t.in.Stage.Name
 		m.t.a.Observer.Step(p, tokens, time.Since(m.last).Seconds())

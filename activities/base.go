@@ -53,7 +53,7 @@ func importBase(ctx context.Context, t *attempt, params experiments.BaseParams) 
 		bytes += float64(f.Bytes)
 	}
 	if file != "" {
-		t.beat(ctx, workflows.Progress{Phase: "dequantize"})
+		t.beat(workflows.Progress{Phase: "dequantize"})
 		dir := filepath.Join(t.dir, "base")
 		if err := t.dequantize(filepath.Join(source, file), dir, out.files); err != nil {
 			return output{}, fmt.Errorf("backbone: %w", err)
@@ -112,7 +112,7 @@ func fetchFiles(ctx context.Context, t *attempt, uri string, files []experiments
 		return "", err
 	}
 	for i, f := range files {
-		t.beat(ctx, workflows.Progress{Phase: "download", Step: i, Steps: len(files)})
+		t.beat(workflows.Progress{Phase: "download", Step: i, Steps: len(files)})
 		name := filepath.Base(f.Name)
 		r, err := bucket.Get(ctx, name)
 		if errors.Is(err, artifacts.ErrNotFound) {
@@ -149,7 +149,7 @@ func pretrain(ctx context.Context, t *attempt, params experiments.BaseParams) (o
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return output{}, err
 	}
-	t.beat(ctx, workflows.Progress{Phase: "tokenizer"})
+	t.beat(workflows.Progress{Phase: "tokenizer"})
 	tok, err := tokens.TrainBPE(ctx, texts(corpus[results.FileTrain]), dir, tokens.BPEOptions{VocabSize: params.Tiny.VocabSize})
 	if err != nil {
 		return output{}, fmt.Errorf("tokenizer: %w", err)

@@ -16,8 +16,10 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/internal/reference"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models/modelstest"
 	"github.com/esclab/esclab/workflows"
 )
 
@@ -159,6 +161,144 @@ func TestImportGGUF(t *testing.T) {
 		return nil
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestImportedFiles puts files beside a checkpoint: each is imported and fingerprinted, or refused by the base stage, or
+// decides nothing. A template has to be there, and to render what the later stages will ask for.
+func TestImportedFiles(t *testing.T) {
+	const template = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+	type effect int
+	const (
+		counts effect = iota
+		nothing
+		refused
+	)
+	jinja := func(text string) map[string]string { return map[string]string{"chat_template.jinja": text} }
+	for name, c := range map[string]struct {
+		bare   bool // tokenizer_config.json has no template
+		files  map[string]string
+		effect effect
+		names  string // what the refusal says
+	}{
+		"the template of its own":              {true, jinja(template), counts, ""},
+		"a template beside another":            {false, jinja(template), counts, ""},
+		"a template with CRLF":                 {true, jinja(strings.ReplaceAll(template, "{%", "\r\n{%-")), counts, ""},
+		"no template":                          {true, nil, refused, "there is no chat template"},
+		"an empty template":                    {false, jinja(""), refused, "there is no chat template"},
+		"a template that does not compile":     {false, jinja("{% for m in %}"), refused, "chat template"},
+		"a template that fails":                {false, jinja("{{ messages[0].parts[0].text }}" + template), refused, "chat template"},
+		"no system message":                    {false, jinja("{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + template), refused, "System role not supported"},
+		"one turn alone":                       {false, jinja("{% if messages | length > 2 %}{{ raise_exception('one turn alone') }}{% endif %}" + template), refused, "one turn alone"},
+		"a template that is no UTF-8":          {false, jinja("\xff" + template), refused, "UTF-8"},
+		"further templates":                    {false, map[string]string{"chat_template.jinja": template, "additional_chat_templates/tool_use.jinja": "T"}, counts, ""},
+		"further templates alone":              {false, map[string]string{"additional_chat_templates/rag.jinja": "T"}, refused, "additional_chat_templates"},
+		"a further one of the default's name":  {false, map[string]string{"chat_template.jinja": template, "additional_chat_templates/default.jinja": "T"}, refused, "default.jinja"},
+		"a processor's template":               {false, map[string]string{"chat_template.json": `{"chat_template": "x"}`}, nothing, ""},
+		"a processor's template alone":         {true, map[string]string{"chat_template.json": `{"chat_template": "x"}`}, refused, "chat_template.json belongs to a processor"},
+		"special_tokens_map.json":              {false, map[string]string{"special_tokens_map.json": `{"pad_token": "<|end|>"}`}, counts, ""},
+		"special_tokens_map.json, no JSON":     {false, map[string]string{"tokenizer_config.json": `{"eos_token": "<|end|>"}`, "special_tokens_map.json": "{"}, refused, "special_tokens_map.json"},
+		"added_tokens.json":                    {false, map[string]string{"added_tokens.json": `{"<|end|>": 5}`}, counts, ""},
+		"added_tokens.json of another model":   {false, map[string]string{"tokenizer_config.json": `{"eos_token": "<|end|>"}`, "added_tokens.json": `{"<|more|>": 5}`}, refused, "added_tokens.json"},
+		"generation_config.json":               {false, map[string]string{"generation_config.json": `{"eos_token_id": [1, 2]}`}, counts, ""},
+		"generation_config.json with an error": {false, map[string]string{"generation_config.json": `{"eos_token_id": [1.5]}`}, refused, "generation_config.json"},
+		"a tokenizer_config.json of words":     {false, map[string]string{"tokenizer_config.json": `{"eos_token": 5}`}, refused, "eos_token"},
+		"vocab.json and merges.txt":            {false, map[string]string{"vocab.json": "{}", "merges.txt": "x"}, nothing, ""},
+		"a README":                             {false, map[string]string{"README.md": "x", ".gitattributes": "x"}, nothing, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			modelstest.Random(t, dir, 64)
+			if c.bare {
+				dropTemplate(t, dir)
+			}
+			before := checkpointFiles(t, dir)
+			for name, text := range c.files {
+				path := filepath.Join(dir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			after := checkpointFiles(t, dir)
+			s := &attempt{a: &Activities{}, dir: t.TempDir(), in: workflows.StageInput{Stage: experiments.Stage{Source: dir}}}
+			out, err := importBase(t.Context(), s, experiments.BaseParams{Files: after})
+			if c.effect == refused {
+				if err == nil || !strings.Contains(err.Error(), c.names) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("the base stage's error has to say %q on one line, it is: %v", c.names, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("the base stage fails: %v", err)
+			}
+			if same := slices.Equal(before, after); same != (c.effect == nothing) {
+				t.Errorf("the files that make the fingerprint are the same as without: %v, want %v", same, c.effect == nothing)
+			}
+			for name := range c.files {
+				if _, imported := out.files[name]; imported != (c.effect == counts && !strings.Contains(name, "/")) {
+					t.Errorf("%s is imported: %v, want %v", name, imported, !imported)
+				}
+			}
+		})
+	}
+}
+
+// checkpointFiles are the files of a checkpoint that a plan has fingerprinted.
+func checkpointFiles(t *testing.T, dir string) []experiments.FileDigest {
+	t.Helper()
+	exp := experiments.Defaults()
+	exp.Corpus.Source, exp.Backbone.Path = "demo", dir
+	sources, err := experiments.SourceDigests(exp, experiments.OS(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sources.Checkpoint.Files
+}
+
+// TestTemplateFileAlone runs the stages from import to generation on a backbone whose template stands in
+// chat_template.jinja alone, as transformers 5 saves it: the trained model is given what that template renders.
+func TestTemplateFileAlone(t *testing.T) {
+	losses := map[string]float64{}
+	for name, template := range map[string]string{
+		"one":   "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+		"other": "{% for m in messages %}## {{ m.role | upper }}: {{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}## ASSISTANT: {% endif %}",
+	} {
+		dir := t.TempDir()
+		modelstest.Random(t, dir, 512)
+		if err := os.WriteFile(filepath.Join(dir, "chat_template.jinja"), []byte(template), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dropTemplate(t, dir)
+		l := newLab(t, chattest.New(t), "corpus.source="+shortCorpus(t), "engine=go", "backbone.tiny=null", "backbone.path="+dir,
+			"generation.max_new_tokens=8", "sft.max_steps=2", "sft.batch_size=2")
+		l.forgetStage(t, "generate/vanilla/sft") // it is made by the model here
+		for _, stage := range []string{"base", "sft/vm", "generate/vanilla/sft"} {
+			result, err := l.run(stage)
+			if err != nil {
+				t.Fatalf("template %s: %s: %v", name, stage, err)
+			}
+			if stage == "sft/vm" {
+				losses[name] = result.Metrics["loss"]
+			}
+		}
+	}
+	if losses["one"] == losses["other"] || losses["one"] == 0 {
+		t.Errorf("the loss is %v under one template and %v under the other, want two numbers", losses["one"], losses["other"])
+	}
+}
+
+// dropTemplate takes the chat template out of tokenizer_config.json.
+func dropTemplate(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "tokenizer_config.json")
+	keys := reference.JSON[map[string]any](t, path)
+	delete(keys, "chat_template")
+	data, err := json.Marshal(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -62,14 +62,20 @@ func (t *attempt) saveCheckpoint(ctx context.Context, step int64, files map[stri
 	return nil
 }
 
-// leave saves what has been done before an interrupted attempt ends, and returns
-// the reason of the interruption, with which the attempt ends. If the lease is
+// leave saves what has been done before an attempt ends with err, and returns the
+// reason: what interrupted the attempt, where something did. If the lease is
 // lost, another attempt has taken over and nothing needs to be saved.
-func (t *attempt) leave(ctx context.Context, why error, save func(context.Context) error) error {
+func (t *attempt) leave(ctx context.Context, err error, save func(context.Context) error) error {
+	if why := context.Cause(ctx); why != nil {
+		err = why
+	}
+	if errors.Is(err, artifacts.ErrLeaseLost) {
+		return err
+	}
 	saveCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
 	defer stop()
 	if err := save(saveCtx); err != nil && !errors.Is(err, artifacts.ErrLeaseLost) {
 		t.log.Error().Err(err).Msg("the checkpoint on the way out could not be saved")
 	}
-	return why
+	return err
 }

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -40,15 +41,27 @@ func runDPO(ctx context.Context, t *attempt, params experiments.DPOParams) (outp
 	}
 	adapter.Config.Dropout = params.LoRA.Dropout
 	config := trainConfig(b, t.in.Memory, params.Training, params.LearningRate, params.Seed)
+	config.Batching = lm.Batching(params.Batching)
 	config.Loss = lm.Loss{
 		Kind: lm.LossKind(params.Loss), Beta: params.Beta,
 		LabelSmoothing: params.LabelSmoothing, Gamma: params.SimPOGamma,
+		SFTWeight: params.SFTWeight, Desirable: params.DesirableWeight, Undesirable: params.UndesirableWeight,
 	}
 	out, err := trainAdapter(ctx, t, b, adapter, data, config, notes)
-	if err == nil && oneClass(params.Role, pairs, params.PairSet) {
+	if err != nil {
+		return out, err
+	}
+	steps, err := results.ReadRows[results.Step](results.Dir(filepath.Dir(out.files[results.FileMetrics])), results.FileMetrics)
+	if err != nil {
+		return out, err
+	}
+	if w := results.Moved(steps, params.Beta, params.Loss.NeedsReference()).Warning(); w != "" {
+		t.log.Warn().Msg(w) // and the report says so; the artifact has the record that it follows from
+	}
+	if oneClass(params.Role, pairs, params.PairSet) {
 		t.suspicious(out.metrics, "one_class", len(data.Examples), "all pairs want the same strategy: the model learns to plan that one alone")
 	}
-	return out, err
+	return out, nil
 }
 
 // readPairs loads the mined pairs.

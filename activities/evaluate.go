@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +92,9 @@ func runJudge(ctx context.Context, t *attempt, params experiments.JudgeParams) (
 		return output{}, err
 	}
 	sum, example := results.SumJudged(j.Name(), rows.all)
+	if params.Judge == experiments.JudgeOpenAI {
+		sum.Protocol = string(cmp.Or(params.Protocol, experiments.ProtocolJoint))
+	}
 	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "replies", example); err != nil {
 		// Another attempt asks about these replies again; the others' verdicts
 		// are in the cache.
@@ -110,7 +114,7 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 			return row, badInput(err)
 		}
 	}
-	r := judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: strategy, Response: p.Response}
+	r := judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: strategy, Response: p.Response, Reference: turn.Response}
 	v, err := j.Label(ctx, r)
 	if err == nil {
 		row.Scores, err = j.Score(ctx, r)

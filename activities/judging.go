@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,7 +86,7 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 	if err != nil {
 		return nil, badInput(err)
 	}
-	access := t.in.Judge
+	access := t.judgeAccess()
 	key, err := t.a.JudgeKey(model.BaseURL)
 	if err != nil {
 		return nil, &permanentError{workflows.ErrTypeJudge, err}
@@ -100,19 +101,31 @@ func openJudge(ctx context.Context, t *attempt, model experiments.JudgeModel) (j
 		Ledger:  t.ledger,
 		Timeout: time.Duration(access.TimeoutSeconds) * time.Second,
 		Repairs: access.Repairs,
-		Replied: func() { t.pulse.touch(ctx, func(p *workflows.Progress) { p.Spent = t.spent() }) },
+		Replied: func() { t.pulse.touch(func(p *workflows.Progress) { p.Spent = t.spent() }) },
 	})
 	if err != nil {
 		return nil, badInput(err)
 	}
+	if set.Protocol() == prompts.Paper {
+		return openai.Paper{Client: client}, nil
+	}
 	return client, nil
 }
 
-func promptsOf(model experiments.JudgeModel) (prompts.Set, error) {
-	if len(model.Prompts) == 0 {
-		return prompts.Builtin()
+// judgeAccess says how the stage's judge is asked.
+func (t *attempt) judgeAccess() experiments.JudgeAccess {
+	if own := t.in.Stage.JudgeAccess; own != nil {
+		return *own
 	}
-	return prompts.New(model.Prompts)
+	return t.in.Judge
+}
+
+func promptsOf(model experiments.JudgeModel) (prompts.Set, error) {
+	protocol := prompts.Protocol(cmp.Or(model.Protocol, experiments.ProtocolJoint))
+	if len(model.Prompts) == 0 {
+		return prompts.Builtin(protocol)
+	}
+	return prompts.New(protocol, model.Prompts)
 }
 
 // spent is what the judge has cost in all attempts; nil where nothing was paid.
@@ -213,9 +226,9 @@ func judgedRows[T any](ctx context.Context, t *attempt, phase string, turns []es
 
 // tooFewVerdicts fails a stage if too many of its n texts have no verdict.
 func tooFewVerdicts(t *attempt, unjudged, n int, what, example string) error {
-	if unjudged == 0 || float64(unjudged) <= t.in.Judge.MaxUnjudged*float64(n) {
+	if unjudged == 0 || float64(unjudged) <= t.judgeAccess().MaxUnjudged*float64(n) {
 		return nil
 	}
 	return &permanentError{workflows.ErrTypeJudge, fmt.Errorf("%d of %d %s have no verdict, more than judge.max_unjudged %g allows (%s): take another model or other prompts, or raise it",
-		unjudged, n, what, t.in.Judge.MaxUnjudged, example)}
+		unjudged, n, what, t.judgeAccess().MaxUnjudged, example)}
 }

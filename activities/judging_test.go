@@ -222,7 +222,7 @@ func TestMiningUnderFaults(t *testing.T) {
 	mine := func(plan func(chattest.Request, int) chattest.Fault) ([]esc.Pair, results.Mined) {
 		t.Helper()
 		s.Set(plan)
-		set, err := prompts.Builtin()
+		set, err := prompts.Builtin(prompts.Joint)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,9 +230,7 @@ func TestMiningUnderFaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		label := func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
-			return client.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
-		}
+		label := &labeller{client}
 		samples := make([]results.MinedSample, 2*len(turns))
 		err = each(t.Context(), len(samples), func(n int) (err error) {
 			text := fmt.Sprintf("[Question] How do you feel about it, %d?", n)

@@ -38,6 +38,7 @@ type testLab struct {
 	access experiments.JudgeAccess
 	paid   *workflows.Spent // by attempts before
 	stop   chan struct{}
+	every  int // steps between two checkpoints
 }
 
 // judgedReplies is how many replies the tests' stages judge; each is asked
@@ -100,7 +101,7 @@ func (l *testLab) runActivity(of workflows.StageActivity, name string) (workflow
 	if l.stop != nil {
 		env.SetWorkerStopChannel(l.stop)
 	}
-	in := workflows.StageInput{Stage: l.stages[name], Inputs: map[string]string{}, Judge: l.access, Checkpoint: experiments.Checkpoint{EverySeconds: 1, Keep: 2}}
+	in := workflows.StageInput{Stage: l.stages[name], Inputs: map[string]string{}, Judge: l.access, Checkpoint: experiments.Checkpoint{EverySteps: l.every, EverySeconds: 1, Keep: 2}}
 	for input, stage := range l.stages[name].Inputs {
 		in.Inputs[input] = l.stages[stage].Fingerprint
 	}

@@ -36,7 +36,7 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 		return output{}, err
 	}
 	defer s.Close()
-	label, judgeName, err := newLabeller(ctx, t, role, params.Judge)
+	label, err := newLabeller(ctx, t, role, params.Judge)
 	if err != nil {
 		return output{}, err
 	}
@@ -71,7 +71,9 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 		return output{}, err
 	}
 	pairs, found := makePairs(role, turns, samples, faulty, params)
-	found.Judge = judgeName
+	if label != nil {
+		found.Judge = label.Name()
+	}
 	if i := slices.IndexFunc(samples, func(s results.MinedSample) bool { return s.Unjudged != "" }); i >= 0 {
 		example := fmt.Sprintf("dialogue %d, turn %d: %s", samples[i].Dialogue, samples[i].Turn, samples[i].Unjudged)
 		if err := tooFewVerdicts(t, found.Unjudged, found.Samples, "samples", example); err != nil {
@@ -92,22 +94,37 @@ func runMine(ctx context.Context, t *attempt, params experiments.MineParams) (ou
 	return out, nil
 }
 
-// labelFunc labels the psychological errors of a response.
-type labelFunc func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error)
+// labeller labels the psychological errors of responses.
+type labeller struct{ judge.Judge }
 
 // newLabeller gives the judge of a role's samples; the planner's need none, its
 // error is the strategy itself.
-func newLabeller(ctx context.Context, t *attempt, role esc.Role, model experiments.JudgeModel) (labelFunc, string, error) {
+func newLabeller(ctx context.Context, t *attempt, role esc.Role, model experiments.JudgeModel) (*labeller, error) {
 	if role == esc.SP {
-		return nil, "", nil
+		return nil, nil
 	}
 	j, err := openJudge(ctx, t, model)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return func(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (judge.Verdict, error) {
-		return j.Label(ctx, judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response})
-	}, j.Name(), nil
+	return &labeller{j}, nil
+}
+
+func answerTo(turn esc.Turn, strategy esc.Strategy, response string) judge.Request {
+	return judge.Request{Context: turn.Context, Gold: turn.Strategy, Strategy: strategy, Response: response, Reference: turn.Response}
+}
+
+// label labels a sample. A judge that filters pairs looks at the gold response
+// beside it, and says whether that is faulty.
+func (l *labeller) label(ctx context.Context, turn esc.Turn, strategy esc.Strategy, response string) (v judge.Verdict, faultyGold bool, err error) {
+	request := answerTo(turn, strategy, response)
+	filter, ok := l.Judge.(judge.Filter)
+	if !ok {
+		v, err = l.Label(ctx, request)
+		return v, false, err
+	}
+	gold, v, err := filter.Filter(ctx, request)
+	return v, len(gold.Findings) > 0, err
 }
 
 // turnsOfPairs finds the turns for which at least one sample can make a pair. Only
@@ -130,7 +147,7 @@ func turnsOfPairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample
 }
 
 // readSample takes an answer apart and has it labelled.
-func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer models.Answer, label labelFunc) (results.MinedSample, error) {
+func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, answer models.Answer, label *labeller) (results.MinedSample, error) {
 	row := results.MinedSample{Place: turn.Place(), Draw: draw, Text: answer.Text, Strategy: esc.NoStrategy}
 	if answer.Cut {
 		// A pair would teach an end of turn that the model never wrote.
@@ -149,7 +166,7 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 	if label == nil {
 		return row, nil
 	}
-	v, err := label(ctx, turn, row.Strategy, row.Response)
+	v, faultyGold, err := label.label(ctx, turn, row.Strategy, row.Response)
 	if errors.Is(err, judge.ErrUnusable) {
 		row.Unjudged = err.Error()
 		return row, nil
@@ -157,21 +174,25 @@ func readSample(ctx context.Context, role esc.Role, turn esc.Turn, draw int, ans
 	if err != nil {
 		return row, fmt.Errorf("judge: dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
 	}
-	row.Errors, row.Reason = v.Errors(), v.Reason(esc.ToGenerator)
+	row.Errors, row.Reason, row.FaultyGold = v.Errors(), v.Reason(esc.ToGenerator), faultyGold
 	return row, nil
 }
 
 // faultyGold finds the turns in whose gold response the same judge finds one of
-// the errors, also one of those that make no pair and are only counted.
-func faultyGold(ctx context.Context, turns []esc.Turn, label labelFunc) (map[esc.Place]bool, error) {
+// the errors, also one of those that make no pair and are only counted. A judge
+// that filters pairs has looked at the gold responses with the samples.
+func faultyGold(ctx context.Context, turns []esc.Turn, label *labeller) (map[esc.Place]bool, error) {
 	faulty := map[esc.Place]bool{}
 	if label == nil {
+		return faulty, nil
+	}
+	if _, ok := label.Judge.(judge.Filter); ok {
 		return faulty, nil
 	}
 	var mu sync.Mutex
 	err := each(ctx, len(turns), func(i int) error {
 		turn := turns[i]
-		v, err := label(ctx, turn, turn.Strategy, turn.Response)
+		v, err := label.Label(ctx, answerTo(turn, turn.Strategy, turn.Response))
 		unjudged := errors.Is(err, judge.ErrUnusable) // nobody vouches for it
 		if err != nil && !unjudged {
 			return fmt.Errorf("judge: gold response of dialogue %d, turn %d: %w", turn.Dialogue, turn.Index, err)
@@ -208,7 +229,7 @@ func makePairs(role esc.Role, turns []esc.Turn, samples []results.MinedSample, f
 			found.Errors[e]++
 		}
 		pair, ok := s.Pair(role, byPlace[s.Place])
-		if ok && faulty[s.Place] {
+		if ok && (faulty[s.Place] || s.FaultyGold) {
 			found.FaultyChosen++
 			continue
 		}

@@ -12,15 +12,20 @@ import (
 	"github.com/esclab/esclab/results/models"
 )
 
-// labelOf is a labeller that knows the errors of a few responses.
-func labelOf(errors map[string]esc.PsyError) labelFunc {
-	return func(_ context.Context, _ esc.Turn, _ esc.Strategy, response string) (judge.Verdict, error) {
-		if e, bad := errors[response]; bad {
-			return judge.Verdict{Findings: []judge.Finding{{Error: e, Reason: "because"}}}, nil
-		}
-		return judge.Verdict{}, nil
-	}
+// knowing is a judge that knows the errors of a few responses.
+type knowing struct {
+	judge.Judge
+	errors map[string]esc.PsyError
 }
+
+func (k knowing) Label(_ context.Context, r judge.Request) (judge.Verdict, error) {
+	if e, bad := k.errors[r.Response]; bad {
+		return judge.Verdict{Findings: []judge.Finding{{Error: e, Reason: "because"}}}, nil
+	}
+	return judge.Verdict{}, nil
+}
+
+func labelOf(errors map[string]esc.PsyError) *labeller { return &labeller{knowing{errors: errors}} }
 
 // A pair's chosen response has none of the errors, whatever the rejected side
 // is rejected for: not even one that is counted alone.

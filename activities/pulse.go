@@ -21,18 +21,20 @@ const (
 // pulse sends an attempt's heartbeats: at once when something advances, and
 // in between only while the last advance is recent enough for what the attempt
 // is doing. A worker that hangs therefore falls silent and is replaced, while
-// a model may take its time to load.
+// a model may take its time to load. They are sent by a goroutine of their own:
+// a heartbeat waits for its answer, and computing does not wait for Temporal.
 type pulse struct {
 	mu       sync.Mutex
 	last     workflows.Progress
 	advanced time.Time
+	news     chan struct{} // holds one where last was not sent yet
 	stop     context.CancelFunc
 	ended    chan struct{}
 }
 
 func startPulse(ctx context.Context) *pulse {
 	beating, stop := context.WithCancel(ctx)
-	p := &pulse{advanced: time.Now(), stop: stop, ended: make(chan struct{})}
+	p := &pulse{advanced: time.Now(), news: make(chan struct{}, 1), stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		tick := time.NewTicker(pulseEvery)
@@ -40,17 +42,26 @@ func startPulse(ctx context.Context) *pulse {
 		for {
 			select {
 			case <-beating.Done():
-				return
-			case <-tick.C:
-				if last, alive := p.state(); alive {
+				// What the last heartbeat says is known to the next attempt.
+				select {
+				case <-p.news:
+					last, _ := p.state()
 					activity.RecordHeartbeat(ctx, last)
+				default:
 				}
+				return
+			case <-p.news:
+			case <-tick.C:
+			}
+			if last, alive := p.state(); alive {
+				activity.RecordHeartbeat(ctx, last)
 			}
 		}
 	}()
 	return p
 }
 
+// state gives the newest progress, and whether it is recent enough.
 func (p *pulse) state() (workflows.Progress, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,21 +72,16 @@ func (p *pulse) state() (workflows.Progress, bool) {
 	return p.last, time.Since(p.advanced) < limit
 }
 
-func (p *pulse) advance(ctx context.Context, now workflows.Progress) {
-	p.mu.Lock()
-	p.last, p.advanced = now, time.Now()
-	p.mu.Unlock()
-	activity.RecordHeartbeat(ctx, now)
-}
-
-// touch reports that something has advanced that is no step.
-func (p *pulse) touch(ctx context.Context, change func(*workflows.Progress)) {
+// touch reports that something has advanced: change says how.
+func (p *pulse) touch(change func(*workflows.Progress)) {
 	p.mu.Lock()
 	change(&p.last)
 	p.advanced = time.Now()
-	now := p.last
 	p.mu.Unlock()
-	activity.RecordHeartbeat(ctx, now)
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
 }
 
 func (p *pulse) end() {

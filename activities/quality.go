@@ -106,7 +106,9 @@ func scorePair(ctx context.Context, j judge.Judge, turn esc.Turn, p esc.Pair) (r
 		response string
 	}{{p.Gold, p.Chosen}, {p.Strategy, p.Rejected}} {
 		var err error
-		scores[i], err = j.Score(ctx, judge.Request{Context: turn.Context, Gold: esc.NoStrategy, Strategy: side.strategy, Response: side.response})
+		scores[i], err = j.Score(ctx, judge.Request{
+			Context: turn.Context, Gold: esc.NoStrategy, Strategy: side.strategy, Response: side.response, Reference: turn.Response,
+		})
 		if errors.Is(err, judge.ErrUnusable) {
 			row.Problem = err.Error()
 			return row, nil

@@ -41,7 +41,7 @@ func runReference(ctx context.Context, t *attempt, params experiments.ReferenceP
 	sums := make([][]float64, len(pairs))
 	scores, err := lm.LogProbs(ctx, b.Engine, b.Model, adapter, examples, lm.LogProbsOptions{
 		Packing: lm.Packing(params.Packing), MicroBatchTokens: params.PackTokens,
-		Progress: func(done, _ int) { meter.step(ctx, done, 0, 0, 0) },
+		Progress: func(done, _ int) { meter.step(done, 0, 0, 0) },
 	})
 	if err != nil {
 		return output{}, err

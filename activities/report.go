@@ -142,6 +142,13 @@ func (r *reporter) provenance(ctx context.Context) error {
 			if err != nil {
 				return inputError(name, err)
 			}
+			if kind == experiments.KindGenerate && r.data.Run.Temperature == nil {
+				var p experiments.GenerateParams
+				if err := json.Unmarshal(m.Params, &p); err != nil {
+					return fmt.Errorf("parameters of %s: %w", name, err)
+				}
+				r.data.Run.Temperature = report.Value(p.Temperature)
+			}
 			r.data.Provenance = append(r.data.Provenance, report.Stage{
 				Name: name, Kind: string(kind), Fingerprint: m.Fingerprint, Digest: m.Digest, Engine: m.Engine, Inputs: m.Inputs,
 			})

@@ -32,6 +32,9 @@ func (r *reporter) systems(ctx context.Context) error {
 		if err == nil {
 			row.Intervals, err = r.intervals(ctx, scored)
 		}
+		if err == nil {
+			err = r.curve(ctx, &row)
+		}
 		if err != nil {
 			return fmt.Errorf("system %s: %w", row.System(), err)
 		}
@@ -64,8 +67,50 @@ func (r *reporter) systems(ctx context.Context) error {
 	if r.data.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err != nil {
 		return err
 	}
-	r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
-	return err
+	if r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed); err != nil {
+		return err
+	}
+	for _, name := range r.params.AlsoJudged {
+		other, err := r.otherJudge(ctx, name)
+		if err != nil {
+			return fmt.Errorf("judge %s: %w", name, err)
+		}
+		r.data.OtherJudges = append(r.data.OtherJudges, other)
+	}
+	return nil
+}
+
+// otherJudge reads what a judge of judge.also says of the systems and the anchors.
+func (r *reporter) otherJudge(ctx context.Context, name string) (report.OtherJudge, error) {
+	j := report.OtherJudge{Name: name}
+	all := map[string][][]results.ScoredTurn{}
+	for _, row := range slices.Concat(r.data.Systems, r.data.Anchors) {
+		system := row.System()
+		if row.Errors == nil {
+			continue // it writes nothing that could be judged
+		}
+		quality, clean := 0.0, 0.0
+		for _, seed := range r.seeds {
+			one, err := r.evaluation(ctx, system, seed, name)
+			if err != nil {
+				return j, fmt.Errorf("%s: %w", system, err)
+			}
+			turns, err := one.Turns()
+			if err != nil {
+				return j, fmt.Errorf("%s: %w", system, err)
+			}
+			j.Judge = judgeOf(one.Verdict)
+			quality += measured(report.MeasureQuality, turns) / float64(len(r.seeds))
+			clean += measured(report.MeasureClean, turns) / float64(len(r.seeds))
+			all[system] = append(all[system], turns)
+		}
+		j.Rows = append(j.Rows, report.JudgedRow{System: system, Quality: report.Value(quality), Clean: report.Value(clean)})
+	}
+	var err error
+	if j.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err == nil {
+		j.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
+	}
+	return j, err
 }
 
 // row is a system's, empty yet.
@@ -94,7 +139,7 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 	var columns []report.Columns
 	var preference [][]float64
 	for i, seed := range r.seeds {
-		one, err := r.evaluation(ctx, row.System(), seed)
+		one, err := r.evaluation(ctx, row.System(), seed, "")
 		if err != nil {
 			return nil, err
 		}
@@ -119,6 +164,11 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 		scored = append(scored, turns)
 	}
 	row.Columns = report.MeanColumns(columns)
+	if len(preference) > 0 { // the strategies are its own
+		if err := r.chosen(ctx, row, scored); err != nil {
+			return nil, err
+		}
+	}
 	if len(r.seeds) > 1 {
 		for i, seed := range r.seeds {
 			row.Seeds = append(row.Seeds, report.SeedColumns{Seed: seed, Columns: columns[i]})
@@ -135,13 +185,65 @@ func (r *reporter) system(ctx context.Context, row *report.Row) ([][]results.Sco
 	return scored, nil
 }
 
-// evaluation reads what the stages after a generation say of one seed's system.
-func (r *reporter) evaluation(ctx context.Context, system string, seed uint64) (results.Evaluation, error) {
+// chosen measures what a system's strategy metrics rest on.
+func (r *reporter) chosen(ctx context.Context, row *report.Row, scored [][]results.ScoredTurn) error {
+	c, ok, err := results.ChosenOf(ctx, scored, r.params.Seed)
+	if ok {
+		row.Chosen = &report.Chosen{Accuracy: c.Accuracy, Floor: c.Floor, FloorHigh: c.FloorHigh, All: report.StrategyNumbers(c.All)}
+	}
+	return err
+}
+
+// curve reads a system's strategy metrics over temperature, where its strategies
+// were scored.
+func (r *reporter) curve(ctx context.Context, row *report.Row) error {
+	n := float64(len(r.seeds))
+	for _, seed := range r.seeds {
+		name, ok := r.at(string(experiments.KindStrategies)+"/"+row.System(), seed)
+		if !ok {
+			return nil
+		}
+		dir, err := r.input(ctx, name)
+		if err != nil {
+			return err
+		}
+		var names results.StrategyNames
+		if err := results.ReadJSON(results.Dir(dir), results.FileStrategyNames, &names); err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		scores, err := results.ReadRows[results.StrategyScores](results.Dir(dir), results.FileStrategyScores)
+		if err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		numbers, mass, err := results.StrategyCurve(ctx, names, scores, r.params.Seed)
+		if err != nil {
+			return fmt.Errorf("input %s: %w", name, err)
+		}
+		row.Mass += mass / n
+		for i, temperature := range results.Temperatures() {
+			if i == len(row.Temperatures) {
+				row.Temperatures = append(row.Temperatures, report.AtTemperature{Temperature: temperature})
+			}
+			at := &row.Temperatures[i]
+			at.PreferenceBias += numbers[i].PreferenceBias / n
+			at.WeightedF1 += numbers[i].WeightedF1 / n
+			at.MacroF1 += numbers[i].MacroF1 / n
+		}
+	}
+	return nil
+}
+
+// evaluation reads what the stages after a generation say of one seed's system;
+// by names a judge of judge.also, "" the experiment's own.
+func (r *reporter) evaluation(ctx context.Context, system string, seed uint64, by string) (results.Evaluation, error) {
 	return results.ReadEvaluation(func(kind experiments.Kind) (results.Files, error) {
 		stage := string(kind) + "/" + system
 		anchor := strings.HasPrefix(system, string(experiments.KindAnchor)+"/")
 		if anchor && kind == experiments.KindGenerate {
 			stage = system // it stands for a generation
+		}
+		if kind == experiments.KindJudge && by != "" {
+			stage = experiments.JudgedAlso(by, system)
 		}
 		name, ok := r.at(stage, seed)
 		if !ok && (anchor || kind == experiments.KindBias) {
@@ -162,19 +264,31 @@ func (r *reporter) intervals(ctx context.Context, scored [][]results.ScoredTurn)
 	return out, err
 }
 
+func judgeOf(v *results.Verdict) report.Judge {
+	return report.Judge{Name: v.Judge, Offline: v.Judge == judge.OfflineName, Protocol: experiments.Protocol(v.Protocol), Samples: v.Samples}
+}
+
 // count adds one seed's strategies and errors to a system's.
 func (r *reporter) count(row *report.Row, e results.Evaluation) {
 	if e.Verdict != nil {
-		r.data.Run.Judge = report.Judge{Name: e.Verdict.Judge, Offline: e.Verdict.Judge == judge.OfflineName, Samples: e.Verdict.Samples}
+		r.data.Run.Judge = judgeOf(e.Verdict)
 		row.Errors = cmp.Or(row.Errors, &report.Errors{})
 	}
 	row.Turns += len(e.Predictions)
+	unlike := map[esc.Place]bool{}
 	for _, p := range e.Predictions {
+		unlike[p.Place] = p.Strategy != p.GoldStrategy
 		if s, err := esc.ParseStrategy(p.Strategy); err == nil {
 			row.Strategies[s]++
 			row.Phases[r.phases[p.Place]][s]++
 		} else {
 			row.Unparsed++
+			// Such a response of the vanilla model is its whole text; a decoupled
+			// system's is the generator's, and the authors' code reads none of the
+			// planner's texts that ours does not.
+			if row.Paradigm == experiments.Vanilla && esc.AuthorsStrategy(p.Response).Valid() {
+				row.AuthorsRead++
+			}
 		}
 	}
 	for _, one := range e.Judged {
@@ -182,6 +296,9 @@ func (r *reporter) count(row *report.Row, e results.Evaluation) {
 			continue
 		}
 		row.Errors.Judged++
+		if unlike[one.Place] {
+			row.Errors.Unlike++
+		}
 		if len(one.Findings) == 0 {
 			row.Errors.Clean++
 			continue

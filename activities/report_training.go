@@ -42,38 +42,41 @@ func (r *reporter) training(ctx context.Context) error {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
 			addCurve(&one, steps, kind == experiments.KindDPO)
-			r.data.Training = append(r.data.Training, one)
 			if kind == experiments.KindDPO {
-				if err := r.preference(ctx, name); err != nil {
+				p, err := r.preference(ctx, name)
+				if err != nil {
 					return fmt.Errorf("input %s: %w", name, err)
 				}
+				if m := results.Moved(steps, p.Beta, p.Loss.NeedsReference()); m != nil {
+					one.Moved = &report.Movement{Chosen: m.Chosen, Rejected: m.Rejected, Noise: m.Noise, Warning: m.Warning()}
+				}
 			}
+			r.data.Training = append(r.data.Training, one)
 		}
 	}
 	return nil
 }
 
 // preference reads a dpo stage's hyperparameters from its manifest.
-func (r *reporter) preference(ctx context.Context, name string) error {
+func (r *reporter) preference(ctx context.Context, name string) (p experiments.DPOParams, err error) {
+	m, err := r.a.Store.Lookup(ctx, r.in.Inputs[name])
+	if err != nil {
+		return p, inputError(name, err)
+	}
+	if err := json.Unmarshal(m.Params, &p); err != nil {
+		return p, fmt.Errorf("parameters in the manifest: %w", err)
+	}
 	stage := experiments.WithoutSeed(name)
 	for _, had := range r.data.Preference {
 		if had.Stage == stage {
-			return nil // the seeds differ in nothing else
+			return p, nil // the seeds differ in nothing else
 		}
-	}
-	m, err := r.a.Store.Lookup(ctx, r.in.Inputs[name])
-	if err != nil {
-		return inputError(name, err)
-	}
-	var p experiments.DPOParams
-	if err := json.Unmarshal(m.Params, &p); err != nil {
-		return fmt.Errorf("parameters in the manifest: %w", err)
 	}
 	r.data.Preference = append(r.data.Preference, report.DPO{
 		Stage: stage, Role: p.Role, Pairs: p.PairSet, Loss: p.Loss,
 		LearningRate: p.LearningRate, Beta: p.Beta, Epochs: p.Epochs, BatchSize: p.BatchSize,
 	})
-	return nil
+	return p, nil
 }
 
 // curvePoints bounds the points of a loss curve in the report.
@@ -139,7 +142,7 @@ func (r *reporter) pairs(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("input %s: %w", name, err)
 			}
-			one.Mined = found.Mined
+			one.Mined, one.Judge = found.Mined, found.Judge
 			for _, p := range pairs {
 				one.Gold[p.Gold]++
 				one.Rejected[p.Strategy]++

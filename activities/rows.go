@@ -68,7 +68,7 @@ func makeRows[T any](ctx context.Context, t *attempt, phase string, perTurn int,
 	m.meter = newMeter(t, phase, m.turns, len(turns))
 	for m.chunks < len(chunks) {
 		if err := m.next(ctx, chunks[m.chunks]); err != nil {
-			return nil, err
+			return nil, m.t.leave(ctx, err, m.save)
 		}
 		t.log.Debug().Int("chunk", m.chunks).Int("chunks", len(chunks)).Msg("chunk")
 	}
@@ -101,20 +101,17 @@ func (m *rowMaker[T]) next(ctx context.Context, turns []esc.Turn) error {
 	samples := 0
 	made, err := m.fill(ctx, turns, func(n int) {
 		samples++
-		m.meter.step(ctx, m.turns+samples/m.perTurn, float64(n), 0, m.saved)
+		m.meter.step(m.turns+samples/m.perTurn, float64(n), 0, m.saved)
 	})
 	if err != nil {
-		if why := context.Cause(ctx); why != nil {
-			err = why
-		}
-		return m.t.leave(ctx, err, m.save)
+		return err
 	}
 	if err := m.rows.add(made); err != nil {
 		return err
 	}
 	m.chunks++
 	m.turns += len(turns)
-	m.meter.step(ctx, m.turns, 0, 0, m.saved)
+	m.meter.step(m.turns, 0, 0, m.saved)
 	if every := m.t.in.Checkpoint.EverySeconds; every > 0 && time.Since(m.savedAt) >= time.Duration(every)*time.Second {
 		return m.save(ctx)
 	}

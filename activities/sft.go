@@ -36,6 +36,7 @@ func runSFT(ctx context.Context, t *attempt, params experiments.SFTParams) (outp
 		return output{}, badInput(err)
 	}
 	config := trainConfig(b, t.in.Memory, params.Training, params.LearningRate, params.Seed)
+	config.Batching = lm.Batching(params.Batching)
 	config.Loss = lm.Loss{Kind: lm.LossSFT}
 	train.Validation = valid.Examples
 	return trainAdapter(ctx, t, b, adapter, train, config, trainNotes)

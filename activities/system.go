@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
 )
 
@@ -217,28 +219,32 @@ func (s *goldSystem) close()     { s.rg.Close() }
 // drawnStrategies draws strategies from the exact probabilities of the eight names, so that every
 // reply has one.
 type drawnStrategies struct {
-	scorer      *models.StrategyScorer
+	planner     *models.Planner
 	temperature float64 // 0 when greedy
 	seed        uint64
 }
 
 func drawStrategies(b *models.Backbone, role esc.Role, adapter *lm.Adapter, p experiments.GenerateParams) (*drawnStrategies, error) {
-	scorer, err := b.StrategyScorer(role, adapter)
-	return &drawnStrategies{scorer, p.Temperature, p.Seed}, err
+	planner, err := b.Planner(role, adapter, lm.LogProbsOptions{Native: true})
+	return &drawnStrategies{planner, p.Temperature, p.Seed}, err
 }
 
 // draw gives each turn the strategy at a quantile that is a function of the seed and the turn's place.
 func (d *drawnStrategies) draw(ctx context.Context, turns []esc.Turn) ([]esc.Strategy, error) {
-	scores, err := d.scorer.Score(ctx, turns)
+	scores, err := d.planner.Score(ctx, turns)
 	if err != nil {
 		return nil, err
 	}
+	names := results.StrategyNames{Tokens: d.planner.Names}
 	drawn := make([]esc.Strategy, len(turns))
 	for i, turn := range turns {
 		key := esc.Draw(d.seed, "strategy", uint64(turn.Dialogue), uint64(turn.Index))
 		quantile := float64(binary.LittleEndian.Uint64(key[:])>>11) / (1 << 53)
 		sum := 0.0
-		for strategy, p := range scores[i].Probabilities(d.temperature) {
+		for strategy, p := range names.Probabilities(results.StrategyScores{LogProbabilities: scores[i]}, d.temperature) {
+			if math.IsNaN(p) {
+				return nil, fmt.Errorf("dialogue %d, turn %d: the probability of %s: %w", turn.Dialogue, turn.Index, esc.Strategy(strategy), lm.ErrNonFinite)
+			}
 			if p == 0 {
 				continue
 			}
@@ -253,7 +259,7 @@ func (d *drawnStrategies) draw(ctx context.Context, turns []esc.Turn) ([]esc.Str
 
 func (d *drawnStrategies) close() {
 	if d != nil {
-		d.scorer.Close()
+		d.planner.Close()
 	}
 }
 

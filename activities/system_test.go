@@ -7,6 +7,7 @@ import (
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/results/models/modelstest"
 )
@@ -26,12 +27,12 @@ func TestDrawnStrategies(t *testing.T) {
 	for i := range turns {
 		turns[i] = esc.Turn{Dialogue: i / 4, Index: i % 4, Context: said, Strategy: esc.Question}
 	}
-	scorer, err := b.StrategyScorer(esc.SP, nil)
+	planner, err := b.Planner(esc.SP, nil, lm.LogProbsOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(scorer.Close)
-	scores, err := scorer.Score(t.Context(), turns[:1])
+	t.Cleanup(planner.Close)
+	scores, err := planner.Score(t.Context(), turns[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestDrawnStrategies(t *testing.T) {
 			counts[s]++
 		}
 		n := float64(len(turns))
-		for s, p := range scores[0].Probabilities(temperature) {
+		for s, p := range (results.StrategyNames{Tokens: planner.Names}).Probabilities(results.StrategyScores{LogProbabilities: scores[0]}, temperature) {
 			if off := math.Abs(counts[esc.Strategy(s)] - n*p); off > 4*math.Sqrt(n*p*(1-p)) {
 				t.Errorf("at %v: %s is drawn %v times of %v, its probability is %v", temperature, esc.Strategy(s), counts[esc.Strategy(s)], n, p)
 			}

@@ -43,7 +43,7 @@ func runTraining(ctx context.Context, t *attempt, trainer *lm.Trainer, validate 
 		return output{}, err
 	}
 	if err := r.run(ctx, validate); err != nil {
-		return output{}, err
+		return output{}, r.leave(ctx, err)
 	}
 	return r.output(notes)
 }
@@ -101,15 +101,15 @@ func (r *training) run(ctx context.Context, validate bool) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return r.stopped(ctx, nil)
+			return context.Cause(ctx)
 		}
 		m, err := trainer.Next(ctx)
 		if err != nil {
-			return r.stopped(ctx, fmt.Errorf("step %d: %w", trainer.Step()+1, err))
+			return fmt.Errorf("step %d: %w", trainer.Step()+1, err)
 		}
 		r.record.add(m)
 		r.t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
-		meter.step(ctx, trainer.Step(), float64(m.Tokens), m.Loss, r.saved)
+		meter.step(trainer.Step(), float64(m.Tokens), m.Loss, r.saved)
 		if r.due() && trainer.Step() < trainer.Steps() {
 			if err := r.save(ctx); err != nil {
 				return err
@@ -124,10 +124,10 @@ func (r *training) validate(ctx context.Context) error {
 	if err := r.save(ctx); err != nil {
 		return err
 	}
-	r.t.beat(ctx, workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps()})
+	r.t.beat(workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps()})
 	v, err := r.trainer.Validate(ctx)
 	if err != nil {
-		return r.stopped(ctx, fmt.Errorf("after step %d: %w", r.trainer.Step(), err))
+		return fmt.Errorf("after step %d: %w", r.trainer.Step(), err)
 	}
 	r.record.validated(v)
 	return nil
@@ -155,20 +155,19 @@ func (r *training) save(ctx context.Context) error {
 	return err
 }
 
-// stopped ends a training that was interrupted, or that failed with err.
-func (r *training) stopped(ctx context.Context, err error) error {
-	if why := context.Cause(ctx); why != nil {
-		return r.t.leave(ctx, why, r.save)
+// leave is the one way out of a training that has not come to its end, whatever
+// interrupted it and wherever: the steps since the last checkpoint are saved.
+func (r *training) leave(ctx context.Context, err error) error {
+	diverged := errors.Is(err, lm.ErrNonFinite) || errors.Is(err, lm.ErrExploded)
+	if diverged && ctx.Err() == nil {
+		return r.keepDiverged(ctx, err)
 	}
-	return r.keepDiverged(ctx, err)
+	return r.t.leave(ctx, err, r.save)
 }
 
 // keepDiverged leaves what led to numbers that are no use, and names it in the
-// error; other errors pass unchanged.
+// error.
 func (r *training) keepDiverged(ctx context.Context, err error) error {
-	if !errors.Is(err, lm.ErrNonFinite) && !errors.Is(err, lm.ErrExploded) {
-		return err
-	}
 	f := failure{Step: r.trainer.Step() + 1, Steps: r.trainer.Steps()}
 	f.Last = r.record.steps[max(0, len(r.record.steps)-keptSteps):]
 	var diverged *lm.DivergedError

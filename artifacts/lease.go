@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,8 +21,14 @@ type Claim struct {
 	// stage over at once: the workflow engine starts one only when it has given
 	// the one before up.
 	Attempt int
-	// Steal takes the stage over from anyone. It is right for a caller that
-	// knows there is no other execution of the stage.
+	// Realm names whom the caller can speak for, such as a workflow engine and its
+	// namespace; "" is a realm, too.
+	Realm string
+	// Worker is who works on it, for people.
+	Worker string
+	// Steal takes the stage over from any other of the same realm, or of one that
+	// named none. It is right for a caller that knows there is no other execution of
+	// the stage in its realm. A stranger's lease it has to wait for.
 	Steal bool
 	// TTL is how long the lease holds without Renew; 0 means 2 minutes. It has
 	// to be well above the difference between the clocks of the hosts; that
@@ -55,11 +62,16 @@ type Lease struct {
 	record      leaseRecord // as acquired
 	ttl         time.Duration
 	keep        int
+
+	mu       sync.Mutex // while the record is rewritten
+	released bool       // for good: what renews it may be late
 }
 
 type leaseRecord struct {
 	Token    int64     `json:"token"`
 	Owner    string    `json:"owner"`
+	Realm    string    `json:"realm,omitempty"`
+	Worker   string    `json:"worker,omitempty"`
 	Attempt  int       `json:"attempt"`
 	Expires  time.Time `json:"expires"`
 	Released bool      `json:"released,omitempty"`
@@ -72,21 +84,29 @@ type leaseRecord struct {
 type HeldError struct {
 	Fingerprint string
 	Owner       string
+	Realm       string
+	Worker      string
 	Attempt     int
 	Token       int64
 	Expires     time.Time
 }
 
 func (e *HeldError) Error() string {
+	by := e.Owner
+	for _, more := range []struct{ of, name string }{{"worker", e.Worker}, {"Temporal", e.Realm}} {
+		if more.name != "" {
+			by += ", " + more.of + " " + more.name
+		}
+	}
 	return fmt.Sprintf("stage %.12s is held by %s, attempt %d, until %s (token %d); try again then",
-		e.Fingerprint, e.Owner, e.Attempt, e.Expires.Format(time.RFC3339), e.Token)
+		e.Fingerprint, by, e.Attempt, e.Expires.Format(time.RFC3339), e.Token)
 }
 
 func (e *HeldError) Unwrap() error { return ErrLeaseHeld }
 
 // Acquire takes the stage for the claimant, or returns a HeldError while
 // another holds it: that is, until its lease expires, is released or is
-// superseded by a later attempt of the same owner.
+// superseded by a later attempt of the same owner, or stolen within its realm.
 func (s *Store) Acquire(ctx context.Context, fingerprint string, c Claim) (*Lease, error) {
 	l, err := s.acquire(ctx, fingerprint, c)
 	if err != nil {
@@ -114,12 +134,13 @@ func (s *Store) acquire(ctx context.Context, fingerprint string, c Claim) (*Leas
 		if err != nil {
 			return nil, err
 		}
-		later := held.Owner == c.Owner && c.Attempt > held.Attempt
-		if held.Token > 0 && !held.Released && held.Expires.After(now) && !later && !c.Steal {
-			return nil, &HeldError{fingerprint, held.Owner, held.Attempt, held.Token, held.Expires}
+		later := held.Owner == c.Owner && held.Realm == c.Realm && c.Attempt > held.Attempt
+		steal := c.Steal && (held.Realm == c.Realm || held.Realm == "")
+		if held.Token > 0 && !held.Released && held.Expires.After(now) && !later && !steal {
+			return nil, &HeldError{fingerprint, held.Owner, held.Realm, held.Worker, held.Attempt, held.Token, held.Expires}
 		}
 		l := &Lease{store: s, fingerprint: fingerprint, ttl: c.TTL, keep: c.Keep, record: leaseRecord{
-			Token: held.Token + 1, Owner: c.Owner, Attempt: c.Attempt, Expires: now.Add(c.TTL).UTC(), Nonce: rand.Text(),
+			Token: held.Token + 1, Owner: c.Owner, Realm: c.Realm, Worker: c.Worker, Attempt: c.Attempt, Expires: now.Add(c.TTL).UTC(), Nonce: rand.Text(),
 		}}
 		data, err := encodeJSON(l.record)
 		if err != nil {
@@ -258,6 +279,9 @@ func (s *Store) dropOldLeases(ctx context.Context, fingerprint string, below int
 // Token is the fencing token: it increases with each takeover of the stage.
 func (l *Lease) Token() int64 { return l.record.Token }
 
+// TTL is how long the lease holds without Renew.
+func (l *Lease) TTL() time.Duration { return l.ttl }
+
 // Fingerprint is that of the stage.
 func (l *Lease) Fingerprint() string { return l.fingerprint }
 
@@ -295,11 +319,14 @@ func (l *Lease) Release(ctx context.Context) error {
 }
 
 func (l *Lease) rewrite(ctx context.Context, released bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.check(ctx); err != nil {
 		return err
 	}
+	l.released = l.released || released
 	r := l.record
-	r.Expires, r.Released = l.store.now().Add(l.ttl).UTC(), released
+	r.Expires, r.Released = l.store.now().Add(l.ttl).UTC(), l.released
 	data, err := encodeJSON(r)
 	if err != nil {
 		return err

@@ -62,6 +62,36 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// A stage is stolen within a realm, and from a lease that names none; a stranger's
+// is waited for, until its time is up or it is released.
+func TestRealms(t *testing.T) {
+	w := newWorld(t, openDirectory(t))
+	claim := func(realm string) artifacts.Claim {
+		return artifacts.Claim{Owner: "stage", Realm: realm, Worker: "7@" + realm, Steal: true, Attempt: 1, TTL: time.Minute}
+	}
+	refused := func(realm, by string) {
+		t.Helper()
+		c := claim(realm)
+		c.Attempt = 9
+		var held *artifacts.HeldError
+		if _, err := w.Acquire(t.Context(), fingerprint("stage"), c); !errors.As(err, &held) || held.Realm != by || !strings.Contains(err.Error(), "7@"+by) {
+			t.Errorf("%s acquires with %v, want an error that names %s's worker", realm, err, by)
+		}
+	}
+	w.acquire(t, artifacts.Claim{Owner: "stage", TTL: time.Minute})
+	w.acquire(t, claim("a"))
+	held := w.acquire(t, claim("a"))
+	refused("b", "a")
+	refused("", "a")
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.acquire(t, claim("b"))
+	refused("a", "b")
+	w.now = w.now.Add(61 * time.Second)
+	w.acquire(t, claim("a"))
+}
+
 func TestConcurrentAcquire(t *testing.T) {
 	eachBackend(t, func(t *testing.T, w *world) {
 		var mu sync.Mutex

@@ -89,6 +89,23 @@ func ParseAnswer(role Role, text string) Parsed {
 	return Parsed{Strategy: strategy, Response: rest, OK: true}
 }
 
+// AuthorsStrategy reads a strategy as the paper's authors' code does: what stands
+// between the first [ and the first ] anywhere in the text, which has to be one of
+// the eight names to the letter, but for upper and lower case. ParseAnswer reads
+// more ways to write a name, at the start alone.
+func AuthorsStrategy(text string) Strategy {
+	start, end := strings.IndexByte(text, '['), strings.IndexByte(text, ']')
+	if start < 0 || end < start {
+		return NoStrategy
+	}
+	for _, s := range Strategies() {
+		if strings.EqualFold(text[start+1:end], s.String()) {
+			return s
+		}
+	}
+	return NoStrategy
+}
+
 // cutStrategy splits a leading strategy off. bracketed tells that the text
 // opens or closes a square bracket there, whether the name is known or not.
 func cutStrategy(text string) (strategy Strategy, rest string, bracketed bool) {

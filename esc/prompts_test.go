@@ -231,3 +231,28 @@ func TestStrategyNames(t *testing.T) {
 		}
 	}
 }
+
+// TestAuthorsStrategy: where the authors' code and ParseAnswer part.
+func TestAuthorsStrategy(t *testing.T) {
+	for _, c := range []struct {
+		text          string
+		authors, ours Strategy
+	}{
+		{"[Question] Why?", Question, Question},
+		{"[question] Why?", Question, Question},
+		{"Sure. [Question] Why?", Question, NoStrategy},
+		{"[Suggestions] Take a walk.", NoStrategy, Suggestions},
+		{"Question: why?", NoStrategy, Question},
+		{"[ Question ] Why?", NoStrategy, Question},
+		{"[Providing Resources] Here.", NoStrategy, NoStrategy},
+		{"a] b [Question]", NoStrategy, NoStrategy},
+		{"", NoStrategy, NoStrategy},
+	} {
+		if got := AuthorsStrategy(c.text); got != c.authors {
+			t.Errorf("%q: the authors' code reads %s, want %s", c.text, got, c.authors)
+		}
+		if got := ParseAnswer(VM, c.text).Strategy; got != c.ours {
+			t.Errorf("%q: ours reads %s, want %s", c.text, got, c.ours)
+		}
+	}
+}

@@ -51,7 +51,7 @@ func TestByteOrderMarks(t *testing.T) {
 	}
 
 	prompts := func(mark string) map[string]string {
-		return must(judgePrompts("p", fakeHost(map[string]string{"p/scores.txt": mark + "Score it."}, nil)))
+		return must(judgePrompts(JudgeAt{"judge", Judging{Prompts: "p"}}, fakeHost(map[string]string{"p/scores.txt": mark + "Score it."}, nil)))
 	}
 	if got := prompts(bom); !maps.Equal(got, prompts("")) {
 		t.Errorf("judge's prompts: got %q, want the text without the mark", got)

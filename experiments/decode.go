@@ -72,11 +72,16 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
 	}
 }
 
-// newWithDefaults allocates what an optional block points to.
+// newWithDefaults allocates an optional block, or an item of a list.
 func newWithDefaults(t reflect.Type) reflect.Value {
 	v := reflect.New(t)
-	if t == reflect.TypeFor[Tiny]() {
+	switch t {
+	case reflect.TypeFor[Tiny]():
 		v.Elem().Set(reflect.ValueOf(defaultTiny()))
+	case reflect.TypeFor[Judging]():
+		v.Elem().Set(reflect.ValueOf(defaultJudging()))
+	case reflect.TypeFor[NamedJudge]():
+		v.Elem().Set(reflect.ValueOf(NamedJudge{Judging: defaultJudging()}))
 	}
 	return v
 }
@@ -143,6 +148,7 @@ func (d *decoder) sequence(path string, n ast.Node, v reflect.Value) {
 	for i, item := range s.Values {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.lines[at] = lineOf(item)
+		v.Index(i).Set(newWithDefaults(v.Type().Elem()).Elem())
 		d.value(at, item, v.Index(i))
 	}
 }

@@ -33,24 +33,27 @@ func Defaults() Experiment {
 		DPO: DPO{
 			Training: dpo,
 			Loss:     LossDPO,
-			Roles: DPORoles{
-				VM: DPORole{LearningRate: 7e-7, Beta: 0.2},
-				SP: DPORole{LearningRate: 5e-8, Beta: 0.5},
-				RG: DPORole{LearningRate: 7e-7, Beta: 0.2},
-			},
+			// Of kto: both sides count alike, as in TRL. Learning rates and betas are the loss's own: see losses.
+			DesirableWeight: 1, UndesirableWeight: 1,
 			PairSets: []esc.PairSet{esc.PairsAll},
 		},
 		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128, Strategy: StrategyFree},
-		Judge: Judge{Kind: JudgeOffline, Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, JudgeAccess: JudgeAccess{
-			Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
-		}},
+		Judge:      Judge{Judging: defaultJudging(), Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, Also: []NamedJudge{}},
 		Paradigms:  []Paradigm{Vanilla, Decoupled},
 		Methods:    []Method{MethodBase, MethodSFT, MethodDPO},
 		Packing:    PackTree,
+		Batching:   BatchNeighbours,
 		Limits:     Limits{MaxTokens: 2048, Longer: LongerTrim, PackTokens: 4096, DecodeBatch: 16},
 		Checkpoint: Checkpoint{EverySteps: 50, EverySeconds: 60, Keep: 2},
 		Memory:     MemoryAuto,
 	}
+}
+
+// defaultJudging fills what a judge's section leaves out.
+func defaultJudging() Judging {
+	return Judging{Kind: JudgeOffline, Protocol: ProtocolJoint, JudgeAccess: JudgeAccess{
+		Concurrency: 4, TimeoutSeconds: 120, Repairs: 2, MaxUnjudged: 0.01,
+	}}
 }
 
 // defaultTiny fills what a `tiny:` block leaves out.

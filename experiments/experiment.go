@@ -1,6 +1,10 @@
 package experiments
 
-import "github.com/esclab/esclab/esc"
+import (
+	"fmt"
+
+	"github.com/esclab/esclab/esc"
+)
 
 // Experiment is one YAML file: what to train, mine, generate and judge, on
 // which corpus, with which hyperparameters. Defaults gives every field that
@@ -30,7 +34,9 @@ type Experiment struct {
 	Methods   []Method   `yaml:"methods" json:"methods"`
 
 	// Packing says how sequences become batches.
-	Packing    Packing    `yaml:"packing" json:"packing"`
+	Packing Packing `yaml:"packing" json:"packing"`
+	// Batching says which of them come together.
+	Batching   Batching   `yaml:"batching" json:"batching"`
 	Limits     Limits     `yaml:"limits" json:"limits"`
 	Checkpoint Checkpoint `yaml:"checkpoint" json:"checkpoint"`
 	// Memory says what a training keeps of its way there for the way back. It changes no result and is no part of any
@@ -195,6 +201,8 @@ type Mining struct {
 	MaxTurns int `yaml:"max_turns" json:"max_turns"`
 	// Caps keep at most so many pairs.
 	Caps ErrorCaps `yaml:"caps" json:"caps"`
+	// Judge labels the samples and filters the pairs; nil: the experiment's judge.
+	Judge *Judging `yaml:"judge" json:"judge,omitempty"`
 }
 
 // Samples counts the samples per turn of each role.
@@ -233,9 +241,14 @@ type DPO struct {
 	Loss     Loss `yaml:"loss" json:"loss"`
 	// LabelSmoothing is the assumed share of swapped pairs (loss dpo alone), below 0.5.
 	LabelSmoothing float64 `yaml:"label_smoothing" json:"label_smoothing"`
-	// SimPOGamma is the target margin of loss simpo.
-	SimPOGamma float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
-	// Roles holds each role's learning rate and beta (Table 7).
+	// SFTWeight adds so much of the chosen answer's mean negative log-probability a token to its pair's loss.
+	SFTWeight float64 `yaml:"sft_weight" json:"sft_weight"`
+	// SimPOGamma is the target margin of loss simpo; nil: half of beta.
+	SimPOGamma *float64 `yaml:"simpo_gamma" json:"simpo_gamma"`
+	// DesirableWeight and UndesirableWeight weigh the chosen and the rejected answers of loss kto.
+	DesirableWeight   float64 `yaml:"desirable_weight" json:"desirable_weight"`
+	UndesirableWeight float64 `yaml:"undesirable_weight" json:"undesirable_weight"`
+	// Roles holds each role's learning rate and beta (Table 7); 0 is the loss's own, see DPO.For.
 	Roles DPORoles `yaml:"roles" json:"roles"`
 	// PairSets trains the vanilla model once on each of these sets (Table 5).
 	PairSets []esc.PairSet `yaml:"pair_sets" json:"pair_sets"`
@@ -278,18 +291,33 @@ type Generation struct {
 	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }
 
-// Judge scores replies and, in mining, labels psychological errors.
+// Judge scores replies and labels their psychological errors; in mining, too,
+// unless Mining has a judge of its own.
 type Judge struct {
-	Kind JudgeKind `yaml:"kind" json:"kind"`
+	Judging `yaml:",inline"`
 	// Samples judged per generation, compared per comparison and, of the mined
 	// pairs, scored, drawn by the seed; 0: all.
 	Samples int `yaml:"samples" json:"samples"`
 	// Compare lists pairs of systems by their names; the judge says whose reply
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
+	// Also judge the same replies, side by side with the judge.
+	Also []NamedJudge `yaml:"also" json:"also,omitempty"`
+}
+
+// NamedJudge is a judge besides the experiment's own.
+type NamedJudge struct {
+	Name    string `yaml:"name" json:"name"` // of its stages, and in the report
+	Judging `yaml:",inline"`
+}
+
+// Judging says who judges, and how it is asked.
+type Judging struct {
+	Kind JudgeKind `yaml:"kind" json:"kind"`
 	// All that follows belongs to kind openai.
-	Model   string `yaml:"model" json:"model"`
-	BaseURL string `yaml:"base_url" json:"base_url"`
+	Protocol Protocol `yaml:"protocol" json:"protocol"`
+	Model    string   `yaml:"model" json:"model"`
+	BaseURL  string   `yaml:"base_url" json:"base_url"`
 	// APIKeyEnv proposes the environment variable with the endpoint's key, never
 	// the key. A worker sends what its own settings pair with the endpoint; this
 	// name goes no further than the settings of whoever starts the run.
@@ -300,6 +328,25 @@ type Judge struct {
 	Prompts string `yaml:"prompts" json:"prompts"`
 
 	JudgeAccess `yaml:",inline"`
+}
+
+// JudgeAt is a judge of an experiment with the YAML path of its section.
+type JudgeAt struct {
+	Path string
+	Judging
+}
+
+// Judges lists the experiment's judges: its own, mining's where that is another,
+// and those that judge besides.
+func (e Experiment) Judges() []JudgeAt {
+	all := []JudgeAt{{"judge", e.Judge.Judging}}
+	if e.Mining.Judge != nil {
+		all = append(all, JudgeAt{"mining.judge", *e.Mining.Judge})
+	}
+	for i, j := range e.Judge.Also {
+		all = append(all, JudgeAt{fmt.Sprintf("judge.also[%d]", i), j.Judging})
+	}
+	return all
 }
 
 // JudgeAccess says how the judge's endpoint is asked. It changes no result and

@@ -54,8 +54,8 @@ func at(lines []string, i int) string {
 // stages whose fingerprints change with those named here (a name, or a prefix
 // that ends in "/") and what follows from them. Nothing else may change.
 func TestWhatChangesWhat(t *testing.T) {
-	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/"}
-	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/"} // not the base itself
+	kernel := []string{"base", "sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"}
+	loaded := []string{"sft/", "mine/", "reference/", "dpo/", "generate/", "strategies/"} // not the base itself
 	seeded := []string{"base", "sft/", "mine/", "dpo/", "generate/", "anchor/shuffled", "judge/", "prefer/", "quality/", "report"}
 	adapter := []string{"sft/", "dpo/"}
 	judging := []string{"judge/", "prefer/", "quality/"}
@@ -100,7 +100,10 @@ func TestWhatChangesWhat(t *testing.T) {
 		"mining.caps.template_response":   {"3", []string{"mine/vm", "mine/rg"}},
 		"dpo.loss":                        {"ipo", []string{"dpo/"}},
 		"dpo.label_smoothing":             {"0.1", []string{"dpo/"}},
+		"dpo.sft_weight":                  {"0.5", []string{"dpo/"}},
 		"dpo.simpo_gamma":                 {"", nil}, // with loss simpo: TestSimPO
+		"dpo.desirable_weight":            {"", nil}, // with loss kto: TestLossDefaults
+		"dpo.undesirable_weight":          {"", nil},
 		"dpo.roles.vm.beta":               {"0.7", []string{"dpo/vm/all"}},
 		"dpo.roles.sp.beta":               {"0.7", []string{"dpo/sp"}},
 		"dpo.roles.rg.beta":               {"0.7", []string{"dpo/rg"}},
@@ -110,11 +113,13 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
-		"generation.max_turns":            {"9", []string{"generate/", "anchor/"}},
+		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},
 		"judge.kind":                      {"offline", labelled},
+		"judge.also":                      {"", nil}, // other stages: TestSeveralJudges
 		"judge.samples":                   {"9", judging},
 		"judge.compare":                   {"", nil}, // other stages: TestPlanComparisons
+		"judge.protocol":                  {"paper", labelled},
 		"judge.model":                     {"other", labelled},
 		"judge.base_url":                  {"http://elsewhere/v1", labelled},
 		"judge.temperature":               {"0.5", labelled},
@@ -133,6 +138,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"judge.price.output":              {"9", nil},
 		"paradigms":                       {"", nil}, // other stages: TestPlanStages
 		"methods":                         {"", nil},
+		"batching":                        {"shuffled", adapter},
 		"packing":                         {"none", kernel},
 		"limits.max_tokens":               {"500", kernel},
 		"limits.longer":                   {"skip", kernel},
@@ -183,6 +189,8 @@ func TestWhatChangesWhat(t *testing.T) {
 				c.changes = []string{"dpo/"}
 			case strings.HasPrefix(key, "backbone.tiny."):
 				c.changes = []string{"base"}
+			case strings.HasPrefix(key, "mining.judge."): // any of them gives mining a judge of its own
+				c.changes, c.value = []string{"mine/vm", "mine/rg"}, cases[strings.TrimPrefix(key, "mining.")].value
 			case strings.HasPrefix(key, "sft.roles."), strings.HasPrefix(key, "dpo.roles."):
 				role := strings.Split(key, ".")[2]
 				c.changes = []string{strings.Split(key, ".")[0] + "/" + role}
@@ -193,7 +201,9 @@ func TestWhatChangesWhat(t *testing.T) {
 				t.Errorf("nothing says what %s changes", key)
 				continue
 			}
-			c.value = training[last]
+			if c.value == "" {
+				c.value = training[last]
+			}
 			if strings.HasPrefix(key, "backbone.tiny.") && c.value == "" {
 				c.value = "640"
 			}
@@ -201,7 +211,11 @@ func TestWhatChangesWhat(t *testing.T) {
 		if c.value == "" {
 			continue
 		}
-		after := plan(key + "=" + c.value)
+		sets := []string{key + "=" + c.value}
+		if strings.HasPrefix(key, "mining.judge.") {
+			sets = append(sets, "mining.judge.price.input=9")
+		}
+		after := plan(sets...)
 		if len(after) != len(before) {
 			t.Errorf("%s: %d stages became %d", key, len(before), len(after))
 			continue
@@ -288,6 +302,49 @@ func TestSimPO(t *testing.T) {
 	}
 	if find(t, a, "mine/sp").Fingerprint != find(t, b, "mine/sp").Fingerprint {
 		t.Error("simpo_gamma changes mining")
+	}
+}
+
+// TestLossDefaults: what an experiment leaves out, or gives as 0, is the loss's own, and has the fingerprint of the same
+// value given; a loss's weights count with that loss alone.
+func TestLossDefaults(t *testing.T) {
+	zero := []string{"methods=sft,dpo", "paradigms=decoupled", "dpo.roles.*.beta=0", "dpo.roles.*.learning_rate=0"}
+	for _, c := range []struct {
+		loss   Loss
+		sp, rg DPORole
+		gamma  float64
+	}{
+		{LossDPO, DPORole{5e-8, 0.5}, DPORole{7e-7, 0.2}, 0},
+		{LossIPO, DPORole{1e-6, 0.1}, DPORole{1e-6, 0.1}, 0},
+		{LossSimPO, DPORole{1e-6, 2}, DPORole{1e-6, 2}, 1},
+		{LossKTO, DPORole{1e-6, 0.1}, DPORole{1e-6, 0.1}, 0},
+		{LossKTOPair, DPORole{1e-6, 0.1}, DPORole{1e-6, 0.1}, 0},
+	} {
+		sets := append(slices.Clone(zero), "dpo.loss="+string(c.loss))
+		plan := mustPlan(t, "demo", sets...)
+		for role, want := range map[string]DPORole{"sp": c.sp, "rg": c.rg} {
+			got, err := ParamsOf[DPOParams](find(t, plan, "dpo/"+role))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (DPORole{got.LearningRate, got.Beta}) != want || got.SimPOGamma != c.gamma {
+				t.Errorf("%s: role %s has learning rate %v, beta %v, gamma %v; want %+v and %v", c.loss, role, got.LearningRate, got.Beta, got.SimPOGamma, want, c.gamma)
+			}
+			if weighted := got.DesirableWeight == 1 && got.UndesirableWeight == 1; weighted != (c.loss == LossKTO) {
+				t.Errorf("%s: weights %v and %v; kto alone has them", c.loss, got.DesirableWeight, got.UndesirableWeight)
+			}
+		}
+		given := mustPlan(t, "demo", append(sets, fmt.Sprintf("dpo.roles.rg={learning_rate: %v, beta: %v}", c.rg.LearningRate, c.rg.Beta))...)
+		if find(t, plan, "dpo/rg").Fingerprint != find(t, given, "dpo/rg").Fingerprint {
+			t.Errorf("%s: its own learning rate and beta, given, change the fingerprint", c.loss)
+		}
+	}
+	kto := []string{"dpo.loss=kto", "methods=sft,dpo", "paradigms=decoupled"}
+	for _, key := range []string{"dpo.desirable_weight", "dpo.undesirable_weight"} {
+		a, b := find(t, mustPlan(t, "demo", kto...), "dpo/sp"), find(t, mustPlan(t, "demo", append(kto, key+"=1.2")...), "dpo/sp")
+		if a.Fingerprint == b.Fingerprint {
+			t.Errorf("%s changes nothing", key)
+		}
 	}
 }
 

@@ -16,8 +16,8 @@ var hubName = regexp.MustCompile(`^([A-Za-z0-9][\w.-]*)/([A-Za-z0-9][\w.-]*)(?:@
 // FindCheckpoint says where the directory or GGUF file of a backbone.path lies. A relative path
 // is looked up in the working directory, then under $ESCLAB_MODELS; "org/name",
 // "org/name@revision", "org/name/file.gguf" then in the cache of the Hugging Face hub, where
-// huggingface-cli, transformers and vLLM put what they download. Nothing is
-// ever downloaded: an error that wraps fs.ErrNotExist says where it was looked
+// esclab model get, transformers and vLLM put what they download. Nothing is
+// downloaded here: an error that wraps fs.ErrNotExist says where it was looked
 // for and how to get it.
 func FindCheckpoint(path string, host Host) (string, error) {
 	if _, err := host.Stat(path); err == nil || filepath.IsAbs(path) {
@@ -31,37 +31,62 @@ func FindCheckpoint(path string, host Host) (string, error) {
 		}
 		tried = append(tried, below)
 	}
-	path, file := SplitSource(path)
 	looked := fmt.Errorf("%w: looked for %s", fs.ErrNotExist, strings.Join(tried, ", "))
-	name := hubName.FindStringSubmatch(path)
-	cache := hubCache(host)
-	if name == nil || cache == "" {
+	model, named := ParseHubModel(path)
+	cache := HubCache(host.Getenv)
+	if !named || cache == "" {
 		return "", looked
 	}
-	org, model, revision := name[1], name[2], name[3]
-	repository := filepath.Join(cache, "models--"+org+"--"+model)
-	dir, err := hubSnapshot(repository, revision, host)
-	if err != nil {
-		get := "huggingface-cli download " + org + "/" + model
-		if revision != "" {
-			get += " --revision " + revision
+	dir, err := hubSnapshot(filepath.Join(cache, "models--"+strings.ReplaceAll(model.Name, "/", "--")), model.Revision, host)
+	if err == nil {
+		dir = filepath.Join(dir, model.File)
+		if _, err = host.Stat(dir); err != nil {
+			err = errors.New("which has other files of it")
 		}
-		return "", fmt.Errorf("%w and in the hub's cache %s (%s); get it with `%s`", looked, repository, err, get)
 	}
-	if _, err := host.Stat(filepath.Join(dir, file)); err != nil {
-		return "", fmt.Errorf("%w and in %s, which has no such file", looked, dir)
+	if err != nil {
+		return "", fmt.Errorf("%w and in the hub's cache %s (%s); get it with `%s`", looked, cache, err, model.GetCommand())
 	}
-	return filepath.Join(dir, file), nil
+	return dir, nil
 }
 
-// hubCache is the directory of the hub's cache, found as huggingface_hub does
+// HubModel is what a backbone.path names on the Hugging Face hub.
+type HubModel struct {
+	Name     string // "org/name"
+	Revision string // a branch, tag or commit; "": main
+	File     string // a GGUF file's name; "": the whole model
+}
+
+// ParseHubModel takes "org/name", "org/name@revision", "org/name/file.gguf" apart.
+func ParseHubModel(path string) (HubModel, bool) {
+	dir, file := SplitSource(path)
+	name := hubName.FindStringSubmatch(dir)
+	if name == nil {
+		return HubModel{}, false
+	}
+	return HubModel{Name: name[1] + "/" + name[2], Revision: name[3], File: file}, true
+}
+
+// GetCommand is the command that downloads the model.
+func (m HubModel) GetCommand() string {
+	command := "esclab model get " + m.Name
+	if m.Revision != "" {
+		command += "@" + m.Revision
+	}
+	if m.File != "" {
+		command += " --file " + m.File
+	}
+	return command
+}
+
+// HubCache is the directory of the hub's cache, found as huggingface_hub does
 // (constants.py); "" where it is in no known place.
-func hubCache(host Host) string {
+func HubCache(getenv func(name string) string) string {
 	for _, place := range []struct{ variable, below string }{
 		{"HF_HUB_CACHE", ""}, {"HUGGINGFACE_HUB_CACHE", ""}, {"HF_HOME", "hub"},
 		{"XDG_CACHE_HOME", "huggingface/hub"}, {"HOME", ".cache/huggingface/hub"},
 	} {
-		if dir := host.Getenv(place.variable); dir != "" {
+		if dir := getenv(place.variable); dir != "" {
 			return filepath.Join(dir, place.below)
 		}
 	}

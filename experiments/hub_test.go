@@ -84,10 +84,10 @@ func TestFindCheckpoint(t *testing.T) {
 		{"org/here", map[string]string{"HF_HUB_CACHE": cache, "ESCLAB_MODELS": models}, filepath.Join(models, "org", "here")},
 		{models, nil, models},
 		{"/nowhere/at/all", nil, "/nowhere/at/all"}, // the caller's own error names it
-		{"Qwen/Qwen2.5-0.5B@v2", map[string]string{"HF_HUB_CACHE": cache}, "!has no revision v2, but " + commitOld + " and 1 more); get it with `huggingface-cli download Qwen/Qwen2.5-0.5B --revision v2`"},
+		{"Qwen/Qwen2.5-0.5B@v2", map[string]string{"HF_HUB_CACHE": cache}, "!has no revision v2, but " + commitOld + " and 1 more); get it with `esclab model get Qwen/Qwen2.5-0.5B@v2`"},
 		{"Qwen/Qwen2.5-0.5B@../../x", map[string]string{"HF_HUB_CACHE": cache}, "!file does not exist"},
 		{"Qwen/Qwen2.5-7B", map[string]string{"HF_HUB_CACHE": cache, "ESCLAB_MODELS": models}, "!looked for Qwen/Qwen2.5-7B, " + filepath.Join(models, "Qwen/Qwen2.5-7B") +
-			" and in the hub's cache " + filepath.Join(cache, "models--Qwen--Qwen2.5-7B") + " (which has nothing of it); get it with `huggingface-cli download Qwen/Qwen2.5-7B`"},
+			" and in the hub's cache " + cache + " (which has nothing of it); get it with `esclab model get Qwen/Qwen2.5-7B`"},
 		{"three/part/name", map[string]string{"HF_HUB_CACHE": cache}, "!looked for three/part/name"},
 	} {
 		got, err := FindCheckpoint(c.path, hostWith(c.env))
@@ -266,7 +266,7 @@ func TestGGUFSource(t *testing.T) {
 		}
 	}
 	for path, says := range map[string]string{
-		"org/model/other.gguf": "which has no such file", "org/none/m.gguf": "huggingface-cli download org/none", "none.gguf": "none.gguf: file does not exist",
+		"org/model/other.gguf": "which has other files of it); get it with `esclab model get org/model --file other.gguf`", "org/none/m.gguf": "get org/none --file m.gguf`", "none.gguf": "none.gguf: file does not exist",
 		models: "name one of them: backbone.path=" + models + "/m.gguf",
 	} {
 		if _, err := checkpointSource(Backbone{Path: path}, host); err == nil || !strings.Contains(err.Error(), says) {

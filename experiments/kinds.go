@@ -12,20 +12,21 @@ import (
 type Kind string
 
 const (
-	KindCorpus    Kind = "corpus"    // read, check and split the dialogues
-	KindBase      Kind = "base"      // import a checkpoint, or train tokenizer and tiny model
-	KindSFT       Kind = "sft"       // train one role's adapter
-	KindMine      Kind = "mine"      // sample from the SFT model, route errors into pairs
-	KindReference Kind = "reference" // the SFT model's log-probabilities of the pairs
-	KindDPO       Kind = "dpo"       // train the adapter on the pairs
-	KindGenerate  Kind = "generate"  // reply to the test turns
-	KindAnchor    Kind = "anchor"    // replies that no system wrote, to measure the measures by
-	KindScore     Kind = "score"     // distinct-1, BLEU-1, F1, ROUGE-L
-	KindJudge     Kind = "judge"     // fluency, professionalism, empathy, helpfulness
-	KindBias      Kind = "bias"      // preference bias, weighted and macro F1
-	KindPrefer    Kind = "prefer"    // which of two systems' replies the judge prefers
-	KindQuality   Kind = "quality"   // the judge's scores of chosen and rejected responses
-	KindReport    Kind = "report"    // Table 3 beside the paper's
+	KindCorpus     Kind = "corpus"     // read, check and split the dialogues
+	KindBase       Kind = "base"       // import a checkpoint, or train tokenizer and tiny model
+	KindSFT        Kind = "sft"        // train one role's adapter
+	KindMine       Kind = "mine"       // sample from the SFT model, route errors into pairs
+	KindReference  Kind = "reference"  // the SFT model's log-probabilities of the pairs
+	KindDPO        Kind = "dpo"        // train the adapter on the pairs
+	KindGenerate   Kind = "generate"   // reply to the test turns
+	KindStrategies Kind = "strategies" // the exact probabilities of the eight strategies
+	KindAnchor     Kind = "anchor"     // replies that no system wrote, to measure the measures by
+	KindScore      Kind = "score"      // distinct-1, BLEU-1, F1, ROUGE-L
+	KindJudge      Kind = "judge"      // fluency, professionalism, empathy, helpfulness
+	KindBias       Kind = "bias"       // preference bias, weighted and macro F1
+	KindPrefer     Kind = "prefer"     // which of two systems' replies the judge prefers
+	KindQuality    Kind = "quality"    // the judge's scores of chosen and rejected responses
+	KindReport     Kind = "report"     // Table 3 beside the paper's
 )
 
 // kindRow is a row of the table of kinds.
@@ -69,6 +70,8 @@ func kinds() []kindRow {
 		{KindDPO, 2, QueueCPU, "DPO", DPOParams{}, "preference-optimize ROLE"},
 		// decoding, parsing of strategies, prediction layout
 		{KindGenerate, 2, QueueCPU, "Generate", GenerateParams{}, "reply to the test turns"},
+		// prompts, how names are written, layout
+		{KindStrategies, 1, QueueCPU, "Strategies", StrategiesParams{}, "probabilities of the strategies"},
 		// how gold replies change places, the canned reply, the regression
 		{KindAnchor, 1, QueueControl, "Anchor", AnchorParams{}, "replies that no system wrote"},
 		// automatic metrics
@@ -186,6 +189,7 @@ type SFTParams struct {
 	Seed         uint64   `json:"seed"`
 	LearningRate float64  `json:"learning_rate"`
 	LoRA         LoRA     `json:"lora"`
+	Batching     Batching `json:"batching,omitempty"` // "" is neighbours
 }
 
 // Sampling says how replies are decoded.
@@ -203,11 +207,19 @@ type JudgeModel struct {
 	Model       string    `json:"model"`
 	BaseURL     string    `json:"base_url"`
 	Temperature float64   `json:"temperature"`
+	Protocol    Protocol  `json:"protocol,omitempty"` // absent: joint
 	// Prompts are the texts of judge.prompts by their files' names; absent for
-	// the program's own, for which the kind's version stands. An empty text is
+	// the program's own, for which BuiltinPrompts stands. An empty text is
 	// one that was not there when planned.
 	Prompts map[string]string `json:"prompts,omitempty"`
+	// BuiltinPrompts is JudgePromptsVersion where the program's own prompts are asked.
+	BuiltinPrompts int `json:"builtin_prompts,omitempty"`
 }
+
+// JudgePromptsVersion is the version of the program's own prompts for language
+// models that judge. Raising it has all be judged anew that they judge, and
+// nothing that the offline judge or prompts of a user's own do.
+const JudgePromptsVersion = 1
 
 // MineParams draws samples from one role's SFT model on the train split and
 // routes what went wrong into pairs.
@@ -241,7 +253,13 @@ type DPOParams struct {
 	Beta           float64     `json:"beta"`
 	LabelSmoothing float64     `json:"label_smoothing"`
 	SimPOGamma     float64     `json:"simpo_gamma"` // zero unless loss is simpo
-	LoRA           LoRA        `json:"lora"`
+	// Of loss kto alone, and never zero there: "kto" without them is what is
+	// kto_pair now.
+	DesirableWeight   float64  `json:"desirable_weight,omitempty"`
+	UndesirableWeight float64  `json:"undesirable_weight,omitempty"`
+	SFTWeight         float64  `json:"sft_weight,omitempty"`
+	Batching          Batching `json:"batching,omitempty"` // "" is neighbours
+	LoRA              LoRA     `json:"lora"`
 }
 
 // GenerateParams writes a reply for each test turn with one system of Table 3.
@@ -255,6 +273,15 @@ type GenerateParams struct {
 	MaxTurns int         `json:"max_turns"`
 	// Strategy is constrained, or absent: where it is free, given, or found by a prompt baseline in steps.
 	Strategy StrategyChoice `json:"strategy,omitempty"`
+}
+
+// StrategiesParams scores the eight strategies at the test turns that a system
+// replies to, by the model that chooses them.
+type StrategiesParams struct {
+	ModelParams
+	Role     esc.Role `json:"role"`      // vm or sp
+	Seed     uint64   `json:"seed"`      // zero when every turn is taken
+	MaxTurns int      `json:"max_turns"` // as in GenerateParams
 }
 
 // AnchorParams replies to the test turns that the systems reply to, without a
@@ -309,4 +336,6 @@ type ReportParams struct {
 	// Seeds are those of an experiment with several, Seed being the first of
 	// them; absent for one, so that its report keeps its fingerprint.
 	Seeds []uint64 `json:"seeds,omitempty"`
+	// AlsoJudged names the judges of judge.also.
+	AlsoJudged []string `json:"also_judged,omitempty"`
 }

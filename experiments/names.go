@@ -104,23 +104,6 @@ func (m Method) Texts() int {
 	return 1
 }
 
-// Loss is a preference loss.
-type Loss string
-
-const (
-	LossDPO   Loss = "dpo"   // equations 5 and 6
-	LossIPO   Loss = "ipo"   // Azar et al. 2023
-	LossSimPO Loss = "simpo" // Meng et al. 2024: no reference model
-	LossKTO   Loss = "kto"   // Ethayarajh et al. 2024, each pair one desirable and one undesirable answer
-)
-
-// Losses lists the preference losses.
-func Losses() []Loss { return []Loss{LossDPO, LossIPO, LossSimPO, LossKTO} }
-
-// NeedsReference says whether the loss compares with the SFT model's
-// log-probabilities; SimPO does not.
-func (l Loss) NeedsReference() bool { return l != LossSimPO }
-
 // Schedule is the shape of the learning rate after the warm-up.
 type Schedule string
 
@@ -193,6 +176,17 @@ const (
 // Packings lists the packings.
 func Packings() []Packing { return []Packing{PackTree, PackNone} }
 
+// Batching says which examples come together in a batch of sft and dpo.
+type Batching string
+
+const (
+	BatchNeighbours Batching = "neighbours" // turns of a dialogue, dialogues in a random order: most prefixes are shared
+	BatchShuffled   Batching = "shuffled"   // turns drawn from all dialogues
+)
+
+// Batchings lists the batchings.
+func Batchings() []Batching { return []Batching{BatchNeighbours, BatchShuffled} }
+
 // Longer says what happens to a sequence of more than limits.max_tokens.
 // Generation always trims, because every test turn needs a prediction.
 type Longer string
@@ -213,6 +207,17 @@ const (
 	JudgeOffline JudgeKind = "offline" // deterministic rules, no network
 	JudgeOpenAI  JudgeKind = "openai"  // an OpenAI-compatible endpoint
 )
+
+// Protocol says in which questions a language model is asked to judge.
+type Protocol string
+
+const (
+	ProtocolJoint Protocol = "joint" // the four criteria in one question, the five errors in another
+	ProtocolPaper Protocol = "paper" // as in the paper: beside the gold reply, one criterion or one label a question
+)
+
+// Protocols lists the judge's protocols.
+func Protocols() []Protocol { return []Protocol{ProtocolJoint, ProtocolPaper} }
 
 // JudgeKinds lists the judges.
 func JudgeKinds() []JudgeKind { return []JudgeKind{JudgeOffline, JudgeOpenAI} }

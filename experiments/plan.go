@@ -13,6 +13,7 @@ import (
 //
 //	corpus ─► base ─► sft/ROLE ─► mine/ROLE ─► reference/ROLE ─► dpo/ROLE
 //	                     └───────────┴──► generate/PARADIGM/METHOD ─► score, judge, bias ─► report
+//	                                  └──► strategies/PARADIGM/METHOD ─► report
 //
 // Besides, anchor/METHOD replies without a system and is scored and judged
 // alike, prefer/SYSTEM/vs/SYSTEM compares two systems' replies, and
@@ -131,7 +132,7 @@ func (p *planner) train(role esc.Role) {
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
 		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
-		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA,
+		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA, Batching: p.batching(),
 	}, from)
 	if !p.has(MethodDPO) {
 		return
@@ -145,16 +146,23 @@ func (p *planner) train(role esc.Role) {
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
 	mine.Caps = m.Caps
+	labels := p.exp.Judge.Judging
+	if m.Judge != nil {
+		labels = *m.Judge
+	}
 	switch role {
 	case esc.SP: // its only error is the strategy itself: nothing to judge
 		mine.Caps = ErrorCaps{PerTurn: m.Caps.PerTurn, StrategyMismatch: m.Caps.StrategyMismatch}
 	case esc.RG: // it is given the gold strategy
 		mine.Caps.StrategyMismatch = 0
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	case esc.VM:
-		mine.Judge = p.judgeModel()
+		mine.Judge = p.modelOf(labels)
 	}
-	p.add(stageName(KindMine, string(role)), mine, from)
+	stage := p.add(stageName(KindMine, string(role)), mine, from)
+	if m.Judge != nil {
+		stage.JudgeAccess = &labels.JudgeAccess
+	}
 
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
@@ -165,11 +173,14 @@ func (p *planner) train(role esc.Role) {
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
 			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
-			LearningRate: d.Roles.For(role).LearningRate, Beta: d.Roles.For(role).Beta,
-			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, LoRA: p.exp.LoRA,
+			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
+			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA, Batching: p.batching(),
 		}
-		if d.Loss == LossSimPO {
-			params.SimPOGamma = d.SimPOGamma
+		switch d.Loss {
+		case LossSimPO:
+			params.SimPOGamma = d.gamma(params.Beta)
+		case LossKTO:
+			params.DesirableWeight, params.UndesirableWeight = d.DesirableWeight, d.UndesirableWeight
 		}
 		p.add(dpoName(role, set), params, from)
 	}
@@ -203,10 +214,29 @@ func (p *planner) evaluate(system System) {
 		params.Strategy = g.Strategy
 	}
 	p.add(generate, params, from)
+	p.strategies(system, from)
 	p.scores(row, generate)
 	if system.Paradigm != Gold { // its strategies are the gold ones
 		p.add(stageName(KindBias, row), BiasParams{}, map[string]string{"generate": generate})
 	}
+}
+
+// strategies adds the exact probabilities of a system's strategies, where it names
+// one first: not where it is given the gold one, nor where it replies in steps.
+func (p *planner) strategies(system System, from map[string]string) {
+	if system.Paradigm == Gold || system.Method.Texts() > 1 {
+		return
+	}
+	role := system.Paradigm.Roles()[0]
+	params := StrategiesParams{ModelParams: p.modelParams(), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
+	if params.MaxTurns > 0 {
+		params.Seed = p.exp.Seed
+	}
+	inputs := map[string]string{"corpus": "corpus", "base": "base"}
+	if trained, ok := from[string(role)]; ok {
+		inputs[string(role)] = trained
+	}
+	p.add(stageName(KindStrategies, system.Name()), params, inputs)
 }
 
 // scores adds the stages that score and judge the replies of a stage.
@@ -218,6 +248,10 @@ func (p *planner) scores(row, replies string) {
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
 	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
+	for _, also := range p.exp.Judge.Also {
+		judge.JudgeModel = p.modelOf(also.Judging)
+		p.add(JudgedAlso(also.Name, row), judge, with(scored, "corpus", "corpus")).JudgeAccess = &also.JudgeAccess
+	}
 }
 
 // anchors adds what no system wrote, scored and judged on the systems' turns: a
@@ -297,7 +331,18 @@ func (p *planner) report() {
 	if seeds := p.exp.AllSeeds(); len(seeds) > 1 {
 		params.Seeds = seeds
 	}
+	for _, also := range p.exp.Judge.Also {
+		params.AlsoJudged = append(params.AlsoJudged, also.Name)
+	}
 	p.add("report", params, from)
+}
+
+// batching is "" for the default, so that what was computed before there was a choice keeps its fingerprint.
+func (p *planner) batching() Batching {
+	if p.exp.Batching == BatchNeighbours {
+		return ""
+	}
+	return p.exp.Batching
 }
 
 func (p *planner) modelParams() ModelParams {
@@ -312,14 +357,20 @@ func (p *planner) modelParams() ModelParams {
 	return m
 }
 
-func (p *planner) judgeModel() JudgeModel {
-	j := p.exp.Judge
+// judgeModel is who judges in stages whose parameters do not say so otherwise.
+func (p *planner) judgeModel() JudgeModel { return p.modelOf(p.exp.Judge.Judging) }
+
+func (p *planner) modelOf(j Judging) JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
 	}
-	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature}
+	m := JudgeModel{Judge: j.Kind, Model: j.Model, BaseURL: j.BaseURL, Temperature: j.Temperature, BuiltinPrompts: JudgePromptsVersion}
+	if j.Protocol != ProtocolJoint {
+		m.Protocol = j.Protocol
+	}
 	if j.Prompts != "" {
-		m.Prompts = p.sources.JudgePrompts
+		m.BuiltinPrompts = 0
+		m.Prompts = p.sources.JudgePrompts[j.Prompts]
 		if len(m.Prompts) == 0 {
 			m.Prompts = map[string]string{"": ""}
 		}
@@ -362,6 +413,11 @@ func inOrder[T comparable](all, chosen []T) []T {
 	}
 	return out
 }
+
+// JudgedAlso names the stage in which a judge of judge.also judges the replies of
+// a row, a system or an anchor. No system has such a name, so that SystemOf tells
+// these stages from those of the experiment's own judge.
+func JudgedAlso(judge, row string) string { return stageName(KindJudge, "by/"+judge+"/"+row) }
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 

@@ -14,7 +14,11 @@ func TestPlanStages(t *testing.T) {
 	evaluate := func(rows ...string) string {
 		var out []string
 		for _, r := range rows {
-			out = append(out, "generate/"+r, "score/"+r, "judge/"+r, "bias/"+r)
+			out = append(out, "generate/"+r)
+			if !strings.Contains(r, "refine") {
+				out = append(out, "strategies/"+r)
+			}
+			out = append(out, "score/"+r, "judge/"+r, "bias/"+r)
 		}
 		return strings.Join(out, " ")
 	}
@@ -53,22 +57,24 @@ func TestPlanStages(t *testing.T) {
 func TestPlanInputs(t *testing.T) {
 	stages := mustPlan(t, "demo", "dpo.pair_sets=all,nsnr")
 	for name, want := range map[string]string{
-		"corpus":                 "",
-		"base":                   "corpus=corpus",
-		"sft/sp":                 "base=base corpus=corpus",
-		"mine/sp":                "base=base corpus=corpus sft=sft/sp",
-		"reference/vm":           "base=base corpus=corpus mine=mine/vm sft=sft/vm",
-		"dpo/vm/nsnr":            "base=base corpus=corpus mine=mine/vm reference=reference/vm sft=sft/vm",
-		"generate/vanilla/base":  "base=base corpus=corpus",
-		"generate/vanilla/sft":   "base=base corpus=corpus vm=sft/vm",
-		"generate/decoupled/dpo": "base=base corpus=corpus rg=dpo/rg sp=dpo/sp",
-		"score/vanilla/dpo/nsnr": "generate=generate/vanilla/dpo/nsnr",
-		"judge/decoupled/base":   "corpus=corpus generate=generate/decoupled/base",
-		"bias/decoupled/base":    "generate=generate/decoupled/base",
-		"quality/rg":             "corpus=corpus mine=mine/rg",
-		"anchor/shuffled":        "corpus=corpus",
-		"judge/anchor/shuffled":  "corpus=corpus generate=anchor/shuffled",
-		"bias/anchor/tfidf":      "generate=anchor/tfidf",
+		"corpus":                   "",
+		"base":                     "corpus=corpus",
+		"sft/sp":                   "base=base corpus=corpus",
+		"mine/sp":                  "base=base corpus=corpus sft=sft/sp",
+		"reference/vm":             "base=base corpus=corpus mine=mine/vm sft=sft/vm",
+		"dpo/vm/nsnr":              "base=base corpus=corpus mine=mine/vm reference=reference/vm sft=sft/vm",
+		"generate/vanilla/base":    "base=base corpus=corpus",
+		"generate/vanilla/sft":     "base=base corpus=corpus vm=sft/vm",
+		"generate/decoupled/dpo":   "base=base corpus=corpus rg=dpo/rg sp=dpo/sp",
+		"strategies/vanilla/dpo":   "base=base corpus=corpus vm=dpo/vm/all",
+		"strategies/decoupled/dpo": "base=base corpus=corpus sp=dpo/sp",
+		"score/vanilla/dpo/nsnr":   "generate=generate/vanilla/dpo/nsnr",
+		"judge/decoupled/base":     "corpus=corpus generate=generate/decoupled/base",
+		"bias/decoupled/base":      "generate=generate/decoupled/base",
+		"quality/rg":               "corpus=corpus mine=mine/rg",
+		"anchor/shuffled":          "corpus=corpus",
+		"judge/anchor/shuffled":    "corpus=corpus generate=anchor/shuffled",
+		"bias/anchor/tfidf":        "generate=anchor/tfidf",
 
 		"prefer/decoupled/dpo/vs/vanilla/dpo": "corpus=corpus first=generate/decoupled/dpo second=generate/vanilla/dpo",
 	} {
@@ -135,7 +141,7 @@ func TestQueues(t *testing.T) {
 		for _, s := range mustPlan(t, "demo", "engine="+engine) {
 			queue := QueueControl
 			switch s.Kind {
-			case KindBase, KindSFT, KindMine, KindReference, KindDPO, KindGenerate:
+			case KindBase, KindSFT, KindMine, KindReference, KindDPO, KindGenerate, KindStrategies:
 				queue = want
 			}
 			if s.Queue != queue {
@@ -184,5 +190,67 @@ func TestTinySizes(t *testing.T) {
 	stories := Tiny{VocabSize: 512, HiddenSize: 64, Layers: 5, Heads: 8, KVHeads: 4, IntermediateSize: 172}
 	if n := stories.Parameters(); n != 260_032 {
 		t.Errorf("stories260K has 260,032 parameters, not %d", n)
+	}
+}
+
+// TestSeveralJudges: mining's own judge changes what it labels alone, judges
+// besides add their stages and change no other, and how they are asked is theirs.
+func TestSeveralJudges(t *testing.T) {
+	const other = "{kind: openai, model: m, base_url: https://a.example/v1, concurrency: 9}"
+	plain := mustPlan(t, "demo")
+	mining := mustPlan(t, "demo", "mining.judge="+other)
+	for i, s := range mining {
+		labels := s.Name == "mine/vm" || s.Name == "mine/rg"
+		params, _ := ParamsOf[MineParams](s)
+		if labels != (params.Judge.Model == "m") {
+			t.Errorf("%s is labelled by %+v; want the judge of mining in mine/vm and mine/rg alone", s.Name, params.Judge)
+		}
+		if s.Name == "judge/vanilla/sft" && s.Fingerprint != plain[i].Fingerprint {
+			t.Errorf("the judge of mining changes %s", s.Name)
+		}
+		if labels && (s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 || s.JudgeAccess.Repairs != 2) {
+			t.Errorf("%s asks its judge by %+v, want concurrency 9 and the default repairs", s.Name, s.JudgeAccess)
+		}
+	}
+	access := mustPlan(t, "demo", "mining.judge="+strings.Replace(other, "9", "3", 1))
+	if find(t, access, "mine/vm").Fingerprint != find(t, mining, "mine/vm").Fingerprint {
+		t.Error("how the judge of mining is asked changes what it labels")
+	}
+
+	also := mustPlan(t, "demo", "judge.also=[{name: second, "+other[1:]+"]")
+	for _, s := range plain {
+		if same := find(t, also, s.Name).Fingerprint == s.Fingerprint; same != (s.Name != "report") {
+			t.Errorf("a judge besides leaves %s as it is: %v", s.Name, same)
+		}
+	}
+	added := 0
+	for _, s := range also {
+		if !strings.HasPrefix(s.Name, "judge/by/second/") {
+			continue
+		}
+		added++
+		params, err := ParamsOf[JudgeParams](s)
+		if err != nil || params.Model != "m" || s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 {
+			t.Errorf("%s judges by %+v, asked by %+v (%v)", s.Name, params.JudgeModel, s.JudgeAccess, err)
+		}
+		if sys, ok := SystemOf(s); ok {
+			t.Errorf("%s counts as the evaluation of %s", s.Name, sys.Name())
+		}
+		if find(t, also, "report").Inputs[s.Name] != s.Name {
+			t.Errorf("the report does not read %s", s.Name)
+		}
+	}
+	if want := len(also) - len(plain); added != want || added != 9 { // six systems and three anchors with replies
+		t.Errorf("%d stages judge besides, of %d more; want 9", added, want)
+	}
+	for _, c := range []struct{ set, want string }{
+		{"judge.also=[{kind: offline}]", "judge.also[0].name: is \"\""},
+		{"judge.also=[{name: a}, {name: a}]", "judge.also[1].name: \"a\" stands in the list twice"},
+		{"judge.also=[{name: a, kind: openai}]", "judge.also[0].model: is missing"},
+		{"mining.judge.kind=openai", "mining.judge.model: is missing"},
+	} {
+		if _, err := Load("demo", c.set); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.set, err, c.want)
+		}
 	}
 }

@@ -47,9 +47,13 @@ func (p Prepared) Result() string { return p.Stages[len(p.Stages)-1].Fingerprint
 // sources finds and checks what an experiment reads from outside.
 func (h Host) sources(e Experiment) (s Sources, missing, err error) {
 	s, missing = SourceDigests(e, h)
-	if len(s.JudgePrompts) > 0 && h.CheckPrompts != nil {
-		if err := h.CheckPrompts(s.JudgePrompts); err != nil {
-			return s, missing, fmt.Errorf("judge.prompts: %s: %w", e.Judge.Prompts, err)
+	for _, j := range e.Judges() {
+		texts := s.JudgePrompts[j.Prompts]
+		if j.Kind != JudgeOpenAI || len(texts) == 0 || h.CheckPrompts == nil {
+			continue
+		}
+		if err := h.CheckPrompts(j.Protocol, texts); err != nil {
+			return s, missing, fmt.Errorf("%s.prompts: %s: %w", j.Path, j.Prompts, err)
 		}
 	}
 	return s, missing, nil

@@ -47,7 +47,10 @@ func TestPrepareChecksPrompts(t *testing.T) {
 	}
 	prompts := []string{"judge.kind=openai", "judge.model=m", "judge.base_url=http://127.0.0.1:1/v1", "judge.prompts=" + dir}
 	host := OS([]byte("[]"))
-	host.CheckPrompts = func(texts map[string]string) error {
+	host.CheckPrompts = func(protocol Protocol, texts map[string]string) error {
+		if protocol != ProtocolJoint {
+			t.Errorf("the prompts are checked for protocol %s, want joint", protocol)
+		}
 		if texts["scores.txt"] != "score it" {
 			t.Errorf("the prompts to check are %q", texts)
 		}

@@ -35,6 +35,9 @@ func TestPresetsExplainEveryKey(t *testing.T) {
 		}
 		tiny := mustLoad(t, name).Backbone.Tiny != nil
 		for _, k := range Keys() {
+			if strings.HasPrefix(k, "mining.judge.") {
+				k = "mining.judge" // a section with the keys of judge
+			}
 			if k == "backbone.path" && tiny || strings.HasPrefix(k, "backbone.tiny") && !tiny {
 				continue // one or the other
 			}

@@ -33,7 +33,7 @@ func TestWritePlan(t *testing.T) {
 	if !strings.HasPrefix(lines[1], "corpus ") || !strings.Contains(lines[1], Short(stages[0].Fingerprint)) || !strings.Contains(lines[4], " run ") {
 		t.Errorf("the plan reads\n%s\nwant the corpus first with its fingerprint, and the fourth line to run", out.String())
 	}
-	if want := "20 stages: 1 to reuse, 19 to run"; lines[len(lines)-1] != want {
+	if want := "21 stages: 1 to reuse, 20 to run"; lines[len(lines)-1] != want {
 		t.Errorf("the last line is %q, not %q", lines[len(lines)-1], want)
 	}
 

@@ -13,7 +13,7 @@ func TestSeeds(t *testing.T) {
 		{"demo", "corpus anchor/gold score/anchor/gold judge/anchor/gold anchor/canned score/anchor/canned judge/anchor/canned" +
 			" anchor/tfidf bias/anchor/tfidf"},
 		// An imported base; the judge judges a sample, which the seed draws.
-		{"qwen2.5-7b", "corpus base anchor/gold score/anchor/gold anchor/canned score/anchor/canned anchor/tfidf bias/anchor/tfidf"},
+		{"qwen2.5-7b", "corpus base strategies/vanilla/base strategies/decoupled/base anchor/gold score/anchor/gold anchor/canned score/anchor/canned anchor/tfidf bias/anchor/tfidf"},
 	} {
 		merged := mustPlan(t, preset.name, "seeds=1,2,3")
 		seen := map[string]bool{"report": true}

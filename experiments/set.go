@@ -159,6 +159,12 @@ func Get(exp Experiment, path string) (any, error) {
 		}
 		v, at = field, join(at, key)
 	}
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return nil, nil
+		}
+		v = v.Elem()
+	}
 	return v.Interface(), nil
 }
 
@@ -171,8 +177,16 @@ func (e Experiment) Clone() Experiment {
 	e.Seeds = append([]uint64{}, e.Seeds...)
 	e.Corpus.Strategies = maps.Clone(e.Corpus.Strategies)
 	e.LoRA.Targets = append([]string(nil), e.LoRA.Targets...)
+	if e.DPO.SimPOGamma != nil {
+		e.DPO.SimPOGamma = new(*e.DPO.SimPOGamma)
+	}
 	e.DPO.PairSets = append([]esc.PairSet(nil), e.DPO.PairSets...)
 	e.Judge.Compare = append([][2]string(nil), e.Judge.Compare...)
+	e.Judge.Also = append([]NamedJudge{}, e.Judge.Also...)
+	if e.Mining.Judge != nil {
+		judge := *e.Mining.Judge
+		e.Mining.Judge = &judge
+	}
 	e.Paradigms = append([]Paradigm(nil), e.Paradigms...)
 	e.Methods = append([]Method(nil), e.Methods...)
 	return e

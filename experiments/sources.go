@@ -35,8 +35,8 @@ type Host struct {
 	Remote func(uri string) (fs.FS, error)
 	// Demo is the sample corpus in the binary: one JSON file in ESConv's format.
 	Demo []byte
-	// CheckPrompts says what is wrong with the texts of judge.prompts; nil: nobody looks at them.
-	CheckPrompts func(texts map[string]string) error
+	// CheckPrompts says what is wrong with the texts of judge.prompts for a protocol; nil: nobody looks at them.
+	CheckPrompts func(protocol Protocol, texts map[string]string) error
 
 	uri string // of the remote files that Open, Stat and ReadDir see; "": local ones
 }
@@ -58,9 +58,9 @@ type Sources struct {
 	Corpus     Source     `json:"corpus"`
 	SplitIndex FileDigest `json:"split_index"` // zero without corpus.split.index
 	Checkpoint Source     `json:"checkpoint"`  // zero with backbone.tiny
-	// JudgePrompts are the texts of judge.prompts by their files' names; nil
-	// without. Nothing has checked them.
-	JudgePrompts map[string]string `json:"judge_prompts,omitempty"`
+	// JudgePrompts are the texts of the judges' directories of prompts by their
+	// files' names, by the directories; nil without. Nothing has checked them.
+	JudgePrompts map[string]map[string]string `json:"judge_prompts,omitempty"`
 }
 
 // Source is a file or a directory with the digests of the files that count.
@@ -89,7 +89,7 @@ const (
 		"(CC BY-NC 4.0) and name it, or a directory with train.json, valid.json and test.json, " +
 		"with --set corpus.source=PATH or in $ESCLAB_ESCONV"
 	corpusRemedy     = "corpus.source is \"demo\", \"esconv\", a file in ESConv's format, or a directory with train.json, valid.json and test.json"
-	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file) and name its directory, or that file, with " +
+	checkpointRemedy = "download the model (config.json, tokenizer.json and its safetensors, or a GGUF file; `esclab model get ORG/NAME` does for one of the hub) and name its directory, or that file, with " +
 		"--set backbone.path=PATH, or the directory above it in $ESCLAB_MODELS"
 )
 
@@ -100,7 +100,7 @@ const (
 // with it.
 func SourceDigests(exp Experiment, host Host) (Sources, error) {
 	var s Sources
-	var errs [4]error
+	var errs [3]error
 	s.Corpus, errs[0] = corpusSource(exp.Corpus, host)
 	switch index := exp.Corpus.Split.Index; {
 	case index != "" && s.Corpus.Directory:
@@ -115,18 +115,31 @@ func SourceDigests(exp Experiment, host Host) (Sources, error) {
 	if exp.Backbone.Tiny == nil {
 		s.Checkpoint, errs[2] = checkpointSource(exp.Backbone, host)
 	}
-	if exp.Judge.Kind == JudgeOpenAI && exp.Judge.Prompts != "" {
-		s.JudgePrompts, errs[3] = judgePrompts(exp.Judge.Prompts, host)
+	all := errs[:]
+	for _, j := range exp.Judges() {
+		if j.Kind != JudgeOpenAI || j.Prompts == "" {
+			continue
+		}
+		texts, err := judgePrompts(j, host)
+		if err != nil {
+			all = append(all, err)
+			continue
+		}
+		if s.JudgePrompts == nil {
+			s.JudgePrompts = map[string]map[string]string{}
+		}
+		s.JudgePrompts[j.Prompts] = texts
 	}
-	return s, errors.Join(errs[:]...)
+	return s, errors.Join(all...)
 }
 
 // maxPrompts bounds the prompts that are read: they travel in the parameters.
 const maxPrompts = 64 << 10
 
 // judgePrompts reads a directory's text files.
-func judgePrompts(path string, host Host) (map[string]string, error) {
-	const key, remedy = "judge.prompts", "name a directory with errors.txt, preference.txt and scores.txt, or leave the key empty for the program's own prompts"
+func judgePrompts(j JudgeAt, host Host) (map[string]string, error) {
+	path, key := j.Prompts, j.Path+".prompts"
+	const remedy = "name a directory with a text file for each question of the judge's protocol, or leave the key empty for the program's own prompts"
 	entries, err := host.ReadDir(path)
 	if err != nil {
 		return nil, missing(key, path, remedy, err)
@@ -199,6 +212,10 @@ func corpusSource(c Corpus, host Host) (Source, error) {
 	return src, first
 }
 
+// decidingFiles need not be there, and decide results where they are: they say which tokens there are, how a chat is
+// rendered and what ends an answer.
+var decidingFiles = []string{"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "generation_config.json"}
+
 // checkpointSource hashes what decides a checkpoint's behaviour: configuration,
 // tokenizer and weights, or a GGUF file that has all three; not its README or its
 // other formats.
@@ -247,7 +264,7 @@ func checkpointSource(b Backbone, host Host) (Source, error) {
 		case strings.HasSuffix(name, ".safetensors"):
 			weights = true
 			names = append(names, name)
-		case name == "tokenizer_config.json", name == "chat_template.jinja", name == "generation_config.json", strings.HasSuffix(name, ".safetensors.index.json"):
+		case slices.Contains(decidingFiles, name), strings.HasSuffix(name, ".safetensors.index.json"):
 			names = append(names, name)
 		}
 	}

@@ -202,7 +202,8 @@ func TestOptionalCheckpointFiles(t *testing.T) {
 	}
 	without := fingerprint("", "")
 	for name, counts := range map[string]bool{"chat_template.jinja": true, "tokenizer_config.json": true,
-		"generation_config.json": true, "vocab.json": false, "README.md": false} {
+		"generation_config.json": true, "special_tokens_map.json": true, "added_tokens.json": true, "vocab.json": false, "merges.txt": false,
+		"README.md": false, "chat_template.json": false, "preprocessor_config.json": false, "tokenizer.model": false} {
 		one, other := fingerprint(name, "one"), fingerprint(name, "other")
 		if (one != without) != counts {
 			t.Errorf("the base changes with %s beside the checkpoint: %v, want %v", name, one != without, counts)

@@ -37,6 +37,9 @@ type Stage struct {
 	// has their digests; the places are no part of the fingerprint.
 	Source           string `json:"source"`
 	SplitIndexSource string `json:"split_index_source"`
+	// JudgeAccess says how the stage's judge is asked, where that is not as the
+	// experiment's judge is; no part of the fingerprint.
+	JudgeAccess *JudgeAccess `json:"judge_access,omitempty"`
 	// Fresh, where it is set, is part of the fingerprint and of nothing else: a
 	// result that is there under another fingerprint is made anew. See Freshen.
 	Fresh string `json:"fresh,omitempty"`

@@ -146,8 +146,11 @@ func valuesOf(exp Experiment, paths []string) []string {
 		for k, one := range d.wildcards(path) {
 			v, err := Get(exp, one)
 			text := fmt.Sprint(v)
-			if err != nil {
+			switch {
+			case err != nil:
 				text = ""
+			case v == nil:
+				text = "null"
 			}
 			if k > 0 && text != out[i] {
 				out[i] = "various"
@@ -260,7 +263,7 @@ func (p SweepPlan) Marshal() ([]byte, error) { return json.Marshal(p) }
 
 // ReadSweepPlan reads a plan's document.
 func ReadSweepPlan(data []byte) (SweepPlan, error) {
-	var p SweepPlan
+	p := SweepPlan{Base: Defaults()} // of fields that a plan from before them lacks
 	if err := json.Unmarshal(data, &p); err != nil {
 		return p, fmt.Errorf("plan of a sweep: %w", err)
 	}

@@ -60,6 +60,50 @@ func TestExpandGrid(t *testing.T) {
 	}
 }
 
+// TestWarnings: a beta of another loss is warned of, in a run and in a sweep, where its own betas are not.
+func TestWarnings(t *testing.T) {
+	for _, name := range Presets() {
+		if w := mustLoad(t, name).Warnings(); len(w) > 0 {
+			t.Errorf("preset %s: warnings %q, want none", name, w)
+		}
+	}
+	for _, c := range []struct {
+		set  string
+		want string // how the first of the three roles' warnings begins
+	}{
+		{"dpo.loss=simpo", "dpo.roles.vm.beta: is 0.2 with loss simpo, whose betas lie between 1 and 10: it is another loss's; 0 takes the loss's own, 2"},
+		{"dpo.roles.*.beta=2.5", "dpo.roles.vm.beta: is 2.5 with loss dpo, whose betas lie between 0.01 and 1: it is another loss's; 0 takes the loss's own, 0.2"},
+	} {
+		w := mustLoad(t, "demo", c.set).Warnings()
+		if len(w) != 3 || w[0] != c.want {
+			t.Errorf("%s: warnings %q; want three, the first %q", c.set, w, c.want)
+		}
+		if w := mustLoad(t, "demo", c.set, "methods=base").Warnings(); len(w) > 0 {
+			t.Errorf("%s without dpo: warnings %q, want none", c.set, w)
+		}
+	}
+	host := paperHost()
+	prepared := func(yaml string) PreparedSweep {
+		s := mustSweep(t, yaml)
+		plan, err := PlanSweep(s, "", func(e Experiment) (Sources, error) { return SourceDigests(e, host) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return PreparedSweep{Sweep: s, Plan: plan}
+	}
+	w := prepared("name: s\nbase: demo\nset: {paradigms: [vanilla]}\ngrid: {dpo.loss: [dpo, simpo], dpo.roles.*.beta: [0.1, 0.2]}\n").Warnings()
+	if len(w) != 2 || !strings.HasSuffix(w[0], "0 takes the loss's own, 2 (1 of 4 cells, the first is loss-simpo_beta-0.1)") {
+		t.Errorf("a grid that crosses simpo with dpo's betas: warnings %q; want one for each of them, with its cells", w)
+	}
+	content, err := SweepPresetYAML("demo-sweep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := prepared(string(content)).Warnings(); len(w) > 0 {
+		t.Errorf("demo-sweep: warnings %q, want none", w)
+	}
+}
+
 // A cell's values reach its experiment, and names are what experiments may have.
 func TestExpandedExperiments(t *testing.T) {
 	s := mustSweep(t, "name: s\nbase: demo\nset: {methods: [sft, dpo]}\ngrid: {dpo.roles.*.beta: [0.1], corpus.source: [/data/a very long path/that no name can hold/because names have sixty-three letters.json]}")

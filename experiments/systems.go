@@ -84,7 +84,7 @@ func SystemOf(s Stage) (System, bool) {
 		return System{}, false
 	}
 	switch s.Kind {
-	case KindGenerate, KindScore, KindJudge, KindBias:
+	case KindGenerate, KindStrategies, KindScore, KindJudge, KindBias:
 		sys, err := ParseSystem(rest)
 		return sys, err == nil
 	case KindSFT, KindMine, KindReference, KindDPO:

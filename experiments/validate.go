@@ -27,7 +27,7 @@ func (e Experiment) Validate() error {
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
 	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
-	v.judge(e.Judge)
+	v.judge(e)
 	v.limits(e)
 	return v.problems.err()
 }
@@ -103,6 +103,7 @@ func (v *validator) general(e Experiment) {
 	}
 	oneOf(v, "engine", e.Engine, Engines())
 	oneOf(v, "packing", e.Packing, Packings())
+	oneOf(v, "batching", e.Batching, Batchings())
 	someOf(v, "paradigms", e.Paradigms, Paradigms())
 
 	someOf(v, "methods", e.Methods, Methods())
@@ -248,48 +249,80 @@ func (v *validator) dpo(e Experiment) {
 	if d.LabelSmoothing != 0 && d.Loss != LossDPO {
 		v.fail("dpo.label_smoothing", "is %v; only loss dpo has it", d.LabelSmoothing)
 	}
-	v.within("dpo.simpo_gamma", d.SimPOGamma, 0, 100)
-	if d.SimPOGamma != 0 && d.Loss != LossSimPO {
-		v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", d.SimPOGamma)
+	v.within("dpo.sft_weight", d.SFTWeight, 0, 100)
+	if gamma := d.SimPOGamma; gamma != nil {
+		v.within("dpo.simpo_gamma", *gamma, 0, 100)
+		if *gamma != 0 && d.Loss != LossSimPO {
+			v.fail("dpo.simpo_gamma", "is %v; only loss simpo has it", *gamma)
+		}
 	}
-	for _, r := range esc.Roles() {
-		v.positive("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 1)
-		v.positive("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 100)
+	for _, w := range []struct {
+		path   string
+		weight float64
+	}{{"dpo.desirable_weight", d.DesirableWeight}, {"dpo.undesirable_weight", d.UndesirableWeight}} {
+		v.positive(w.path, w.weight, 100)
+		if w.weight != 1 && d.Loss != LossKTO {
+			v.fail(w.path, "is %v; only loss kto has it", w.weight)
+		}
+	}
+	for _, r := range esc.Roles() { // 0 is the loss's own
+		v.within("dpo.roles."+string(r)+".learning_rate", d.Roles.For(r).LearningRate, 0, 1)
+		v.within("dpo.roles."+string(r)+".beta", d.Roles.For(r).Beta, 0, 100)
 	}
 	someOf(v, "dpo.pair_sets", d.PairSets, esc.PairSets())
 	v.sampling("mining", e.Mining.Temperature, e.Mining.TopP, e.Mining.MaxNewTokens, e.Limits)
 }
 
-func (v *validator) judge(j Judge) {
-	oneOf(v, "judge.kind", j.Kind, JudgeKinds())
-	v.atLeast("judge.samples", j.Samples, 0)
-	v.compare(j.Compare)
-	v.within("judge.temperature", j.Temperature, 0, 2)
-	v.between("judge.concurrency", j.Concurrency, 1, 1024)
-	v.atLeast("judge.requests_per_minute", j.RequestsPerMinute, 0)
-	v.atLeast("judge.tokens_per_minute", j.TokensPerMinute, 0)
-	v.between("judge.timeout_seconds", j.TimeoutSeconds, 1, 480) // a stage is silent for that long
-	v.between("judge.repairs", j.Repairs, 0, 10)
-	v.within("judge.max_unjudged", j.MaxUnjudged, 0, 1)
-	v.atLeast("judge.budget.calls", j.Budget.Calls, 0)
-	v.atLeast("judge.budget.tokens", j.Budget.Tokens, 0)
-	v.within("judge.budget.money", j.Budget.Money, 0, 1e9)
-	v.within("judge.price.input", j.Price.Input, 0, 1e6)
-	v.within("judge.price.output", j.Price.Output, 0, 1e6)
+func (v *validator) judge(e Experiment) {
+	v.atLeast("judge.samples", e.Judge.Samples, 0)
+	v.compare(e.Judge.Compare)
+	names := map[string]bool{}
+	for i, also := range e.Judge.Also {
+		at := fmt.Sprintf("judge.also[%d].name", i)
+		if !judgeName.MatchString(also.Name) {
+			v.fail(at, "is %q; a judge's name has up to 31 lower-case letters, digits, '.', '_' or '-' and begins with a letter or digit", also.Name)
+		}
+		if names[also.Name] {
+			v.fail(at, "%q stands in the list twice", also.Name)
+		}
+		names[also.Name] = true
+	}
+	for _, j := range e.Judges() {
+		v.judging(j.Path+".", j.Judging)
+	}
+}
+
+var judgeName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,30}$`)
+
+func (v *validator) judging(at string, j Judging) {
+	oneOf(v, at+"kind", j.Kind, JudgeKinds())
+	oneOf(v, at+"protocol", j.Protocol, Protocols())
+	v.within(at+"temperature", j.Temperature, 0, 2)
+	v.between(at+"concurrency", j.Concurrency, 1, 1024)
+	v.atLeast(at+"requests_per_minute", j.RequestsPerMinute, 0)
+	v.atLeast(at+"tokens_per_minute", j.TokensPerMinute, 0)
+	v.between(at+"timeout_seconds", j.TimeoutSeconds, 1, 480) // a stage is silent for that long
+	v.between(at+"repairs", j.Repairs, 0, 10)
+	v.within(at+"max_unjudged", j.MaxUnjudged, 0, 1)
+	v.atLeast(at+"budget.calls", j.Budget.Calls, 0)
+	v.atLeast(at+"budget.tokens", j.Budget.Tokens, 0)
+	v.within(at+"budget.money", j.Budget.Money, 0, 1e9)
+	v.within(at+"price.input", j.Price.Input, 0, 1e6)
+	v.within(at+"price.output", j.Price.Output, 0, 1e6)
 	if j.Budget.Money > 0 && j.Price == (JudgePrice{}) {
-		v.fail("judge.budget.money", "is %v without judge.price: give the prices of a million tokens, input and output", j.Budget.Money)
+		v.fail(at+"budget.money", "is %v without %sprice: give the prices of a million tokens, input and output", j.Budget.Money, at)
 	}
 	if j.Kind != JudgeOpenAI {
 		return
 	}
 	if j.Model == "" {
-		v.fail("judge.model", "is missing; kind openai asks for a model by name")
+		v.fail(at+"model", "is missing; kind openai asks for a model by name")
 	}
 	if wrong := badBaseURL(j.BaseURL); wrong != "" {
-		v.fail("judge.base_url", "%s", wrong)
+		v.fail(at+"base_url", "%s", wrong)
 	}
 	if j.APIKeyEnv != "" && !envPattern.MatchString(j.APIKeyEnv) {
-		v.fail("judge.api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
+		v.fail(at+"api_key_env", "is not the name of an environment variable (the key itself never stands in an experiment)")
 	}
 }
 

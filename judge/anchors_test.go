@@ -28,7 +28,7 @@ func TestKnownGroups(t *testing.T) {
 	quality := func(name string, every int, reply func(i int) string) float64 {
 		sum, n := 0.0, 0.0
 		for i := 0; i < len(turns); i += every {
-			s := scoresOf(t, judge, Request{turns[i].Context, esc.NoStrategy, esc.NoStrategy, reply(i)})
+			s := scoresOf(t, judge, requestOf(turns[i].Context, esc.NoStrategy, esc.NoStrategy, reply(i)))
 			sum += (s.Fluency + s.Professionalism + s.Empathy + s.Helpfulness) / 4
 			n++
 		}

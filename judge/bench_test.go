@@ -13,7 +13,7 @@ func BenchmarkLabel(b *testing.B) {
 	judge := NewOffline(FitUsage(corpus.Train))
 	for i := 0; b.Loop(); i++ {
 		turn := turns[i%len(turns)]
-		labelOf(b, judge, Request{turn.Context, esc.NoStrategy, turn.Strategy, turn.Response})
+		labelOf(b, judge, requestOf(turn.Context, esc.NoStrategy, turn.Strategy, turn.Response))
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "labels/s")
 }

@@ -23,6 +23,9 @@ type Request struct {
 	Strategy esc.Strategy
 	// Response is the answer's text without the strategy.
 	Response string
+	// Reference is the gold answer's text, which a judge by the paper's protocol
+	// is shown; others do not look at it.
+	Reference string
 }
 
 // Finding is one psychological error with a reason in one line.
@@ -99,6 +102,15 @@ type Judge interface {
 	Score(ctx context.Context, request Request) (Scores, error)
 	// Prefer compares two answers.
 	Prefer(ctx context.Context, pair Comparison) (Preference, error)
+}
+
+// Filter is a judge that looks at both sides of a preference pair at once, in
+// place of labelling each by itself.
+type Filter interface {
+	// Filter finds of the errors that make response pairs (esc.ToGenerator) the
+	// one that the reference makes, and the one that the response makes.
+	// As in Label, a gold strategy in the request is compared with the answer's.
+	Filter(ctx context.Context, request Request) (reference, response Verdict, err error)
 }
 
 // ErrUnusable means that the judge, although asked repeatedly, gave no answer that

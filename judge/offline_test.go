@@ -48,37 +48,37 @@ func TestFindings(t *testing.T) {
 		want    []esc.PsyError // among the findings
 		not     []esc.PsyError
 	}{
-		{"attentive", Request{fired, esc.Reflection, esc.Reflection, "It sounds really frightening to lose a job when the rent is due."},
+		{"attentive", requestOf(fired, esc.Reflection, esc.Reflection, "It sounds really frightening to lose a job when the rent is due."),
 			nil, []esc.PsyError{esc.StrategyMismatch, esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse}},
-		{"other strategy than gold", Request{fired, esc.Reflection, esc.Question, "I am sorry that you lost your job. How long had you worked there?"},
+		{"other strategy than gold", requestOf(fired, esc.Reflection, esc.Question, "I am sorry that you lost your job. How long had you worked there?"),
 			[]esc.PsyError{esc.StrategyMismatch}, []esc.PsyError{esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse, esc.EmotionMisread}},
-		{"strategy not carried out", Request{fired, esc.NoStrategy, esc.SelfDisclosure, "You should look for another job and talk to a friend, what do you think?"},
+		{"strategy not carried out", requestOf(fired, esc.NoStrategy, esc.SelfDisclosure, "You should look for another job and talk to a friend, what do you think?"),
 			[]esc.PsyError{esc.StrategyMismatch}, nil},
-		{"curt", Request{fired, esc.Others, esc.Others, "Ok."},
+		{"curt", requestOf(fired, esc.Others, esc.Others, "Ok."),
 			[]esc.PsyError{esc.LackOfEmpathy}, []esc.PsyError{esc.EarlyEmotionShift}},
-		{"advice at once", Request{fired, esc.Suggestions, esc.Suggestions, "You should write applications every day and make sure to get some sleep."},
+		{"advice at once", requestOf(fired, esc.Suggestions, esc.Suggestions, "You should write applications every day and make sure to get some sleep."),
 			[]esc.PsyError{esc.EarlyEmotionShift}, []esc.PsyError{esc.TemplateResponse}},
-		{"advice after the feeling", Request{fired, esc.Suggestions, esc.Suggestions, "I am so sorry, that must be frightening. If you like, we could look at the rent together."},
+		{"advice after the feeling", requestOf(fired, esc.Suggestions, esc.Suggestions, "I am so sorry, that must be frightening. If you like, we could look at the rent together."),
 			nil, []esc.PsyError{esc.LackOfEmpathy, esc.TemplateResponse, esc.EmotionMisread}},
-		{"said before", Request{chat("Hi", "[Affirmation and Reassurance] You are doing so well with all of this.", "I feel sad."), esc.Affirmation, esc.Affirmation, "You are doing so well with all of this."},
+		{"said before", requestOf(chat("Hi", "[Affirmation and Reassurance] You are doing so well with all of this.", "I feel sad."), esc.Affirmation, esc.Affirmation, "You are doing so well with all of this."),
 			[]esc.PsyError{esc.TemplateResponse}, nil},
-		{"stock phrase", Request{fired, esc.Reflection, esc.Reflection, "I understand."},
+		{"stock phrase", requestOf(fired, esc.Reflection, esc.Reflection, "I understand."),
 			[]esc.PsyError{esc.TemplateResponse}, nil},
-		{"cheerful", Request{fired, esc.Others, esc.Others, "Great! I love this time of the year, the parks are full of flowers."},
+		{"cheerful", requestOf(fired, esc.Others, esc.Others, "Great! I love this time of the year, the parks are full of flowers."),
 			[]esc.PsyError{esc.EmotionMisread}, nil},
-		{"strange feeling", Request{chat("Hi", "[Question] What is on your mind?", "I feel guilty about what I said."), esc.Reflection, esc.Reflection, "You seem very lonely since what you said."},
+		{"strange feeling", requestOf(chat("Hi", "[Question] What is on your mind?", "I feel guilty about what I said."), esc.Reflection, esc.Reflection, "You seem very lonely since what you said."),
 			[]esc.PsyError{esc.EmotionMisread}, nil},
-		{"hostile", Request{fired, esc.Others, esc.Others, "That is your fault, get over it."},
+		{"hostile", requestOf(fired, esc.Others, esc.Others, "That is your fault, get over it."),
 			[]esc.PsyError{esc.EmotionMisread}, nil},
-		{"not your fault", Request{fired, esc.Affirmation, esc.Affirmation, "It is not your fault that you lost the job, and being scared is normal."},
+		{"not your fault", requestOf(fired, esc.Affirmation, esc.Affirmation, "It is not your fault that you lost the job, and being scared is normal."),
 			nil, []esc.PsyError{esc.StrategyMismatch, esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.TemplateResponse}},
-		{"greeting", Request{chat("Hello"), esc.Question, esc.Question, "Hello, how are you feeling today?"},
+		{"greeting", requestOf(chat("Hello"), esc.Question, esc.Question, "Hello, how are you feeling today?"),
 			nil, esc.PsyErrors()},
-		{"farewell", Request{chat("Hi", "[Others] Welcome", "Thank you, goodbye"), esc.Others, esc.Others, "You are very welcome, take care of yourself."},
+		{"farewell", requestOf(chat("Hi", "[Others] Welcome", "Thank you, goodbye"), esc.Others, esc.Others, "You are very welcome, take care of yourself."),
 			nil, []esc.PsyError{esc.LackOfEmpathy, esc.EarlyEmotionShift, esc.EmotionMisread}},
-		{"nothing", Request{fired, esc.Others, esc.Others, " ... "},
+		{"nothing", requestOf(fired, esc.Others, esc.Others, " ... "),
 			[]esc.PsyError{esc.LackOfEmpathy}, nil},
-		{"no context", Request{nil, esc.NoStrategy, esc.NoStrategy, "I am listening to you, tell me more about your week."}, nil, esc.PsyErrors()},
+		{"no context", requestOf(nil, esc.NoStrategy, esc.NoStrategy, "I am listening to you, tell me more about your week."), nil, esc.PsyErrors()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := labelOf(t, NewOffline(nil), c.request)
@@ -105,7 +105,7 @@ func TestFindings(t *testing.T) {
 func TestScores(t *testing.T) {
 	context := chat("Hi", "[Question] What is on your mind?", "My girlfriend left me and I feel so lonely in the evenings.")
 	scores := func(response string) Scores {
-		return scoresOf(t, NewOffline(nil), Request{context, esc.NoStrategy, esc.Reflection, response})
+		return scoresOf(t, NewOffline(nil), requestOf(context, esc.NoStrategy, esc.Reflection, response))
 	}
 	good := scores("I am so sorry. It sounds terribly lonely to spend the evenings without your girlfriend.")
 	for name, worse := range map[string]Scores{
@@ -139,7 +139,7 @@ func TestLabelIsDeterministicAndHeedsItsContext(t *testing.T) {
 	dialogues := demo(t)
 	one, two := NewOffline(FitUsage(dialogues)), NewOffline(FitUsage(dialogues))
 	for _, turn := range esc.AllTurns(dialogues) {
-		r := Request{turn.Context, turn.Strategy, turn.Strategy, turn.Response}
+		r := requestOf(turn.Context, turn.Strategy, turn.Strategy, turn.Response)
 		if a, b := labelOf(t, one, r), labelOf(t, two, r); !reflect.DeepEqual(a, b) {
 			t.Fatalf("%v and %v", a, b)
 		}
@@ -182,7 +182,7 @@ func FuzzLabel(f *testing.F) {
 	f.Add("", "\xff\xfe 🙂 ' ' don't", -1)
 	f.Fuzz(func(t *testing.T, last, response string, strategy int) {
 		s := esc.Strategy(strategy)
-		r := Request{chat(last), esc.NoStrategy, s, response}
+		r := requestOf(chat(last), esc.NoStrategy, s, response)
 		labelOf(t, NewOffline(nil), r)
 		scores := scoresOf(t, NewOffline(nil), r)
 		for _, x := range []float64{scores.Fluency, scores.Professionalism, scores.Empathy, scores.Helpfulness} {
@@ -223,7 +223,7 @@ func TestGoldLooksBetter(t *testing.T) {
 	turns := esc.AllTurns(corpus.Test)
 	var gold, elsewhere, disorder, failed []Request
 	for i, turn := range turns {
-		r := Request{turn.Context, turn.Strategy, turn.Strategy, turn.Response}
+		r := requestOf(turn.Context, turn.Strategy, turn.Strategy, turn.Response)
 		gold = append(gold, r)
 		r.Response = turns[(i+len(turns)/2)%len(turns)].Response
 		elsewhere = append(elsewhere, r)
@@ -266,11 +266,15 @@ func TestDemoCorpusPasses(t *testing.T) {
 	dialogues := demo(t)
 	var requests []Request
 	for _, turn := range esc.AllTurns(dialogues) {
-		requests = append(requests, Request{turn.Context, turn.Strategy, turn.Strategy, turn.Response})
+		requests = append(requests, requestOf(turn.Context, turn.Strategy, turn.Strategy, turn.Response))
 	}
 	routed, rates, scores := mean(t, NewOffline(FitUsage(dialogues)), requests)
 	t.Logf("routed %.3f, rates %.3f, scores %.2f", routed, rates, scores)
 	if routed > 0.4 {
 		t.Errorf("%.3f of the demo corpus' answers have an error", routed)
 	}
+}
+
+func requestOf(context []esc.Message, gold, strategy esc.Strategy, response string) Request {
+	return Request{Context: context, Gold: gold, Strategy: strategy, Response: response}
 }

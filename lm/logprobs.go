@@ -137,7 +137,7 @@ func (o *LogProbsOptions) each(ctx context.Context, config *Config, examples []E
 			maxTokens: o.MicroBatchTokens, cost: newCostModel(config)},
 		examples: examples, batchSize: scorerBatch,
 	}
-	if err := p.plan(ctx, 1, o.MaxShapes); err != nil {
+	if err := p.plan(ctx, 1, o.MaxShapes, p.split); err != nil {
 		return err
 	}
 	done := 0

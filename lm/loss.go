@@ -19,7 +19,9 @@ const (
 	LossDPO   LossKind = "dpo"   // Rafailov et al. 2023, with label smoothing (Mitchell 2023)
 	LossIPO   LossKind = "ipo"   // Azar et al. 2023, on log-probabilities a token, as TRL
 	LossSimPO LossKind = "simpo" // Meng et al. 2024: length-normalised, without a reference
-	LossKTO   LossKind = "kto"   // Ethayarajh et al. 2024, on pairs: see ktoPairs
+	LossKTO   LossKind = "kto"   // Ethayarajh et al. 2024: each answer by itself, KL from mismatched prompts; see ktoAnswers
+
+	LossKTOPair LossKind = "kto_pair" // TRL's first KTO, for pairs: each half's KL in the other half's terms
 )
 
 // Loss is an objective with its parameters.
@@ -28,6 +30,14 @@ type Loss struct {
 	Beta           float64 // of the preference losses
 	LabelSmoothing float64 // of dpo: the probability that a preference is the wrong way round
 	Gamma          float64 // of simpo: the target margin
+
+	// Desirable and Undesirable weigh kto's chosen and rejected answers: λ_D and λ_U, 1 in TRL.
+	Desirable   float64 `json:",omitzero"`
+	Undesirable float64 `json:",omitzero"`
+
+	// SFTWeight of the preference losses: so much of the chosen answer's mean negative log-probability a token is added
+	// to its pair's loss (Pang et al. 2024; TRL's rpo_alpha, LLaMA-Factory's pref_ftx).
+	SFTWeight float64 `json:",omitzero"`
 }
 
 // preference reports whether the loss takes pairs.
@@ -35,20 +45,30 @@ func (l *Loss) preference() bool { return l.Kind != LossSFT }
 
 // reference reports whether the loss needs reference log-probabilities.
 func (l *Loss) reference() bool {
-	return l.Kind == LossDPO || l.Kind == LossIPO || l.Kind == LossKTO
+	return l.Kind == LossDPO || l.Kind == LossIPO || l.kto()
 }
+
+// kto reports whether the loss has a KL over the batch.
+func (l *Loss) kto() bool { return l.Kind == LossKTO || l.Kind == LossKTOPair }
 
 func (l *Loss) check(examples []Example) error {
 	switch l.Kind {
-	case LossSFT, LossDPO, LossIPO, LossSimPO, LossKTO:
+	case LossSFT, LossDPO, LossIPO, LossSimPO, LossKTO, LossKTOPair:
 	default:
-		return fmt.Errorf("loss %q: it must be sft, dpo, ipo, simpo or kto", l.Kind)
+		return fmt.Errorf("loss %q: it must be sft, dpo, ipo, simpo, kto or kto_pair", l.Kind)
+	}
+	if l.Kind == LossKTO && (l.Desirable <= 0 || l.Undesirable <= 0) {
+		return fmt.Errorf("loss kto has the weights %v (desirable) and %v (undesirable): both must be positive; "+
+			"what was kto before it had weights is kto_pair now", l.Desirable, l.Undesirable)
 	}
 	if l.preference() && l.Beta <= 0 {
 		return fmt.Errorf("loss %s needs a positive beta, not %v", l.Kind, l.Beta)
 	}
 	if l.LabelSmoothing < 0 || l.LabelSmoothing >= 0.5 || l.LabelSmoothing > 0 && l.Kind != LossDPO {
 		return fmt.Errorf("label smoothing %v with loss %s: dpo takes values in [0, 0.5)", l.LabelSmoothing, l.Kind)
+	}
+	if l.SFTWeight < 0 || l.SFTWeight > 0 && !l.preference() {
+		return fmt.Errorf("SFT weight %v with loss %s: preference losses take values from 0 on", l.SFTWeight, l.Kind)
 	}
 	for i := range examples {
 		e := &examples[i]
@@ -108,7 +128,7 @@ func sftLoss(b packedNodes, logProbs, scale *Node) *Node {
 
 // preferenceLoss is the micro-batch's share of the mean over pairs, and the log-probability of each sequence [S].
 // Sequences 2p and 2p+1 are chosen and rejected of pair p. reference is [S]; present is [S/2], scale = 1 / the
-// batch's number of pairs where the pair is there and 0 where it is padding. kl is kto's [2], nil for other losses.
+// batch's number of pairs where the pair is there and 0 where it is padding. kl is kto's and kto_pair's [2], nil for other losses.
 func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Node) (loss, sums *Node) {
 	s := reference.Shape().Dimensions[0]
 	sums = sequenceSums(b, Mul(logProbs, b.edgeWeight), s)
@@ -116,8 +136,9 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 	if l.reference() {
 		score = Sub(score, reference)
 	}
+	perToken := func(x *Node) *Node { return Div(x, MaxScalar(sequenceSums(b, b.edgeWeight, s), 1e-6)) }
 	if l.Kind == LossIPO || l.Kind == LossSimPO {
-		score = Div(score, MaxScalar(sequenceSums(b, b.edgeWeight, s), 1e-6))
+		score = perToken(score)
 	}
 	pairs := Reshape(score, s/2, 2)
 	margin := Squeeze(Sub(SliceAxis(pairs, 1, AxisElem(0)), SliceAxis(pairs, 1, AxisElem(1))), 1) // [S/2]
@@ -125,8 +146,8 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 	switch l.Kind {
 	case LossIPO:
 		each = Square(SubScalar(margin, 1/(2*l.Beta)))
-	case LossKTO:
-		each = ktoPairs(l.Beta, pairs, kl)
+	case LossKTO, LossKTOPair:
+		each = ktoAnswers(l, pairs, kl)
 	case LossSimPO:
 		each = softplus(Neg(SubScalar(MulScalar(margin, l.Beta), l.Gamma)))
 	default:
@@ -135,6 +156,10 @@ func preferenceLoss(l Loss, b packedNodes, logProbs, reference, present, kl *Nod
 		if l.LabelSmoothing > 0 {
 			each = Add(MulScalar(each, 1-l.LabelSmoothing), MulScalar(softplus(x), l.LabelSmoothing))
 		}
+	}
+	if l.SFTWeight > 0 {
+		chosen := Squeeze(SliceAxis(Reshape(perToken(sums), s/2, 2), 1, AxisElem(0)), 1) // [S/2]
+		each = Sub(each, MulScalar(chosen, l.SFTWeight))
 	}
 	return ReduceAllSum(Mul(each, present)), sums
 }
@@ -153,7 +178,7 @@ type PreferenceMetrics struct {
 	Accuracy                       float64  // share of pairs whose chosen reward is the larger
 	Margin                         float64  // chosen minus rejected reward
 	ChosenLogProb, RejectedLogProb float64  // sums over answers' tokens
-	KL                             *BatchKL // kto's reference point; nil for other losses
+	KL                             *BatchKL // kto's and kto_pair's reference point; nil for other losses
 }
 
 // add counts one pair in: its log-probabilities and its reference's.
@@ -175,7 +200,7 @@ func (m *PreferenceMetrics) add(l Loss, chosen, rejected float64, e *Example) {
 
 // addKL counts a batch's KL in, weighted by its share of the pairs.
 func (m *PreferenceMetrics) addKL(l Loss, kl BatchKL, share float64) {
-	if l.Kind != LossKTO {
+	if !l.kto() {
 		return
 	}
 	if m.KL == nil {

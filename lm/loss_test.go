@@ -53,6 +53,12 @@ func TestLossesByHand(t *testing.T) {
 		{Loss{Kind: LossSimPO, Beta: 2, Gamma: 0.7}, -mean(func(i int) float64 {
 			return logSigmoid(2*(sum(i, 0)/length(i, 0)-sum(i, 1)/length(i, 1)) - 0.7)
 		})},
+		{Loss{Kind: LossSimPO, Beta: 2, Gamma: 0.7, SFTWeight: 0.3}, -mean(func(i int) float64 {
+			return logSigmoid(2*(sum(i, 0)/length(i, 0)-sum(i, 1)/length(i, 1))-0.7) + 0.3*sum(i, 0)/length(i, 0)
+		})},
+		{Loss{Kind: LossDPO, Beta: 0.4, SFTWeight: 1.5}, -mean(func(i int) float64 {
+			return logSigmoid(0.4*(ratio(i, 0)-ratio(i, 1))) + 1.5*sum(i, 0)/length(i, 0)
+		})},
 	} {
 		examples := data
 		if c.loss.Kind == LossSFT {
@@ -65,14 +71,21 @@ func TestLossesByHand(t *testing.T) {
 	}
 }
 
-// TestGradientByDifferences checks the gradient against central differences of the loss, along random directions.
+// TestGradientByDifferences checks the gradient of each loss against central differences, along random directions.
 func TestGradientByDifferences(t *testing.T) {
 	engine := testEngine(t)
 	config := tinyConfig()
 	config.ModelType = "qwen2"
 	model := tinyModel(t, config)
 	data := nestedExamples(9, 2, 3, 50, true)
-	c := TrainConfig{Loss: Loss{Kind: LossDPO, Beta: 0.3}}
+	for _, loss := range []Loss{{Kind: LossDPO, Beta: 0.3}, {Kind: LossKTO, Beta: 0.3, Desirable: 1.3, Undesirable: 0.7},
+		{Kind: LossDPO, Beta: 0.3, SFTWeight: 0.8}} {
+		gradientByDifferences(t, engine, model, data, TrainConfig{Loss: loss})
+	}
+}
+
+func gradientByDifferences(t *testing.T, engine *Engine, model *Model, data []Example, c TrainConfig) {
+	t.Helper()
 	_, gradients := gradientOf(t, engine, model, nil, data, c)
 	parameters := model.Config.parameters()
 	for i, p := range parameters {
@@ -104,7 +117,7 @@ func TestGradientByDifferences(t *testing.T) {
 			slope += float64(gradients[i][j]) * float64(direction[j]) / math.Sqrt(norm)
 		}
 		if got := (losses[1] - losses[0]) / (2 * h); math.Abs(got-slope) > 2e-3*max(0.05, math.Abs(slope)) {
-			t.Errorf("%s: gradient along a direction %v, difference %v", p.name, slope, got)
+			t.Errorf("%+v: %s: gradient along a direction %v, difference %v", c.Loss, p.name, slope, got)
 		}
 	}
 }

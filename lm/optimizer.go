@@ -111,11 +111,12 @@ type TrainConfig struct {
 	ClipNorm     float64 // of the global gradient norm; 0: off
 	Seed         uint64  // of data order and dropout
 
-	Packing          Packing // "": tree
-	RowTokens        int     // nodes of a row, more only where one example alone is larger; 0: 1024
-	MicroBatchTokens int     // nodes of a micro-batch, B·N, more only where one row is longer; 0: 2048
-	MaxShapes        int     // planned shapes; 0: 8, on XLA 3
-	Checkpointing    bool    // recompute activations on the way back: half the memory, a third more time, the same bits
+	Batching         Batching `json:",omitzero"` // "": neighbours
+	Packing          Packing  // "": tree
+	RowTokens        int      // nodes of a row, more only where one example alone is larger; 0: 1024
+	MicroBatchTokens int      // nodes of a micro-batch, B·N, more only where one row is longer; 0: 2048
+	MaxShapes        int      // planned shapes; 0: 8, on XLA 3
+	Checkpointing    bool     // recompute activations on the way back: half the memory, a third more time, the same bits
 	// MemoryLimit is what the trained model and what is kept for the way back may take, in bytes, before Checkpointing
 	// is turned on; 0: it never is. It changes no result.
 	MemoryLimit int64 `json:"-"`
@@ -139,7 +140,12 @@ func (c *TrainConfig) complete() error {
 			*d.value = d.or
 		}
 	}
+	if c.Batching == BatchNeighbours { // one spelling, so that one training has one digest
+		c.Batching = ""
+	}
 	switch {
+	case c.Batching != "" && c.Batching != BatchShuffled:
+		return fmt.Errorf("batching %q: it must be neighbours or shuffled", c.Batching)
 	case c.Packing != PackTree && c.Packing != PackNone:
 		return fmt.Errorf("packing %q: it must be tree or none", c.Packing)
 	case c.Schedule != ScheduleCosine && c.Schedule != ScheduleLinear && c.Schedule != ScheduleConstant:

@@ -107,8 +107,9 @@ func sameGradients(t *testing.T, name string, a, b StepMetrics, ga, gb [][]float
 // TestPackingExact: prefix trees give the loss and the gradients of plain sequences, in every layout.
 func TestPackingExact(t *testing.T) {
 	engine := testEngine(t)
-	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1},
-		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTO, Beta: 0.3}} {
+	for _, loss := range []Loss{{Kind: LossSFT}, {Kind: LossDPO, Beta: 0.3}, {Kind: LossDPO, Beta: 0.3, LabelSmoothing: 0.1, SFTWeight: 0.5},
+		{Kind: LossIPO, Beta: 0.3}, {Kind: LossSimPO, Beta: 2, Gamma: 0.5}, {Kind: LossKTOPair, Beta: 0.3},
+		{Kind: LossKTO, Beta: 0.3, Desirable: 1.25, Undesirable: 0.75}} {
 		for seed := range uint64(2) {
 			config := tinyConfig()
 			if seed == 1 {
@@ -116,7 +117,7 @@ func TestPackingExact(t *testing.T) {
 			}
 			model := tinyModel(t, config)
 			data := nestedExamples(seed, 3, 4, config.VocabSize, loss.preference())
-			if loss.Kind == LossKTO {
+			if loss.kto() {
 				nearReference(t, engine, model, data)
 			}
 			none, gn := gradientOf(t, engine, model, nil, data, TrainConfig{Loss: loss, Packing: PackNone, MicroBatchTokens: 1 << 20})
@@ -229,7 +230,7 @@ func TestPlan(t *testing.T) {
 	data := nestedExamples(1, 40, 5, 50, false)
 	config := tinyConfig()
 	p := planner{packer: packer{share: true, rowLimit: 64, maxTokens: 128, cost: newCostModel(&config)}, examples: data, batchSize: 12, seed: 3, shuffle: true}
-	if err := p.plan(t.Context(), 3, 4); err != nil {
+	if err := p.plan(t.Context(), 3, 4, p.split); err != nil {
 		t.Fatal(err)
 	}
 	if len(p.shapes) > 4 {
@@ -379,4 +380,52 @@ func TestDropoutNoise(t *testing.T) {
 	if err := writeSafetensors(&b, map[string]*tensors.Tensor{"x": noise}, nil); err == nil {
 		t.Error("int32 was written as float32")
 	}
+}
+
+// TestBatching: shuffled batches hold every example once an epoch, in another order each epoch, of many dialogues, those
+// of one beside each other; loss and gradients of a batch are what they are without shared prefixes.
+func TestBatching(t *testing.T) {
+	data := nestedExamples(1, 40, 5, 50, false)
+	config := tinyConfig()
+	dialogues := map[Batching]int{}
+	for _, batching := range []Batching{BatchNeighbours, BatchShuffled} {
+		p := planner{packer: packer{share: true, rowLimit: 64, maxTokens: 128, cost: newCostModel(&config)}, examples: data, batchSize: 10,
+			seed: 3, shuffle: true, batching: batching}
+		first := p.batches(0)
+		if fmt.Sprint(first) != fmt.Sprint(p.batches(0)) || fmt.Sprint(first) == fmt.Sprint(p.batches(1)) {
+			t.Errorf("%s: the order is not a function of the epoch alone", batching)
+		}
+		if all := slices.Sorted(slices.Values(slices.Concat(first...))); len(all) != len(data) || len(slices.Compact(all)) != len(data) {
+			t.Errorf("%s: an epoch has %d examples, %d of them different; want each of %d once", batching, len(all), len(slices.Compact(all)), len(data))
+		}
+		for _, batch := range first {
+			groups, runs := map[string]bool{}, 0
+			for j, i := range batch {
+				if groups[data[i].Group] = true; j == 0 || data[i].Group != data[batch[j-1]].Group {
+					runs++
+				}
+			}
+			if runs != len(groups) {
+				t.Errorf("%s: the examples of a batch's %d dialogues stand in %d runs, want those of one beside each other", batching, len(groups), runs)
+			}
+			dialogues[batching] += len(groups)
+		}
+	}
+	if dialogues[BatchNeighbours] > 3*20 || dialogues[BatchShuffled] < 7*20 {
+		t.Errorf("20 batches of 10 turns have %v dialogues, want at most 3 in one of neighbours and at least 7 in a shuffled one", dialogues)
+	}
+	engine := testEngine(t)
+	model := tinyModel(t, config)
+	c := TrainConfig{Loss: Loss{Kind: LossSFT}, Batching: BatchShuffled, Epochs: 1, BatchSize: 10, LearningRate: 1e-3}
+	var metrics [2]StepMetrics
+	var gradients [2][][]float32
+	for i, packing := range []Packing{PackTree, PackNone} {
+		c.Packing = packing
+		trainer, err := NewTrainer(engine, model, nil, Dataset{Examples: data}, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metrics[i], gradients[i] = stepGradient(t, trainer)
+	}
+	sameGradients(t, "shuffled", metrics[0], metrics[1], gradients[0], gradients[1])
 }

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"slices"
 )
@@ -17,7 +18,10 @@ type planner struct {
 	examples  []Example
 	batchSize int
 	seed      uint64
-	shuffle   bool
+	shuffle   bool // groups, or with batching shuffled the examples, in another order each epoch
+	batching  Batching
+	positions int      // tokens of the longest sequence that the model takes
+	mismatch  *planner // of kto's mismatched pairs; nil for other losses
 	shapes    []shape
 	counts    []int
 }
@@ -38,46 +42,69 @@ func groups(examples []Example) [][]int {
 	return list
 }
 
-// batches cuts an epoch into batches of exactly batchSize examples (the last holds the rest). Groups are shuffled by
-// (seed, epoch) and laid end to end, their examples in the order given, so that a batch boundary cuts at most one
-// group and almost all of a dialogue's prefixes are shared within one batch.
+// Batching says which examples come together in a batch.
+type Batching string
+
+const (
+	BatchNeighbours Batching = "neighbours" // those of a group, in their order: the default
+	BatchShuffled   Batching = "shuffled"   // drawn from all
+)
+
+// batches cuts an epoch into batches of exactly batchSize examples (the last holds the rest), in an order by (seed,
+// epoch). With batching neighbours the groups are shuffled and laid end to end, their examples in the order given, so
+// that a batch boundary cuts at most one group and almost all of a dialogue's prefixes are shared within one batch.
+// With batching shuffled the examples are; within a batch those of a group stand beside each other, so that they share
+// what they can.
 func (p *planner) batches(epoch int) [][]int {
 	all := groups(p.examples)
 	order := make([]int, 0, len(p.examples))
-	if p.shuffle {
+	switch {
+	case p.shuffle && p.batching == BatchShuffled:
+		place := make([]int, len(p.examples)) // in the order of neighbours
+		for k, i := range slices.Concat(all...) {
+			place[i] = k
+		}
+		order = newStream(p.seed, purposeOrder, uint64(epoch)).shuffled(len(p.examples))
+		for batch := range slices.Chunk(order, p.batchSize) {
+			slices.SortFunc(batch, func(a, b int) int { return cmp.Compare(place[a], place[b]) })
+		}
+	case p.shuffle:
 		for _, g := range newStream(p.seed, purposeOrder, uint64(epoch)).shuffled(len(all)) {
 			order = append(order, all[g]...)
 		}
-	} else {
+	default:
 		order = slices.Concat(all...)
 	}
 	return slices.Collect(slices.Chunk(order, p.batchSize))
 }
 
 // split packs one batch.
-func (p *planner) split(batch []int) []microBatch {
+func (p *planner) split(batch []int) []microBatch { return p.splitAll(p.examples, batch) }
+
+// splitAll packs some examples, those of a group beside each other.
+func (p *planner) splitAll(examples []Example, batch []int) []microBatch {
 	var trees []*tree
 	for from := 0; from < len(batch); {
 		to := from + 1
-		for to < len(batch) && p.examples[batch[to]].Group == p.examples[batch[from]].Group {
+		for to < len(batch) && examples[batch[to]].Group == examples[batch[from]].Group {
 			to++
 		}
-		trees = append(trees, growTrees(p.examples, batch[from:to], p.share, p.rowLimit)...)
+		trees = append(trees, growTrees(examples, batch[from:to], p.share, p.rowLimit)...)
 		from = to
 	}
 	return p.pack(trees)
 }
 
-// plan goes through the batches of all epochs and chooses at most most shapes: it begins with every size that occurs
-// and merges the two whose union costs least, until few enough are left.
-func (p *planner) plan(ctx context.Context, epochs, most int) error {
+// plan goes through the batches of all epochs, as split packs them, and chooses at most most shapes: it begins with
+// every size that occurs and merges the two whose union costs least, until few enough are left.
+func (p *planner) plan(ctx context.Context, epochs, most int, split func(batch []int) []microBatch) error {
 	counts := map[shape]int{}
 	for epoch := range epochs {
 		for _, batch := range p.batches(epoch) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			for _, m := range p.split(batch) {
+			for _, m := range split(batch) {
 				counts[m.size()]++
 			}
 		}

@@ -112,13 +112,12 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 	}
 	t := &Trainer{engine: engine, model: model, adapter: adapter, config: config, data: data, epoch: -1}
 	t.planner = t.newPlanner(data.Examples, true)
-	if err := t.planner.plan(context.Background(), config.Epochs, config.MaxShapes); err != nil {
+	if err := t.plan(&t.planner, config.Epochs); err != nil {
 		return nil, err
 	}
 	if len(data.Validation) > 0 {
 		t.validator = t.newPlanner(data.Validation, false)
-		t.validator.shapes = nil
-		if err := t.validator.plan(context.Background(), 1, config.MaxShapes); err != nil {
+		if err := t.plan(&t.validator, 1); err != nil {
 			return nil, err
 		}
 	}
@@ -135,12 +134,26 @@ func NewTrainer(engine *Engine, model *Model, adapter *Adapter, data Dataset, co
 	return t, t.fitMemory()
 }
 
+// plan chooses the shapes of all batches, and of kto's mismatched ones.
+func (t *Trainer) plan(p *planner, epochs int) error {
+	if t.config.Loss.Kind == LossKTO {
+		mismatch := *p
+		p.mismatch = &mismatch
+		split := func(batch []int) []microBatch { _, micros := p.mismatched(batch); return micros }
+		if err := p.mismatch.plan(context.Background(), epochs, t.config.MaxShapes, split); err != nil {
+			return err
+		}
+	}
+	return p.plan(context.Background(), epochs, t.config.MaxShapes, p.split)
+}
+
 func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
 	share := t.config.Packing == PackTree
 	return planner{
 		packer: packer{share: share, rowLimit: rowLimitOf(examples, t.config.RowTokens, share),
 			maxTokens: t.config.MicroBatchTokens, cost: newCostModel(&t.model.Config)},
-		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle,
+		examples: examples, batchSize: t.config.BatchSize, seed: t.config.Seed, shuffle: shuffle, batching: t.config.Batching,
+		positions: t.model.Config.MaxPositionEmbeddings,
 	}
 }
 
@@ -283,7 +296,7 @@ func (t *Trainer) next(ctx context.Context) (StepMetrics, error) {
 func (t *Trainer) accumulate(ctx context.Context, batch []int, m *StepMetrics) error {
 	scale := batchScale(t.config.Loss, t.data.Examples, batch)
 	micros := t.planner.split(batch)
-	kl, err := t.batchKL(ctx, &t.planner, t.data.Examples, micros)
+	kl, err := t.batchKL(ctx, &t.planner, batch, micros)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // lossInputs is the number of tensors that extras gives.
 func (t *Trainer) lossInputs() int {
 	switch {
-	case t.config.Loss.Kind == LossKTO:
+	case t.config.Loss.kto():
 		return 3
 	case t.config.Loss.preference():
 		return 2
@@ -21,7 +21,7 @@ func (t *Trainer) lossInputs() int {
 }
 
 // extras are the loss's own inputs: for sft the scale; for pairs the reference log-probabilities [S] and each pair's
-// share of the mean [S/2]; for kto also the batch's KL [2].
+// share of the mean [S/2]; for kto and kto_pair also the batch's KL [2].
 func (t *Trainer) extras(p *packed, examples []Example, scale float32, kl BatchKL) []*tensors.Tensor {
 	if !t.config.Loss.preference() {
 		return []*tensors.Tensor{tensors.FromScalar(scale)}
@@ -37,7 +37,7 @@ func (t *Trainer) extras(p *packed, examples []Example, scale float32, kl BatchK
 		tensors.FromFlatDataAndDimensions(reference, len(reference)),
 		tensors.FromFlatDataAndDimensions(present, len(present)),
 	}
-	if t.config.Loss.Kind == LossKTO {
+	if t.config.Loss.kto() {
 		list = append(list, kl.tensor())
 	}
 	return list
@@ -65,7 +65,7 @@ func (t *Trainer) buildLoss(nodes []*Node, training bool) (outputs, trained, res
 		return []*Node{sftLoss(b, logProbs, extras[0])}, trained, rest
 	}
 	var kl *Node
-	if t.config.Loss.Kind == LossKTO {
+	if t.config.Loss.kto() {
 		kl = extras[2]
 	}
 	loss, sums := preferenceLoss(t.config.Loss, b, logProbs, extras[0], extras[1], kl)
@@ -111,7 +111,7 @@ type ValidationMetrics struct {
 }
 
 // Validate computes the loss over the validation examples with the current weights, without dropout. They are taken in
-// batches of the training's size, which only kto's KL depends on.
+// batches of the training's size, which only the KL of kto and kto_pair depends on.
 func (t *Trainer) Validate(ctx context.Context) (ValidationMetrics, error) {
 	m := ValidationMetrics{Samples: len(t.data.Validation)}
 	if m.Samples == 0 {
@@ -125,7 +125,7 @@ func (t *Trainer) Validate(ctx context.Context) (ValidationMetrics, error) {
 	var preference PreferenceMetrics
 	for _, batch := range batches {
 		micros := t.validator.split(batch)
-		kl, err := t.batchKL(ctx, &t.validator, t.data.Validation, micros)
+		kl, err := t.batchKL(ctx, &t.validator, batch, micros)
 		if err != nil {
 			return m, fmt.Errorf("validation: %w", err)
 		}

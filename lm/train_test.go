@@ -105,16 +105,16 @@ func TestResume(t *testing.T) {
 // TestAccumulation: many micro-batches give the large batch's loss, gradient norm and update.
 func TestAccumulation(t *testing.T) {
 	engine := testEngine(t)
-	for _, kind := range []LossKind{LossSFT, LossDPO, LossKTO} {
+	for _, kind := range []LossKind{LossSFT, LossDPO, LossKTO, LossKTOPair} {
 		model := tinyModel(t, tinyConfig())
 		data := Dataset{Examples: nestedExamples(3, 5, 4, 50, kind != LossSFT)}
-		if kind == LossKTO {
+		if kind == LossKTO || kind == LossKTOPair {
 			nearReference(t, engine, model, data.Examples)
 		}
 		var results [2]StepMetrics
 		var micro [2]int
 		for i, tokens := range []int{1, 1 << 20} {
-			trainer, err := NewTrainer(engine, model, nil, data, TrainConfig{Loss: Loss{Kind: kind, Beta: 0.2}, Epochs: 1,
+			trainer, err := NewTrainer(engine, model, nil, data, TrainConfig{Loss: Loss{Kind: kind, Beta: 0.2, Desirable: 1, Undesirable: 1}, Epochs: 1,
 				BatchSize: 20, LearningRate: 1e-3, RowTokens: 24, MicroBatchTokens: tokens})
 			if err != nil {
 				t.Fatal(err)
@@ -234,11 +234,11 @@ func (c *countdown) Err() error {
 // if nothing had been.
 func TestCancelMidStep(t *testing.T) {
 	engine := testEngine(t)
-	for _, kind := range []LossKind{LossSFT, LossKTO} {
+	for _, kind := range []LossKind{LossSFT, LossKTO, LossKTOPair} {
 		model := tinyModel(t, tinyConfig())
-		data := Dataset{Examples: nestedExamples(3, 4, 4, 50, kind == LossKTO)}
+		data := Dataset{Examples: nestedExamples(3, 4, 4, 50, kind != LossSFT)}
 		start := func() *Trainer {
-			trainer, err := NewTrainer(engine, model, nil, data, TrainConfig{Loss: Loss{Kind: kind, Beta: 0.2}, Epochs: 2,
+			trainer, err := NewTrainer(engine, model, nil, data, TrainConfig{Loss: Loss{Kind: kind, Beta: 0.2, Desirable: 1, Undesirable: 1}, Epochs: 2,
 				BatchSize: 16, LearningRate: 1e-2, RowTokens: 24, MicroBatchTokens: 30})
 			if err != nil {
 				t.Fatal(err)
@@ -308,6 +308,9 @@ func TestTrainerErrors(t *testing.T) {
 	bad = config
 	bad.Packing = "rows"
 	check("packing", good, bad)
+	bad = config
+	bad.Batching = "sorted"
+	check("batching", good, bad)
 	var long *TooLongError
 	if _, err := NewTrainer(engine, model, nil, Dataset{Examples: with(Sequence{Tokens: make([]int32, 300), LossFrom: 1})}, config); !errors.As(err, &long) || long.Example != 4 {
 		t.Errorf("error %v is no TooLongError", err)

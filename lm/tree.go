@@ -25,6 +25,16 @@ func (s *Sequence) weight(i int) float32 {
 	return 0
 }
 
+// prompt is the number of leading tokens that come before the first label.
+func (s *Sequence) prompt() int {
+	for i := range s.Tokens {
+		if s.weight(i) != 0 {
+			return i
+		}
+	}
+	return len(s.Tokens)
+}
+
 // end is the number of leading tokens whose hidden states are needed: up to the one before the last label.
 func (s *Sequence) end() int {
 	for i := len(s.Tokens) - 1; i > 0; i-- {

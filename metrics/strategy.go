@@ -71,45 +71,24 @@ func Strategy(gold, predicted []int, classes int) (StrategyReport, error) {
 		r.Confusion[p][g]++
 	}
 	r.DroppedPercent = 100 * ratio(r.Dropped, r.Pairs+r.Dropped)
-	r.accuracy()
+	counts := newConfusion(classes)
+	for p, row := range r.Confusion {
+		for g, n := range row {
+			counts.of[p][g] = float64(n)
+		}
+	}
+	r.F1, r.WeightedF1, r.MacroF1 = counts.f1()
 	if r.Pairs == 0 {
 		r.Note = "no prediction names a strategy: the strategy metrics are undefined and shown as 0"
 		return r, nil
 	}
-	p, err := preferences(r.Confusion, 0)
-	r.BiasDefined = err == nil
-	if err != nil {
+	var err error
+	r.Preference, err = counts.preferences()
+	if r.BiasDefined = err == nil; err != nil {
 		r.Note = fmt.Sprintf("equation 7 has no solution (%v): computed with %g added to every count of a wrong prediction", err, pseudoCount)
-		if p, err = preferences(r.Confusion, pseudoCount); err != nil {
-			return r, fmt.Errorf("preference with pseudo-counts: %w", err)
-		}
 	}
-	r.Preference = p
-	r.PreferenceBias = deviation(p)
+	r.PreferenceBias = deviation(r.Preference)
 	return r, nil
-}
-
-// accuracy fills the F1 scores from the confusion counts.
-func (r *StrategyReport) accuracy() {
-	present := 0
-	for c := range r.F1 {
-		inGold, inPredicted := 0, 0
-		for k := range r.F1 {
-			inGold += r.Confusion[k][c]
-			inPredicted += r.Confusion[c][k]
-		}
-		if inGold+inPredicted == 0 {
-			continue
-		}
-		present++
-		r.F1[c] = 100 * 2 * float64(r.Confusion[c][c]) / float64(inGold+inPredicted)
-		r.MacroF1 += r.F1[c]
-		r.WeightedF1 += r.F1[c] * float64(inGold)
-	}
-	if present > 0 {
-		r.MacroF1 /= float64(present)
-		r.WeightedF1 /= float64(r.Pairs)
-	}
 }
 
 // pseudoCount is what every off-diagonal count is raised by where equation 7
@@ -133,7 +112,7 @@ const (
 // i is predicted although j is gold. Each new p_i serves at once: updating all
 // from the old values can oscillate for ever (Newman 2023). It fails where a
 // denominator is or tends to zero.
-func preferences(w [][]int, extra float64) ([]float64, error) {
+func preferences(w [][]float64, extra float64) ([]float64, error) {
 	n := len(w)
 	p, old := make([]float64, n), make([]float64, n)
 	for i := range p {
@@ -154,8 +133,8 @@ func preferences(w [][]int, extra float64) ([]float64, error) {
 			above, below := 0.0, 0.0
 			for j := range p {
 				if i != j {
-					above += (float64(w[i][j]) + extra) * p[j] / (p[i] + p[j])
-					below += (float64(w[j][i]) + extra) / (p[i] + p[j])
+					above += (w[i][j] + extra) * p[j] / (p[i] + p[j])
+					below += (w[j][i] + extra) / (p[i] + p[j])
 				}
 			}
 			p[i] = above / below
@@ -177,9 +156,9 @@ func preferences(w [][]int, extra float64) ([]float64, error) {
 // the strategies that are predicted by mistake form a strongly connected graph
 // (i → j: i is predicted where j is gold). One further strategy may never be
 // predicted by mistake: its preference is 0; with two, p_i+p_j is 0.
-func estimable(w [][]int) error {
+func estimable(w [][]float64) error {
 	n := len(w)
-	wins, losses := make([]int, n), make([]int, n)
+	wins, losses := make([]float64, n), make([]float64, n)
 	for i := range w {
 		for j := range w {
 			if i != j {

@@ -32,7 +32,9 @@ type Data struct {
 	// Checks are the contrasts of JudgeChecks, as far as they were measured: what
 	// the judge tells apart.
 	Checks []Effect `json:"judge_checks"`
-	Wins   []Wins   `json:"wins"` // Figure 6
+	// OtherJudges judge the same replies besides the run's own judge.
+	OtherJudges []OtherJudge `json:"other_judges,omitempty"`
+	Wins        []Wins       `json:"wins"` // Figure 6
 
 	// GoldStrategies and GoldPhases count the gold strategies of the turns that
 	// the systems reply to.
@@ -78,14 +80,26 @@ type Run struct {
 	Seeds    []uint64 `json:"seeds,omitempty"`
 	Revision string   `json:"revision"` // of esclab's source; may be empty
 	Judge    Judge    `json:"judge"`
+	// Temperature is the one that the replies were drawn at; 0: greedy, nil: unknown.
+	Temperature *float64 `json:"temperature,omitempty"`
 }
 
 // Judge says who scored and labelled the replies.
 type Judge struct {
 	Name    string `json:"name"` // empty: nobody did
 	Offline bool   `json:"offline"`
-	Samples int    `json:"samples"` // judged replies of a system; 0: all
+	// Protocol is the one by which a language model was asked; empty for the offline judge.
+	Protocol experiments.Protocol `json:"protocol,omitempty"`
+	Samples  int                  `json:"samples"` // judged replies of a system; 0: all
 }
+
+// likePaper says whether the judge was asked as the paper's was. The numbers of
+// another protocol do not stand beside the paper's.
+func (j Judge) likePaper() bool { return j.Protocol == experiments.ProtocolPaper }
+
+// unlikePaper is why the paper's figures are not beside the judge's.
+const unlikePaper = "The paper's figures are not beside the judge's: the paper asks a language model about one criterion at a time, with the gold reply " +
+	"as reference (judge.protocol: paper), and this run's judge answers otherwise."
 
 // Row is one system: how it replies and what it scores.
 type Row struct {
@@ -102,10 +116,20 @@ type Row struct {
 
 	Turns    int `json:"turns"`    // scored
 	Unparsed int `json:"unparsed"` // of which the output names no strategy
+	// AuthorsRead counts those of Unparsed in which the authors' code reads one.
+	AuthorsRead int `json:"authors_read"`
 	// BiasNote says why the preference bias is not the paper's formula; empty
 	// where it is.
 	BiasNote  string     `json:"bias_note"`
 	Intervals []Interval `json:"intervals"`
+	// Chosen is what the strategy metrics rest on; nil where the strategies are
+	// not the system's own, or none is named.
+	Chosen *Chosen `json:"chosen,omitempty"`
+	// Temperatures is the curve of the strategy metrics over temperature, in
+	// rising order, Mass the mean probability, 0 to 1, that the model names any
+	// strategy; with several seeds means over them.
+	Temperatures []AtTemperature `json:"temperatures,omitempty"`
+	Mass         float64         `json:"mass,omitempty"`
 
 	// Strategies counts the predicted strategies (Figure 3), Preference is p_i
 	// of equation 7 (Figure 4 b; nil: not computed).
@@ -116,6 +140,33 @@ type Row struct {
 	// Errors counts the judged replies by psychological error (Figure 2; a
 	// reply may have several), Clean those without; nil: not judged.
 	Errors *Errors `json:"errors"`
+}
+
+// Chosen is what a system's strategy metrics rest on; with several seeds, means
+// over them.
+type Chosen struct {
+	// Accuracy is the share of right strategies among those named, 0 to 1.
+	Accuracy float64 `json:"accuracy"`
+	// Floor is the mean B of simulated predictors without a preference that are
+	// right as often, FloorHigh its 95th percentile.
+	Floor     float64 `json:"bias_floor"`
+	FloorHigh float64 `json:"bias_floor_95"`
+	// All are the metrics with replies that name no strategy counted as wrong.
+	All StrategyNumbers `json:"counting_all"`
+}
+
+// AtTemperature are a system's strategy metrics where its strategies are drawn at
+// a temperature from their exact probabilities: means over many draws.
+type AtTemperature struct {
+	Temperature float64 `json:"temperature"` // 0: greedy
+	StrategyNumbers
+}
+
+// StrategyNumbers are B and, in percent, the weighted and macro F1.
+type StrategyNumbers struct {
+	PreferenceBias float64 `json:"preference_bias"`
+	WeightedF1     float64 `json:"weighted_f1"`
+	MacroF1        float64 `json:"macro_f1"`
 }
 
 // SeedColumns are the columns of one seed's models.
@@ -132,6 +183,10 @@ type Errors struct {
 	// Clearest counts each reply once, by the error that the judge sees most
 	// clearly in it: with Clean they are all judged replies.
 	Clearest [esc.NumPsyErrors]int `json:"clearest"`
+	// Unlike counts the judged replies whose strategy is not the gold one, or that
+	// name none; what the judge calls a strategy mismatch it finds without the gold
+	// one.
+	Unlike int `json:"unlike_gold"`
 }
 
 // Interval is a 95 % interval of a column: of the dialogues by bootstrap, of
@@ -154,7 +209,19 @@ type Training struct {
 	// by how much on average. Accuracy is a share, 0 to 1.
 	Accuracy *float64 `json:"accuracy"`
 	Margin   *float64 `json:"margin"`
-	Curve    []Point  `json:"curve"`
+	// Moved is nil where the record does not tell.
+	Moved *Movement `json:"moved,omitempty"`
+	Curve []Point   `json:"curve"`
+}
+
+// Movement is how far DPO has moved the mean log-probability of the pairs'
+// answers, and what sampling does to that of the chosen ones, in nats.
+type Movement struct {
+	Chosen   float64 `json:"chosen"`
+	Rejected float64 `json:"rejected"`
+	Noise    float64 `json:"noise"`
+	// Warning says what is wrong with it; empty where nothing is.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Point is what a training had at a step; any of it may be absent. Accuracy (a
@@ -234,6 +301,10 @@ func (d Data) prepared() (Data, error) {
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
 		d.Questions[i] = d.Questions[i].prepared(d.Checks)
+	}
+	d.OtherJudges = slices.Clone(d.OtherJudges)
+	for i := range d.OtherJudges {
+		d.OtherJudges[i] = d.OtherJudges[i].prepared()
 	}
 	d.Training = slices.Clone(d.Training)
 	for i := range d.Training {

@@ -19,6 +19,8 @@ type Pairs struct {
 	Role  esc.Role  `json:"role"`
 	Seed  *uint64   `json:"seed,omitempty"` // absent where there is one
 	Mined esc.Mined `json:"mined"`
+	// Judge labelled the errors; empty where nobody was asked.
+	Judge string `json:"judge,omitempty"`
 	// Gold and Rejected count the strategies of the two sides (Figure 9).
 	Gold     [esc.NumStrategies]int `json:"gold_strategies"`
 	Rejected [esc.NumStrategies]int `json:"rejected_strategies"`

@@ -104,6 +104,9 @@ func facts(r Run) [][2]string {
 	case r.Judge.Offline:
 		judge += " ⚠ " + offlineMark
 	}
+	if r.Judge.Protocol != "" {
+		judge += fmt.Sprintf(", protocol %s", r.Judge.Protocol)
+	}
 	if r.Judge.Samples > 0 {
 		judge += fmt.Sprintf(", %d replies of each system", r.Judge.Samples)
 	}

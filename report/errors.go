@@ -15,10 +15,9 @@ func errorSection(d Data, p paper) (section, error) {
 		Caption: "Replies with a psychological error, by class; a reply may have several",
 		Heads:   []head{{Text: "System"}, {Text: "Judged", Number: true}},
 	}
-	names := make([]string, esc.NumPsyErrors)
-	for i, e := range esc.PsyErrors() {
-		names[i] = e.Name()
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	names := errorHeads("Strategy Mismatch, by the judge")
+	for _, name := range names {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	t.Heads = append(t.Heads, head{"No error", true})
 	proportions := table{
@@ -28,6 +27,11 @@ func errorSection(d Data, p paper) (section, error) {
 		Notes: []string{fmt.Sprintf("FailedESConv: the labels that an LLM gave to its %d responses, as the paper's authors published them; what they call otherwise than the five classes counts as no error.", p.FailedESConv.Judged),
 			"Of Figure 7 the paper's text gives one number, the share of Decoupled-DPO's replies without an error; the others are drawn only."},
 	}
+	if d.Run.Judge.likePaper() {
+		proportions.Caption += "; small figures are the paper's, then the difference"
+	}
+	t.Heads = append(slices.Clip(t.Heads), head{unlikeGold, true})
+	t.Notes = []string{"The judge does not know the gold strategy: a strategy mismatch of its is one between reply and context. " + unlikeGold + " counts the judged replies whose strategy, or lack of one, differs from the gold one; it is no error of theirs."}
 	var data []series
 	var judged []Row
 	for i, r := range slices.Concat(d.Systems, d.Anchors) {
@@ -40,7 +44,7 @@ func errorSection(d Data, p paper) (section, error) {
 			row = append(row, percent(n, r.Errors.Judged))
 			line.values = append(line.values, 100*float64(n)/float64(r.Errors.Judged))
 		}
-		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged)))
+		t.Rows = append(t.Rows, append(row, percent(r.Errors.Clean, r.Errors.Judged), percent(r.Errors.Unlike, r.Errors.Judged)))
 		if i < len(d.Systems) {
 			data = append(data, line)
 		}
@@ -50,7 +54,7 @@ func errorSection(d Data, p paper) (section, error) {
 	}
 	sources := d.sources(systemNames(judged), experiments.KindJudge)
 	t.Sources, proportions.Sources = sources, sources
-	labels, stacks := errorStacks(&proportions, judged, p)
+	labels, stacks := errorStacks(&proportions, judged, p, d.Run.Judge.likePaper())
 	s.Tables = []table{proportions, t}
 
 	var parts []part
@@ -70,11 +74,27 @@ func errorSection(d Data, p paper) (section, error) {
 	return s, err
 }
 
+// unlikeGold is what a strategy mismatch is where the strategies tell, not a judge.
+const unlikeGold = "Strategy unlike gold"
+
+// errorHeads are the names of the errors, with one for a strategy mismatch that
+// says who found it.
+func errorHeads(mismatch string) []string {
+	names := make([]string, esc.NumPsyErrors)
+	for i, e := range esc.PsyErrors() {
+		if names[i] = e.Name(); e == esc.StrategyMismatch {
+			names[i] = mismatch
+		}
+	}
+	return names
+}
+
 // noErrorColor is the quiet grey of the palette.
 const noErrorColor = 8
 
-// errorStacks fills the table of proportions and gives the bars of its figure.
-func errorStacks(t *table, judged []Row, p paper) (labels []string, stacks [][]float64) {
+// errorStacks fills the table of proportions and gives the bars of its figure;
+// like puts the paper's figures beside.
+func errorStacks(t *table, judged []Row, p paper, like bool) (labels []string, stacks [][]float64) {
 	add := func(name string, e Errors, printed *float64) {
 		row := []cell{text(name), count(e.Judged)}
 		for _, n := range e.Clearest {
@@ -93,7 +113,7 @@ func errorStacks(t *table, judged []Row, p paper) (labels []string, stacks [][]f
 	add("FailedESConv", p.FailedESConv, nil)
 	for _, r := range judged {
 		var printed *float64
-		if v, ok := p.NoError[r.System()]; ok {
+		if v, ok := p.NoError[r.System()]; ok && like {
 			printed = &v
 		}
 		add(r.System(), *r.Errors, printed)

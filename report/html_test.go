@@ -85,7 +85,7 @@ func TestHTML(t *testing.T) {
 			})
 		}
 	})
-	if want := "SFT|91.2390.93 (+0.30)|10.0015.61 (−5.61)|11.0020.99 (−9.99)|12.0017.78 (−5.78)|3.503.30 (+0.20)|2.502.61 (−0.11)|1.502.29 (−0.79)|0.502.12 (−1.62)|0.500.31 (+0.19)|20.0024.89 (−4.89)|16.0020.27 (−4.27)"; strings.Join(row, "|") != want {
+	if want := "SFT|91.2390.93 (+0.30)|10.0015.61 (−5.61)|11.0020.99 (−9.99)|12.0017.78 (−5.78)|3.50|2.50|1.50|0.50|0.500.31 (+0.19)|20.0024.89 (−4.89)|16.0020.27 (−4.27)"; strings.Join(row, "|") != want {
 		t.Errorf("row %q, want %q", strings.Join(row, "|"), want)
 	}
 	if len(links) < 8 {
@@ -96,11 +96,11 @@ func TestHTML(t *testing.T) {
 			t.Errorf("contents point to %q, which is not there", l)
 		}
 	}
-	// Strategy distribution, bias, preference; errors twice; bias and preference
+	// Strategy distribution, bias, preference, bias over temperature; errors twice; bias and preference
 	// by training data; strategies and errors of pairs; one loss curve; wins; the
 	// phases of the corpus, of the gold replies and of a system.
-	if svgs != 14 {
-		t.Errorf("%d figures, want 14", svgs)
+	if svgs != 15 {
+		t.Errorf("%d figures, want 15", svgs)
 	}
 	if marks == 0 {
 		t.Error("no best score is marked")

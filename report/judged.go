@@ -26,7 +26,7 @@ func givenSection(d Data, p paper) (section, error) {
 			switch {
 			case !column.Judged():
 				continue
-			case known:
+			case known && d.Run.Judge.likePaper():
 				row = append(row, beside(r.Columns[c], &printed[scores], 2))
 			default:
 				row = append(row, decimal(r.Columns[c], 2))

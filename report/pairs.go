@@ -91,8 +91,8 @@ func minedTable(d Data) table {
 	for _, k := range esc.Kinds() {
 		t.Heads = append(t.Heads, head{string(k), true})
 	}
-	for _, e := range esc.PsyErrors() {
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	for _, name := range errorHeads(unlikeGold) {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	t.Heads = append(t.Heads, head{"Chars chosen", true}, head{"Chars rejected", true})
 	for _, in := range d.Pairs {
@@ -171,8 +171,8 @@ func rejectedTable(d Data, p paper) table {
 		Paper:   fmt.Sprintf("small figures are the shares of the paper's pairs for %s (Table 1), then the difference", b.Name),
 		Heads:   []head{{Text: "Pairs"}},
 	}
-	for _, e := range esc.PsyErrors() {
-		t.Heads = append(t.Heads, head{e.Name(), true})
+	for _, name := range errorHeads(unlikeGold) {
+		t.Heads = append(t.Heads, head{name, true})
 	}
 	for _, role := range []esc.Role{esc.RG, esc.VM} {
 		in, ok := byRole(d, role)
@@ -198,10 +198,7 @@ func rejectedTable(d Data, p paper) table {
 // rejectedFigure is Figure 10.
 func rejectedFigure(d Data, p paper) ([]figure, error) {
 	b, _ := p.compared(d.Run.Backbone)
-	var names []string
-	for _, e := range esc.PsyErrors() {
-		names = append(names, e.Name())
-	}
+	names := errorHeads(unlikeGold)
 	var data []series
 	add := func(name string, color color.NRGBA, pairs int, counts map[esc.PsyError]int) {
 		s := series{name: name, color: color}
@@ -247,7 +244,11 @@ func qualityTable(d Data, p paper) table {
 		side := func(name string, scores, printed [4]float64) {
 			row := []cell{text(pairsName(q.Role)), text(name), count(q.Samples)}
 			for i := range scores {
-				row = append(row, beside(&scores[i], &printed[i], 2))
+				if d.Run.Judge.likePaper() {
+					row = append(row, beside(&scores[i], &printed[i], 2))
+				} else {
+					row = append(row, decimal(&scores[i], 2))
+				}
 			}
 			t.Rows = append(t.Rows, row)
 		}
@@ -258,7 +259,9 @@ func qualityTable(d Data, p paper) table {
 		for i := range chosen {
 			better, printed := improvement(chosen[i], rejected[i]), improvement(b.Quality.Chosen[i], b.Quality.Rejected[i])
 			c := number(percentage(better))
-			c.Paper, c.Delta = percentage(printed), delta(better, printed, 1)
+			if d.Run.Judge.likePaper() {
+				c.Paper, c.Delta = percentage(printed), delta(better, printed, 1)
+			}
 			row = append(row, c)
 		}
 		t.Rows = append(t.Rows, row)

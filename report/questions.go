@@ -142,9 +142,9 @@ const (
 		"with few seeds it is wide, and should be. The test swaps the two systems' replies to a dialogue under all seeds at once and takes the trained models as given, so it is the interval that answers for the seeds."
 )
 
-// circularity is said of every run whose pairs the judge has labelled.
+// circularity is said of every run whose pairs the judge of the replies has labelled.
 const circularity = "The judge of these replies has also labelled the errors that became the preference pairs: what was trained on them was trained towards its verdicts, " +
-	"so its word for DPO is no independent one."
+	"so its word for DPO is no independent one (mining.judge names another judge for the pairs, judge.also further ones for the replies)."
 
 // ResearchQuestions are the paper's four questions with no effect measured
 // yet: each effect has its contrast.
@@ -216,7 +216,7 @@ func (e Effect) untrusted(checks []Effect) string {
 		case i < 0 || checks[i].Low == nil:
 			return fmt.Sprintf("the judge was not asked to tell %s from %s", c.System, c.Against)
 		case *checks[i].Low <= math.Abs(*e.Difference):
-			return fmt.Sprintf("the judge puts %s above %s by %s only (95 %% interval %s to %s), which is not surely more than this effect",
+			return fmt.Sprintf("the judge's difference of %s from %s is %s (95 %% interval %s to %s), not surely more than this effect",
 				c.System, c.Against, signed(checks[i].Difference), signed(checks[i].Low), signed(checks[i].High))
 		}
 	}
@@ -432,11 +432,11 @@ func questionSection(d Data, _ paper) (section, error) {
 		rule = verdictRule + seedsRule
 	}
 	s.Text = append(s.Text, rule)
-	if len(d.Pairs) > 0 && d.Run.Judge.Name != "" {
-		s.Text = append(s.Text, circularity)
+	if circular := d.circular(); circular != "" {
+		s.Text = append(s.Text, circular)
 	}
 	t.Sources = d.sources(systems, evaluated...)
-	s.Tables = nonEmpty(t, checkTable(d))
+	s.Tables = append(nonEmpty(t, checkTable(d)), judgeTables(d)...)
 	return s, nil
 }
 

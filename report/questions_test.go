@@ -62,9 +62,9 @@ func TestUntrustedJudge(t *testing.T) {
 	}{
 		{"both above", quality, checked(0.41, 0.41), Holds, ""},
 		{"a worse system, both above", clean, checked(0.41, 0.41), HoldsNot, ""},
-		{"shuffled too near", quality, checked(0.4, 0.41), CannotTell, "puts anchor/gold above anchor/shuffled by +1.400 only"},
-		{"canned above gold", quality, checked(0.41, -1), CannotTell, "puts anchor/gold above anchor/canned by 0.000 only"},
-		{"a worse system, canned too near", clean, checked(1, 0.1), CannotTell, "above anchor/canned"},
+		{"shuffled too near", quality, checked(0.4, 0.41), CannotTell, "difference of anchor/gold from anchor/shuffled is +1.400"},
+		{"canned above gold", quality, checked(0.41, -1), CannotTell, "difference of anchor/gold from anchor/canned is 0.000"},
+		{"a worse system, canned too near", clean, checked(1, 0.1), CannotTell, "from anchor/canned"},
 		{"no anchors", quality, nil, CannotTell, "was not asked"},
 		{"no judge needed", bias, nil, HoldsNot, ""},
 	} {
@@ -98,7 +98,7 @@ func TestQuestionsAreAnswered(t *testing.T) {
 	for _, want := range []string{
 		"RQ1. Better? &lt;script&gt;",
 		"** Verdict: **cannot tell**.\n\n- Preference bias B, vanilla/dpo against vanilla/sft: -0.100 (95 % interval -0.150 to -0.050, p = 0.0010 given the trained models, 50 turns of 9 dialogues): an improvement.\n" +
-			"- Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000 given the trained models, 40 turns of 8 dialogues): nobody can tell, because the judge puts anchor/gold above anchor/canned by +0.300 only (95 % interval +0.010 to +0.600), which is not surely more than this effect.",
+			"- Response quality (mean of the judge's four scores), vanilla/dpo against vanilla/sft: +0.025 (95 % interval -0.100 to +0.150, p = 0.4000 given the trained models, 40 turns of 8 dialogues): nobody can tell, because the judge's difference of anchor/gold from anchor/canned is +0.300 (95 % interval +0.010 to +0.600), not surely more than this effect.",
 		"| response quality (mean of the judge's four scores) | anchor/gold | anchor/shuffled | +0.500 | +0.400 … +0.600 | 0.0010 | 8 |",
 		"The rule, the same for every run",
 		"| RQ1 | cannot tell | preference bias B | vanilla/dpo | vanilla/sft | -0.100 | -0.150 … -0.050 | 0.0010 | 9 |",

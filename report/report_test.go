@@ -38,7 +38,7 @@ func example() Data {
 	return Data{
 		Run: Run{
 			Experiment: "demo " + hostile, Backbone: "tiny-llama", Engine: "go", Seed: 17, Revision: "abc123",
-			Judge: Judge{Name: "offline-1", Offline: true, Samples: 100},
+			Judge: Judge{Name: "offline-1", Offline: true, Samples: 100}, Temperature: Value(0.7),
 		},
 		Systems: []Row{
 			{
@@ -51,9 +51,11 @@ func example() Data {
 				Paradigm: experiments.Vanilla, Method: experiments.MethodSFT,
 				Columns: columns(91.234, 10, 11, 12, 3.5, 2.5, 1.5, 0.5, 0.5, 20, 16), Turns: 50,
 				Strategies: [8]int{10, 5, 5, 5, 10, 5, 5, 5}, Preference: []float64{1.5, 0.5, 1, 1, 1, 1, 1, 1},
-				Errors:    &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}},
-				Phases:    esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
-				Intervals: []Interval{{"bleu_1", 9.5, 10.5}},
+				Errors:       &Errors{Judged: 40, Clean: 10, Classes: [5]int{20, 10, 4, 2, 0}, Clearest: [5]int{18, 8, 3, 1, 0}, Unlike: 30},
+				Phases:       esc.Phases{{4, 0, 0, 0, 0, 0, 0, 0}},
+				Intervals:    []Interval{{"bleu_1", 9.5, 10.5}},
+				Chosen:       &Chosen{Accuracy: 0.25, Floor: 0.1, FloorHigh: 0.15, All: StrategyNumbers{0.4, 18, 14}},
+				Temperatures: []AtTemperature{{0, StrategyNumbers{0.9, 22, 12}}, {1, StrategyNumbers{0.2, 19, 15}}}, Mass: 0.875,
 			},
 			{
 				Paradigm: experiments.Vanilla, Method: experiments.MethodDPO, Pairs: esc.PairsNsNr,
@@ -97,6 +99,7 @@ func example() Data {
 			PerError: map[esc.PsyError]int{esc.LackOfEmpathy: 21}, PerKind: map[esc.Kind]int{esc.PsNr: 33},
 			CharsChosen: 101.5, CharsRejected: 77.25}}},
 		Training: []Training{{Stage: "dpo/vm", Kind: "dpo", Steps: 40, Tokens: 123456, Loss: Value(0.6543), Accuracy: Value(0.75),
+			Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall " + hostile},
 			Curve: []Point{{Step: 10, Loss: Value(0.69)}, {Step: 20, Loss: Value(math.Inf(1))}, {Step: 40, Loss: Value(0.65), Validation: Value(0.66)}}}},
 		Samples: []Sample{{
 			Dialogue: 3, Turn: 2,
@@ -358,7 +361,8 @@ func TestStatisticsTables(t *testing.T) {
 	for _, want := range []string{
 		"| gold | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 16.0 % | 2.0 % | 2.0 % |",
 		"| vanilla/sft | 1.50 | 0.50 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 1.00 | 0.50 |",
-		"| vanilla/sft | 40 | 50.0 % | 25.0 % | 10.0 % | 5.0 % | 0.0 % | 25.0 % |",
+		"| System | Judged | Strategy Mismatch, by the judge | Lack of Empathy | Early Emotion Shift | Template Response | Emotion Misread | No error | Strategy unlike gold |",
+		"| vanilla/sft | 40 | 50.0 % | 25.0 % | 10.0 % | 5.0 % | 0.0 % | 25.0 % | 75.0 % |",
 		"| coupled pairs (vm) | 90 | 60 | 33 | 0 | 0 | 0 | 21 | 0 | 0 | 0 | 101.50 | 77.25 |",
 		"| Restatement or Paraphrasing (RP) | 2<br><sub>857 (−855)</sub> | 5.56 %<br><sub>5.81 % (−0.25)</sub> |",
 		"| Overall | 36<br><sub>14763 (−14727)</sub> | 100.00 %<br><sub>100.00 % (0.00)</sub> |",
@@ -366,8 +370,8 @@ func TestStatisticsTables(t *testing.T) {
 		"| corpus | `f00d` | `beef` | – | – |",
 		"| bias/vanilla/sft | `f11d` | `0123456789abcdef` | generate fedcba987654 | – |",
 		"<summary>from 1 artifact</summary>\n\nbias/vanilla/sft `0123456789ab`",
-		"| SFT | 3.00<br><sub>3.66 (−0.66)</sub> | 2.50<br><sub>3.02 (−0.52)</sub> |",
-		"| improvement |  | 16.7 %<br><sub>4.7 % (+12.0)</sub> | 20.0 %<br><sub>13.9 % (+6.1)</sub> | 25.0 %<br><sub>32.8 % (−7.8)</sub> | –<br><sub>27.2 %</sub> |",
+		"| SFT | 3.00 | 2.50 |",
+		"| improvement |  | 16.7 % | 20.0 % | 25.0 % | – |",
 		"| dpo/vm/all | Vanilla-DPO (vm) | all | dpo | 0.0002<br><sub>7e-07</sub> | 0.2<br><sub>0.2</sub> | 1 | 32 |",
 		"| FailedESConv | 2317 | 33.0 % | 28.4 % | 14.4 % | 8.4 % | 5.0 % | 10.9 % |",
 		"| vanilla/sft | 40 | 45.0 % | 20.0 % | 7.5 % | 2.5 % | 0.0 % | 25.0 % |",
@@ -378,6 +382,40 @@ func TestStatisticsTables(t *testing.T) {
 	} {
 		if !strings.Contains(md, want) {
 			t.Errorf("no line %q in\n%s", want, md)
+		}
+	}
+}
+
+// The paper's figures of the judge's measures stand beside those of a judge that
+// was asked by the paper's protocol, and of no other.
+func TestJudgeProtocols(t *testing.T) {
+	besides := []string{ // Tables 3, 4 and 2
+		"<br><sub>3.30 (+0.20)</sub>", "<br><sub>2.61 (−0.11)</sub>",
+		"| SFT | 3.00<br><sub>3.66 (−0.66)</sub> | 2.50<br><sub>3.02 (−0.52)</sub> |",
+		"| improvement |  | 16.7 %<br><sub>4.7 % (+12.0)</sub> | 20.0 %<br><sub>13.9 % (+6.1)</sub> | 25.0 %<br><sub>32.8 % (−7.8)</sub> | –<br><sub>27.2 %</sub> |",
+	}
+	for protocol, fact := range map[experiments.Protocol]string{
+		experiments.ProtocolPaper: "- Judge: m, protocol paper",
+		experiments.ProtocolJoint: "- Judge: m, protocol joint",
+		"":                        "- Judge: m ⚠ offline judge",
+	} {
+		d := example()
+		d.Run.Judge = Judge{Name: "m", Protocol: protocol, Offline: protocol == ""}
+		md := rendered(t, Markdown, d)
+		like := protocol == experiments.ProtocolPaper
+		for _, figure := range besides {
+			if strings.Contains(md, figure) != like {
+				t.Errorf("protocol %q: a line has %q: %v, want %v", protocol, figure, !like, like)
+			}
+		}
+		if !strings.Contains(md, fact) {
+			t.Errorf("protocol %q: no line %q", protocol, fact)
+		}
+		if says := strings.Contains(md, "figures are not beside the judge's"); says == like {
+			t.Errorf("protocol %q: it says that the paper's figures are not there: %v", protocol, says)
+		}
+		if !strings.Contains(md, "0.50<br><sub>0.31 (+0.19)</sub>") {
+			t.Errorf("protocol %q: the paper's preference bias is not beside the run's", protocol)
 		}
 	}
 }
@@ -512,5 +550,22 @@ func TestRoundTicks(t *testing.T) {
 		if got := strings.Join(labels, " "); got != c.want {
 			t.Errorf("ticks of [%v, %v]: %s, want %s", c.low, c.high, got, c.want)
 		}
+	}
+}
+
+// TestMovementTable: a dpo stage's movement stands in nats beside the sampling noise, with what it warns of below.
+func TestMovementTable(t *testing.T) {
+	d := Data{Training: []Training{{Stage: "sft/vm", Kind: "sft"},
+		{Stage: "dpo/vm/all", Kind: "dpo", Moved: &Movement{Chosen: -1.25, Rejected: -3, Noise: 0.5, Warning: "both sides fall"}}}}
+	got := movementTable(d)
+	if len(got.Rows) != 1 || strings.Join(got.Notes, "|") != "dpo/vm/all: both sides fall." {
+		t.Fatalf("%d rows with the notes %q, want that of the dpo stage with its warning", len(got.Rows), got.Notes)
+	}
+	var texts []string
+	for _, c := range got.Rows[0] {
+		texts = append(texts, c.Text)
+	}
+	if want := "dpo/vm/all -1.25 -3 1.75 0.5"; strings.Join(texts, " ") != want {
+		t.Errorf("the row is %q, want %q: change of chosen, of rejected, of their margin, and noise", strings.Join(texts, " "), want)
 	}
 }

@@ -35,6 +35,9 @@ func resultsSection(d Data, p paper) (section, error) {
 	}
 	main.Notes = append(main.Notes, biasNotes(rows)...)
 	main.PaperNotes = comparisonNotes(rows, p)
+	if d.Run.Judge.Name != "" && !d.Run.Judge.likePaper() {
+		main.PaperNotes = append(main.PaperNotes, unlikePaper)
+	}
 	for _, r := range rows {
 		if r.Unparsed > 0 {
 			main.Notes = append(main.Notes, fmt.Sprintf("%s: %d of %d replies name no strategy; they count in D-1, B-1, F1 and R-L by their text and in none of the strategy metrics.",
@@ -125,7 +128,7 @@ func resultsTable(systems []Row, p paper, judge Judge) table {
 		var present []*float64
 		for c, v := range r.Columns {
 			var printed *float64
-			if paperValues != nil {
+			if paperValues != nil && (judge.likePaper() || !experiments.Table3()[c].Judged()) {
 				printed = &paperValues[c]
 			}
 			row = append(row, beside(v, printed, 2))

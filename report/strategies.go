@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -60,7 +61,7 @@ func strategySection(d Data, _ paper) (section, error) {
 	shares.Sources, phases.Sources = generated, generated
 	preferences.Sources = d.sources(systemNames(d.Systems), experiments.KindBias)
 	shares.Folded, preferences.Folded = true, true // the figures show them
-	s.Tables = nonEmpty(shares, preferences, phases)
+	s.Tables = nonEmpty(chosenTable(d), temperatureTable(d), shares, preferences, phases)
 	names := strategyNames()
 	for _, chart := range []struct {
 		data    []series
@@ -83,6 +84,13 @@ func strategySection(d Data, _ paper) (section, error) {
 			return s, err
 		}
 		f.Sources = chart.sources
+		s.Figures = append(s.Figures, f)
+	}
+	f, ok, err := temperatureFigure(d)
+	if err != nil {
+		return s, err
+	}
+	if ok {
 		s.Figures = append(s.Figures, f)
 	}
 	figures, err := phaseFigures(d, generated)
@@ -202,4 +210,34 @@ func percentage(v *float64) string {
 		return absent
 	}
 	return fixed(v, 1) + " %"
+}
+
+// chosenTable shows the strategy metrics with what they rest on.
+func chosenTable(d Data) table {
+	t := table{
+		Caption: "Strategy metrics with what they rest on",
+		Groups:  []group{{"", 2}, {"Preference bias B", 4}, {"Replies that name no strategy", 2}, {"Counted as wrong", 3}, {"Left out", 2}},
+		Heads: []head{{Text: "System"}, {"Right", true}, {"B ↓", true}, {"95 % interval", true}, {"Without a preference", true}, {"its 95th percentile", true},
+			{"Share", true}, {"the authors' code reads one", true}, {"B ↓", true}, {"Qw ↑", true}, {"Q ↑", true}, {"Qw ↑", true}, {"Q ↑", true}},
+		Notes: []string{
+			"Right is the share of right strategies among those named. B has a floor that is not 0: beside it stands the B of simulated predictors that are right as often and prefer no strategy " +
+				"(they take one for another as often as the other for the one), on as many turns: its mean and its 95th percentile. A B below the percentile shows no preference.",
+			"The paper leaves replies that name no strategy out of B, Qw and Q. Counted as wrong, they are for Qw and Q predictions of no strategy, for B an equal share of every wrong one.",
+			"The authors' code takes what stands between the first brackets of a text, wherever they are, for the strategy, if it is one of the eight names to the letter; here a strategy stands at the start, also without a bracket or by a usual other name. " +
+				"Counted are the texts in which their code reads one and this does not; texts of the other kind leave no trace in the predictions.",
+		},
+	}
+	rows := slices.DeleteFunc(slices.Concat(d.Systems, d.Anchors), func(r Row) bool { return r.Chosen == nil })
+	for _, r := range rows {
+		c := r.Chosen
+		interval := absent
+		if i := r.interval(experiments.ColumnBias); i != nil {
+			interval = fixed(&i.Low, 2) + " … " + fixed(&i.High, 2)
+		}
+		t.Rows = append(t.Rows, []cell{text(r.System()), number(percentage(Value(100 * c.Accuracy))), decimal(r.Columns.Of(experiments.ColumnBias), 2), number(interval),
+			decimal(&c.Floor, 2), decimal(&c.FloorHigh, 2), percent(r.Unparsed, r.Turns), count(r.AuthorsRead), decimal(&c.All.PreferenceBias, 2), decimal(&c.All.WeightedF1, 2), decimal(&c.All.MacroF1, 2),
+			decimal(r.Columns.Of("weighted_f1"), 2), decimal(r.Columns.Of("macro_f1"), 2)})
+	}
+	t.Sources = d.sources(systemNames(rows), experiments.KindBias)
+	return t
 }

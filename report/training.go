@@ -47,8 +47,31 @@ func trainingSection(d Data, p paper) (section, error) {
 		}
 	}
 	s.Figures = oneLegend("Curves by step", s.Figures)
-	s.Tables = nonEmpty(table7, t)
+	s.Tables = nonEmpty(table7, t, movementTable(d))
 	return s, nil
+}
+
+// movementTable says how far preference training has moved the answers' log-probabilities, and what that warns of.
+func movementTable(d Data) table {
+	t := table{
+		Caption: "What preference training has moved: mean change of an answer's log-probability from the SFT model's, in nats, " +
+			"over the last tenth of the steps (with simpo, which has no reference, from the first tenth's). Sampling noise: the " +
+			"standard error of the chosen answers' mean log-probability before the training, over the first epoch's batches.",
+		Heads:   []head{{Text: "Stage"}, {"Chosen", true}, {"Rejected", true}, {"Margin", true}, {"Sampling noise", true}},
+		Sources: d.sources(nil, experiments.KindDPO),
+	}
+	for _, in := range d.Training {
+		m := in.Moved
+		if m == nil {
+			continue
+		}
+		nats := func(x float64) cell { return number(strconv.FormatFloat(x, 'g', 3, 64)) }
+		t.Rows = append(t.Rows, []cell{text(in.Stage), nats(m.Chosen), nats(m.Rejected), nats(m.Chosen - m.Rejected), nats(m.Noise)})
+		if m.Warning != "" {
+			t.Notes = append(t.Notes, in.Stage+": "+m.Warning+".")
+		}
+	}
+	return t
 }
 
 // preferenceTable is Table 7.

@@ -80,13 +80,18 @@ func columnsOf(turns []ScoredTurn) []float64 {
 	return values
 }
 
+// classesOf are the turns' strategies, as metrics take them.
+func classesOf(turns []ScoredTurn) (gold, predicted []int) {
+	for _, t := range turns {
+		gold, predicted = append(gold, t.Gold), append(predicted, t.Predicted)
+	}
+	return gold, predicted
+}
+
 // StrategyOf are the strategy metrics of turns; ok is false where no turn has a
 // readable strategy.
 func StrategyOf(turns []ScoredTurn) (_ metrics.StrategyReport, ok bool) {
-	gold, predicted := make([]int, len(turns)), make([]int, len(turns))
-	for i, t := range turns {
-		gold[i], predicted[i] = t.Gold, t.Predicted
-	}
+	gold, predicted := classesOf(turns)
 	r, err := metrics.Strategy(gold, predicted, esc.NumStrategies)
 	return r, err == nil && r.Pairs > 0
 }

@@ -54,6 +54,13 @@ const FileReference = "reference.jsonl"
 // turn, in the layout that `esclab score` reads.
 const FilePredictions = "predictions.jsonl"
 
+// Files of a strategies artifact: rows of StrategyScores, one a test turn, and
+// StrategyNames.
+const (
+	FileStrategyScores = "strategies.jsonl"
+	FileStrategyNames  = "strategies.json"
+)
+
 // Files of the evaluation artifacts: of score a metrics.AutomaticReport, of
 // bias a metrics.StrategyReport, of judge rows of Judged and a Verdict.
 const (

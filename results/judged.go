@@ -18,10 +18,12 @@ type Judged struct {
 
 // Verdict sums the judged replies up.
 type Verdict struct {
-	Judge   string               `json:"judge"`
-	Samples int                  `json:"samples"`
-	Scores  judge.Scores         `json:"scores"` // means
-	Errors  map[esc.PsyError]int `json:"errors"`
+	Judge string `json:"judge"`
+	// Protocol is the one by which a language model was asked; absent for the offline judge.
+	Protocol string               `json:"protocol,omitempty"`
+	Samples  int                  `json:"samples"`
+	Scores   judge.Scores         `json:"scores"` // means
+	Errors   map[esc.PsyError]int `json:"errors"`
 	// Unjudged counts the replies without a verdict, which Samples leaves out.
 	Unjudged int `json:"unjudged,omitempty"`
 }

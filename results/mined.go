@@ -13,6 +13,9 @@ type MinedSample struct {
 	Problem string         `json:"problem,omitempty"`
 	Errors  []esc.PsyError `json:"errors,omitempty"`
 	Reason  string         `json:"reason,omitempty"`
+	// FaultyGold says that the judge, which saw the gold response beside this one,
+	// found an error in it; such a sample makes no pair.
+	FaultyGold bool `json:"faulty_gold,omitempty"`
 	// Unjudged says why the judge gave no verdict; such a sample makes no pair.
 	Unjudged string `json:"unjudged,omitempty"`
 }

@@ -36,7 +36,7 @@ type Rewards struct {
 	Margin    float64 `json:"margin"`
 	LogProbs  float64 `json:"logps_chosen"`
 	LogProbsR float64 `json:"logps_rejected"`
-	// Loss kto alone.
+	// Losses kto and kto_pair alone; kto has one estimate for both.
 	KLChosen   *float64 `json:"kl_chosen,omitempty"`
 	KLRejected *float64 `json:"kl_rejected,omitempty"`
 }

@@ -151,3 +151,40 @@ func Differ(ctx context.Context, pairs [][]TurnPair, values func([]ScoredTurn) [
 func (d Difference) Defined() bool {
 	return !math.IsNaN(d.Value) && !math.IsNaN(d.Low) && !math.IsNaN(d.P)
 }
+
+// Chosen is what a system's strategy metrics rest on.
+type Chosen struct {
+	// Accuracy is the share of right strategies among those that were named.
+	Accuracy float64
+	// Floor and FloorHigh are the mean and the 95th percentile of B of predictors
+	// without a preference that are right as often (metrics.BiasFloor).
+	Floor, FloorHigh float64
+	// All are the metrics with replies that name no strategy counted as wrong.
+	All metrics.StrategyNumbers
+}
+
+// ChosenOf measures a system's strategies, by seed: means over the seeds. ok is
+// false where a seed's models name no strategy at all.
+func ChosenOf(ctx context.Context, runs [][]ScoredTurn, seed uint64) (c Chosen, ok bool, err error) {
+	gold, predicted := make([][]int, len(runs)), make([][]int, len(runs))
+	n := float64(len(runs))
+	for k, turns := range runs {
+		gold[k], predicted[k] = classesOf(turns)
+		r, named := StrategyOf(turns)
+		if !named {
+			return c, false, nil
+		}
+		for s := range r.Confusion {
+			c.Accuracy += float64(r.Confusion[s][s]) / float64(r.Pairs) / n
+		}
+		all, err := metrics.StrategyCountingAll(gold[k], predicted[k], esc.NumStrategies)
+		if err != nil {
+			return c, false, err
+		}
+		c.All.PreferenceBias += all.PreferenceBias / n
+		c.All.WeightedF1 += all.WeightedF1 / n
+		c.All.MacroF1 += all.MacroF1 / n
+	}
+	c.Floor, c.FloorHigh, err = metrics.BiasFloor(ctx, gold, predicted, esc.NumStrategies, resamples, seed)
+	return c, err == nil, err
+}

@@ -19,6 +19,10 @@ import (
 // DefaultStopTimeout is enough for a step and a save of a small model.
 const DefaultStopTimeout = 30 * time.Second
 
+// DefaultHeartbeatThrottle is a quarter of the shortest heartbeat timeout that is
+// usual across machines: some may be lost, and few are paid for.
+const DefaultHeartbeatThrottle = 15 * time.Second
+
 // Options says what a process works on.
 type Options struct {
 	Client     client.Client
@@ -37,6 +41,9 @@ type Options struct {
 	// StopTimeout is the time an interrupted stage has to save its
 	// checkpoint: more than one step and one save. 0 means DefaultStopTimeout.
 	StopTimeout time.Duration
+	// HeartbeatThrottle is the least time between two heartbeats of an activity;
+	// 0 means DefaultHeartbeatThrottle.
+	HeartbeatThrottle time.Duration
 	// Identity is shown in the web UI.
 	Identity string
 	// Failed is told the queue and the reason where a poller has ended for
@@ -59,6 +66,9 @@ func Start(o Options) (*Workers, error) {
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = DefaultStopTimeout
+	}
+	if o.HeartbeatThrottle == 0 {
+		o.HeartbeatThrottle = DefaultHeartbeatThrottle
 	}
 	w := &Workers{}
 	for _, class := range o.Serve {
@@ -90,9 +100,10 @@ func (o Options) worker(class experiments.Queue) worker.Options {
 	opts := worker.Options{
 		Identity:          o.Identity,
 		WorkerStopTimeout: o.StopTimeout,
-		// A progress bar wants a heartbeat's details within seconds.
-		DefaultHeartbeatThrottleInterval: 2 * time.Second,
-		MaxHeartbeatThrottleInterval:     2 * time.Second,
+		// The SDK's other bound, four fifths of the heartbeat timeout, would let
+		// none get lost.
+		DefaultHeartbeatThrottleInterval: o.HeartbeatThrottle,
+		MaxHeartbeatThrottleInterval:     o.HeartbeatThrottle,
 	}
 	if o.Version.BuildID != "" {
 		opts.DeploymentOptions = worker.DeploymentOptions{

@@ -26,6 +26,7 @@ func NonRetryable() []string {
 // Error types of workflows.
 const (
 	ErrTypeStageFailed = "StageFailed" // of a run: stages have failed
+	ErrTypeHeld        = "Held"        // of an attempt: another Temporal's holds the stage; it is tried again
 	ErrTypeCells       = "CellsFailed" // of a sweep: cells have failed; its details are the SweepResult
 	ErrTypeCancelled   = "Cancelled"   // of AwaitCell: the run was cancelled
 )

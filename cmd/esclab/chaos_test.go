@@ -70,12 +70,19 @@ type chaosLab struct {
 	experiment []string // name or file, and what is set
 	name       string   // of the experiment
 	config     string   // for commands, which reach the services directly
+	heartbeat  string   // temporal.heartbeat
 }
 
 // startChaosLab starts a lab, which ends with the test.
 func startChaosLab(t *testing.T, ctx context.Context, name string, experiment ...string) *chaosLab {
 	t.Helper()
-	l := &chaosLab{t: t, dir: t.TempDir(), experiment: experiment, name: name}
+	return startLab(t, ctx, chaosHeartbeat, name, experiment...)
+}
+
+// startLab is startChaosLab with a heartbeat timeout.
+func startLab(t *testing.T, ctx context.Context, heartbeat, name string, experiment ...string) *chaosLab {
+	t.Helper()
+	l := &chaosLab{t: t, dir: t.TempDir(), experiment: experiment, name: name, heartbeat: heartbeat}
 	logs := filepath.Join(l.dir, "logs")
 	if err := os.Mkdir(logs, 0o700); err != nil {
 		t.Fatal(err)
@@ -147,7 +154,7 @@ func (l *chaosLab) settings(name string, address map[string]string) string {
 	return writeFile(l.t, name+".yaml", fmt.Sprintf(`temporal: {address: %q, heartbeat: %s}
 s3: {endpoint: "http://%s", credentials_file: %q}
 embedded: {mode: "off"}
-`, address[chaos.Temporal], chaosHeartbeat, address[chaos.Store], filepath.Join(l.dir, chaos.Store, "s3-credentials")))
+`, address[chaos.Temporal], l.heartbeat, address[chaos.Store], filepath.Join(l.dir, chaos.Store, "s3-credentials")))
 }
 
 // command is a command line of the program.

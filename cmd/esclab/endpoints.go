@@ -13,29 +13,38 @@ import (
 	"github.com/esclab/esclab/workers/settings"
 )
 
-// allowJudge makes sure that the settings list the endpoint which an experiment
+// allowJudges makes sure that the settings list the endpoints which an experiment
 // wants asked. An experiment may come from anywhere, so it is the user who
 // decides where dialogues and a key go: once, on a terminal, and otherwise by
 // adding the entry that the error shows.
-func (a *app) allowJudge(e experiments.Experiment) error {
-	if e.Judge.Kind != experiments.JudgeOpenAI {
+func (a *app) allowJudges(e experiments.Experiment) error {
+	for _, j := range e.Judges() {
+		if err := a.allowJudge(e.Name, j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) allowJudge(name string, j experiments.JudgeAt) error {
+	if j.Kind != experiments.JudgeOpenAI {
 		return nil
 	}
 	s, err := a.loadSettings()
 	if err != nil {
 		return err
 	}
-	want := settings.Endpoint{BaseURL: e.Judge.BaseURL, APIKeyEnv: e.Judge.APIKeyEnv}
+	want := settings.Endpoint{BaseURL: j.BaseURL, APIKeyEnv: j.APIKeyEnv}
 	if s.Judge.Allows(want) {
 		return nil
 	}
-	add := fmt.Errorf("judge.base_url: %s does not list %s: if you trust it with dialogues%s, add to judge.endpoints there: %s",
-		s.File(), want.BaseURL, andKey(want), want.YAML())
+	add := fmt.Errorf("%s.base_url: %s does not list %s: if you trust it with dialogues%s, add to judge.endpoints there: %s",
+		j.Path, s.File(), want.BaseURL, andKey(want), want.YAML())
 	if !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
 		return add
 	}
 	yes, err := confirm(os.Stdin, os.Stderr, fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?",
-		e.Name, want.BaseURL, andKey(want), s.File()))
+		name, want.BaseURL, andKey(want), s.File()))
 	if err != nil || !yes {
 		return add
 	}
@@ -45,22 +54,24 @@ func (a *app) allowJudge(e experiments.Experiment) error {
 	return nil
 }
 
-// allowJudges does so for the experiments of a sweep's cells.
-func (a *app) allowJudges(p experiments.SweepPlan) error {
+// allowSweep does so for the experiments of a sweep's cells.
+func (a *app) allowSweep(p experiments.SweepPlan) error {
 	asked := map[[2]string]bool{}
 	for _, c := range p.Cells {
 		e, err := p.Experiment(c.Cell)
 		if err != nil {
 			return err
 		}
-		of := [2]string{e.Judge.BaseURL, e.Judge.APIKeyEnv}
-		if e.Judge.Kind != experiments.JudgeOpenAI || asked[of] {
-			continue
+		for _, j := range e.Judges() {
+			of := [2]string{j.BaseURL, j.APIKeyEnv}
+			if j.Kind != experiments.JudgeOpenAI || asked[of] {
+				continue
+			}
+			if err := a.allowJudge(e.Name, j); err != nil {
+				return err
+			}
+			asked[of] = true
 		}
-		if err := a.allowJudge(e); err != nil {
-			return err
-		}
-		asked[of] = true
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func TestJudgeIsAllowed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = a.allowJudge(p.Experiment)
+		err = a.allowJudges(p.Experiment)
 		if (err == nil) != (c.wrong == "") || err != nil && (!strings.Contains(err.Error(), c.wrong) || exitCode(err) != exitUsage) {
 			t.Errorf("%s with %q: %v; want exit 2 and %q", c.url, c.variable, err, c.wrong)
 		}

@@ -212,7 +212,7 @@ func TestLogprobsHub(t *testing.T) {
 		t.Error("bfloat16 changes nothing")
 	}
 	err = new(app).runLogprobs(t.Context(), logprobsOptions{model: "karpathy/none", engine: "go", batch: 1}, strings.NewReader(""), "in", io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "huggingface-cli download karpathy/none") {
+	if err == nil || !strings.Contains(err.Error(), "esclab model get karpathy/none") {
 		t.Errorf("a model that is not there: %v", err)
 	}
 }

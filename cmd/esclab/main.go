@@ -130,7 +130,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 		a.upCommand(), a.checkCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.scheduleCommand(), a.sweepCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(),
 		a.compareCommand(), a.diffCommand(), a.uiCommand(), a.exportCommand(),
-		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(),
+		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(), a.modelCommand(),
 		a.presetsCommand(), a.tokenizeCommand(), a.logprobsCommand(), a.mergeCommand(), a.benchCommand(),
 	)
 	return root

@@ -316,8 +316,8 @@ task_queues: {control: other-control, cpu: other-cpu, gpu: other-gpu}
 	if _, err := os.Stat(filepath.Join(out, "report.html")); err != nil {
 		t.Error(err)
 	}
-	if found, _ := filepath.Glob(filepath.Join(there, "s3", "elsewhere", "stages", "*", "manifest.json")); len(found) != 18 {
-		t.Errorf("%d artifacts in the external store, want 18\n%s", len(found), log)
+	if found, _ := filepath.Glob(filepath.Join(there, "s3", "elsewhere", "stages", "*", "manifest.json")); len(found) != 19 {
+		t.Errorf("%d artifacts in the external store, want 19\n%s", len(found), log)
 	}
 }
 

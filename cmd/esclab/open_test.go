@@ -79,8 +79,8 @@ task_queues: {control: far-control, cpu: far-cpu, gpu: far-gpu}
 	if err := run.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
-	if found, _ := filepath.Glob(filepath.Join(here, "s3", "esclab", "stages", "*", "manifest.json")); len(found) != 18 {
-		t.Errorf("%d artifacts in the open store, want 18\n%s", len(found), log)
+	if found, _ := filepath.Glob(filepath.Join(here, "s3", "esclab", "stages", "*", "manifest.json")); len(found) != 19 {
+		t.Errorf("%d artifacts in the open store, want 19\n%s", len(found), log)
 	}
 	refused, log := esclab(t, ctx, "status", "--all", "--data", there, "--config", writeFile(t, "none.yaml",
 		strings.Replace(other, fmt.Sprintf(", cert: %q, key: %q", ca.Path("client.pem"), ca.Path("client.key")), "", 1)))

@@ -67,8 +67,11 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
 	}
 	if p.Missing != nil && !o.plan {
-		return p.Missing
+		if p, err = a.offerModel(ctx, p, name, o.set); err != nil {
+			return err
+		}
 	}
+	sayWarnings(p.Experiment.Warnings())
 	if o.plan {
 		se, err := a.openToRead(ctx)
 		if errors.Is(err, errNoRuns) {
@@ -94,7 +97,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		}
 		return se.printPlan(ctx, p, o.json, out)
 	}
-	if err := a.allowJudge(p.Experiment); err != nil {
+	if err := a.allowJudges(p.Experiment); err != nil {
 		return err
 	}
 	se, err := a.open(ctx, true)
@@ -189,5 +192,12 @@ func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
 		page := se.page(e, historyTab)
 		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
+	}
+}
+
+// sayWarnings says what an experiment allows itself and hardly means.
+func sayWarnings(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "esclab: warning:", w)
 	}
 }

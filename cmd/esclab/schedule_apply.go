@@ -163,7 +163,7 @@ func (se *session) want(ctx context.Context, s settings.Schedule, declared bool)
 	if err != nil {
 		return w, err
 	}
-	if err := se.app.allowJudge(p.Experiment); err != nil {
+	if err := se.app.allowJudges(p.Experiment); err != nil {
 		return w, err
 	}
 	in.Experiment.Name = p.Experiment.Name

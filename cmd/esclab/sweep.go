@@ -113,8 +113,9 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	if p.Missing != nil && !o.plan {
 		return p.Missing
 	}
+	sayWarnings(p.Warnings())
 	if !o.plan {
-		if err := a.allowJudges(p.Plan); err != nil {
+		if err := a.allowSweep(p.Plan); err != nil {
 			return err
 		}
 	}

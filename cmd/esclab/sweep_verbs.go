@@ -37,7 +37,7 @@ func (a *app) sweepVerbs() []*cobra.Command {
 				return said(id)(se.lab.UpdateSweep(ctx, id, workflows.UpdateParallel, n))
 			}),
 		a.sweepVerb("cancel-cell SWEEP CELL…", "Cancel single cells; the others go on", cobra.MinimumNArgs(2),
-			"  esclab sweep cancel-cell demo-sweep loss-kto_beta-0.4_learning-rate-0.0005",
+			"  esclab sweep cancel-cell demo-sweep loss-kto_learning-rate-0.0005_batch-size-16",
 			func(ctx context.Context, se *session, id string, rest []string) error {
 				for _, cell := range rest {
 					if err := said(id)(se.lab.CancelCell(ctx, id, cell)); err != nil {
@@ -115,7 +115,7 @@ func (se *session) addCells(ctx context.Context, id, file string, set []string) 
 	if err = errors.Join(err, more.Missing); err != nil {
 		return err
 	}
-	if err := se.app.allowJudges(more.Plan); err != nil {
+	if err := se.app.allowSweep(more.Plan); err != nil {
 		return err
 	}
 	added, state, err := se.lab.AddCells(ctx, id, more.Plan)

@@ -37,7 +37,7 @@ type rule struct {
 // rules is the picture of CONTRIBUTING.md: imports point downwards.
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
-		"internal/bench", "lm", "lm/engines", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
+		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
 		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
@@ -67,6 +67,7 @@ var rules = []rule{
 	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
+	{tree: "lm/hub", light: true, theirs: []string{"github.com/gomlx/go-huggingface/hub", "golang.org/x/sys"}},
 	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, testOurs: []string{"internal/logistic"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
@@ -114,6 +115,7 @@ var reserved = []struct {
 	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab"}},
 	// The kernels, and the installer of an engine's library.
 	{"github.com/gomlx/compute-onnx/support/onnxruntime", []string{"lm", "lm/engines"}},
+	{"github.com/gomlx/go-huggingface/hub", []string{"lm/hub"}},
 	{"github.com/gomlx", []string{"lm"}},
 	// The engine of chat templates.
 	{"github.com/mitsuhiko/minijinja", []string{"lm/tokens"}},

@@ -199,6 +199,25 @@ func (r *Records) current(stage string) (progress, bool) {
 	return *p, true
 }
 
+// Reached reads the logs and says how many attempts a stage has had, up to which
+// step the newest has come, and which it has saved; over tells that it has ended.
+func (r *Records) Reached(stage string) (attempts, step, saved int, over bool, err error) {
+	if err := r.Read(); err != nil {
+		return 0, 0, 0, false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.attempts {
+		if key.stage == stage {
+			attempts++
+		}
+	}
+	if p := r.attempts[attempt{stage, r.newest[stage]}]; p != nil {
+		step, saved, over = p.last, p.saved(), p.ended
+	}
+	return attempts, step, saved, over, nil
+}
+
 // done says whether a worker has logged that the stage's artifact was committed.
 func (r *Records) done(stage string) bool {
 	r.mu.Lock()

@@ -212,7 +212,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case Malformed:
 		content = "I think the scores are: fluency 4 {"
 	case OutOfRange:
-		content = strings.NewReplacer(`"score":`, `"score":1`, `"degree":`, `"degree":7`, `"tie"`, `"both"`, `"first"`, `"both"`, `"second"`, `"both"`).Replace(content)
+		content = strings.NewReplacer(`"score":`, `"score":1`, `"degree":`, `"degree":7`, `"error":"`, `"error":"no_`, `"tie"`, `"both"`, `"first"`, `"both"`, `"second"`, `"both"`).Replace(content)
 	case WrongShape:
 		content = `{"verdict":"fine","confidence":0.9}`
 	case CutOff:
@@ -288,6 +288,9 @@ func fail(w http.ResponseWriter, status int, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": message, "type": code, "code": code, "param": nil}})
 }
 
+// errorNames are the classes that the joint protocol grades, in their order.
+var errorNames = []string{"strategy_mismatch", "lack_of_empathy", "early_emotion_shift", "template_response", "emotion_misread"}
+
 // answer grades by the digest of the question: any rule will do, as long as
 // the same question always has the same answer.
 func answer(r Request) string {
@@ -300,12 +303,25 @@ func answer(r Request) string {
 		data, _ := json.Marshal(all)
 		return string(data)
 	}
+	label := func(n uint64, classes []string) map[string]any {
+		class := append([]string{"none"}, classes...)[n%uint64(1+len(classes))]
+		return map[string]any{"reason": "because of " + class, "error": class}
+	}
+	one := func(v any) string {
+		data, _ := json.Marshal(v)
+		return string(data)
+	}
 	switch {
 	case strings.Contains(system, `"preferred"`):
-		data, _ := json.Marshal(map[string]string{"reason": "it is better", "preferred": []string{"first", "second", "tie"}[h%3]})
-		return string(data)
+		return one(map[string]string{"reason": "it is better", "preferred": []string{"first", "second", "tie"}[h%3]})
 	case strings.Contains(system, `"degree"`):
-		return grade([]string{"strategy_mismatch", "lack_of_empathy", "early_emotion_shift", "template_response", "emotion_misread"}, "degree", 2)
+		return grade(errorNames, "degree", 2)
+	case strings.Contains(system, `{"reference": LABEL`):
+		return one(map[string]any{"reference": label(h, errorNames[1:4]), "reply": label(h>>7, errorNames[1:4])})
+	case strings.Contains(system, `"error": "none"`):
+		return one(label(h, errorNames))
+	case strings.Contains(system, `{"reason": "one short sentence", "score"`) && !strings.Contains(system, "a key for each"):
+		return one(map[string]any{"reason": "because", "score": h % 6})
 	default:
 		return grade([]string{"fluency", "professionalism", "empathy", "helpfulness"}, "score", 5)
 	}

@@ -61,7 +61,7 @@ type kept struct {
 // ask puts a task's question to the model, or takes the reply from the cache.
 func ask[T any](ctx context.Context, c *Client, t task[T], values map[string]string) (T, error) {
 	var none T
-	values["format"], values["strategies"], values["definitions"] = t.format, strategies(), definitions()
+	values["format"], values["strategies"], values["definitions"] = t.format, strategies(), definitions(t.classes)
 	system, user, err := c.o.Prompts.Fill(t.prompt, values)
 	if err != nil {
 		return none, err

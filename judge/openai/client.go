@@ -62,7 +62,8 @@ type Options struct {
 	Replied func()
 }
 
-// Client asks one model. It is safe for concurrent use.
+// Client asks one model, by the joint protocol; Paper asks by the paper's. It is
+// safe for concurrent use.
 type Client struct {
 	o      Options
 	url    string
@@ -118,7 +119,11 @@ func (c *Client) Name() string { return Name(c.o.Model, c.o.Prompts) }
 
 // Name is how a judge that asks a model with these prompts is called.
 func Name(model string, set prompts.Set) string {
-	return fmt.Sprintf("%s (prompts %.8s)", model, set.Digest())
+	protocol := ""
+	if set.Protocol() == prompts.Paper {
+		protocol = "the paper's protocol, "
+	}
+	return fmt.Sprintf("%s (%sprompts %.8s)", model, protocol, set.Digest())
 }
 
 // Label implements judge.Judge. With a gold strategy in the request the

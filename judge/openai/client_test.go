@@ -48,7 +48,7 @@ func (m *memory) Put(_ context.Context, key string, value []byte) ([]byte, error
 
 func newClient(t *testing.T, s *chattest.Server, change func(*Options)) (*Client, *memory) {
 	t.Helper()
-	set, err := prompts.Builtin()
+	set, err := prompts.Builtin(prompts.Joint)
 	if err != nil {
 		t.Fatal(err)
 	}

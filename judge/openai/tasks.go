@@ -17,7 +17,9 @@ type task[T any] struct {
 	prompt prompts.Task
 	schema map[string]any
 	format string // the schema in words, for {{format}}
-	read   func(reply []byte) (T, error)
+	// classes are the errors that the question is about, for {{definitions}}.
+	classes []esc.PsyError
+	read    func(reply []byte) (T, error)
 }
 
 // maxReason bounds a reason in runes; longer ones are cut.
@@ -25,7 +27,7 @@ const maxReason = 240
 
 var errorsTask = task[[]finding]{
 	prompt: prompts.Errors,
-	schema: object(errorNames(), func(string) map[string]any {
+	schema: object(names(esc.PsyErrors()), func(string) map[string]any {
 		return object([]string{"reason", "degree"}, func(name string) map[string]any {
 			if name == "reason" {
 				return map[string]any{"type": "string"}
@@ -33,9 +35,10 @@ var errorsTask = task[[]finding]{
 			return map[string]any{"type": "integer", "enum": []int{0, 1, 2}}
 		})
 	}),
-	format: `Answer with one JSON object and nothing else: a key for each of ` + strings.Join(errorNames(), ", ") +
+	format: `Answer with one JSON object and nothing else: a key for each of ` + strings.Join(names(esc.PsyErrors()), ", ") +
 		`, and for each an object {"reason": "one short sentence", "degree": 0, 1 or 2}.`,
-	read: readErrors,
+	classes: esc.PsyErrors(),
+	read:    readErrors,
 }
 
 var scoresTask = task[judge.Scores]{
@@ -67,12 +70,12 @@ var preferenceTask = task[preferred]{
 
 var criteria = []string{"fluency", "professionalism", "empathy", "helpfulness"}
 
-func errorNames() []string {
-	var names []string
-	for _, e := range esc.PsyErrors() {
-		names = append(names, e.String())
+func names(classes []esc.PsyError) []string {
+	var all []string
+	for _, e := range classes {
+		all = append(all, e.String())
 	}
-	return names
+	return all
 }
 
 // object is the JSON schema of an object with exactly these keys, in the form
@@ -93,7 +96,7 @@ type finding struct {
 }
 
 func readErrors(reply []byte) ([]finding, error) {
-	grades, err := readGrades(reply, errorNames(), "degree", 2)
+	grades, err := readGrades(reply, names(esc.PsyErrors()), "degree", 2)
 	if err != nil {
 		return nil, err
 	}
@@ -226,9 +229,9 @@ func strategies() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func definitions() string {
+func definitions(classes []esc.PsyError) string {
 	var b strings.Builder
-	for _, e := range esc.PsyErrors() {
+	for _, e := range classes {
 		fmt.Fprintf(&b, "- %s: %s\n", e, e.Definition())
 	}
 	return strings.TrimSuffix(b.String(), "\n")

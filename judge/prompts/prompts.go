@@ -1,5 +1,5 @@
-// Package prompts holds what a language model is asked when it judges: three
-// text files in the project's own wording of the paper's definitions (Appendix
+// Package prompts holds what a language model is asked when it judges: the text
+// files of a protocol in the project's own wording of the paper's definitions (Appendix
 // A.2 and C.3, Table 8), and how a directory of one's own replaces them.
 //
 // A file is the system message, a line "---", and the user message. In both,
@@ -23,13 +23,37 @@ import (
 type Task string
 
 const (
-	Errors     Task = "errors"     // psychological errors of a reply
-	Scores     Task = "scores"     // the four criteria of Table 8
+	Errors     Task = "errors"     // which psychological errors a reply makes, each with a degree
+	Scores     Task = "scores"     // the four criteria of Table 8 at once
 	Preference Task = "preference" // which of two replies is better
+
+	Fluency         Task = "fluency" // one criterion, beside the gold reply
+	Professionalism Task = "professionalism"
+	Empathy         Task = "empathy"
+	Helpfulness     Task = "helpfulness"
+	Class           Task = "class"  // the one psychological error of a reply, or none
+	Filter          Task = "filter" // that of the gold reply and of another at once, of the three that make pairs
 )
 
-// Tasks lists the tasks in the order of their files.
-func Tasks() []Task { return []Task{Errors, Preference, Scores} }
+// Protocol says in which questions a judge is asked.
+type Protocol string
+
+const (
+	Joint Protocol = "joint" // all criteria in one question, all errors in another
+	Paper Protocol = "paper" // as in the paper: beside the gold reply, one criterion or one label a question
+)
+
+// Tasks lists the protocol's tasks in the order of their files; none for an
+// unknown protocol.
+func (p Protocol) Tasks() []Task {
+	switch p {
+	case Joint:
+		return []Task{Errors, Preference, Scores}
+	case Paper:
+		return []Task{Class, Empathy, Filter, Fluency, Helpfulness, Preference, Professionalism}
+	}
+	return nil
+}
 
 // File is the name of the task's file.
 func (t Task) File() string { return string(t) + ".txt" }
@@ -42,7 +66,13 @@ var placeholders = map[Task]map[string]bool{
 	Errors:     {"context": true, "response": true, "format": true, "strategy": true, "strategies": false, "definitions": false},
 	Scores:     {"context": true, "response": true, "format": true, "strategy": false, "strategies": false},
 	Preference: {"context": true, "first": true, "second": true, "format": true},
+
+	Fluency: criterion, Professionalism: criterion, Empathy: criterion, Helpfulness: criterion,
+	Class:  {"context": true, "response": true, "format": true, "gold": false, "strategy": false, "strategies": false, "definitions": false},
+	Filter: {"context": true, "response": true, "gold": true, "format": true, "strategy": false, "strategies": false, "definitions": false},
 }
+
+var criterion = map[string]bool{"context": true, "response": true, "gold": true, "format": true, "strategy": false, "strategies": false}
 
 // Placeholders lists the names that a task's prompt may hold, sorted.
 func Placeholders(t Task) []string {
@@ -54,49 +84,57 @@ func Placeholders(t Task) []string {
 	return names
 }
 
-// Set is a checked set of prompts, one for each task.
+// Set is a checked set of prompts, one for each task of its protocol.
 type Set struct {
-	files map[Task]string
+	protocol Protocol
+	files    map[Task]string
 }
+
+// Protocol is the one whose tasks the set has prompts for.
+func (s Set) Protocol() Protocol { return s.protocol }
 
 //go:embed builtin
 var builtin embed.FS
 
-// Builtin returns the project's own prompts.
-func Builtin() (Set, error) {
-	files, err := fs.Sub(builtin, "builtin")
-	if err != nil {
-		return Set{}, fmt.Errorf("judge prompts: %w", err)
-	}
-	return Load(files)
-}
-
-// Load reads errors.txt, preference.txt and scores.txt and checks them.
-func Load(files fs.FS) (Set, error) {
+// Builtin returns the project's own prompts for a protocol. Those of a task that
+// protocols have in common stand beside the protocols' directories.
+func Builtin(protocol Protocol) (Set, error) {
 	texts := make(map[string]string, len(placeholders))
-	for _, t := range Tasks() {
-		data, err := fs.ReadFile(files, t.File())
+	for _, t := range protocol.Tasks() {
+		data, err := builtin.ReadFile("builtin/" + string(protocol) + "/" + t.File())
+		if errors.Is(err, fs.ErrNotExist) {
+			data, err = builtin.ReadFile("builtin/" + t.File())
+		}
 		if err != nil {
-			return Set{}, fmt.Errorf("judge prompts: %w; a directory of prompts has %s", err, fileNames())
+			return Set{}, fmt.Errorf("judge prompts: %w", err)
 		}
 		texts[t.File()] = string(data)
 	}
-	return New(texts)
+	return New(protocol, texts)
 }
 
-// New checks prompts that are given by their files' names.
-func New(texts map[string]string) (Set, error) {
-	s := Set{files: make(map[Task]string, len(texts))}
+// New checks a protocol's prompts, which are given by their files' names.
+func New(protocol Protocol, texts map[string]string) (Set, error) {
+	s := Set{protocol: protocol, files: make(map[Task]string, len(texts))}
 	size := 0
+	tasks := protocol.Tasks()
+	if len(tasks) == 0 {
+		return Set{}, fmt.Errorf("judge prompts: unknown protocol %q; it is %s or %s", protocol, Joint, Paper)
+	}
+	var names []string
+	for _, t := range tasks {
+		names = append(names, t.File())
+	}
+	files := strings.Join(names, ", ")
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		if _, ok := placeholders[Task(strings.TrimSuffix(name, ".txt"))]; !ok {
-			return Set{}, fmt.Errorf("judge prompts: %s is not one of %s", name, fileNames())
+		if !slices.Contains(names, name) {
+			return Set{}, fmt.Errorf("judge prompts: %s is not one of protocol %s: %s", name, protocol, files)
 		}
 	}
-	for _, t := range Tasks() {
+	for _, t := range tasks {
 		text, ok := texts[t.File()]
 		if !ok {
-			return Set{}, fmt.Errorf("judge prompts: %s is missing; a set of prompts has %s", t.File(), fileNames())
+			return Set{}, fmt.Errorf("judge prompts: %s is missing; a set of prompts for protocol %s has %s", t.File(), protocol, files)
 		}
 		size += len(text)
 		text = strings.ReplaceAll(text, "\r\n", "\n")
@@ -109,14 +147,6 @@ func New(texts map[string]string) (Set, error) {
 		return Set{}, fmt.Errorf("judge prompts: %d bytes together; at most %d", size, maxBytes)
 	}
 	return s, nil
-}
-
-func fileNames() string {
-	var names []string
-	for _, t := range Tasks() {
-		names = append(names, t.File())
-	}
-	return strings.Join(names, ", ")
 }
 
 // separator divides the system message from the user message.
@@ -172,7 +202,7 @@ func (s Set) Fill(t Task, values map[string]string) (system, user string, err er
 // what names a judge.
 func (s Set) Digest() string {
 	h := sha256.New()
-	for _, t := range Tasks() {
+	for _, t := range s.protocol.Tasks() {
 		fmt.Fprintf(h, "%s\n%d\n%s\n", t.File(), len(s.files[t]), s.files[t])
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -4,32 +4,69 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"testing/fstest"
 )
 
-func texts(t *testing.T) map[string]string {
+func texts(t *testing.T, protocol Protocol) map[string]string {
 	t.Helper()
-	set, err := Builtin()
+	set, err := Builtin(protocol)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := map[string]string{}
-	for _, task := range Tasks() {
+	for _, task := range protocol.Tasks() {
 		files[task.File()] = set.files[task]
 	}
 	return files
 }
 
 // The built-in prompts are not in the parameters of stages: whoever changes
-// them raises the versions of the kinds that ask them.
+// them raises experiments.JudgePromptsVersion, which is.
 func TestBuiltinDigest(t *testing.T) {
-	set, err := Builtin()
-	if err != nil {
-		t.Fatal(err)
+	for protocol, want := range map[Protocol]string{
+		Joint: "9cf60747ff8f741d938b03f7b29c2ac73201c95dc61a52265048066a444a5472",
+		Paper: "23be0be2eb2812326f743df4b681f5aa3279330a1d2061839fc746a195bff68d",
+	} {
+		set, err := Builtin(protocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := set.Digest(); got != want {
+			t.Errorf("the built-in prompts of protocol %s have digest %s, want %s: raise JudgePromptsVersion in experiments/kinds.go and set the digest here", protocol, got, want)
+		}
 	}
-	const want = "2b68800338e2d9dc3a975d5d368bf1062c3b1de7d814419a5796f09625a87111"
-	if got := set.Digest(); got != want {
-		t.Errorf("the built-in prompts have digest %s, want %s: raise the versions of judge, mine, prefer and quality in experiments/kinds.go and set the digest here", got, want)
+}
+
+// A judge that is told how often replies are without fault finds them so.
+func TestNoPriors(t *testing.T) {
+	for _, protocol := range []Protocol{Joint, Paper} {
+		for name, text := range texts(t, protocol) {
+			for _, word := range []string{"most replies", "most supporters", "usually", "rarely", "often", "few replies", "likely"} {
+				if strings.Contains(strings.ToLower(text), word) {
+					t.Errorf("%s of protocol %s says %q: a prompt tells no frequencies", name, protocol, word)
+				}
+			}
+		}
+	}
+}
+
+// By the paper's protocol a question about quality shows the gold reply and
+// asks for one criterion.
+func TestPaperAsksOneThingBesideTheGoldReply(t *testing.T) {
+	files := texts(t, Paper)
+	criteria := []Task{Fluency, Professionalism, Empathy, Helpfulness}
+	for _, task := range criteria {
+		text := files[task.File()]
+		if !strings.Contains(text, "{{gold}}") {
+			t.Errorf("%s does not show the gold reply", task.File())
+		}
+		for _, other := range criteria {
+			if asks := strings.Contains(text, string(other)+": "); asks != (other == task) {
+				t.Errorf("%s asks about %s: %v, want %v", task.File(), other, asks, other == task)
+			}
+		}
+	}
+	if !strings.Contains(files[Filter.File()], "{{gold}}") {
+		t.Error("the filter does not show the gold reply")
 	}
 }
 
@@ -48,32 +85,34 @@ func TestCheck(t *testing.T) {
 		{"large", "preference.txt", func(s string) string { return s + strings.Repeat("x", 30<<10) }, "at most"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			files := texts(t)
+			files := texts(t, Joint)
 			files[c.file] = c.change(files[c.file])
-			if _, err := New(files); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := New(Joint, files); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
 	}
-	files := texts(t)
+	files := texts(t, Joint)
 	delete(files, "scores.txt")
 	files["score.txt"] = "x"
-	if _, err := New(files); err == nil || !strings.Contains(err.Error(), "score.txt is not one of") {
+	if _, err := New(Joint, files); err == nil || !strings.Contains(err.Error(), "score.txt is not one of") {
 		t.Errorf("a file of another name: %v", err)
 	}
 	delete(files, "score.txt")
-	dir := fstest.MapFS{}
-	for name, text := range files {
-		dir[name] = &fstest.MapFile{Data: []byte(text)}
-	}
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "a directory of prompts has errors.txt, preference.txt, scores.txt") {
+	if _, err := New(Joint, files); err == nil || !strings.Contains(err.Error(), "scores.txt is missing; a set of prompts for protocol joint has errors.txt, preference.txt, scores.txt") {
 		t.Errorf("a file that is not there: %v", err)
+	}
+	if _, err := New(Paper, texts(t, Joint)); err == nil || !strings.Contains(err.Error(), "errors.txt is not one of protocol paper") {
+		t.Errorf("files of the other protocol: %v", err)
+	}
+	if _, err := New("both", files); err == nil || !strings.Contains(err.Error(), "unknown protocol") {
+		t.Errorf("an unknown protocol: %v", err)
 	}
 }
 
 // What is filled in stays as it is, even where it looks like a placeholder.
 func TestFill(t *testing.T) {
-	set, err := Builtin()
+	set, err := Builtin(Joint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,22 +135,22 @@ func TestFill(t *testing.T) {
 
 // Every file counts in the digest, line endings do not.
 func TestDigest(t *testing.T) {
-	before, err := New(texts(t))
+	before, err := New(Joint, texts(t, Joint))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, task := range Tasks() {
-		files := maps.Clone(texts(t))
+	for _, task := range Joint.Tasks() {
+		files := maps.Clone(texts(t, Joint))
 		files[task.File()] += "."
-		after, err := New(files)
+		after, err := New(Joint, files)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if before.Digest() == after.Digest() {
 			t.Errorf("%s does not count", task.File())
 		}
-		files[task.File()] = strings.ReplaceAll(texts(t)[task.File()], "\n", "\r\n")
-		if after, err = New(files); err != nil || before.Digest() != after.Digest() {
+		files[task.File()] = strings.ReplaceAll(texts(t, Joint)[task.File()], "\n", "\r\n")
+		if after, err = New(Joint, files); err != nil || before.Digest() != after.Digest() {
 			t.Errorf("%s: line endings count (%v)", task.File(), err)
 		}
 	}

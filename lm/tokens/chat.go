@@ -128,9 +128,17 @@ func (t *Tokenizer) runTokens(text string) []int32 {
 	return ids
 }
 
+// conversations are the shapes of what the stages render: every prompt has a system message, then the user's and the
+// assistant's messages in turn.
+var conversations = [][]Message{
+	{{"system", "a"}, {"user", "b"}},
+	{{"system", "a"}, {"user", "b"}, {roleAssistant, "c"}, {"user", "d"}},
+}
+
 // Check says why the tokenizer or its chat template cannot be used with a
 // model whose embedding has so many rows and whose config.json lists these ids
-// as EOS: ids without a row, no usable template, no EOS in the vocabulary.
+// as EOS: ids without a row, no template that renders what the stages ask for,
+// no EOS in the vocabulary.
 func (t *Tokenizer) Check(rows int, eos []int) error {
 	if t.VocabSize() > rows {
 		return fmt.Errorf("tokens: tokenizer has %d tokens but the model's embedding has %d rows: they are not of one model", t.VocabSize(), rows)
@@ -141,22 +149,19 @@ func (t *Tokenizer) Check(rows int, eos []int) error {
 	if _, ok := t.EOS(); !ok {
 		return errors.New("tokens: tokenizer_config.json names no eos_token of the vocabulary")
 	}
-	for _, name := range []struct{ key, token string }{{"bos_token", t.bos}, {"pad_token", t.pad}} {
-		if _, ok := t.named(name.token); name.token != "" && !ok {
-			return fmt.Errorf("tokens: tokenizer_config.json: %s %q is not in the vocabulary", name.key, name.token)
-		}
-	}
 	for _, id := range eos {
 		if id < 0 || id >= rows {
 			return fmt.Errorf("tokens: config.json: eos_token_id %d is outside the vocabulary of %d", id, rows)
 		}
 	}
-	prompt, err := t.ChatPrompt([]Message{{"user", "a"}}, "")
-	if err != nil {
-		return err
-	}
-	if bos, ok := t.BOS(); ok && len(prompt) > 1 && prompt[0] == bos && prompt[1] == bos {
-		return errors.New("tokens: chat template begins with two BOS tokens")
+	for _, chat := range conversations {
+		prompt, err := t.ChatPrompt(chat, "")
+		if err != nil {
+			return fmt.Errorf("a conversation with a system message and %d of user and assistant, as every prompt has them: %w", len(chat)-1, err)
+		}
+		if bos, ok := t.BOS(); ok && len(prompt) > 1 && prompt[0] == bos && prompt[1] == bos {
+			return errors.New("tokens: chat template begins with two BOS tokens")
+		}
 	}
 	return nil
 }

@@ -1,16 +1,16 @@
 package tokens
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // tokenizerJSON is what we read of a Hugging Face tokenizer.json.
@@ -101,42 +101,64 @@ func parseComponent(raw json.RawMessage) ([]component, error) {
 	return append(append(c.Normalizers, c.Pretokenizers...), c.Processors...), nil
 }
 
-// add takes over the tokens that stand in tokenizer_config.json alone, as transformers does when it loads a tokenizer:
-// in the order of their ids, each under its id of the vocabulary, or under the next that is free. Where that is another
-// id than the file says, the model and the tokenizer are not of one piece. It gives the contents of what was added.
-func (file *tokenizerJSON) add(decoder map[string]addedToken) (contents []string, err error) {
-	var missing []addedToken
-	for id, token := range decoder {
-		n, err := strconv.ParseInt(id, 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("%q is no id", id)
+// add gives the added tokens their ids as transformers does when it loads a tokenizer, and adds those that stand in the
+// configuration alone: those that are listed with their ids, then named ones, then extra ones. Each has its id of the
+// vocabulary, or the next that is free; where that is another id than a list says, model and tokenizer are not of one
+// piece. What a later list says of a token counts.
+func (file *tokenizerJSON) add(config *tokenizerConfig) error {
+	var tokens []addedToken
+	places := map[string]int{}
+	next := int32(len(file.Model.Vocab))
+	add := func(token addedToken) int32 {
+		i, known := places[token.Content]
+		id, inVocabulary := file.Model.Vocab[token.Content]
+		switch {
+		case known:
+			token.ID = tokens[i].ID
+			tokens[i] = token
+			return token.ID
+		case inVocabulary:
+			token.ID = id
+		default:
+			token.ID = next
 		}
-		token.ID = int32(n)
-		if !slices.ContainsFunc(file.AddedTokens, func(known addedToken) bool { return known.Content == token.Content }) {
-			missing = append(missing, token)
+		next = max(next, token.ID+1)
+		places[token.Content] = len(tokens)
+		tokens = append(tokens, token)
+		return token.ID
+	}
+	for _, list := range []struct {
+		where  string
+		tokens []addedToken
+	}{{"added_tokens", file.AddedTokens}, {config.listedIn, config.listed}} {
+		for _, token := range list.tokens {
+			if token.Content == "" {
+				continue
+			}
+			if id := add(token); id != token.ID {
+				return fmt.Errorf("%s: %q has id %d there, but as the vocabulary and the tokens before it are, it gets %d: save the tokenizer again with transformers (save_pretrained)",
+					list.where, token.Content, token.ID, id)
+			}
 		}
 	}
-	slices.SortFunc(missing, func(a, b addedToken) int { return cmp.Compare(a.ID, b.ID) })
-	next := int32(0)
-	for _, id := range file.Model.Vocab {
-		next = max(next, id+1)
+	more := config.extra
+	for _, name := range slices.Backward(standardTokens) {
+		more = slices.Insert(more, 0, config.special[name])
 	}
-	for _, known := range file.AddedTokens {
-		next = max(next, known.ID+1)
-	}
-	for _, token := range missing {
-		id, known := file.Model.Vocab[token.Content]
-		if !known {
-			id = next
-			next++
+	for _, token := range more {
+		if _, known := places[token.Content]; token.Content != "" && !known {
+			token.Special = true
+			add(addedToken(token))
 		}
-		if id != token.ID {
-			return nil, fmt.Errorf("%q has id %d there, but tokenizer.json makes it %d: save the tokenizer again with transformers (save_pretrained)", token.Content, token.ID, id)
-		}
-		file.AddedTokens = append(file.AddedTokens, token)
-		contents = append(contents, token.Content)
 	}
-	return contents, nil
+	for _, name := range slices.Sorted(maps.Keys(config.special)) {
+		token := config.special[name]
+		if _, known := places[token.Content]; token.Content != "" && !known {
+			return fmt.Errorf("%s: %q is no added token of tokenizer.json: save the tokenizer again with transformers (save_pretrained)", name, token.Content)
+		}
+	}
+	file.AddedTokens = tokens
+	return nil
 }
 
 // build turns the parsed file into a Tokenizer. It refuses what it would not
@@ -268,6 +290,7 @@ func (t *Tokenizer) setVocabulary(file *tokenizerJSON) error {
 		t.special[added.ID] = added.Special
 		t.added[added.Content] = added.ID
 		if added.Normalized {
+			added.Content = t.normalize(added.Content) // the text in which it is looked for is
 			normalized = append(normalized, added)
 		} else {
 			plain = append(plain, added)
@@ -304,79 +327,13 @@ func (t *Tokenizer) setPostProcessor(raw json.RawMessage) error {
 	return nil
 }
 
-// tokenizerConfig is what we read of tokenizer_config.json.
-type tokenizerConfig struct {
-	BOS tokenName `json:"bos_token"`
-	EOS tokenName `json:"eos_token"`
-	Pad tokenName `json:"pad_token"`
-	// Added are the added tokens by their ids, as transformers keeps them.
-	Added        map[string]addedToken `json:"added_tokens_decoder"`
-	Unknown      tokenName             `json:"unk_token"`
-	Separator    tokenName             `json:"sep_token"`
-	Class        tokenName             `json:"cls_token"`
-	Mask         tokenName             `json:"mask_token"`
-	ChatTemplate json.RawMessage       `json:"chat_template"`
-}
-
-// special gives the special tokens that there are by the names under which templates know them.
-func (c *tokenizerConfig) special() map[string]string {
-	tokens := map[string]string{}
-	for name, token := range map[string]tokenName{"bos_token": c.BOS, "eos_token": c.EOS, "pad_token": c.Pad, "unk_token": c.Unknown,
-		"sep_token": c.Separator, "cls_token": c.Class, "mask_token": c.Mask} {
-		if token != "" {
-			tokens[name] = string(token)
-		}
-	}
-	return tokens
-}
-
-// tokenName is null, a string, or an object with the string as content.
-type tokenName string
-
-func (n *tokenName) UnmarshalJSON(data []byte) error {
-	if len(data) > 0 && data[0] == '{' {
-		var object struct {
-			Content string `json:"content"`
-		}
-		err := json.Unmarshal(data, &object)
-		*n = tokenName(object.Content)
-		return err
-	}
-	return json.Unmarshal(data, (*string)(n))
-}
-
-// template returns the chat template: a string, or the one named "default" of
-// a list.
-func (c *tokenizerConfig) template() (string, error) {
-	switch raw := c.ChatTemplate; {
-	case len(raw) == 0 || string(raw) == "null":
-		return "", nil
-	case raw[0] == '[':
-		var list []struct{ Name, Template string }
-		if err := json.Unmarshal(raw, &list); err != nil {
-			return "", fmt.Errorf("chat_template: %w", err)
-		}
-		for _, named := range list {
-			if named.Name == "default" {
-				return named.Template, nil
-			}
-		}
-		return "", errors.New(`chat_template is a list without one named "default"`)
-	}
-	var template string
-	if err := json.Unmarshal(c.ChatTemplate, &template); err != nil {
-		return "", fmt.Errorf("chat_template: %w", err)
-	}
-	return template, nil
-}
-
 // Limits of the JSON files, which are read whole. The largest tokenizer.json in use has 34 MB.
 const (
 	maxTokenizer = 256 << 20
 	maxConfig    = 16 << 20
 )
 
-// readLimited reads a file whole that has at most limit bytes.
+// readLimited reads a text whole that has at most limit bytes.
 func readLimited(path string, limit int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -384,8 +341,12 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	}
 	defer func() { _ = file.Close() }() // only read
 	data, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	switch {
+	case err != nil:
+	case int64(len(data)) > limit:
 		err = fmt.Errorf("%s: more than %d MiB: is it the right file?", path, limit>>20)
+	case !utf8.Valid(data): // a JSON reader would replace the bytes without a word
+		err = fmt.Errorf("%s: its bytes are not UTF-8", path)
 	}
 	return data, err
 }

@@ -71,7 +71,7 @@ func FuzzTemplate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, source string) {
-		if tok.setTemplate(source); tok.chat.template == nil {
+		if tok.setTemplate(source, nil); tok.chat.template == nil {
 			return
 		}
 		text, err := tok.chat.render([]Message{{"user", "hello"}, {"assistant", "yes"}}, true, nil)

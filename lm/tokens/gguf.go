@@ -157,8 +157,9 @@ func (g *GGUF) Write(dir string) error {
 	return nil
 }
 
-// vocabulary divides the tokens into those of the model and the added ones. Added tokens that a merge makes are both,
-// as in a tokenizer.json; others cannot come out of a text of users.
+// vocabulary divides the tokens into those of the model and the added ones. Added tokens that a merge makes are both, as
+// in a tokenizer.json, and so are those before the last of the others: tokenizers gives a token that is added alone the
+// next id that is free.
 func (g *GGUF) vocabulary() (vocabulary map[string]int, added []addedToken) {
 	made := map[string]bool{}
 	for _, merge := range g.Merges {
@@ -166,14 +167,18 @@ func (g *GGUF) vocabulary() (vocabulary map[string]int, added []addedToken) {
 		made[left], made[right], made[left+right] = true, true, true
 	}
 	vocabulary = map[string]int{}
+	last := 0
 	for id, token := range g.Tokens {
 		extra := g.Types[id] == ggufControl || g.Types[id] == ggufUserDefined
 		if extra {
 			added = append(added, addedToken{ID: int32(id), Content: token, Special: g.Types[id] == ggufControl})
 		}
 		if (!extra || made[token]) && g.Types[id] != ggufUnused {
-			vocabulary[token] = id
+			last = id
 		}
+	}
+	for id, token := range g.Tokens[:last+1] {
+		vocabulary[token] = id
 	}
 	return vocabulary, added
 }

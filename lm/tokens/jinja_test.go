@@ -209,7 +209,7 @@ func TestTemplateDates(t *testing.T) {
 	tok := smallTokenizer(t, 300, "some text some text")
 	const dated = `{% if strftime_now is defined %}{% set date = strftime_now('%d %b %Y') %}{% else %}{% set date = '26 Jul 2024' %}{% endif %}` +
 		`{{ date }}{% for m in messages %}{{ '<|user|>' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|user|>' }}{% endif %}`
-	tok.setTemplate(dated)
+	tok.setTemplate(dated, nil)
 	ids, err := tok.ChatPrompt([]Message{{"user", "a"}}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestTemplateDates(t *testing.T) {
 	if today := time.Now().Format("02 Jan 2006"); !strings.HasPrefix(text, today) {
 		t.Errorf("the rendered chat is %q, it has to begin with %s", text, today)
 	}
-	tok.setTemplate(`{{ strftime_now('%Y') }}` + trainedTemplate)
+	tok.setTemplate(`{{ strftime_now('%Y') }}`+trainedTemplate, nil)
 	if _, err := tok.ChatPrompt([]Message{{"user", "a"}}, ""); err == nil {
 		t.Error("a template that always writes the date is used for a training")
 	}

@@ -60,22 +60,24 @@ const (
 const cachedSkeletons = 1 << 12
 
 // errNoTemplate is returned by the chat methods of a tokenizer without one.
-var errNoTemplate = errors.New("there is no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json")
+var errNoTemplate = errors.New("there is no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json " +
+	"(chat_template.json belongs to a processor and is not read)")
 
-// setTemplate compiles the chat template and probes it. A template that cannot be used reports why when it is used, and
-// in Check: texts can be tokenized without one.
-func (t *Tokenizer) setTemplate(source string) {
-	c := &chatTemplate{special: t.roles, err: errNoTemplate, skeletons: map[string][]chatPiece{}, runs: map[string][]int32{}}
+// setTemplate compiles the chat template and probes it; err says why there is none. A template that cannot be used
+// reports why when it is used, and in Check: texts can be tokenized without one.
+func (t *Tokenizer) setTemplate(source string, err error) {
+	c := &chatTemplate{special: t.roles, skeletons: map[string][]chatPiece{}, runs: map[string][]int32{}}
 	t.chat = c
-	if source == "" {
-		return
+	if err == nil && source == "" {
+		err = errNoTemplate
 	}
-	template, err := compileTemplate(source)
+	if err == nil {
+		c.template, err = compileTemplate(source)
+	}
 	if err != nil {
 		c.err = oneLine(err)
 		return
 	}
-	c.template = template
 	c.err = t.probe()
 }
 

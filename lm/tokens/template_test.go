@@ -158,16 +158,19 @@ func TestCheck(t *testing.T) {
 		"other prompt": {`{% for m in messages %}{{ m.role + ': ' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ 'bot: ' }}{% endif %}`, "generation prompt"},
 		"no parse":     {`{% for x in %}`, "chat template"},
 		"raises":       {`{{ raise_exception('no luck') }}`, "no luck"},
+		"no system":    {`{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}` + trainedTemplate, "System role not supported"},
+		"one turn":     {`{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}` + trainedTemplate, "one turn only"},
+		"first a user": {`{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}` + trainedTemplate, "roles must alternate"},
 		"two BOS":      {`{{ bos_token + bos_token }}` + trainedTemplate[len(`{{- bos_token }}`):], "two BOS"},
 	} {
 		broken := smallTokenizer(t, 300, "some text some text")
-		broken.setTemplate(c.template)
+		broken.setTemplate(c.template, nil)
 		if err := broken.Check(rows, nil); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
 		}
 	}
 	broken := smallTokenizer(t, 300, "some text some text")
-	broken.eos = "<|gone|>"
+	delete(broken.roles, "eos_token")
 	if err := broken.Check(rows, nil); err == nil {
 		t.Error("a tokenizer without EOS is accepted")
 	}

@@ -1,8 +1,6 @@
 package tokens
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -30,17 +28,16 @@ type Tokenizer struct {
 	special           []bool
 	before, after     []int32 // what the post-processor adds
 
-	bos, eos, pad string
-	roles         map[string]string // the special tokens that tokenizer_config.json names: "bos_token" …
-	stop          []int32           // eos ids of generation_config.json
-	digest        string
-	chat          *chatTemplate
+	roles map[string]string // the special tokens by their names: "bos_token" …
+	stop  []int32           // eos ids of generation_config.json
+	chat  *chatTemplate
 }
 
-// Load reads tokenizer.json, tokenizer_config.json, and where they are
-// there chat_template.jinja and generation_config.json from dir. A tokenizer that would not be
-// reproduced exactly (anything but byte-level BPE with the pre-tokenizers of
-// GPT-2, SmolLM, Qwen2 or Llama 3) is an error that names what is not supported. The
+// Load reads tokenizer.json from dir, and what is there of tokenizer_config.json,
+// special_tokens_map.json, added_tokens.json, chat_template.jinja and
+// generation_config.json. A tokenizer that would not be reproduced exactly
+// (anything but byte-level BPE with the pre-tokenizers of GPT-2, SmolLM, Qwen2
+// or Llama 3) is an error that names what is not supported. The
 // chat template is compiled here; where there is none, or one that cannot be
 // rendered, the chat methods and Check return an error.
 func Load(dir string) (*Tokenizer, error) {
@@ -57,64 +54,21 @@ func Load(dir string) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	added, err := file.add(config.Added)
-	if err != nil {
-		return nil, fmt.Errorf("tokens: load tokenizer %s: added_tokens_decoder: %w", filepath.Join(dir, configFile), err)
+	if err := file.add(config); err != nil {
+		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", dir, err)
 	}
 	t, err := file.build()
 	if err != nil {
 		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
 	}
-	if err := t.configure(dir, config, append([]string{string(data)}, added...)); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
-
-const configFile = "tokenizer_config.json"
-
-// readConfig reads tokenizer_config.json, where there is one.
-func readConfig(dir string) (config tokenizerConfig, err error) {
-	path := filepath.Join(dir, configFile)
-	data, err := readOptional(path)
-	if err != nil {
-		return config, fmt.Errorf("tokens: load tokenizer: %w", err)
-	}
-	if data != nil {
-		if err := json.Unmarshal(data, &config); err != nil {
-			return config, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
+	t.roles = map[string]string{}
+	for name, token := range config.special {
+		if token.Content != "" {
+			t.roles[name] = token.Content
 		}
 	}
-	return config, nil
-}
-
-// configure takes what tokenizer_config.json and the files beside it say; identity is what the digest rests on besides.
-func (t *Tokenizer) configure(dir string, config tokenizerConfig, identity []string) error {
-	path := filepath.Join(dir, configFile)
-	t.bos, t.eos, t.pad = string(config.BOS), string(config.EOS), string(config.Pad)
-	t.roles = config.special()
-	source, err := config.template()
-	if err != nil {
-		return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
-	}
-	// Newer checkpoints keep the template in a file of its own, which wins.
-	own, err := readOptional(filepath.Join(dir, "chat_template.jinja"))
-	if err != nil {
-		return fmt.Errorf("tokens: load tokenizer: %w", err)
-	}
-	if own != nil {
-		source = string(own)
-	}
-	t.setTemplate(source)
-	if err := t.loadStop(filepath.Join(dir, "generation_config.json")); err != nil {
-		return err
-	}
-	sum := sha256.New()
-	for _, part := range append(identity, source, t.bos, t.eos) {
-		fmt.Fprintf(sum, "%d\n%s", len(part), part)
-	}
-	t.digest = hex.EncodeToString(sum.Sum(nil))
-	return nil
+	t.setTemplate(config.chatTemplate(dir))
+	return t, t.loadStop(filepath.Join(dir, generationFile))
 }
 
 func (t *Tokenizer) loadStop(path string) error {
@@ -233,16 +187,17 @@ func (t *Tokenizer) IsSpecial(id int32) bool {
 }
 
 // BOS returns the token that begins a sequence, where the tokenizer has one.
-func (t *Tokenizer) BOS() (int32, bool) { return t.named(t.bos) }
+func (t *Tokenizer) BOS() (int32, bool) { return t.named("bos_token") }
 
 // EOS returns the token that ends a sequence.
-func (t *Tokenizer) EOS() (int32, bool) { return t.named(t.eos) }
+func (t *Tokenizer) EOS() (int32, bool) { return t.named("eos_token") }
 
 // Pad returns the padding token.
-func (t *Tokenizer) Pad() (int32, bool) { return t.named(t.pad) }
+func (t *Tokenizer) Pad() (int32, bool) { return t.named("pad_token") }
 
-func (t *Tokenizer) named(token string) (int32, bool) {
-	if token == "" {
+func (t *Tokenizer) named(name string) (int32, bool) {
+	token, ok := t.roles[name]
+	if !ok {
 		return 0, false
 	}
 	return t.ID(token)
@@ -261,7 +216,3 @@ func (t *Tokenizer) StopIDs() []int32 {
 	slices.Sort(ids)
 	return slices.Compact(ids)
 }
-
-// Digest is the SHA-256, in hex, of what decides the ids: tokenizer.json, the
-// chat template and the names of BOS and EOS.
-func (t *Tokenizer) Digest() string { return t.digest }

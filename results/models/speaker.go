@@ -2,7 +2,9 @@ package models
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +26,7 @@ type Speaker struct {
 
 	engine  *lm.Engine
 	b       *Backbone
-	planner *StrategyScorer
+	planner *Planner
 	writer  *Sampler
 	role    esc.Role // of the writer
 	seed    uint64
@@ -127,7 +129,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if err != nil {
 		return nil, err
 	}
-	if s.planner, err = s.b.StrategyScorer(plans, adapter); err != nil {
+	if s.planner, err = s.b.Planner(plans, adapter, lm.LogProbsOptions{}); err != nil {
 		return nil, err
 	}
 	if s.role != plans {
@@ -155,13 +157,36 @@ func (s *Speaker) Close() {
 	}
 }
 
-// Plan scores the eight strategies for the next reply.
+// Plan scores the eight strategies as continuations of one prompt, which is
+// computed once. The planner's answer is the bracketed name and the end of its
+// turn; the vanilla model goes on after it.
 func (s *Speaker) Plan(ctx context.Context, context []esc.Message) (chat.Plan, error) {
+	var plan chat.Plan
 	scores, err := s.planner.Score(ctx, []esc.Turn{{Context: context}})
 	if err != nil {
-		return chat.Plan{}, err
+		return plan, err
 	}
-	return chat.Plan{Probabilities: scores[0].Probabilities(1), Mass: scores[0].Mass()}, nil
+	best := math.Inf(-1)
+	sums := make([]float64, esc.NumStrategies)
+	for i := range sums {
+		for _, p := range scores[0][i] {
+			sums[i] += float64(p)
+		}
+		best = max(best, sums[i])
+	}
+	if math.IsNaN(best) || math.IsInf(best, 0) {
+		return plan, errors.New("the planner's probabilities are not numbers: are the weights damaged?")
+	}
+	total := 0.0
+	for i, sum := range sums {
+		plan.Probabilities[i] = math.Exp(sum - best)
+		total += plan.Probabilities[i]
+	}
+	for i := range plan.Probabilities {
+		plan.Probabilities[i] /= total
+	}
+	plan.Mass = min(1, total*math.Exp(best))
+	return plan, nil
 }
 
 // Respond writes the reply under a strategy: the generator's after it was

@@ -25,8 +25,8 @@ func Host(ctx context.Context, s *settings.Settings) experiments.Host {
 		}
 		return artifacts.Files(ctx, bucket), nil
 	}
-	host.CheckPrompts = func(texts map[string]string) error {
-		_, err := prompts.New(texts)
+	host.CheckPrompts = func(protocol experiments.Protocol, texts map[string]string) error {
+		_, err := prompts.New(prompts.Protocol(protocol), texts)
 		return err
 	}
 	return host

@@ -48,6 +48,7 @@ type Node struct {
 	StopTimeout time.Duration
 
 	settings  *settings.Settings
+	namespace string
 	log       zerolog.Logger
 	telemetry *telemetry.Telemetry
 	backend   *s3.Backend
@@ -59,7 +60,7 @@ type Node struct {
 // says what to do. tel, which may be nil, gets the metrics and traces of
 // Temporal's client.
 func Connect(ctx context.Context, s *settings.Settings, target connect.Target, log zerolog.Logger, tel *telemetry.Telemetry) (*Node, error) {
-	n := &Node{settings: s, log: log, telemetry: tel}
+	n := &Node{settings: s, namespace: target.Temporal.Namespace, log: log, telemetry: tel}
 	if exposed := target.Temporal.Exposed(); exposed != "" {
 		log.Warn().Str("address", target.Temporal.Address).Msg("Temporal is reached " + exposed)
 	}
@@ -142,10 +143,19 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	if err != nil {
 		return err
 	}
+	realm, err := connect.Realm(context.Background(), n.Client, n.namespace)
+	if err != nil {
+		return err
+	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
+	if n.settings.EmbedTemporal() {
+		if err := n.giveBack(context.Background()); err != nil {
+			n.log.Warn().Err(err).Msg("stages of workers that were killed go on only when Temporal misses their heartbeats")
+		}
+	}
 	does := &activities.Activities{
-		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, DemoCorpus: democorpus.JSON(),
+		Store: n.Store, Client: n.Client, Log: n.log, Scratch: n.scratch(), Identity: identity, Realm: realm, DemoCorpus: democorpus.JSON(),
 		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
 			return OpenBucket(ctx, n.settings, uri)
 		},
@@ -160,6 +170,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		Client:     n.Client,
 		Activities: does, Stages: does.Stages(),
 		Queues: n.Queues(), Serve: serve, KernelSlots: slots, CPUSlots: slots, Identity: identity, Failed: n.health.failed, StopTimeout: n.StopTimeout, Version: version,
+		HeartbeatThrottle: n.settings.HeartbeatThrottle(),
 	})
 	if err != nil {
 		return err
@@ -242,8 +253,7 @@ func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("describe task queue %s: %w", queue, err)
 	}
 	for _, p := range d.GetPollers() {
-		pid, host, _ := strings.Cut(p.GetIdentity(), "@")
-		if id, err := strconv.Atoi(pid); err == nil && host == hostname() && !alive(id) {
+		if killed(p.GetIdentity()) {
 			continue
 		}
 		if time.Since(p.GetLastAccessTime().AsTime()) < 90*time.Second {

@@ -4,6 +4,7 @@
 package settings
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"time"
@@ -184,16 +185,20 @@ func (s *Settings) EmbedTemporal() bool {
 }
 
 // HeartbeatTimeout is how long a silent worker counts as alive before its stages
-// are given to another: short where a killed process is soon started again,
-// longer across machines.
+// are given to another.
 func (s *Settings) HeartbeatTimeout() time.Duration {
-	switch {
-	case s.Temporal.Heartbeat > 0:
-		return s.Temporal.Heartbeat
-	case s.EmbedTemporal():
-		return 15 * time.Second
+	return cmp.Or(s.Temporal.Heartbeat, 60*time.Second)
+}
+
+// HeartbeatThrottle is the least time between two heartbeats: what a progress bar
+// wants where Temporal is in the process, and 15 s where each of them may be paid
+// for. Three may get lost in a row.
+func (s *Settings) HeartbeatThrottle() time.Duration {
+	throttle := 15 * time.Second
+	if s.EmbedTemporal() {
+		throttle = 3 * time.Second
 	}
-	return 60 * time.Second
+	return min(throttle, s.HeartbeatTimeout()/4)
 }
 
 // EmbedS3 reports whether the S3 store runs inside the process.

@@ -42,7 +42,7 @@ fi
 echo "== tests on $ENGINE"
 # Golden logits and files of ../shared are looked for beside the bundle; what is absent is skipped, and says so.
 if (cd "$here/lm" && ESCLAB_TEST_ENGINE=$ENGINE timeout "$SECONDS_TESTS" ./lm.test -test.v \
-	-test.run '^(TestOpenEngine|TestGoldenLogits|TestPackingExactLoRA|TestPackingExactBlocks|TestResume|TestGenerateGreedy|TestEnginesAgree|TestEnginesRepeat)$') \
+	-test.run '^(TestOpenEngine|TestGoldenLogits|TestPackingExactLoRA|TestPackingExactBlocks|TestResume|TestGenerateGreedy|TestEnginesAgree|TestEnginesRepeat|TestBFloat16Activations|TestBFloat16Gradients|TestBFloat16Dropout|TestDropoutNoise)$') \
 	>"$out/tests.log" 2>&1; then
 	echo "passed"
 else

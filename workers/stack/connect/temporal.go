@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc"
 
 	"github.com/esclab/esclab/workers/settings"
 )
@@ -102,11 +103,12 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	options := client.Options{
-		HostPort:          t.Address,
-		Namespace:         t.Namespace,
-		Logger:            NewLogger(log),
-		DataConverter:     limited{converter.GetDefaultDataConverter(), maxPayload},
-		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout},
+		HostPort:      t.Address,
+		Namespace:     t.Namespace,
+		Logger:        NewLogger(log),
+		DataConverter: limited{converter.GetDefaultDataConverter(), maxPayload},
+		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout,
+			DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepBeating)}},
 	}
 	if t.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
@@ -124,6 +126,18 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 		return nil, t.explain(err)
 	}
 	return c, nil
+}
+
+// Realm names a namespace of a Temporal cluster such that no other has the name:
+// two clusters may call a namespace the same, as all embedded ones do.
+func Realm(ctx context.Context, c client.Client, namespace string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	d, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	if err != nil {
+		return "", fmt.Errorf("temporal: describe namespace %s: %w", namespace, err)
+	}
+	return fmt.Sprintf("%s/%s/%s", d.GetReplicationConfig().GetActiveClusterName(), namespace, d.GetNamespaceInfo().GetId()), nil
 }
 
 // reach opens and closes a connection, with the TLS handshake where there is
