@@ -152,9 +152,9 @@ func TestAnswer(t *testing.T) {
 	printAnswer(data, "/data/reports/demo/0/report.html", "esclab compare demo/0", &out)
 	want := `
 decoupled/dpo against vanilla/dpo, 80 test turns of 8 dialogues:
- preference bias  -0.500  [-0.750, -0.250]  better 
- strategy F1        -0.5  [-0.8, -0.2]      worse  
- quality          -0.500  [-0.750, -0.250]  worse  
+ preference bias  -0.500  [-0.750, -0.250]  better
+ strategy F1        -0.5  [-0.8, -0.2]      worse
+ quality          -0.500  [-0.750, -0.250]  worse
 95 % intervals; a difference is shown where it also passes a test (p < 0.05).
 
 report  /data/reports/demo/0/report.html

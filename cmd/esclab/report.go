@@ -224,13 +224,20 @@ func printResults(data report.Data, out io.Writer) {
 		t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", " "
 		drawn = t.Render()
 	}
-	fmt.Fprintln(out, drawn)
+	fmt.Fprintln(out, trimmed(drawn))
 	if data.Run.Judge.Offline {
 		note := fmt.Sprintf("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
-		for line := range strings.SplitSeq(text.WrapSoft(note, width), "\n") {
-			fmt.Fprintln(out, strings.TrimRight(line, " "))
-		}
+		fmt.Fprintln(out, trimmed(text.WrapSoft(note, width)))
 	}
+}
+
+// trimmed drops the spaces at the ends of lines, which tables fill up with.
+func trimmed(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // printAnswer says what a run has found about the paper's claim, where its report
@@ -249,7 +256,7 @@ func printAnswer(data report.Data, path, more string, out io.Writer) {
 			difference, interval, finding := e.InWords()
 			t.AppendRow(table.Row{e.Measure.Short(), difference, interval, finding})
 		}
-		fmt.Fprintf(out, "%s\n95 %% intervals; a difference is shown where it also passes a test (p < 0.05).\n", t.Render())
+		fmt.Fprintf(out, "%s\n95 %% intervals; a difference is shown where it also passes a test (p < 0.05).\n", trimmed(t.Render()))
 	}
 	fmt.Fprintf(out, "\nreport  %s\nmore    %s\n", s.file(path), more)
 }
