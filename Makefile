@@ -12,7 +12,6 @@ GO      ?= go
 BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 RACE        ?= ./lm/cpu ./artifacts/...
@@ -88,11 +87,11 @@ judge: ## fit the offline judge anew to the reference data, and measure it
 histories: ## record the workflow histories that TestReplay replays, of the code as it is
 	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased
 
-ui-check: ## the web UI's pages, and a report of a hostile corpus, in a headless Chromium
-	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser' -count=1 -v
+ui-check: ## the web UI's pages, and reports, in a headless Chromium
+	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser|TestReportFitsScreens' -count=1 -v
 
 demo: build ## the whole paper on the sample corpus, to its report
-	$(BIN)/esclab run demo --data $(DEMO_DATA) --report $(DEMO_DATA)/report
+	$(BIN)/esclab run demo --report out/demo/report
 
 sweep-kill: ## a sweep killed five times at random ends with the same table
 	ESCLAB_TEST_KILLS=5 $(GO) test ./cmd/esclab -run TestSweepEndsWithTheSameTable -count 1 -v -timeout 20m

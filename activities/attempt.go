@@ -365,15 +365,17 @@ type provenance struct {
 	Seconds float64 `json:"seconds"`
 	Engine  string  `json:"engine,omitempty"`
 	// PeakBytes is the most memory that this process has held so far.
-	PeakBytes int64       `json:"peak_bytes"`
-	Planned   lab.Planned `json:"planned"`
+	PeakBytes int64 `json:"peak_bytes"`
+	// Hardware is what the worker runs on, in a few words.
+	Hardware string      `json:"hardware"`
+	Planned  lab.Planned `json:"planned"`
 }
 
 func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	info := activity.GetInfo(ctx)
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
-		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(),
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(),
 		Planned: lab.Planned{Version: t.in.Stage.Version, Inputs: t.in.Inputs, Fresh: t.in.Stage.Fresh},
 	}
 }

@@ -113,28 +113,6 @@ type Report struct {
 	CountingAll StrategyNumbers `json:"counting_all"`
 }
 
-// Table3 are the seven columns of the paper's Table 3 that need no judge:
-// percent, the preference bias as it is.
-type Table3 struct {
-	Distinct1      float64 `json:"distinct_1"`
-	Bleu1          float64 `json:"bleu_1"`
-	F1             float64 `json:"f1"`
-	RougeL         float64 `json:"rouge_l"`
-	PreferenceBias float64 `json:"preference_bias"`
-	WeightedF1     float64 `json:"weighted_f1"`
-	MacroF1        float64 `json:"macro_f1"`
-}
-
-// Table3 picks the columns of the paper's Table 3: averages of the samples'
-// own scores, and the strategy metrics.
-func (r Report) Table3() Table3 {
-	a, s := r.Automatic.Average, r.Strategy
-	return Table3{
-		Distinct1: a.Distinct1, Bleu1: a.Bleu1, F1: a.F1, RougeL: a.RougeL,
-		PreferenceBias: s.PreferenceBias, WeightedF1: s.WeightedF1, MacroF1: s.MacroF1,
-	}
-}
-
 // Score computes the automatic and the strategy metrics of predictions over
 // the given number of strategies. A prediction whose strategy is Unparsed
 // counts in the automatic metrics by its response, and is left out of the

@@ -24,10 +24,6 @@ func coloured() map[string]func(io.Writer) error {
 			newLines(out).update(lab.RunView{RunState: workflows.RunState{Stages: []workflows.StageState{{Name: "sft/sp", Status: workflows.StageFailed, Error: "no memory"}}}})
 			return nil
 		},
-		"the end of a stage beside bars": func(out io.Writer) error {
-			_, err := io.WriteString(out, ending(newScreen(out), workflows.StageState{Name: "base", Status: workflows.StageFailed, Error: "cancelled"}))
-			return err
-		},
 		"pairs": func(out io.Writer) error {
 			return printPairs(out, []pairs.Pair{{Pair: esc.Pair{Role: esc.SP, Strategy: esc.Others}}}, 1, 2)
 		},

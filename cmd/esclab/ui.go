@@ -33,7 +33,7 @@ const (
 const maxShown = 256 << 10
 
 type uiOptions struct {
-	compareFlags
+	compareOptions
 	compare bool
 	query   string
 	open    bool
@@ -104,7 +104,7 @@ func (a *app) runUI(ctx context.Context, args []string, o uiOptions, out io.Writ
 func (se *session) address(ctx context.Context, args []string, o uiOptions) (string, error) {
 	switch {
 	case o.compare:
-		runs, t, err := se.compared(ctx, args, o.compareFlags)
+		runs, t, err := se.compared(ctx, args, o.compareOptions)
 		if err != nil {
 			return "", err
 		}
@@ -112,7 +112,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		if err != nil {
 			return "", err
 		}
-		page, err := se.showComparison(ctx, o.compareFlags, runs, t, columns)
+		page, err := se.showComparison(ctx, o.compareOptions, runs, t, columns)
 		return page, unreachable(err)
 	case o.query != "":
 		// The server says what is wrong with it, which the UI shows less well.
@@ -153,7 +153,7 @@ func (se *session) page(e lab.Execution, tab string) string {
 // showComparison gives a comparison a page in the web UI: a small workflow
 // whose details are the table. It is "" where no UI outlives this command, or
 // no worker is there to run it.
-func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*comparedRun, t compare.Table, columns []experiments.Column) (string, error) {
+func (se *session) showComparison(ctx context.Context, f compareOptions, runs []*comparedRun, t compare.Table, columns []experiments.Column) (string, error) {
 	if se.stack != nil || se.target.UI == "" {
 		return "", nil
 	}
