@@ -72,7 +72,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
-	sayWarnings(p.Experiment.Warnings())
+	sayWarnings(p.Warnings)
 	if !o.plan {
 		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
