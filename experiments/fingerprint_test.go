@@ -113,6 +113,8 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.greedy":               {"true", []string{"generate/"}},
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
+		"generation.top_k":                {"20", []string{"generate/"}},
+		"generation.repetition_penalty":   {"1.05", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
 		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},

@@ -82,6 +82,10 @@ const (
 	MethodTFIDF    Method = "tfidf"    // a planner alone: logistic regression on TF-IDF
 )
 
+// CannedReply is the reply of MethodCanned: kind, helpful, and about nothing. One
+// of sympathy and advice is harder on a judge than one of sympathy alone.
+const CannedReply = "I am sorry to hear that. It might help to talk about it with someone whom you trust."
+
 // Anchors lists the methods of the anchors, in the report's order.
 func Anchors() []Method {
 	return []Method{MethodGold, MethodShuffled, MethodCanned, MethodTFIDF}

@@ -202,10 +202,7 @@ func (p *planner) evaluate(system System) {
 	g := p.exp.Generation
 	params := GenerateParams{
 		ModelParams: p.modelParams(system.Paradigm.Roles()...), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
-		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
-	}
-	if !g.Greedy {
-		params.Temperature, params.TopP = g.Temperature, g.TopP
+		Sampling: g.sampling(p.exp.Limits.DecodeBatch),
 	}
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
@@ -261,6 +258,9 @@ func (p *planner) anchors() {
 		params := AnchorParams{Method: method, MaxTurns: p.exp.Generation.MaxTurns}
 		if params.MaxTurns > 0 || method == MethodShuffled {
 			params.Seed = p.exp.Seed
+		}
+		if method == MethodCanned {
+			params.Reply = CannedReply
 		}
 		name := stageName(KindAnchor, string(method))
 		p.add(name, params, map[string]string{"corpus": "corpus"})

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -42,11 +43,16 @@ func main() {
 
 // execute runs one command line and gives the process's exit code.
 func execute(ctx context.Context, args []string) int {
-	a := &app{}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	a := &app{fail: fail}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	var died *codedError
 	switch {
+	case errors.As(context.Cause(ctx), &died):
+		err = died
 	case err == nil:
 		return exitOK
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -98,6 +104,21 @@ type app struct {
 	logLevel   string
 	metrics    string // address of metrics and health; empty: none
 	log        zerolog.Logger
+	fail       context.CancelCauseFunc // ends the command by an error with its exit code
+}
+
+// watch ends the command when a server of the stack that it has started is gone.
+func (a *app) watch(ctx context.Context, s *stack.Stack) {
+	if s == nil || a.fail == nil {
+		return
+	}
+	go func() {
+		select {
+		case err := <-s.Failed():
+			a.fail(unreachable(err))
+		case <-ctx.Done():
+		}
+	}()
 }
 
 func (a *app) root() *cobra.Command {

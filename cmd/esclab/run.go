@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows/lab"
 )
@@ -71,7 +72,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
-	sayWarnings(p.Experiment.Warnings())
+	sayWarnings(p.Warnings)
 	if !o.plan {
 		if err := a.allowJudges(p.Experiment); err != nil {
 			return err
@@ -83,11 +84,6 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	}
 	defer se.close()
 	if o.plan {
-		if p.Missing != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
-		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", err)
-		}
 		return se.printPlan(ctx, p, o.json, out)
 	}
 	return se.runPrepared(ctx, p, o, out)
@@ -179,6 +175,18 @@ func sayWarnings(warnings []string) {
 
 // printPlan shows what a run would do.
 func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
+	var corpus esc.Survey
+	var parameters int
+	wrong := p.Missing
+	if wrong == nil {
+		var ofCorpus, ofBackbone error
+		corpus, ofCorpus = surveyCorpus(p.Stages[0], os.Stderr)
+		parameters, ofBackbone = surveyBackbone(p.Stages, os.Stderr)
+		wrong = errors.Join(ofCorpus, ofBackbone)
+	}
+	if wrong != nil {
+		fmt.Fprintln(os.Stderr, "esclab:", wrong)
+	}
 	decisions, err := se.lab.Decide(ctx, p.Stages)
 	if err != nil {
 		return err
@@ -187,5 +195,8 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 	if asJSON {
 		return experiments.WritePlanJSON(out, all)
 	}
-	return experiments.WritePlan(out, all)
+	if err := experiments.WritePlan(out, all); err != nil {
+		return err
+	}
+	return sayForecast(all, p.Experiment, corpus, parameters, os.Stderr)
 }
