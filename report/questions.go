@@ -391,6 +391,9 @@ func questionSection(d Data, _ paper) (section, error) {
 	s := section{ID: "questions", Title: "Research questions"}
 	if len(d.Questions) == 0 {
 		s.Missing = "RQ1 to RQ4 compare vanilla/sft, vanilla/dpo, decoupled/sft and decoupled/dpo: the run has too few of them"
+		if s.Tables = nonEmpty(checkTable(d)); len(s.Tables) > 0 {
+			s.Text = []string{s.Missing + "."}
+		}
 		return s, nil
 	}
 	t := table{

@@ -93,7 +93,8 @@ func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) 
 	k.fault(p.Missing)
 	corpus := k.corpus(p.Stages[0])
 	if p.Missing == nil {
-		k.fault(surveyBackbone(p.Stages, k.out))
+		_, err := surveyBackbone(p.Stages, k.out)
+		k.fault(err)
 	}
 	dir, err := os.MkdirTemp("", "esclab-check-*")
 	if err != nil {
@@ -137,7 +138,7 @@ func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
 			k.fault(fmt.Errorf("corpus.strategies: %w", err))
 			return nil
 		}
-		survey := surveyCorpus(stage, k.out)
+		_, survey := surveyCorpus(stage, k.out)
 		for _, f := range params.Files {
 			path := stage.Source
 			if params.Layout == experiments.LayoutSplit {

@@ -77,6 +77,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		return unreachable(err)
 	}
 	defer se.close()
+	a.watch(ctx, se.stack)
 	if se.target, err = connect.Resolve(s, se.stack.Info()); err != nil {
 		return unreachable(err)
 	}
@@ -86,7 +87,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err := se.node.Work(nil, o.slots); err != nil {
 		return unreachable(err)
 	}
-	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\n",
+	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s (esclab ui lets a browser in)\nstore     %s\ndata      %s\n",
 		se.target.Temporal.Address, se.target.UI, se.node.Store.Location(), s.Embedded.DataDir)
 	opened := se.stack.Opened()
 	if at := opened["temporal"]; at != "" {

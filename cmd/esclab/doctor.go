@@ -57,7 +57,13 @@ func (a *app) runDoctor(ctx context.Context, out io.Writer) error {
 		say(connect.Check{Name: "stack", Status: connect.Fail, Detail: err.Error()})
 	} else {
 		say(connect.CheckTemporal(ctx, target.Temporal, s.SearchAttributes))
+		if c, embedded := connect.CheckAccess(ctx, target); embedded {
+			say(c)
+		}
 		say(connect.CheckS3(ctx, target.S3))
+	}
+	if c, there := stack.CheckDatabase(ctx, s.Embedded.DataDir); there {
+		say(c)
 	}
 	say(connect.CheckDisk(s.Embedded.DataDir))
 	if own != nil {

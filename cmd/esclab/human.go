@@ -16,6 +16,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
 	"github.com/esclab/esclab/workflows/lab"
@@ -197,12 +198,8 @@ func writeSheet(dir, keyPath string, key human.Key, samples []human.Sample, sepa
 		{filepath.Join(raters, "instructions.txt"), func(w io.Writer) error { return human.WriteInstructions(w, len(samples), key.Asked) }},
 		{filepath.Join(raters, "sheet.csv"), func(w io.Writer) error { return human.WriteSheet(w, samples, key.Asked, separator) }},
 	} {
-		f, err := os.Create(file.path)
-		if err != nil {
+		if err := whole.Create(file.path, whole.Private, file.write); err != nil {
 			return err
-		}
-		if err := errors.Join(file.write(f), f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", file.path, err)
 		}
 		fmt.Fprintln(os.Stderr, "written", file.path)
 	}

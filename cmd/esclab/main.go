@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -41,11 +42,16 @@ func main() {
 
 // execute runs one command line and gives the process's exit code.
 func execute(ctx context.Context, args []string) int {
-	a := &app{}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	a := &app{fail: fail}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	var died *codedError
 	switch {
+	case errors.As(context.Cause(ctx), &died):
+		err = died
 	case err == nil:
 		return exitOK
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -97,7 +103,22 @@ type app struct {
 	logLevel   string
 	metrics    string // address of metrics and health; empty: none
 	log        zerolog.Logger
-	board      *board // where progress is shown; on a terminal logs pass it
+	board      *board                  // where progress is shown; on a terminal logs pass it
+	fail       context.CancelCauseFunc // ends the command by an error with its exit code
+}
+
+// watch ends the command when a server of the stack that it has started is gone.
+func (a *app) watch(ctx context.Context, s *stack.Stack) {
+	if s == nil || a.fail == nil {
+		return
+	}
+	go func() {
+		select {
+		case err := <-s.Failed():
+			a.fail(unreachable(err))
+		case <-ctx.Done():
+		}
+	}()
 }
 
 func (a *app) root() *cobra.Command {

@@ -252,7 +252,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 		if err != nil {
 			return found, failed(err)
 		}
-		if found.prompts, err = esc.BuiltinPrompts(string(params.Prompts)); err != nil {
+		if found.prompts, err = params.RolePrompts(); err != nil {
 			return found, failed(err)
 		}
 		found.pairs = append(found.pairs, joined...)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
@@ -324,7 +325,7 @@ func writeFiles(files []report.File, dir string) error {
 		return err
 	}
 	for _, file := range files {
-		if err := os.WriteFile(filepath.Join(dir, file.Name), file.Data, 0o644); err != nil {
+		if err := whole.Write(filepath.Join(dir, file.Name), whole.Private, file.Data); err != nil {
 			return err
 		}
 	}

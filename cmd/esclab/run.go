@@ -71,7 +71,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
-	sayWarnings(p.Experiment.Warnings())
+	sayWarnings(p.Warnings)
 	if o.plan {
 		se, err := a.openToRead(ctx)
 		if errors.Is(err, errNoRuns) {
@@ -81,11 +81,6 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 		defer se.close()
-		if p.Missing != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
-		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", err)
-		}
 		k := &checker{out: io.Discard}
 		if err := k.all(ctx, se, p); err != nil {
 			return err

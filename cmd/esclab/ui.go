@@ -44,7 +44,9 @@ func (a *app) uiCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ui [RUN | --sweep SWEEP | --query QUERY | --compare RUN… ]",
 		Short: "Print or open the address of a run, a sweep or a comparison in the web UI",
-		Long: `Print an address in Temporal's web UI; --open opens it in the browser. Of RUN the
+		Long: `Print an address in Temporal's web UI; --open opens it in the browser. That of the
+embedded UI lets a browser in, once and within ten minutes: nobody else can use it
+then. Of RUN the
 page that tells its story: the DAG's state and, at the end, Table 3. Of a sweep
 the list of its runs, of a query the list that it finds; docs/operations.md has
 the search attributes. With --compare a comparison, as esclab compare prints it,
@@ -86,6 +88,9 @@ func (a *app) runUI(ctx context.Context, args []string, o uiOptions, out io.Writ
 	}
 	address, err := se.address(ctx, args, o)
 	if err != nil {
+		return err
+	}
+	if address, err = se.target.Visit(address); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, address)

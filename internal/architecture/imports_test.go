@@ -38,18 +38,18 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
-	{tree: "workers/settings", ours: []string{"experiments"}},
+	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/reference"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
@@ -79,7 +79,7 @@ var rules = []rule{
 	{tree: "results/models", ours: []string{"results", "lm", "lm/tokens", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
 	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
-	{tree: "results/pairs", ours: []string{"esc"}, light: true},
+	{tree: "results/pairs", ours: []string{"esc", "internal/whole"}, light: true},
 	{tree: "results/nightly", ours: []string{"internal/inert"}, light: true},
 	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
 
@@ -98,6 +98,7 @@ var rules = []rule{
 	{tree: "internal/logistic", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/whole", light: true},
 	{tree: "internal/reference", light: true},
 }
 

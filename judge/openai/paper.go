@@ -131,7 +131,7 @@ func beside(r judge.Request) (map[string]string, error) {
 		return nil, errors.New("the paper's protocol judges beside the gold reply, and there is none")
 	}
 	return map[string]string{
-		"context": transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response, "gold": r.Reference,
+		"context": esc.Transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response, "gold": r.Reference,
 	}, nil
 }
 

@@ -15,7 +15,10 @@ type expressions struct {
 	depth  int
 	// isTuple says that the last expression was a tuple: it serves as a list, but would be written otherwise.
 	isTuple bool
+	markup  string // the expression that ends with a filter for HTML
 }
+
+var errMarkup = errors.New("what e, escape and safe give escapes whatever it is joined to: they are supported as the last filter of a whole {{ }}")
 
 func (p *expressions) peek() lexeme {
 	if p.done() {
@@ -186,7 +189,7 @@ func (p *expressions) comparison() (string, error) {
 			}
 			for _, o := range []string{"<=", ">=", "<", ">"} {
 				if format == "" && p.skip(o) {
-					format = "(%s " + o + " %s)"
+					format = `_order(%s, "` + o + `", %s)`
 				}
 			}
 		}
@@ -222,7 +225,9 @@ func (p *expressions) unary(filtered bool) (text string, err error) {
 			text = "(-" + text + ")"
 		}
 	case p.skip("+"):
-		text, err = p.unary(false)
+		if text, err = p.unary(false); err == nil {
+			text = "_add(0, " + text + ")"
+		}
 	default:
 		if text, err = p.primary(); err == nil {
 			text, err = p.postfix(text)
@@ -425,6 +430,12 @@ func (p *expressions) filters(text string) (string, error) {
 					return "", err
 				}
 				text += "(" + strings.Join(arguments, ", ") + ")"
+			}
+			if slices.Contains([]string{"e", "escape", "safe"}, name) {
+				if p.markup != "" || !p.done() {
+					return "", errMarkup
+				}
+				p.markup = text
 			}
 			if p.peek().text != "|" && !p.done() {
 				text = "(" + text + ")"

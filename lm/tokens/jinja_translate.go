@@ -96,6 +96,9 @@ func (out *translation) tag(source string) (rest string, err error) {
 	if err == nil && !p.done() {
 		err = fmt.Errorf("%q is not expected", p.peek().text)
 	}
+	if err == nil && p.markup != "" && (text != p.markup || closing != "}}") {
+		err = errMarkup
+	}
 	if err == nil {
 		err = out.nest(keyword, &open, text)
 	}
@@ -146,6 +149,9 @@ func copyRaw(out *strings.Builder, tag, rest string) (string, error) {
 		from += at + 2
 		inside, ending, found := strings.Cut(tag[from:], "%}")
 		if found && strings.Trim(inside, "-+ \t\n") == "endraw" {
+			if strings.HasPrefix(rest, "\n") { // which Jinja2 keeps, and trims behind other blocks
+				return "", errors.New("a {% raw %} with a line break behind it is not supported: write {%- raw -%} or begin the text beside it")
+			}
 			out.WriteString(tag[:len(tag)-len(ending)])
 			return ending, nil
 		}
