@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,23 +35,8 @@ func surveyBackbone(stages []experiments.Stage, out io.Writer) (parameters int, 
 	return file.Config.Parameters(), nil
 }
 
-// A survey is what a plan's corpus and backbone hold, as far as their files tell.
-type survey struct {
-	corpus     esc.Survey
-	parameters int // of the backbone
-}
-
-// surveyOf says what is in the files of a plan's corpus and backbone. The error is what their stages would fail of.
-func surveyOf(stages []experiments.Stage, out io.Writer) (s survey, err error) {
-	var ofCorpus, ofBackbone error
-	s.corpus, ofCorpus = surveyCorpus(stages[0], out)
-	s.parameters, ofBackbone = surveyBackbone(stages, out)
-	return s, errors.Join(ofCorpus, ofBackbone)
-}
-
 // sayForecast says about how long the stages that a plan would run take on a machine without a GPU.
-func sayForecast(planned []experiments.PlannedStage, exp experiments.Experiment, found survey, out io.Writer) error {
-	corpus, parameters := found.corpus, found.parameters
+func sayForecast(planned []experiments.PlannedStage, exp experiments.Experiment, corpus esc.Survey, parameters int, out io.Writer) error {
 	if engine := exp.Engine; parameters == 0 || corpus.Dialogues == 0 || engine != "auto" && engine != "go" {
 		return nil
 	}

@@ -8,13 +8,26 @@ import (
 	"os"
 	"strings"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
 // printPlan shows what a run would do.
-func (se *session) printPlan(ctx context.Context, p experiments.Prepared, found survey, asJSON bool, out io.Writer) error {
+func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
+	var corpus esc.Survey
+	var parameters int
+	wrong := p.Missing
+	if wrong == nil {
+		var ofCorpus, ofBackbone error
+		corpus, ofCorpus = surveyCorpus(p.Stages[0], os.Stderr)
+		parameters, ofBackbone = surveyBackbone(p.Stages, os.Stderr)
+		wrong = errors.Join(ofCorpus, ofBackbone)
+	}
+	if wrong != nil {
+		fmt.Fprintln(os.Stderr, "esclab:", wrong)
+	}
 	decisions := map[string]experiments.Decision{}
 	if se.lab != nil {
 		var err error
@@ -39,7 +52,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, found 
 	if err := se.printEstimate(ctx, p.Stages, out); err != nil {
 		return err
 	}
-	return sayForecast(all, p.Experiment, found, os.Stderr)
+	return sayForecast(all, p.Experiment, corpus, parameters, os.Stderr)
 }
 
 // explain says of stages that are not in the store in what they differ from those of

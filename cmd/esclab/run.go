@@ -81,12 +81,6 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 		defer se.close()
-		var found survey
-		if wrong := p.Missing; wrong != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", wrong)
-		} else if found, wrong = surveyOf(p.Stages, os.Stderr); wrong != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", wrong)
-		}
 		k := &checker{out: io.Discard}
 		if err := k.all(ctx, se, p); err != nil {
 			return err
@@ -96,7 +90,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		} else {
 			fmt.Fprintln(os.Stderr, "check: nothing is wrong")
 		}
-		return se.printPlan(ctx, p, found, o.json, out)
+		return se.printPlan(ctx, p, o.json, out)
 	}
 	if err := a.allowJudges(p.Experiment); err != nil {
 		return err
