@@ -12,18 +12,23 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/esclab/esclab/workflows"
-	"github.com/esclab/esclab/workflows/lab"
 )
 
 const (
-	// awaitPoll is how often a waiting run looks at the stage it waits for.
-	awaitPoll = time.Second
+	// awaitBeat is the most time between two heartbeats of an activity that waits.
+	awaitBeat = 20 * time.Second
 	// cancelGrace is how long a cancelled run waits for its stage to save a
 	// checkpoint and let go of the device.
 	cancelGrace = 2 * time.Minute
 )
 
-// AwaitStage has one stage run by its own workflow and returns its result.
+// beats gives the times at which an activity that waits sends heartbeats.
+func beats(ctx context.Context) *time.Ticker {
+	return time.NewTicker(max(time.Second, min(awaitBeat, activity.GetInfo(ctx).HeartbeatTimeout/3)))
+}
+
+// AwaitStage has one stage run by its own workflow and returns its result, for runs
+// that an older build has started: those of this one have stages as children.
 // Whoever comes second joins the workflow that is running. An artifact that
 // is whole in the store needs no workflow at all.
 func (a *Activities) AwaitStage(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
@@ -78,7 +83,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 		ended <- o
 	}()
 
-	poll := time.NewTicker(awaitPoll)
+	poll := beats(ctx)
 	defer poll.Stop()
 	for {
 		select {
@@ -101,11 +106,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 				}
 			})
 		case <-poll.C:
-			// The answer is the sign of life: where Temporal cannot tell how
-			// the stage stands, this activity has nothing to report either.
-			if p, ok := a.stageProgress(ctx, run.GetID()); ok {
-				activity.RecordHeartbeat(ctx, p)
-			}
+			activity.RecordHeartbeat(ctx)
 		}
 	}
 }
@@ -133,13 +134,6 @@ func (a *Activities) abandon(ctx context.Context, run client.WorkflowRun, wait f
 		wait()
 	}
 	return ctx.Err()
-}
-
-// stageProgress reads the heartbeat details of the stage's pending activity.
-// The second result is false where Temporal gave no answer.
-func (a *Activities) stageProgress(ctx context.Context, workflowID string) (workflows.Progress, bool) {
-	p, err := lab.ReadProgress(ctx, a.Client, workflowID)
-	return p, err == nil
 }
 
 // unwrapWorkflow turns the error of a stage's workflow into one of this

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
-	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
@@ -168,7 +166,7 @@ func (a *Activities) AwaitCell(ctx context.Context, in workflows.RunningCell) er
 	run := a.Client.GetWorkflow(ctx, in.WorkflowID, in.RunID)
 	ended := make(chan error, 1)
 	go func() { ended <- run.Get(ctx, nil) }()
-	poll := time.NewTicker(awaitPoll)
+	poll := beats(ctx)
 	defer poll.Stop()
 	for {
 		select {
@@ -185,10 +183,7 @@ func (a *Activities) AwaitCell(ctx context.Context, in workflows.RunningCell) er
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-poll.C:
-			d, err := a.Client.DescribeWorkflowExecution(ctx, in.WorkflowID, in.RunID)
-			if err == nil && d.GetWorkflowExecutionInfo().GetStatus() == enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
-				activity.RecordHeartbeat(ctx)
-			}
+			activity.RecordHeartbeat(ctx)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func Defaults() Experiment {
 		},
 		Backbone: Backbone{
 			DType:   DTypeFloat32,
-			Prompts: PromptsFull,
+			Prompts: PromptsFull, HistoryStrategies: HistoryKeep,
 		},
 		LoRA: LoRA{Rank: 16, Alpha: 16, Dropout: 0.05, Targets: LoRATargets()},
 		SFT:  SFT{Training: training, LearningRate: 1e-5},

@@ -88,8 +88,10 @@ type Backbone struct {
 	DType DType `yaml:"dtype" json:"dtype"`
 	// Tiny describes a Llama to train from nothing on the train split.
 	Tiny *Tiny `yaml:"tiny" json:"tiny"`
-	// Prompts is the wording of the system prompts.
+	// Prompts is the wording of the system prompts, and what the models are given.
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
+	// HistoryStrategies says whether the planner and the generator see past strategies.
+	HistoryStrategies HistoryStrategies `yaml:"history_strategies" json:"history_strategies"`
 }
 
 // Tiny is the shape of a small Llama and how it is pretrained.

@@ -79,6 +79,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
 		"backbone.dtype":                  {"bfloat16", loaded},
 		"backbone.prompts":                {"full", kernel},
+		"backbone.history_strategies":     {"strip", []string{"sft/sp", "sft/rg", "mine/sp", "mine/rg", "reference/sp", "reference/rg", "dpo/sp", "dpo/rg", "generate/decoupled/base", "generate/decoupled/sft", "generate/decoupled/dpo", "strategies/decoupled/base", "strategies/decoupled/sft", "strategies/decoupled/dpo"}},
 		"lora.rank":                       {"8", adapter},
 		"lora.alpha":                      {"32", adapter},
 		"lora.dropout":                    {"0", adapter},

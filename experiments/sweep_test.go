@@ -60,6 +60,26 @@ func TestExpandGrid(t *testing.T) {
 	}
 }
 
+// TestPaperPromptsWarning: the paper's prompts without the paper's history are warned
+// of, where there is a planner or a generator to see it.
+func TestPaperPromptsWarning(t *testing.T) {
+	for _, c := range []struct {
+		sets []string
+		want int
+	}{
+		{[]string{"backbone.prompts=paper"}, 1},
+		{[]string{"backbone.prompts=paper", "methods=base"}, 1},
+		{[]string{"backbone.prompts=paper", "backbone.history_strategies=strip"}, 0},
+		{[]string{"backbone.prompts=paper", "paradigms=vanilla"}, 0},
+		{[]string{"backbone.history_strategies=strip"}, 0},
+	} {
+		w := mustLoad(t, "demo", c.sets...).Warnings()
+		if len(w) != c.want || c.want > 0 && !strings.Contains(w[0], "strip hides them") {
+			t.Errorf("%v: warnings %q, want %d", c.sets, w, c.want)
+		}
+	}
+}
+
 // TestWarnings: a beta of another loss is warned of, in a run and in a sweep, where its own betas are not.
 func TestWarnings(t *testing.T) {
 	for _, name := range Presets() {

@@ -148,6 +148,7 @@ func (v *validator) backbone(e Experiment) {
 		v.fail("backbone.dtype", "is bfloat16, which engine onnx does not have: use float32 or another engine")
 	}
 	oneOf(v, "backbone.prompts", b.Prompts, PromptSets())
+	oneOf(v, "backbone.history_strategies", b.HistoryStrategies, HistoryStrategiesChoices())
 	switch {
 	case b.Tiny == nil && b.Path == "":
 		v.fail("backbone", "has neither path (a Hugging Face checkpoint) nor tiny (a model to pretrain)")

@@ -72,7 +72,11 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		}
 	})
 	s := server{queues: workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}, dir: t.TempDir()}
-	if s.client, err = connect.Dial(ctx, connect.Temporal{Address: st.Info().Temporal, Namespace: "default"}, zerolog.Nop()); err != nil {
+	at, err := st.Temporal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.client, err = connect.Dial(ctx, at, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)
@@ -83,7 +87,7 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		stages[kind] = work(trivial(s.store))
 	}
 	w, err := workers.Start(workers.Options{
-		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, StopTimeout: time.Second, Identity: "test",
+		Client: s.client, Queues: s.queues, KernelSlots: slots, CPUSlots: slots, ControlSlots: 1, HeartbeatThrottle: 100 * time.Millisecond, StopTimeout: time.Second, Identity: "test",
 		Activities: whole, Stages: stages,
 	})
 	if err != nil {

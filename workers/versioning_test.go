@@ -29,7 +29,7 @@ type build struct {
 	gate                 chan struct{}
 }
 
-func (b *build) AwaitStage(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
+func (b *build) stage(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
 	if in.Stage.Name == "first" {
 		b.once.Do(func() { close(b.began) })
 		select {
@@ -62,7 +62,11 @@ func TestRunsStayOnTheirBuild(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Info().Temporal, Namespace: d.Temporal.Namespace}, zerolog.Nop())
+	at, err := s.Temporal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := connect.Dial(ctx, at, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +76,8 @@ func TestRunsStayOnTheirBuild(t *testing.T) {
 	start := func(id string) *build {
 		t.Helper()
 		b := &build{id: id, began: make(chan struct{}), gate: gate}
-		w, err := workers.Start(workers.Options{Client: c, Activities: b, Queues: queues, Serve: []experiments.Queue{experiments.QueueControl},
+		w, err := workers.Start(workers.Options{Client: c, Activities: b, Queues: queues, Serve: []experiments.Queue{experiments.QueueControl, experiments.QueueCPU},
+			Stages:  map[experiments.Kind]workflows.StageActivity{experiments.KindScore: b.stage},
 			Version: worker.WorkerDeploymentVersion{DeploymentName: "esclab", BuildID: id}})
 		if err != nil {
 			t.Fatal(err)
@@ -91,7 +96,7 @@ func TestRunsStayOnTheirBuild(t *testing.T) {
 		t.Helper()
 		in := workflows.RunInput{Experiment: name, Queues: queues, HeartbeatSeconds: 30}
 		for i, stage := range stages {
-			s := experiments.Stage{Name: stage, Kind: experiments.KindScore, Fingerprint: stage}
+			s := experiments.Stage{Name: stage, Kind: experiments.KindScore, Queue: experiments.QueueCPU, Fingerprint: name + stage}
 			if i > 0 {
 				s.Inputs = map[string]string{"before": stages[i-1]}
 			}

@@ -38,6 +38,9 @@ type Options struct {
 	KernelSlots int
 	// CPUSlots is the number of stages without kernels at the same time; 0 means 2.
 	CPUSlots int
+	// ControlSlots is the number of short activities of workflows at the same time; 0
+	// means the SDK's default.
+	ControlSlots int
 	// StopTimeout is the time an interrupted stage has to save its
 	// checkpoint: more than one step and one save. 0 means DefaultStopTimeout.
 	StopTimeout time.Duration
@@ -111,6 +114,8 @@ func (o Options) worker(class experiments.Queue) worker.Options {
 		}
 	}
 	switch class {
+	case experiments.QueueControl:
+		opts.MaxConcurrentActivityExecutionSize = o.ControlSlots
 	case experiments.QueueGPU:
 		opts.DisableWorkflowWorker = true
 		opts.MaxConcurrentActivityExecutionSize = max(o.KernelSlots, 1)

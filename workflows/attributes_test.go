@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"context"
-	"errors"
 	"math"
 	"reflect"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/esclab/esclab/experiments"
 )
@@ -86,9 +86,6 @@ func TestRunAttributes(t *testing.T) {
 func TestRunRecordsItsHeadline(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
-	env.RegisterActivityWithOptions(func(context.Context, StageInput) (StageResult, error) {
-		return StageResult{}, errors.New("not reached")
-	}, activityOptions(nameOf(Activities.AwaitStage)))
 	metrics := func(in StageInput) map[string]float64 {
 		sys, _ := experiments.SystemOf(in.Stage)
 		x := map[string]float64{"vanilla/sft": 1, "vanilla/dpo": 2, "vanilla/dpo/nsnr": 3, "decoupled/sft": 4, "decoupled/dpo": 5}[sys.Name()]
@@ -103,12 +100,11 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
 		return LookupAllResult{}, nil
 	}, activityOptions(nameOf(Activities.LookupAll)))
-	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
-		func(_ context.Context, in StageInput) (StageResult, error) {
-			m := metrics(in)
-			delete(m, "weighted_f1") // JSON holds no NaN
-			return StageResult{Stage: in.Stage.Name, Metrics: m}, nil
-		})
+	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in StageInput) (StageResult, error) {
+		m := metrics(in)
+		delete(m, "weighted_f1") // JSON holds no NaN
+		return StageResult{Stage: in.Stage.Name, Metrics: m}, nil
+	}, workflow.RegisterOptions{Name: StageName})
 	got := map[string]any{}
 	env.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
 		for k, v := range values(args.Get(0).(temporal.SearchAttributes)) {

@@ -31,7 +31,8 @@ func Registered() map[string]any {
 // through this interface, so that a missing or renamed one is a compile error.
 type Activities interface {
 	// AwaitStage starts the stage's own workflow, or joins the one that is
-	// running it for somebody else, and returns its result.
+	// running it for somebody else, and returns its result. Runs of older builds
+	// name it.
 	AwaitStage(ctx context.Context, in StageInput) (StageResult, error)
 	// Lookup returns the artifact of a finished stage. Found is false where
 	// there is none or where its blobs are missing or damaged.
@@ -152,9 +153,11 @@ type Progress struct {
 	// where none is asked.
 	Spent *Spent `json:"spent,omitempty"`
 	// Attempt counts the attempts of the stage from 1, Failure says what the
-	// one before failed of. Whoever reads the progress fills them in.
+	// one before failed of, and Queued that no worker has taken it up. Whoever
+	// reads the progress fills them in.
 	Attempt int    `json:"attempt,omitempty"`
 	Failure string `json:"failure,omitempty"`
+	Queued  bool   `json:"queued,omitempty"`
 }
 
 // Spent counts what asking a language model to judge has cost.

@@ -161,10 +161,13 @@ func sign(s StageStatus) string {
 	return "·"
 }
 
-// runningDetails says why a stage is computed and where.
+// runningDetails says where a stage is computed, and why where that is known.
 func runningDetails(in StageInput, reason string) string {
-	return fmt.Sprintf("**%s** runs on the queue %s: %s\n\nIts phase, step, loss and speed stand under *Pending Activities*.\n",
-		inert.Page(in.Stage.Name), inert.PageCode(in.Queues.Queue(in.Stage.Queue)), inert.PageCode(reason))
+	if reason != "" {
+		reason = ": " + inert.PageCode(reason)
+	}
+	return fmt.Sprintf("**%s** runs on the queue %s%s\n\nIts phase, step, loss and speed stand under *Pending Activities*.\n",
+		inert.Page(in.Stage.Name), inert.PageCode(in.Queues.Queue(in.Stage.Queue)), reason)
 }
 
 // failedDetails says what a stage ended of.

@@ -61,7 +61,9 @@ type StageState struct {
 	Fingerprint string           `json:"fingerprint"`
 	Status      StageStatus      `json:"status"`
 	Error       string           `json:"error,omitempty"`
-	Result      StageResult      `json:"result"`
+	// Joined tells that the stage was running for another run already.
+	Joined bool        `json:"joined,omitempty"`
+	Result StageResult `json:"result"`
 }
 
 // RunState is the answer to the "state" query.
@@ -81,7 +83,11 @@ func Run(ctx workflow.Context, in RunInput) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	return r.execute(ctx)
+	result, err := r.execute(ctx)
+	if !r.await { // a sweep that has continued as new may wait for it
+		tellAll(ctx, nil, endOf(workflow.GetInfo(ctx).WorkflowExecution.ID, err), workflow.GetSignalChannel(ctx, signalWant))
+	}
+	return result, err
 }
 
 // run is the state of one execution.
@@ -91,6 +97,8 @@ type run struct {
 	index        map[string]int // stage name -> position
 	fingerprints map[string]string
 	done         map[string]workflow.Future // settled when the stage has its result
+	ends         map[string][]*stageEnd     // what stages have told, by fingerprint
+	await        bool                       // stages are had by an activity: the run is of an older build
 }
 
 func newRun(ctx workflow.Context, in RunInput) (*run, error) {
@@ -100,6 +108,7 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 		index:        make(map[string]int, len(in.Stages)),
 		fingerprints: make(map[string]string, len(in.Stages)),
 		done:         make(map[string]workflow.Future, len(in.Stages)),
+		ends:         map[string][]*stageEnd{},
 	}
 	for i, s := range in.Stages {
 		for _, input := range sortedValues(s.Inputs) {
@@ -123,6 +132,9 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 	found, err := r.lookupAll(ctx)
 	if err != nil {
 		return RunResult{}, err
+	}
+	if r.await = workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion; !r.await {
+		hear(ctx, r.ends)
 	}
 	for _, s := range r.in.Stages {
 		future, settle := workflow.NewFuture(ctx)
@@ -208,23 +220,12 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 	}
 	r.set(ctx, s.Name, StageRunning, StageResult{}, nil)
 
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue:              r.in.Queues.Control,
-		StartToCloseTimeout:    stageTotal,
-		ScheduleToCloseTimeout: stageTotal,
-		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
-		WaitForCancellation:    true,
-		Summary:                s.Summary(),
-		// Inherited by the task, but not told to the activity, which starts the
-		// stage's workflow with it.
-		Priority: workflow.GetInfo(ctx).Priority,
-		RetryPolicy: &temporal.RetryPolicy{
-			InitialInterval: time.Second, MaximumInterval: retryPause,
-			NonRetryableErrorTypes: append(NonRetryable(), ErrTypeStageFailed),
-		},
-	})
-	var result StageResult
-	err := workflow.ExecuteActivity(ctx, nameOf(Activities.AwaitStage), stageInput(r.in, s, r.fingerprints)).Get(ctx, &result)
+	in := stageInput(r.in, s, r.fingerprints)
+	have := r.want
+	if r.await {
+		have = r.awaitStage
+	}
+	result, err := have(ctx, in)
 	if err != nil {
 		r.set(ctx, s.Name, StageFailed, StageResult{}, err)
 		return StageResult{}, err
@@ -240,6 +241,27 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 	return result, nil
 }
 
+// awaitStage has a stage run as older builds do.
+func (r *run) awaitStage(ctx workflow.Context, in StageInput) (result StageResult, err error) {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              r.in.Queues.Control,
+		StartToCloseTimeout:    stageTotal,
+		ScheduleToCloseTimeout: stageTotal,
+		HeartbeatTimeout:       time.Duration(r.in.HeartbeatSeconds) * time.Second,
+		WaitForCancellation:    true,
+		Summary:                in.Stage.Summary(),
+		// Inherited by the task, but not told to the activity, which starts the
+		// stage's workflow with it.
+		Priority: workflow.GetInfo(ctx).Priority,
+		RetryPolicy: &temporal.RetryPolicy{
+			InitialInterval: time.Second, MaximumInterval: retryPause,
+			NonRetryableErrorTypes: append(NonRetryable(), ErrTypeStageFailed),
+		},
+	})
+	err = workflow.ExecuteActivity(ctx, nameOf(Activities.AwaitStage), in).Get(ctx, &result)
+	return result, err
+}
+
 // record puts the headline system's numbers into the run's search attributes,
 // as far as it is evaluated.
 func (r *run) record(ctx workflow.Context) error {
@@ -249,6 +271,14 @@ func (r *run) record(ctx workflow.Context) error {
 	}
 	_, rows := systemMetrics(r.state.Stages)
 	return upsert(ctx, r.in.Facts, rows[headline])
+}
+
+// joins notes that a stage runs for another run, too.
+func (r *run) joins(ctx workflow.Context, name string) {
+	if s := &r.state.Stages[r.index[name]]; !s.Joined {
+		s.Joined = true
+		r.show(ctx)
+	}
 }
 
 // set records where a stage stands and shows it in the web UI.

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/esclab/esclab/experiments"
 )
@@ -27,7 +27,7 @@ func chain() []experiments.Stage {
 	return []experiments.Stage{stage("a"), stage("b", "a"), stage("c", "a"), stage("d", "b", "c")}
 }
 
-// runWith executes Run with the given behaviour of AwaitStage and returns the
+// runWith executes Run with the given behaviour of its stages and returns the
 // environment and the order in which stages began.
 func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (StageResult, error)) (*testsuite.TestWorkflowEnvironment, []string) {
 	t.Helper()
@@ -35,19 +35,15 @@ func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (S
 	env := suite.NewTestWorkflowEnvironment()
 	var mu sync.Mutex
 	var began []string
-	env.RegisterActivityWithOptions(func(context.Context, StageInput) (StageResult, error) {
-		return StageResult{}, errors.New("not reached")
-	}, activityOptions(nameOf(Activities.AwaitStage)))
 	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
 		return LookupAllResult{}, nil
 	}, activityOptions(nameOf(Activities.LookupAll)))
-	env.OnActivity(nameOf(Activities.AwaitStage), mock.Anything, mock.Anything).Return(
-		func(_ context.Context, in StageInput) (StageResult, error) {
-			mu.Lock()
-			began = append(began, in.Stage.Name)
-			mu.Unlock()
-			return await(in)
-		})
+	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in StageInput) (StageResult, error) {
+		mu.Lock()
+		began = append(began, in.Stage.Name)
+		mu.Unlock()
+		return await(in)
+	}, workflow.RegisterOptions{Name: StageName})
 	env.ExecuteWorkflow(Run, RunInput{Experiment: "test", Stages: stages, HeartbeatSeconds: 10})
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the workflow has not completed")

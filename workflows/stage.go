@@ -24,7 +24,24 @@ const (
 // Stage runs one stage of the DAG: what is in the store is reused, anything
 // else is computed by the kind's activity. Its workflow ID is the stage's
 // fingerprint, so there is one at a time however many runs wait for it.
+//
+// The run that started it has looked into the store, and an attempt looks again
+// where somebody else held the stage before; the stage itself asks nobody.
 func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
+	if workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return stageLookedUp(ctx, in)
+	}
+	working, wanted := listen(ctx, in)
+	result, err := compute(working, in, "", wanted.until)
+	wanted.ended(ctx, result, err)
+	return result, err
+}
+
+// versionWanted is the change by which stages became children of runs.
+const versionWanted = "wanted"
+
+// stageLookedUp is a stage as older builds started it.
+func stageLookedUp(ctx workflow.Context, in StageInput) (StageResult, error) {
 	found, err := lookup(ctx, in)
 	if err != nil {
 		return StageResult{}, err
@@ -33,14 +50,21 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, found.Result))
 		return found.Result, record(ctx, in.Facts, in.Stage.Kind, found.Result)
 	}
+	return compute(ctx, in, found.Reason, func(workflow.Context, workflow.Future) {})
+}
 
+// compute has the kind's activity make the artifact; reason says why, where that
+// is known, and until waits for it.
+func compute(ctx workflow.Context, in StageInput, reason string, until func(workflow.Context, workflow.Future)) (StageResult, error) {
 	activity, err := activityFor(in.Stage.Kind)
 	if err != nil {
 		return StageResult{}, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
 	}
-	workflow.SetCurrentDetails(ctx, runningDetails(in, found.Reason))
+	workflow.SetCurrentDetails(ctx, runningDetails(in, reason))
 	var result StageResult
-	err = workflow.ExecuteActivity(computeOptions(ctx, in), activity, in).Get(ctx, &result)
+	computed := workflow.ExecuteActivity(computeOptions(ctx, in), activity, in)
+	until(ctx, computed)
+	err = computed.Get(ctx, &result)
 	if err != nil && ctx.Err() != nil {
 		// Cancelled, whatever the activity said on its way out: another run
 		// that waits for this stage starts it again.
@@ -50,7 +74,9 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 		workflow.SetCurrentDetails(ctx, failedDetails(in, err))
 		return StageResult{}, err
 	}
-	result.Reason = found.Reason
+	if reason != "" {
+		result.Reason = reason
+	}
 	workflow.SetCurrentDetails(ctx, resultDetails(in.Stage.Name, result))
 	return result, record(ctx, in.Facts, in.Stage.Kind, result)
 }

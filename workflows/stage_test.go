@@ -21,8 +21,8 @@ func activityOptions(name string) activity.RegisterOptions {
 // stageStart is when stageEnv's workflows begin.
 var stageStart = time.Unix(1_700_000_000, 0)
 
-// stageEnv executes Stage over a store's answer and an activity's behaviour.
-func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)) (*testsuite.TestWorkflowEnvironment, *int) {
+// stageEnv executes Stage over an activity's behaviour.
+func stageEnv(t *testing.T, work func() (StageResult, error)) (*testsuite.TestWorkflowEnvironment, *int) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
@@ -31,11 +31,7 @@ func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)
 		return StageResult{}, errors.New("not reached")
 	}
 	env.RegisterActivityWithOptions(none, activityOptions(experiments.KindSFT.Activity()))
-	env.RegisterActivityWithOptions(func(context.Context, StageInput) (LookupResult, error) {
-		return LookupResult{}, errors.New("not reached")
-	}, activityOptions(nameOf(Activities.Lookup)))
 	calls := 0
-	env.OnActivity(nameOf(Activities.Lookup), mock.Anything, mock.Anything).Return(found, nil)
 	env.OnActivity(experiments.KindSFT.Activity(), mock.Anything, mock.Anything).Return(
 		func(context.Context, StageInput) (StageResult, error) { calls++; return work() })
 	env.ExecuteWorkflow(Stage, StageInput{
@@ -45,24 +41,13 @@ func stageEnv(t *testing.T, found LookupResult, work func() (StageResult, error)
 	return env, &calls
 }
 
-func TestStageReusesWhatIsInTheStore(t *testing.T) {
-	env, calls := stageEnv(t, LookupResult{Found: true, Result: StageResult{Digest: "there", Reused: true}}, nil)
-	var r StageResult
-	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&r)); err != nil {
-		t.Fatal(err)
-	}
-	if *calls != 0 || r.Digest != "there" || !r.Reused {
-		t.Errorf("%d calls, result %+v", *calls, r)
-	}
-}
-
 func TestStageRetriesUntilItIsDone(t *testing.T) {
 	n := 0
-	env, calls := stageEnv(t, LookupResult{Reason: "not in the store"}, func() (StageResult, error) {
+	env, calls := stageEnv(t, func() (StageResult, error) {
 		if n++; n < 4 {
 			return StageResult{}, errors.New("the worker is stopping")
 		}
-		return StageResult{Digest: "made"}, nil
+		return StageResult{Digest: "made", Reason: "not in the store"}, nil
 	})
 	var r StageResult
 	if err := errors.Join(env.GetWorkflowError(), env.GetWorkflowResult(&r)); err != nil {
@@ -78,7 +63,7 @@ func TestStageRetriesUntilItIsDone(t *testing.T) {
 func TestStageIsSoonTriedAgain(t *testing.T) {
 	const kills = 9 // the environment tries ten times
 	n := 0
-	env, calls := stageEnv(t, LookupResult{}, func() (StageResult, error) {
+	env, calls := stageEnv(t, func() (StageResult, error) {
 		if n++; n <= kills {
 			return StageResult{}, errors.New("the worker is stopping")
 		}
@@ -94,7 +79,7 @@ func TestStageIsSoonTriedAgain(t *testing.T) {
 
 func TestStageDoesNotRetryWhatNothingMends(t *testing.T) {
 	for _, kind := range NonRetryable() {
-		env, calls := stageEnv(t, LookupResult{}, func() (StageResult, error) {
+		env, calls := stageEnv(t, func() (StageResult, error) {
 			return StageResult{}, temporal.NewApplicationError("hopeless", kind)
 		})
 		if env.GetWorkflowError() == nil || *calls != 1 {

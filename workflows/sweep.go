@@ -50,12 +50,14 @@ type sweep struct {
 	// changes counts what execute reacts to: marks, cells that start or are
 	// cancelled, commands.
 	changes    int
+	told       map[string][]*stageEnd // by workflow ID of a run
+	await      bool                   // runs are waited for by an activity: the sweep is of an older build
 	executions int
 	next       int // no cell before it waits
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
-	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, executions: 1}
+	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1}
 	if c := in.Carry; c != nil {
 		s.marks, s.paused, s.executions = []byte(c.Marks), c.Paused, c.Executions+1
 		for _, e := range c.Ends {
@@ -87,6 +89,9 @@ func (s *sweep) is(cell int, mark CellMark) bool { return CellMark(s.marks[cell]
 
 func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
 	if s.in.Carry != nil {
+		if s.await = workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion; !s.await {
+			hear(ctx, s.told)
+		}
 		for _, r := range s.in.Carry.Running {
 			s.running[r.Cell] = r
 			workflow.Go(ctx, func(ctx workflow.Context) { s.followCell(ctx, r) })

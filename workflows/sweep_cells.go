@@ -73,9 +73,30 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 	}
 }
 
-// followCell waits for a cell that an earlier execution has started.
+// followCell waits for a cell that an earlier execution has started: its run tells
+// of its end, and one that has ended already is looked up.
 func (s *sweep) followCell(ctx workflow.Context, r RunningCell) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
+	if !s.await {
+		told := func() bool { return len(s.told[r.WorkflowID]) > 0 }
+		for pause := lookAgain; !told(); pause = min(2*pause, lookAgainMost) {
+			if workflow.SignalExternalWorkflow(detached, r.WorkflowID, r.RunID, signalWant, self(ctx)).Get(detached, nil) != nil {
+				break
+			}
+			_, _ = workflow.AwaitWithTimeout(detached, pause, told) // a detached context is never cancelled
+		}
+		if told() {
+			var err error
+			switch end := s.told[r.WorkflowID][0]; {
+			case end.Cancelled:
+				err = temporal.NewNonRetryableApplicationError("its run was cancelled", ErrTypeCancelled, nil)
+			case end.Failure != "":
+				err = temporal.NewNonRetryableApplicationError(end.Failure, ErrTypeStageFailed, nil)
+			}
+			s.endRun(ctx, r, err)
+			return
+		}
+	}
 	options := s.options(detached, r.Name, stageTotal)
 	s.endRun(ctx, r, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
 }

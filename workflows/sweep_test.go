@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -71,6 +72,8 @@ func (l *sweepLab) run(ctx workflow.Context, in RunInput) (RunResult, error) {
 func (l *sweepLab) sweep(in SweepInput) (SweepResult, error) {
 	in.Name, in.HeartbeatSeconds = "test", 10
 	in.Plan.Sweep = "sweep/test/1"
+	// What an earlier execution has started has ended by now.
+	l.env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, signalWant, mock.Anything).Return(errors.New("not found"))
 	l.env.ExecuteWorkflow(Sweep, in)
 	var r SweepResult
 	err := l.env.GetWorkflowError()

@@ -32,7 +32,7 @@ its newest run; stages that it reused say nothing and are left out.
   store     within the attempt: taking the lease, reading inputs, saving
             checkpoints, storing the artifact
   before    from the inputs' end to the order to compute: starting the stage's
-            workflow, looking into the store, twice
+            workflow
   dispatch  from the order, or from when the worker's slot was free, to the start
   call      of the activity around the attempt: answers to Temporal
   after     from the end of the computing to the run's knowing of it

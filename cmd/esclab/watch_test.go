@@ -90,7 +90,7 @@ func watched(t *testing.T, ctx context.Context, base string, traces *collector) 
 	if strings.Contains(text, "esclab_stage_loss{") {
 		t.Error("the loss of a stage that has ended is still shown")
 	}
-	for _, span := range []string{"RunWorkflow:Nightly", "StartChildWorkflow:Run", "RunActivity:AwaitStage", "RunActivity:Base", "esclab"} {
+	for _, span := range []string{"RunWorkflow:Nightly", "StartChildWorkflow:Run", "StartChildWorkflow:Stage", "RunActivity:Base", "esclab"} {
 		for !traces.has(span) {
 			if ctx.Err() != nil {
 				t.Fatalf("no span %s was sent", span)

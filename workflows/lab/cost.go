@@ -27,10 +27,6 @@ type Cost struct {
 	Stages []StageCost `json:"stages"`
 }
 
-// awaitStage is the activity by which a run has a stage computed; it asks the
-// store about all its stages by another.
-const awaitStage = "AwaitStage"
-
 // StageCost is what one stage's time went into, in seconds.
 type StageCost struct {
 	Stage    string  `json:"stage"`
@@ -51,7 +47,8 @@ type StageCost struct {
 func (s StageCost) Orchestration() float64 { return s.Before + s.Dispatch + s.Call + s.After }
 
 // CostOf says what the time of a finished run went into, by its history and those
-// of its stages; stages that it reused are left out.
+// of its stages; stages that it reused, and those that ran for another run already,
+// are left out.
 func (c *Client) CostOf(ctx context.Context, run Execution) (Cost, error) {
 	id := run.ID
 	cost := Cost{Run: id}
@@ -67,15 +64,15 @@ func (c *Client) CostOf(ctx context.Context, run Execution) (Cost, error) {
 	asked := map[int64]workflows.StageInput{}
 	ready := map[int64]time.Time{}
 	for _, e := range events {
-		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil && a.GetActivityType().GetName() == awaitStage {
+		if a := e.GetStartChildWorkflowExecutionInitiatedEventAttributes(); a != nil && a.GetWorkflowType().GetName() == workflows.StageName {
 			var in workflows.StageInput
 			if err := decode(a.GetInput(), &in); err != nil {
 				return cost, failed(fmt.Errorf("run %s: %w", id, err))
 			}
 			asked[e.GetEventId()], ready[e.GetEventId()] = in, e.GetEventTime().AsTime()
 		}
-		a := e.GetActivityTaskCompletedEventAttributes()
-		if a == nil || ready[a.GetScheduledEventId()].IsZero() {
+		a := e.GetChildWorkflowExecutionCompletedEventAttributes()
+		if a == nil || ready[a.GetInitiatedEventId()].IsZero() {
 			continue
 		}
 		var result workflows.StageResult
@@ -85,7 +82,7 @@ func (c *Client) CostOf(ctx context.Context, run Execution) (Cost, error) {
 		if result.Reused {
 			continue
 		}
-		at := a.GetScheduledEventId()
+		at := a.GetInitiatedEventId()
 		s := StageCost{Stage: asked[at].Stage.Name, ready: ready[at], done: e.GetEventTime().AsTime()}
 		if err := c.stageCost(ctx, asked[at], &s); err != nil {
 			return cost, err
@@ -108,7 +105,7 @@ func (c *Client) stageCost(ctx context.Context, in workflows.StageInput, s *Stag
 	kernel := int64(0)
 	for _, e := range events {
 		at := e.GetEventTime().AsTime()
-		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil && a.GetActivityType().GetName() != "Lookup" {
+		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
 			kernel, s.scheduled, s.queue = e.GetEventId(), at, a.GetTaskQueue().GetName()
 		}
 		if a := e.GetActivityTaskStartedEventAttributes(); a != nil && a.GetScheduledEventId() == kernel {
@@ -128,7 +125,7 @@ func (c *Client) stageCost(ctx context.Context, in workflows.StageInput, s *Stag
 	if s.completed.IsZero() {
 		return failed(fmt.Errorf("stage %s: its workflow %s says nothing about its computing: another run may have taken it over", s.Stage, in.WorkflowID()))
 	}
-	s.Before = max(s.scheduled.Sub(s.ready).Seconds(), 0) // a run that joined came later
+	s.Before = s.scheduled.Sub(s.ready).Seconds()
 	s.After = s.done.Sub(s.completed).Seconds()
 	return nil
 }
