@@ -31,6 +31,10 @@ type Options struct {
 // machine's scheduler decides.
 const floorSeconds = 0.5
 
+// shareOfWhole is the share of all stages' time below which one stage's says nothing
+// about the program: its finding is a note.
+const shareOfWhole = 1.0 / 20
+
 // Judgement is what the comparison with the nights before has found.
 type Judgement struct {
 	Verdict  Verdict   `json:"verdict"`
@@ -76,7 +80,8 @@ const AllStages = "all stages"
 // of a stage has changed where it is further from the median than the noise of
 // the nights before (Options.Noise times their median absolute deviation, or
 // Options.Slack of the median where that is more); only nights count in which
-// the stage ran on the same engine.
+// the stage ran on the same engine. One night off is a note: a finding needs the night
+// before off to the same side. So is a stage that takes less than shareOfWhole of all.
 func Compare(night Record, past []Record, o Options) Judgement {
 	j := Judgement{Findings: []Finding{}, Against: []string{}}
 	if night.Error != "" {
@@ -95,11 +100,8 @@ func Compare(night Record, past []Record, o Options) Judgement {
 		return j
 	}
 	j.Findings = append(j.Findings, quality(night, window)...)
-	found, few := speed(night, window, o)
-	j.Findings = append(j.Findings, found...)
-	if few != "" {
-		j.Notes = append(j.Notes, few)
-	}
+	found, notes := speed(night, window, o)
+	j.Findings, j.Notes = append(j.Findings, found...), append(j.Notes, notes...)
 	slices.SortStableFunc(j.Findings, func(a, b Finding) int { return cmp.Compare(rank(a), rank(b)) })
 	switch {
 	case len(j.Findings) == 0:
@@ -176,9 +178,27 @@ func (r Record) metric(system, name string) (Metric, bool) {
 	return Metric{}, false
 }
 
-// speed compares the times of the stages that ran, and their sum. The second
-// result says which there were too few nights for.
-func speed(night Record, window []Record, o Options) (found []Finding, few string) {
+// off says on which side of what the nights before let expect a time lies, 0 within,
+// and how far it may be off.
+func (o Options) off(seconds float64, times []float64) (side int, usual, room float64) {
+	usual = median(times)
+	room = max(o.Noise*deviation(times, usual), o.Slack*usual, floorSeconds)
+	if math.Abs(seconds-usual) > room {
+		side = cmp.Compare(seconds, usual)
+	}
+	return side, usual, room
+}
+
+// speed compares the times of the stages that ran, and their sum. The notes say
+// what was off once, or is too short to count, and how many stages there were too few
+// nights for.
+func speed(night Record, window []Record, o Options) (found []Finding, notes []string) {
+	sum, whole := 0.0, true
+	for _, s := range night.Stages {
+		if s.measured() {
+			sum += s.Seconds
+		}
+	}
 	ran, short := 0, 0
 	check := func(where string, seconds float64, times []float64) {
 		ran++
@@ -186,23 +206,35 @@ func speed(night Record, window []Record, o Options) (found []Finding, few strin
 			short++
 			return
 		}
-		usual := median(times)
-		off := max(o.Noise*deviation(times, usual), o.Slack*usual, floorSeconds)
-		if math.Abs(seconds-usual) <= off {
+		// Tonight and the night before it are both held against those before them.
+		before := 0
+		if last := len(times) - 1; last >= max(o.MinNights, 1) {
+			if before, _, _ = o.off(times[last], times[:last]); before != 0 {
+				times = times[:last]
+			}
+		}
+		side, usual, room := o.off(seconds, times)
+		if side == 0 {
 			return
 		}
-		found = append(found, Finding{
-			What: Speed, Where: where, Metric: "seconds", Value: seconds, Usual: usual, Low: max(usual-off, 0), High: usual + off,
-			Nights: len(times), Worse: seconds > usual,
-		})
+		f := Finding{
+			What: Speed, Where: where, Metric: "seconds", Value: seconds, Usual: usual, Low: max(usual-room, 0), High: usual + room,
+			Nights: len(times), Worse: side > 0,
+		}
+		switch {
+		case seconds < shareOfWhole*sum:
+			notes = append(notes, f.String()+"; less than a twentieth of the whole does not count")
+		case before != side:
+			notes = append(notes, f.String()+"; a second night decides")
+		default:
+			found = append(found, f)
+		}
 	}
-	sum, whole := 0.0, true
 	for _, s := range night.Stages {
 		if !s.measured() {
 			whole = whole && s.Reused
 			continue
 		}
-		sum += s.Seconds
 		var times []float64
 		for _, r := range window {
 			if was, ok := r.stage(s); ok {
@@ -221,12 +253,13 @@ func speed(night Record, window []Record, o Options) (found []Finding, few strin
 		check(AllStages, sum, sums)
 	}
 	if short > 0 {
-		few = fmt.Sprintf("the speed of %d of %d stages was not compared: fewer than %d earlier nights measured them on the same engine", short, ran, o.MinNights)
+		few := fmt.Sprintf("the speed of %d of %d stages was not compared: fewer than %d earlier nights measured them on the same engine", short, ran, o.MinNights)
 		if short == ran {
 			few = fmt.Sprintf("speed was not compared: it needs %d earlier nights", o.MinNights)
 		}
+		notes = append(notes, few)
 	}
-	return found, few
+	return found, notes
 }
 
 // stage finds the record's measurement of a stage on the same engine.
