@@ -42,6 +42,25 @@ func (a *queueing) names() []string {
 	return slices.Clone(a.began)
 }
 
+// waitForBacklog waits until so many activities lie in a queue: the server puts them there after their workflow has
+// them pending.
+func (s *server) waitForBacklog(t *testing.T, ctx context.Context, queue string, count int) {
+	t.Helper()
+	for {
+		d, err := s.client.DescribeTaskQueueEnhanced(ctx, client.DescribeTaskQueueEnhancedOptions{
+			TaskQueue: queue, TaskQueueTypes: []client.TaskQueueType{client.TaskQueueTypeActivity}, ReportStats: true})
+		if err != nil {
+			t.Fatalf("queue %s: %v", queue, err)
+		}
+		for _, version := range d.VersionsInfo {
+			if stats := version.TypesInfo[client.TaskQueueTypeActivity].Stats; stats != nil && stats.ApproximateBacklogCount >= int64(count) {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // On a queue with one slot, the stages of an interactive run go before those of
 // a nightly one that was there first.
 func TestPriorities(t *testing.T) {
@@ -86,6 +105,7 @@ func TestPriorities(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	runs = append(runs, start("b-nightly", 5), start("c-nightly", 5), start("d-sweep", 4), start("e-interactive", 3))
+	s.waitForBacklog(t, ctx, s.queues.CPU, len(runs)-1)
 	close(a.wait)
 	for _, run := range runs {
 		if err := run.Get(ctx, nil); err != nil {

@@ -306,11 +306,11 @@ func TestExternalServices(t *testing.T) {
 	// Queues of its own, so that the work is done by this run and not by the
 	// worker of the other process.
 	config := writeFile(t, "external.yaml", fmt.Sprintf(`
-temporal: {address: "%s", namespace: %s}
+temporal: {address: "%s", namespace: %s, api_key_file: %s, tls: {disabled: true}}
 s3: {endpoint: "%s", bucket: elsewhere, region: %s, path_style: true, credentials_file: %s}
 embedded: {mode: "off"}
 task_queues: {control: other-control, cpu: other-cpu, gpu: other-gpu}
-`, info.Temporal, info.Namespace, info.S3.Endpoint, info.S3.Region, info.S3.CredentialsFile))
+`, info.Temporal, info.Namespace, filepath.Join(there, "temporal-key"), info.S3.Endpoint, info.S3.Region, info.S3.CredentialsFile))
 	out := filepath.Join(t.TempDir(), "report")
 	run, log := esclab(t, ctx, "run", "testdata/micro.yaml", "--config", config, "--data", t.TempDir(), "--report", out,
 		"--set", "methods=base", "--set", "paradigms=vanilla", "--set", "backbone.tiny.pretrain.epochs=2")
