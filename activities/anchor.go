@@ -13,9 +13,6 @@ import (
 	"github.com/esclab/esclab/results"
 )
 
-// cannedReply is the reply of MethodCanned: kind, and about nothing.
-const cannedReply = "I'm so sorry that you are going through this. It sounds really hard, and I want you to know that you are not alone."
-
 // runAnchor replies to the test turns as no system does.
 func runAnchor(ctx context.Context, t *attempt, params experiments.AnchorParams) (output, error) {
 	corpus, err := readCorpus(ctx, t, results.FileTrain, results.FileTest)
@@ -35,7 +32,7 @@ func runAnchor(ctx context.Context, t *attempt, params experiments.AnchorParams)
 		}
 	case experiments.MethodCanned:
 		for i := range turns {
-			replies[i] = replyOf(esc.Affirmation, cannedReply)
+			replies[i] = replyOf(esc.Suggestions, params.Reply)
 		}
 	case experiments.MethodTFIDF:
 		planner := tfidf.Fit(esc.AllTurns(corpus[results.FileTrain]))

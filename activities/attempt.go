@@ -124,6 +124,11 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	if err := in.Stage.CheckFingerprint(in.Inputs); err != nil {
 		return nil, classify(badInput(err))
 	}
+	if a.Parked != nil {
+		if err := a.Parked(in.Stage.Fingerprint); err != nil {
+			return nil, classify(&permanentError{workflows.ErrTypeCrashes, fmt.Errorf("stage %s: %w", in.Stage.Name, err)})
+		}
+	}
 	// In one namespace a stage's workflow is the only one of its fingerprint and
 	// gives the stage to one attempt at a time, so whoever comes now takes the
 	// lease over; an earlier attempt, should it wake up, cannot write any more.
@@ -151,6 +156,10 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: scratch directory: %w", in.Stage.Name, err)
 	}
+	// What is still there when the process is gone tells what ran in it.
+	if err := os.WriteFile(filepath.Join(dir, AttemptFile), []byte(in.Stage.Fingerprint+" "+in.Stage.Name), 0o600); err != nil {
+		return nil, fmt.Errorf("stage %s: scratch directory: %w", in.Stage.Name, err)
+	}
 	t := &attempt{
 		a: a, in: in, lease: lease, dir: dir, started: started,
 		inputs: map[string]string{}, stored: time.Since(started),
@@ -164,6 +173,10 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 	t.beat(workflows.Progress{Phase: "load"})
 	return t, nil
 }
+
+// AttemptFile names the stage of a scratch directory: its fingerprint, a blank
+// and its name.
+const AttemptFile = ".attempt"
 
 // strangerPoll is how often a stage that a stranger holds is looked at.
 const strangerPoll = 15 * time.Second
@@ -352,15 +365,17 @@ type provenance struct {
 	Seconds float64 `json:"seconds"`
 	Engine  string  `json:"engine,omitempty"`
 	// PeakBytes is the most memory that this process has held so far.
-	PeakBytes int64       `json:"peak_bytes"`
-	Planned   lab.Planned `json:"planned"`
+	PeakBytes int64 `json:"peak_bytes"`
+	// Hardware is what the worker runs on, in a few words.
+	Hardware string      `json:"hardware"`
+	Planned  lab.Planned `json:"planned"`
 }
 
 func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	info := activity.GetInfo(ctx)
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
-		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(),
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(),
 		Planned: lab.Planned{Version: t.in.Stage.Version, Inputs: t.in.Inputs, Fresh: t.in.Stage.Fresh},
 	}
 }

@@ -153,7 +153,7 @@ func (l *testLab) commit(t *testing.T, name, file string, data []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := artifacts.Manifest{Kind: string(l.stages[name].Kind), Stage: name, Files: map[string]artifacts.Ref{file: ref}}
+	m := artifacts.Manifest{Kind: string(l.stages[name].Kind), Stage: name, Params: l.stages[name].Params, Files: map[string]artifacts.Ref{file: ref}}
 	if _, err := lease.Commit(t.Context(), m, nil); err != nil {
 		t.Fatal(err)
 	}

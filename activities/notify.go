@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
 )
@@ -101,16 +102,7 @@ func (a *Activities) writeNotice(name string, body []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
-	part, err := os.CreateTemp(filepath.Dir(name), ".night-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(part.Name())
-	_, err = part.Write(append(body, '\n'))
-	if err := errors.Join(err, part.Chmod(0o644), part.Sync(), part.Close()); err != nil {
-		return err
-	}
-	return os.Rename(part.Name(), name)
+	return whole.Write(name, whole.Public, append(body, '\n'))
 }
 
 // callWebhook posts the notice. Temporal tries again what may pass: no answer,

@@ -149,7 +149,7 @@ func TestNoticeFile(t *testing.T) {
 	if err = errors.Join(err, json.Unmarshal(data, &got)); err != nil || got.Verdict != "regression" {
 		t.Errorf("the file holds %+v (%v), want the verdict regression", got, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(out, ".night-*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(out, ".verdict*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	for _, name := range []string{"../x.json", "/etc/x.json", ".", filepath.Dir(out)} {

@@ -95,6 +95,11 @@ func (r *reporter) backbone(ctx context.Context) error {
 		if err != nil {
 			return inputError(name, err)
 		}
+		if _, says := m.Files[experiments.GenerationConfigFile]; says {
+			if err := r.ownSampling(ctx, name); err != nil {
+				return err
+			}
+		}
 		if _, quantized := m.Files[results.FileQuantization]; !quantized {
 			continue
 		}
@@ -108,6 +113,39 @@ func (r *reporter) backbone(ctx context.Context) error {
 			return fmt.Errorf("input %s: %s: %w", name, results.FileQuantization, err)
 		}
 		r.data.Run.Quantization = lm.QuantizationText(q.Tensors)
+	}
+	return nil
+}
+
+// ownSampling notes where the backbone's own generation_config.json wants
+// replies sampled otherwise than they were.
+func (r *reporter) ownSampling(ctx context.Context, base string) error {
+	replies := r.names(experiments.KindGenerate)
+	if len(replies) == 0 {
+		return nil
+	}
+	m, err := r.a.Store.Lookup(ctx, r.in.Inputs[replies[0]]) // all are sampled alike
+	if err != nil {
+		return inputError(replies[0], err)
+	}
+	var p experiments.GenerateParams
+	if err := json.Unmarshal(m.Params, &p); err != nil {
+		return fmt.Errorf("input %s: parameters in the manifest: %w", replies[0], err)
+	}
+	dir, err := r.input(ctx, base, experiments.GenerationConfigFile)
+	if err != nil {
+		return err
+	}
+	file, err := results.Dir(dir).ReadFile(experiments.GenerationConfigFile)
+	if err != nil {
+		return fmt.Errorf("input %s: %w", base, err)
+	}
+	unlike, err := experiments.UnlikeOwnSampling(file, p.Sampling)
+	if err != nil {
+		return badInput(fmt.Errorf("input %s: %w", base, err))
+	}
+	if unlike != "" {
+		r.data.Notes = append(r.data.Notes, fmt.Sprintf("The backbone's own %s has %s; generation.repetition_penalty and generation.top_k set them.", experiments.GenerationConfigFile, unlike))
 	}
 	return nil
 }

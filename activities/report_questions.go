@@ -17,6 +17,10 @@ func measured(m report.Measure, turns []results.ScoredTurn) float64 {
 		if r, ok := results.StrategyOf(turns); ok {
 			return r.PreferenceBias
 		}
+	case report.MeasureStrategy:
+		if r, ok := results.StrategyOf(turns); ok {
+			return r.WeightedF1
+		}
 	case report.MeasureQuality:
 		return results.JudgedMean(turns, func(t results.ScoredTurn) float64 {
 			sum := 0.0
@@ -88,7 +92,7 @@ func effect(ctx context.Context, c report.Contrast, systems map[string][][]resul
 	pairs := make([][]results.TurnPair, len(seeds))
 	for k := range seeds {
 		pairs[k] = results.PairTurns(system[k], against[k])
-		if c.Measure != report.MeasureBias { // the judge's: of what it saw of both
+		if c.Measure.Judged() { // the judge's: of what it saw of both
 			pairs[k] = slices.DeleteFunc(pairs[k], func(p results.TurnPair) bool { return !p.System.Judged || !p.Against.Judged })
 		}
 	}

@@ -1,7 +1,9 @@
 package activities
 
 import (
+	"maps"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/esclab/esclab/esc"
@@ -104,6 +106,24 @@ func TestAnswersOnHandCheckedSystems(t *testing.T) {
 	if e := got[1].Effects[0]; !(*e.Difference < 0) {
 		t.Errorf("bias of the decoupled system: %v above the vanilla one's", *e.Difference)
 	}
+	// The headline is the claim between the most trained systems of both paradigms.
+	claim, err := effects(t.Context(), report.Headline(slices.Collect(maps.Keys(systems))), systems, []uint64{17}, 17)
+	if err != nil || len(claim) != 3 || claim[0].System != "decoupled/dpo" || claim[0].Against != "vanilla/dpo" {
+		t.Fatalf("headline: %+v, %v; want three effects of decoupled/dpo against vanilla/dpo", claim, err)
+	}
+	if claim[0].Measure != report.MeasureBias || *claim[0].Difference != *got[1].Effects[2].Difference {
+		t.Errorf("headline: %+v, want RQ2's bias", claim[0])
+	}
+	constant, _ := results.StrategyOf(systems["vanilla/dpo"][0])
+	if d := *claim[1].Difference; claim[1].Measure != report.MeasureStrategy || math.Abs(d-(100-constant.WeightedF1)) > 1e-9 || claim[1].Turns != 20 {
+		t.Errorf("headline: %+v, want all of 100 %% less the constant planner's %v", claim[1], constant.WeightedF1)
+	}
+	check(claim[2], -0.5, -0.5, -0.5, true, 10)
+	delete(systems, "decoupled/dpo")
+	if claim, err = effects(t.Context(), report.Headline(slices.Collect(maps.Keys(systems))), systems, []uint64{17}, 17); err != nil || claim[0].System != "decoupled/sft" || claim[0].Against != "vanilla/sft" {
+		t.Errorf("headline without decoupled/dpo: %+v, %v; want decoupled/sft against vanilla/sft", claim, err)
+	}
+	systems["decoupled/dpo"] = [][]results.ScoredTurn{scoredSystem(2, 10, right)}
 	again, err := answers(t.Context(), systems, []uint64{17}, 17)
 	if err != nil {
 		t.Fatal(err)

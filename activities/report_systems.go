@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -60,6 +61,9 @@ func (r *reporter) systems(ctx context.Context) error {
 		r.data.Anchors = append(r.data.Anchors, row)
 	}
 	var err error
+	if r.data.Headline, err = effects(ctx, report.Headline(slices.Collect(maps.Keys(all))), all, r.seeds, r.params.Seed); err != nil {
+		return err
+	}
 	if r.data.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err != nil {
 		return err
 	}

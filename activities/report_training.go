@@ -83,21 +83,28 @@ func (r *reporter) preference(ctx context.Context, name string) (p experiments.D
 const curvePoints = 200
 
 // addCurve gives a training its loss curve, each point the mean over the steps
-// it stands for and their last validation, and DPO's accuracy and margin over
-// the last tenth.
+// it stands for and their last validation, and DPO's accuracy and margin, also
+// over the last tenth.
 func addCurve(one *report.Training, steps []results.Step, preference bool) {
 	stride := (len(steps) + curvePoints - 1) / curvePoints
 	for i := 0; i < len(steps); i += max(stride, 1) {
 		part := steps[i:min(i+stride, len(steps))]
-		loss := 0.0
+		loss, accuracy, margin, rewarded := 0.0, 0.0, 0.0, preference
 		point := report.Point{Step: part[len(part)-1].Step}
 		for _, s := range part {
 			loss += s.Loss / float64(len(part))
+			if rewarded = rewarded && s.Rewards != nil; rewarded {
+				accuracy += s.Rewards.Accuracy / float64(len(part))
+				margin += s.Rewards.Margin / float64(len(part))
+			}
 			if s.Validation != nil {
 				point.Validation = report.Value(s.Validation.Loss)
 			}
 		}
 		point.Loss = report.Value(loss)
+		if rewarded {
+			point.Accuracy, point.Margin = report.Value(accuracy), report.Value(margin)
+		}
 		one.Curve = append(one.Curve, point)
 	}
 	if !preference || len(steps) == 0 {

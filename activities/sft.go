@@ -50,7 +50,7 @@ func sftData(b *models.Backbone, role esc.Role, turns []esc.Turn) (lm.Dataset, r
 	}
 	var data lm.Dataset
 	for _, turn := range turns {
-		sequences, ok, err := e.Answers(turn, esc.Answer(role, turn.Strategy, turn.Response))
+		sequences, ok, err := e.Answers(turn, e.Prompts.Answer(role, turn.Strategy, turn.Response))
 		if err != nil {
 			return lm.Dataset{}, results.DataNotes{}, err
 		}

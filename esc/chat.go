@@ -1,5 +1,10 @@
 package esc
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Roles of a chat message.
 const (
 	SystemRole    = "system"
@@ -90,4 +95,22 @@ func AllTurns(dialogues []Dialogue) []Turn {
 		turns = append(turns, Turns(d)...)
 	}
 	return turns
+}
+
+// Transcript writes a context as lines of who speaks and what was said. The
+// user's " " between two answers of the supporter says nothing.
+func Transcript(context []Message) string {
+	var b strings.Builder
+	for _, m := range context {
+		text := strings.TrimSpace(m.Content)
+		if text == "" {
+			continue
+		}
+		who := "Seeker"
+		if m.Role == AssistantRole {
+			who = "Supporter"
+		}
+		fmt.Fprintf(&b, "%s: %s\n", who, text)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -1,6 +1,7 @@
 package esc
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +58,9 @@ func TestPromptsAreNestedPrefixes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, role := range Roles() {
+			if set == "paper" && role != VM {
+				continue // TestPaperPrompts
+			}
 			var before Example
 			for i, turn := range turns {
 				example, err := prompts.Example(role, turn)
@@ -91,6 +95,67 @@ func TestPromptsAreNestedPrefixes(t *testing.T) {
 	}
 }
 
+// With the set paper, and without past strategies, the models are given what the
+// paper's are: the planner one message of speakers and texts, to which it answers
+// with a bare name; the generator the strategy in its system message.
+func TestPaperPrompts(t *testing.T) {
+	paper, err := BuiltinPrompts("paper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn := Turns(sampleDialogue())[3]
+	example := func(prompts Prompts, role Role) Example {
+		t.Helper()
+		e, err := prompts.Example(role, turn)
+		if err != nil || e.AnswerPrefix != "" {
+			t.Fatalf("%s: %v, the answer begins with %q, want no given beginning", role, err, e.AnswerPrefix)
+		}
+		if strings.Contains(fmt.Sprint(e.Messages), "{{") {
+			t.Errorf("%s: a placeholder is left in %q", role, e.Messages)
+		}
+		return e
+	}
+	stripped := paper.WithoutPastStrategies()
+	sp := example(stripped, SP)
+	if want := "Seeker: Hi\nSupporter: Welcome.\nSeeker: I lost my job.\nAnd I am scared.\nSupporter: That sounds frightening.\nSupporter: When did it happen?\nSeeker: Last week."; len(sp.Messages) != 2 || sp.Messages[1] != (Message{UserRole, want}) || sp.Answer != "Affirmation and Reassurance" {
+		t.Errorf("the planner is given %q and answers %q, want one user message %q and the bare name", sp.Messages, sp.Answer, want)
+	}
+	if got := ParseAnswer(SP, sp.Answer); got.Strategy != Affirmation {
+		t.Errorf("the planner's answer parses as %+v", got)
+	}
+	rg := example(stripped, RG)
+	if system := rg.Messages[0].Content; !strings.Contains(system, "Affirmation and Reassurance") || !strings.Contains(system, Affirmation.Definition()) || strings.Contains(system, Question.String()) {
+		t.Errorf("the generator's system message is %q, want its strategy alone", system)
+	}
+	if rg.Messages[2] != (Message{AssistantRole, "Welcome."}) || rg.Answer != "You are strong." {
+		t.Errorf("the generator sees %q and writes %q, want texts without strategies", rg.Messages[2], rg.Answer)
+	}
+	vm := example(stripped, VM)
+	if vm.Messages[2].Content != "[Others] Welcome." || vm.Answer != "[Affirmation and Reassurance] You are strong." {
+		t.Errorf("the vanilla model sees %q and writes %q, want strategies in both", vm.Messages[2].Content, vm.Answer)
+	}
+	if kept := example(paper, SP).Messages[1].Content; !strings.Contains(kept, "Supporter: [Others] Welcome.") {
+		t.Errorf("with past strategies the planner is given %q", kept)
+	}
+	for _, set := range []string{"full", "tiny"} { // the axis by itself
+		prompts, err := BuiltinPrompts(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := prompts.WithoutPastStrategies().Prompt(SP, turn.Context, NoStrategy)
+		if err != nil || p.Messages[2].Content != "Welcome." {
+			t.Errorf("%s: the planner sees %q (%v), want the text alone", set, p.Messages[2].Content, err)
+		}
+	}
+	if turn.Context[1].Content != "[Others] Welcome." {
+		t.Errorf("the turn's own context was changed to %q", turn.Context[1].Content)
+	}
+	pair := Pair{Dialogue: turn.Dialogue, Turn: turn.Index, Role: SP, Gold: turn.Strategy, Strategy: Question}
+	if chosen, rejected, err := paper.Examples(pair, turn); err != nil || chosen.Answer != turn.Strategy.String() || rejected.Answer != "Question" {
+		t.Errorf("a pair's sides are %q and %q (%v), want bare names", chosen.Answer, rejected.Answer, err)
+	}
+}
+
 func TestLoadPrompts(t *testing.T) {
 	files := fstest.MapFS{"vm.txt": {Data: []byte("One of {{strategies}}.\n")}, "sp.txt": {Data: []byte("\n")}, "rg.txt": {Data: []byte("x")}}
 	for _, i := range Instructions() {
@@ -116,6 +181,13 @@ func TestLoadPrompts(t *testing.T) {
 	if _, err := prompts.Prompt("xx", turn.Context, Question); err == nil {
 		t.Error("an unknown role was accepted")
 	}
+	for _, text := range []string{"{{conversation}}", "x\n---\ny", "{{conversation}}\n---\n{{conversation}}"} {
+		files["sp.txt"] = &fstest.MapFile{Data: []byte(text)}
+		if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "sp.txt: {{conversation}} stands in the user message") {
+			t.Errorf("sp.txt %q: %v, want where {{conversation}} stands", text, err)
+		}
+	}
+	files["sp.txt"] = &fstest.MapFile{Data: []byte("x")}
 	files["rg.txt"] = &fstest.MapFile{Data: []byte("{{strategys}}")}
 	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "rg.txt") {
 		t.Errorf("an unknown placeholder was accepted: %v", err)

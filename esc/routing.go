@@ -172,5 +172,5 @@ func (p Prompts) Examples(pair Pair, turn Turn) (chosen, rejected Example, err e
 	if chosen, err = p.Example(pair.Role, turn); err != nil {
 		return chosen, rejected, err
 	}
-	return chosen, Example{chosen.Prompt, Answer(pair.Role, pair.Strategy, pair.Rejected)}, nil
+	return chosen, Example{chosen.Prompt, p.Answer(pair.Role, pair.Strategy, pair.Rejected)}, nil
 }

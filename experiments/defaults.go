@@ -22,7 +22,7 @@ func Defaults() Experiment {
 		},
 		Backbone: Backbone{
 			DType:   DTypeFloat32,
-			Prompts: PromptsFull,
+			Prompts: PromptsFull, HistoryStrategies: HistoryKeep,
 		},
 		LoRA: LoRA{Rank: 16, Alpha: 16, Dropout: 0.05, Targets: LoRATargets()},
 		SFT:  SFT{Training: training, LearningRate: 1e-5},
@@ -37,7 +37,7 @@ func Defaults() Experiment {
 			DesirableWeight: 1, UndesirableWeight: 1,
 			PairSets: []esc.PairSet{esc.PairsAll},
 		},
-		Generation: Generation{Temperature: 0.7, TopP: 0.95, MaxNewTokens: 128, Strategy: StrategyFree},
+		Generation: Generation{Temperature: 0.7, TopP: 0.95, RepetitionPenalty: 1, MaxNewTokens: 128, Strategy: StrategyFree},
 		Judge:      Judge{Judging: defaultJudging(), Compare: [][2]string{{"decoupled/dpo", "vanilla/dpo"}}, Also: []NamedJudge{}},
 		Paradigms:  []Paradigm{Vanilla, Decoupled},
 		Methods:    []Method{MethodBase, MethodSFT, MethodDPO},

@@ -12,6 +12,7 @@ type PastStage struct {
 	Kind    Kind
 	Params  json.RawMessage
 	Seconds float64
+	Bytes   int64 // that its process had held at most when it ended; 0: not known
 }
 
 // Estimator guesses how long stages take from those that are done.
@@ -23,6 +24,7 @@ type Estimator struct {
 type pastStage struct {
 	leaves  map[string]string
 	seconds float64
+	bytes   int64
 }
 
 // Estimate is a guess at one stage's seconds: the median of Past finished
@@ -30,17 +32,24 @@ type pastStage struct {
 // values (Differ of them). Past 0: nothing is known.
 type Estimate struct {
 	Seconds float64 `json:"seconds"`
+	Bytes   int64   `json:"bytes"` // the most that a process with one of them has held
 	Past    int     `json:"past"`
 	Differ  int     `json:"differ"`
 }
 
 // NewEstimator learns from finished stages.
 func NewEstimator(past []PastStage) *Estimator {
-	e := &Estimator{past: map[Kind][]pastStage{}, cache: map[string]Estimate{}}
-	for _, p := range past {
-		e.past[p.Kind] = append(e.past[p.Kind], pastStage{leavesOf(p.Params), p.Seconds})
-	}
+	e := &Estimator{past: map[Kind][]pastStage{}}
+	e.Learn(past...)
 	return e
+}
+
+// Learn adds finished stages.
+func (e *Estimator) Learn(past ...PastStage) {
+	for _, p := range past {
+		e.past[p.Kind] = append(e.past[p.Kind], pastStage{leavesOf(p.Params), p.Seconds, p.Bytes})
+	}
+	e.cache = map[string]Estimate{}
 }
 
 // Estimate guesses one stage's time.
@@ -58,10 +67,11 @@ func (e *Estimator) Estimate(s Stage) Estimate {
 			continue
 		}
 		if d < nearest.Differ {
-			seconds = seconds[:0]
+			seconds, nearest.Bytes = seconds[:0], 0
 		}
 		nearest.Differ = d
 		seconds = append(seconds, p.seconds)
+		nearest.Bytes = max(nearest.Bytes, p.bytes)
 	}
 	if len(seconds) > 0 {
 		slices.Sort(seconds)

@@ -88,8 +88,10 @@ type Backbone struct {
 	DType DType `yaml:"dtype" json:"dtype"`
 	// Tiny describes a Llama to train from nothing on the train split.
 	Tiny *Tiny `yaml:"tiny" json:"tiny"`
-	// Prompts is the wording of the system prompts.
+	// Prompts is the wording of the system prompts, and what the models are given.
 	Prompts Prompts `yaml:"prompts" json:"prompts"`
+	// HistoryStrategies says whether the planner and the generator see past strategies.
+	HistoryStrategies HistoryStrategies `yaml:"history_strategies" json:"history_strategies"`
 }
 
 // Tiny is the shape of a small Llama and how it is pretrained.
@@ -282,11 +284,14 @@ type DPORole struct {
 
 // Generation writes one reply per turn of the test split.
 type Generation struct {
-	Greedy       bool    `yaml:"greedy" json:"greedy"` // the likeliest token; temperature and top_p are then unused
-	Temperature  float64 `yaml:"temperature" json:"temperature"`
-	TopP         float64 `yaml:"top_p" json:"top_p"`
-	MaxNewTokens int     `yaml:"max_new_tokens" json:"max_new_tokens"`
-	MaxTurns     int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
+	Greedy      bool    `yaml:"greedy" json:"greedy"` // the likeliest token; temperature, top_p and top_k are then unused
+	Temperature float64 `yaml:"temperature" json:"temperature"`
+	TopP        float64 `yaml:"top_p" json:"top_p"`
+	TopK        int     `yaml:"top_k" json:"top_k"` // the so many likeliest tokens; 0: all
+	// RepetitionPenalty makes tokens of the prompt and the reply less likely, as in transformers; 1: none.
+	RepetitionPenalty float64 `yaml:"repetition_penalty" json:"repetition_penalty"`
+	MaxNewTokens      int     `yaml:"max_new_tokens" json:"max_new_tokens"`
+	MaxTurns          int     `yaml:"max_turns" json:"max_turns"` // at most this many test turns, drawn by the seed; 0: all
 	// Strategy says how a reply comes by its strategy.
 	Strategy StrategyChoice `yaml:"strategy" json:"strategy"`
 }

@@ -79,6 +79,7 @@ func TestWhatChangesWhat(t *testing.T) {
 		"backbone.path":                   {"", nil}, // excludes tiny: TestCheckpointSources
 		"backbone.dtype":                  {"bfloat16", loaded},
 		"backbone.prompts":                {"full", kernel},
+		"backbone.history_strategies":     {"strip", []string{"sft/sp", "sft/rg", "mine/sp", "mine/rg", "reference/sp", "reference/rg", "dpo/sp", "dpo/rg", "generate/decoupled/base", "generate/decoupled/sft", "generate/decoupled/dpo", "strategies/decoupled/base", "strategies/decoupled/sft", "strategies/decoupled/dpo"}},
 		"lora.rank":                       {"8", adapter},
 		"lora.alpha":                      {"32", adapter},
 		"lora.dropout":                    {"0", adapter},
@@ -112,6 +113,8 @@ func TestWhatChangesWhat(t *testing.T) {
 		"generation.greedy":               {"true", []string{"generate/"}},
 		"generation.temperature":          {"0.1", []string{"generate/"}},
 		"generation.top_p":                {"0.1", []string{"generate/"}},
+		"generation.top_k":                {"20", []string{"generate/"}},
+		"generation.repetition_penalty":   {"1.05", []string{"generate/"}},
 		"generation.max_new_tokens":       {"9", []string{"generate/"}},
 		"generation.max_turns":            {"9", []string{"generate/", "strategies/", "anchor/"}},
 		"generation.strategy":             {"constrained", []string{"generate/"}},

@@ -30,7 +30,7 @@ func paperHost() Host {
 	files := map[string]string{
 		"data/esconv/train.json": "train", "data/esconv/valid.json": "valid", "data/esconv/test.json": "test",
 	}
-	for _, model := range []string{"Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"} {
+	for _, model := range []string{"Qwen/Qwen2.5-7B-Instruct", "meta-llama/Llama-3.1-8B-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"} {
 		for _, name := range []string{"config.json", "tokenizer.json", "model-00001-of-00001.safetensors", "README.md"} {
 			files["models/"+model+"/"+name] = model + name
 		}

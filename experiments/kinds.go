@@ -72,7 +72,7 @@ func kinds() []kindRow {
 		{KindGenerate, 2, QueueCPU, "Generate", GenerateParams{}, "reply to the test turns"},
 		// prompts, how names are written, layout
 		{KindStrategies, 1, QueueCPU, "Strategies", StrategiesParams{}, "probabilities of the strategies"},
-		// how gold replies change places, the canned reply, the regression
+		// how gold replies change places, the regression
 		{KindAnchor, 1, QueueControl, "Anchor", AnchorParams{}, "replies that no system wrote"},
 		// automatic metrics
 		{KindScore, 1, QueueControl, "Score", ScoreParams{}, "D-1, B-1, F1, ROUGE-L"},
@@ -170,6 +170,18 @@ type ModelParams struct {
 	// BaseType is how the base model is kept; "" is float32, so that stages
 	// from before there was a choice keep their fingerprints.
 	BaseType DType `json:"base_type,omitempty"`
+	// HistoryStrategies is strip where a planner or a generator is run without past
+	// strategies; absent elsewhere.
+	HistoryStrategies HistoryStrategies `json:"history_strategies,omitempty"`
+}
+
+// RolePrompts are the prompts of the roles' models.
+func (m ModelParams) RolePrompts() (esc.Prompts, error) {
+	p, err := esc.BuiltinPrompts(string(m.Prompts))
+	if err == nil && m.HistoryStrategies == HistoryStrip {
+		p = p.WithoutPastStrategies()
+	}
+	return p, err
 }
 
 // BaseParams: a checkpoint to import (Files) or a tiny model to pretrain (Tiny).
@@ -194,11 +206,14 @@ type SFTParams struct {
 
 // Sampling says how replies are decoded.
 type Sampling struct {
-	Greedy       bool    `json:"greedy"`
-	Temperature  float64 `json:"temperature"` // zero when greedy
-	TopP         float64 `json:"top_p"`       // zero when greedy
-	MaxNewTokens int     `json:"max_new_tokens"`
-	DecodeBatch  int     `json:"decode_batch"`
+	Greedy      bool    `json:"greedy"`
+	Temperature float64 `json:"temperature"` // zero when greedy
+	TopP        float64 `json:"top_p"`       // zero when greedy
+	TopK        int     `json:"top_k,omitempty"`
+	// RepetitionPenalty is zero for none, which is 1.
+	RepetitionPenalty float64 `json:"repetition_penalty,omitempty"`
+	MaxNewTokens      int     `json:"max_new_tokens"`
+	DecodeBatch       int     `json:"decode_batch"`
 }
 
 // JudgeModel is who judges; all but Judge is zero for the offline judge.
@@ -287,9 +302,10 @@ type StrategiesParams struct {
 // AnchorParams replies to the test turns that the systems reply to, without a
 // system.
 type AnchorParams struct {
-	Method   Method `json:"method"`    // one of Anchors
-	Seed     uint64 `json:"seed"`      // zero where nothing is drawn
-	MaxTurns int    `json:"max_turns"` // as in GenerateParams
+	Reply    string `json:"reply,omitempty"` // of MethodCanned
+	Method   Method `json:"method"`          // one of Anchors
+	Seed     uint64 `json:"seed"`            // zero where nothing is drawn
+	MaxTurns int    `json:"max_turns"`       // as in GenerateParams
 }
 
 // ScoreParams: automatic metrics have none.

@@ -3,6 +3,7 @@ package experiments
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/esclab/esclab/esc"
 )
@@ -91,12 +92,18 @@ func (d DPO) gamma(beta float64) float64 {
 	return beta / 2
 }
 
-// Warnings lists what is allowed and yet hardly meant: betas of another loss.
+// Warnings lists what is allowed and yet hardly meant: betas of another loss, and
+// the paper's prompts with a history that the paper's models do not see.
 func (e Experiment) Warnings() []string {
 	var list []string
 	p := planner{exp: e}
+	apart := slices.ContainsFunc(p.roles(), func(r esc.Role) bool { return r != esc.VM })
+	if apart && e.Backbone.Prompts == PromptsPaper && e.Backbone.HistoryStrategies == HistoryKeep {
+		list = append(list, "backbone.history_strategies: is keep with prompts paper: "+
+			"in the paper planner and generator see no past strategies; strip hides them")
+	}
 	if !p.has(MethodDPO) {
-		return nil
+		return list
 	}
 	own := e.DPO.Loss.row()
 	for _, r := range p.roles() {

@@ -82,6 +82,10 @@ const (
 	MethodTFIDF    Method = "tfidf"    // a planner alone: logistic regression on TF-IDF
 )
 
+// CannedReply is the reply of MethodCanned: kind, helpful, and about nothing. One
+// of sympathy and advice is harder on a judge than one of sympathy alone.
+const CannedReply = "I am sorry to hear that. It might help to talk about it with someone whom you trust."
+
 // Anchors lists the methods of the anchors, in the report's order.
 func Anchors() []Method {
 	return []Method{MethodGold, MethodShuffled, MethodCanned, MethodTFIDF}
@@ -145,12 +149,13 @@ func Memories() []Memory { return []Memory{MemoryAuto, MemoryKeep, MemoryRecompu
 type Prompts string
 
 const (
-	PromptsFull Prompts = "full" // the paper's definitions in our words, for instruction-tuned backbones
-	PromptsTiny Prompts = "tiny" // a few words, for models whose context is short
+	PromptsPaper Prompts = "paper" // full, but planner and generator are fed as the paper's authors feed them
+	PromptsFull  Prompts = "full"  // the paper's definitions in our words, for instruction-tuned backbones
+	PromptsTiny  Prompts = "tiny"  // a few words, for models whose context is short
 )
 
 // PromptSets lists the prompt wordings.
-func PromptSets() []Prompts { return []Prompts{PromptsFull, PromptsTiny} }
+func PromptSets() []Prompts { return []Prompts{PromptsPaper, PromptsFull, PromptsTiny} }
 
 // StrategyChoice says how a reply comes by its strategy.
 type StrategyChoice string
@@ -163,6 +168,20 @@ const (
 // StrategyChoices lists the ways to a strategy.
 func StrategyChoices() []StrategyChoice {
 	return []StrategyChoice{StrategyFree, StrategyConstrained}
+}
+
+// HistoryStrategies says whether the planner and the generator see the strategies
+// of earlier replies. The vanilla model always does.
+type HistoryStrategies string
+
+const (
+	HistoryKeep  HistoryStrategies = "keep"  // "[Strategy] text", as the vanilla model sees them
+	HistoryStrip HistoryStrategies = "strip" // the texts alone, as in the paper
+)
+
+// HistoryStrategiesChoices lists what the history may show.
+func HistoryStrategiesChoices() []HistoryStrategies {
+	return []HistoryStrategies{HistoryKeep, HistoryStrip}
 }
 
 // Packing says how token sequences become batches.

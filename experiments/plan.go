@@ -131,7 +131,7 @@ func (p *planner) train(role esc.Role) {
 	sft := p.exp.SFT.For(role)
 	from := map[string]string{"corpus": "corpus", "base": "base"}
 	p.add(stageName(KindSFT, string(role)), SFTParams{
-		ModelParams: p.modelParams(), Training: sft.Training, Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(role), Training: sft.Training, Role: role, Seed: p.exp.Seed,
 		LearningRate: sft.LearningRate, LoRA: p.exp.LoRA, Batching: p.batching(),
 	}, from)
 	if !p.has(MethodDPO) {
@@ -141,7 +141,7 @@ func (p *planner) train(role esc.Role) {
 	from = with(from, "sft", stageName(KindSFT, string(role)))
 	m := p.exp.Mining
 	mine := MineParams{
-		ModelParams: p.modelParams(), Role: role, Seed: p.exp.Seed,
+		ModelParams: p.modelParams(role), Role: role, Seed: p.exp.Seed,
 		Sampling: Sampling{Temperature: m.Temperature, TopP: m.TopP, MaxNewTokens: m.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
 		Samples:  m.Samples.For(role), MaxTurns: m.MaxTurns,
 	}
@@ -167,12 +167,12 @@ func (p *planner) train(role esc.Role) {
 	from = with(from, "mine", stageName(KindMine, string(role)))
 	d := p.exp.DPO
 	if d.Loss.NeedsReference() {
-		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(), Role: role}, from)
+		p.add(stageName(KindReference, string(role)), ReferenceParams{ModelParams: p.modelParams(role), Role: role}, from)
 		from = with(from, "reference", stageName(KindReference, string(role)))
 	}
 	for _, set := range p.pairSets(role) {
 		params := DPOParams{
-			ModelParams: p.modelParams(), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
+			ModelParams: p.modelParams(role), Training: d.Training, Role: role, PairSet: set, Seed: p.exp.Seed,
 			LearningRate: d.For(role).LearningRate, Beta: d.For(role).Beta,
 			Loss: d.Loss, LabelSmoothing: d.LabelSmoothing, SFTWeight: d.SFTWeight, LoRA: p.exp.LoRA, Batching: p.batching(),
 		}
@@ -201,11 +201,8 @@ func (p *planner) evaluate(system System) {
 	generate := stageName(KindGenerate, row)
 	g := p.exp.Generation
 	params := GenerateParams{
-		ModelParams: p.modelParams(), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
-		Sampling: Sampling{Greedy: g.Greedy, MaxNewTokens: g.MaxNewTokens, DecodeBatch: p.exp.Limits.DecodeBatch},
-	}
-	if !g.Greedy {
-		params.Temperature, params.TopP = g.Temperature, g.TopP
+		ModelParams: p.modelParams(system.Paradigm.Roles()...), Paradigm: system.Paradigm, Method: system.Method, PairSet: system.PairSet, MaxTurns: g.MaxTurns,
+		Sampling: g.sampling(p.exp.Limits.DecodeBatch),
 	}
 	if !g.Greedy || g.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
@@ -228,7 +225,7 @@ func (p *planner) strategies(system System, from map[string]string) {
 		return
 	}
 	role := system.Paradigm.Roles()[0]
-	params := StrategiesParams{ModelParams: p.modelParams(), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
+	params := StrategiesParams{ModelParams: p.modelParams(role), Role: role, MaxTurns: p.exp.Generation.MaxTurns}
 	if params.MaxTurns > 0 {
 		params.Seed = p.exp.Seed
 	}
@@ -261,6 +258,9 @@ func (p *planner) anchors() {
 		params := AnchorParams{Method: method, MaxTurns: p.exp.Generation.MaxTurns}
 		if params.MaxTurns > 0 || method == MethodShuffled {
 			params.Seed = p.exp.Seed
+		}
+		if method == MethodCanned {
+			params.Reply = CannedReply
 		}
 		name := stageName(KindAnchor, string(method))
 		p.add(name, params, map[string]string{"corpus": "corpus"})
@@ -345,7 +345,8 @@ func (p *planner) batching() Batching {
 	return p.exp.Batching
 }
 
-func (p *planner) modelParams() ModelParams {
+// modelParams are those of a stage that runs these roles' models; none: the base's.
+func (p *planner) modelParams(roles ...esc.Role) ModelParams {
 	e := p.exp
 	m := ModelParams{
 		Engine: e.Engine, Prompts: e.Backbone.Prompts, Packing: e.Packing,
@@ -353,6 +354,9 @@ func (p *planner) modelParams() ModelParams {
 	}
 	if e.Backbone.DType != DTypeFloat32 {
 		m.BaseType = e.Backbone.DType
+	}
+	if e.Backbone.HistoryStrategies != HistoryKeep && (slices.Contains(roles, esc.SP) || slices.Contains(roles, esc.RG)) {
+		m.HistoryStrategies = e.Backbone.HistoryStrategies
 	}
 	return m
 }

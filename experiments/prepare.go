@@ -15,6 +15,8 @@ type Prepared struct {
 	// Missing says which sources are not there. A plan without them can be
 	// shown but not run.
 	Missing error
+	// Warnings say what is allowed and yet hardly meant.
+	Warnings []string
 }
 
 // Prepare loads an experiment, a preset's name or a path, with fields set, and
@@ -35,6 +37,7 @@ func (e Experiment) Prepare(host Host) (Prepared, error) {
 		return p, err
 	}
 	p.Missing = missing
+	p.Warnings = append(e.Warnings(), host.ownSampling(e, sources.Checkpoint)...)
 	if p.Stages, err = Plan(e, sources); err != nil {
 		return p, err
 	}

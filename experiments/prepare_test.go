@@ -78,3 +78,43 @@ func TestPrepareSweep(t *testing.T) {
 		t.Errorf("a sweep whose base is not valid is planned: %d cells", len(p.Plan.Cells))
 	}
 }
+
+// TestOwnSampling: where a checkpoint's generation_config.json wants another repetition penalty or top-k than the
+// experiment has, preparing the experiment says so.
+func TestOwnSampling(t *testing.T) {
+	const path = "models/Qwen/Qwen2.5-7B-Instruct/"
+	for _, c := range []struct {
+		name, file string
+		set        []string
+		want       string // in the only warning; "" for none
+	}{
+		{"both", `{"repetition_penalty": 1.05, "top_k": 20, "top_p": 0.8}`, nil,
+			"generation_config.json has repetition_penalty 1.05 (here 1), top_k 20 (here 0): generation.repetition_penalty and generation.top_k set them"},
+		{"one of them", `{"repetition_penalty": 1.05, "top_k": 20}`, []string{"generation.top_k=20"}, "has repetition_penalty 1.05 (here 1): "},
+		{"taken over", `{"repetition_penalty": 1.05, "top_k": 20}`, []string{"generation.top_k=20", "generation.repetition_penalty=1.05"}, ""},
+		{"greedy", `{"top_k": 20}`, []string{"generation.greedy=true"}, ""},
+		{"neutral", `{"repetition_penalty": 1.0, "temperature": 0.7}`, nil, ""},
+		{"no JSON", `{`, nil, "generation_config.json: unexpected end of JSON input"},
+	} {
+		host := paperHost()
+		files := map[string]string{path + "generation_config.json": c.file}
+		for _, name := range []string{"config.json", "tokenizer.json", "model-00001-of-00001.safetensors"} {
+			files[path+name] = name
+		}
+		for _, split := range []string{"train", "valid", "test"} {
+			files["data/esconv/"+split+".json"] = split
+		}
+		with := fakeHost(files, nil)
+		host.Open, host.Stat, host.ReadDir = with.Open, with.Stat, with.ReadDir
+		p, err := Prepare("qwen2.5-7b", c.set, host)
+		if err != nil || p.Missing != nil {
+			t.Fatalf("%s: %v, missing %v", c.name, err, p.Missing)
+		}
+		switch {
+		case c.want == "" && len(p.Warnings) > 0:
+			t.Errorf("%s: warnings %q, want none", c.name, p.Warnings)
+		case c.want != "" && (len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], c.want)):
+			t.Errorf("%s: warnings %q, want one with %q", c.name, p.Warnings, c.want)
+		}
+	}
+}

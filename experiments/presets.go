@@ -16,7 +16,7 @@ var presetFiles embed.FS
 
 // Presets names the experiments in the binary: the smallest first.
 func Presets() []string {
-	return []string{"demo", "tiny-esconv", "qwen2.5-7b", "llama3.1-8b"}
+	return []string{"demo", "tiny-esconv", "smollm2-135m", "smollm2-135m-full", "qwen2.5-7b", "llama3.1-8b"}
 }
 
 // PresetYAML is a preset's file, header and comments included.

@@ -63,7 +63,7 @@ func (d *decoder) parse(content []byte) (ast.Node, bool) {
 		d.fail(1+bytes.Count(content[:i], []byte("\n")), "", "a zero byte")
 		return nil, false
 	}
-	if line := tooDeep(content); line > 0 {
+	if line := TooDeep(content); line > 0 {
 		d.fail(line, "", "more than %d levels of nesting", maxNesting)
 		return nil, false
 	}
@@ -93,20 +93,58 @@ func (d *decoder) parse(content []byte) (ast.Node, bool) {
 	return body, true
 }
 
-// tooDeep gives the first line whose indentation or open brackets nest beyond
-// any experiment, before the parser recurses into them; 0: none.
-func tooDeep(content []byte) int {
-	open := 0
+// TooDeep gives the first line of a YAML text whose indentation or brackets nest
+// beyond any file of ours, before the parser recurses into them; 0: none.
+func TooDeep(content []byte) int {
+	var b brackets
 	for i, line := range strings.Split(string(content), "\n") {
 		indent := len(line) - len(strings.TrimLeft(line, " "))
-		open += strings.Count(line, "[") + strings.Count(line, "{") - strings.Count(line, "]") - strings.Count(line, "}")
 		compact := len(line) - indent - len(strings.TrimLeft(line[indent:], "-? ")) // "- - - x" nests without brackets
-		if open > maxNesting || compact > 2*maxNesting || (indent > 8*maxNesting && len(line) > indent) {
+		b.line(line)
+		if b.deepest > maxNesting || b.total > maxBrackets || compact > 2*maxNesting || (indent > 8*maxNesting && len(line) > indent) {
 			return i + 1
 		}
-		open = max(open, 0)
 	}
 	return 0
+}
+
+// maxBrackets bounds the brackets of a whole file, for texts that hide from the
+// count of their depth what the parser takes for brackets.
+const maxBrackets = 1 << 13
+
+// brackets counts the brackets that are open, apart from those in quotes and
+// comments.
+type brackets struct {
+	open, deepest, total int
+	quote                byte // of the string that goes on in the next line; 0: none
+}
+
+func (b *brackets) line(line string) {
+	b.total += strings.Count(line, "[") + strings.Count(line, "{")
+	before := byte(' ') // the last byte that is no blank decides whether a quote begins a string
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case b.quote == '"' && c == '\\':
+			i++
+		case b.quote != 0:
+			if c == b.quote {
+				b.quote = 0
+			}
+		case c == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t'):
+			return
+		case (c == '"' || c == '\'') && strings.IndexByte(" [{,:-?", before) >= 0:
+			b.quote = c
+		case c == '[' || c == '{':
+			b.open++
+			b.deepest = max(b.deepest, b.open)
+		case c == ']' || c == '}':
+			b.open = max(b.open-1, 0)
+		}
+		if c != ' ' && c != '\t' {
+			before = c
+		}
+	}
 }
 
 func lineOf(n ast.Node) int {

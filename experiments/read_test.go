@@ -150,3 +150,28 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// What nests too deep is refused before a parser recurses into it, however it is
+// written.
+func TestTooDeep(t *testing.T) {
+	deep := func(open, shut string, n int) string { return strings.Repeat(open, n) + strings.Repeat(shut, n) }
+	for name, c := range map[string]struct {
+		text string
+		line int
+	}{
+		"balanced in a line":   {"a:\n  " + deep("[", "]", 32000), 2},
+		"over lines":           {"a: " + strings.Repeat("[\n", 40) + strings.Repeat("]\n", 40), 33},
+		"closed in comments":   {"a: " + strings.Repeat("[ # ]\n", 40), 33},
+		"closed in quotes":     {"a: " + strings.Repeat("[\"]\", ']',\n", 40), 33},
+		"mappings":             {"a: " + deep("{a: ", "}", 40), 1},
+		"hidden by a quote":    {"a: |\n '\nb: " + strings.Repeat("[]", 9000), 3},
+		"dashes":               {strings.Repeat("- ", 100) + "x", 1},
+		"indentation":          {"a:\n" + strings.Repeat(" ", 300) + "x: 1", 2},
+		"many beside others":   {"a: [" + strings.Repeat("[1, 2], ", 4000) + "]", 0},
+		"brackets in a string": {"a: \"" + strings.Repeat("[", 100) + "\"\nb: '" + strings.Repeat("{", 100) + "' # " + strings.Repeat("[", 100), 0},
+	} {
+		if got := TooDeep([]byte(c.text)); got != c.line {
+			t.Errorf("%s: line %d, want %d", name, got, c.line)
+		}
+	}
+}

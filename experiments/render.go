@@ -49,8 +49,9 @@ func Planned(stages []Stage, decisions map[string]Decision) []PlannedStage {
 }
 
 // WritePlan writes the plan as an aligned table, one stage a line, and a line
-// of totals: what `esclab run --plan` prints.
-func WritePlan(w io.Writer, planned []PlannedStage) error {
+// of totals: what `esclab run --plan` prints. Where that is wider than the width, 0
+// being any, queues and inputs are left out and reasons are cut.
+func WritePlan(w io.Writer, planned []PlannedStage, limit int) error {
 	rows := [][]string{{"STAGE", "ACTION", "FINGERPRINT", "QUEUE", "NEEDS", "REASON"}}
 	count := map[Action]int{}
 	for _, p := range planned {
@@ -63,14 +64,26 @@ func WritePlan(w io.Writer, planned []PlannedStage) error {
 			width[i] = max(width[i], utf8.RuneCountInString(cell))
 		}
 	}
+	total := 2 * (len(width) - 1)
+	for _, n := range width {
+		total += n
+	}
+	narrow := limit > 0 && total > limit
 	var b strings.Builder
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
+			if narrow && i >= 2 && i < len(row)-1 {
+				continue
+			}
 			line.WriteString(cell)
 			line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
 		}
-		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+		text := []rune(strings.TrimRight(line.String(), " "))
+		if narrow && len(text) > limit {
+			text = append(text[:limit-1], '…')
+		}
+		b.WriteString(string(text) + "\n")
 	}
 	fmt.Fprintf(&b, "%d stages:", len(planned))
 	for i, a := range []Action{ActionReuse, ActionRun, ActionBlocked} {
@@ -108,14 +121,15 @@ func Short(fingerprint string) string {
 
 // needs lists a stage's inputs; the report's, which are nearly all, as a number.
 func needs(s Stage) string {
-	names := inputNames(s)
+	names := InputNames(s)
 	if len(names) > 5 {
 		return fmt.Sprintf("%d stages", len(names))
 	}
 	return strings.Join(names, " ")
 }
 
-func inputNames(s Stage) []string {
+// InputNames lists the stages that a stage needs.
+func InputNames(s Stage) []string {
 	var names []string
 	for _, n := range s.Inputs {
 		names = append(names, n)

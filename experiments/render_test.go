@@ -14,7 +14,7 @@ func TestWritePlan(t *testing.T) {
 		"sft/rg": {ActionRun, "no artifact"},
 	})
 	var out bytes.Buffer
-	if err := WritePlan(&out, planned); err != nil {
+	if err := WritePlan(&out, planned, 0); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")

@@ -60,6 +60,26 @@ func TestExpandGrid(t *testing.T) {
 	}
 }
 
+// TestPaperPromptsWarning: the paper's prompts without the paper's history are warned
+// of, where there is a planner or a generator to see it.
+func TestPaperPromptsWarning(t *testing.T) {
+	for _, c := range []struct {
+		sets []string
+		want int
+	}{
+		{[]string{"backbone.prompts=paper"}, 1},
+		{[]string{"backbone.prompts=paper", "methods=base"}, 1},
+		{[]string{"backbone.prompts=paper", "backbone.history_strategies=strip"}, 0},
+		{[]string{"backbone.prompts=paper", "paradigms=vanilla"}, 0},
+		{[]string{"backbone.history_strategies=strip"}, 0},
+	} {
+		w := mustLoad(t, "demo", c.sets...).Warnings()
+		if len(w) != c.want || c.want > 0 && !strings.Contains(w[0], "strip hides them") {
+			t.Errorf("%v: warnings %q, want %d", c.sets, w, c.want)
+		}
+	}
+}
+
 // TestWarnings: a beta of another loss is warned of, in a run and in a sweep, where its own betas are not.
 func TestWarnings(t *testing.T) {
 	for _, name := range Presets() {
@@ -295,6 +315,31 @@ func TestHopeless(t *testing.T) {
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestReadEarlierSweepPlan: a plan from before a field was there has the field's default, and so the same cells.
+func TestReadEarlierSweepPlan(t *testing.T) {
+	plan := planned(t, "name: s\nbase: demo\ngrid: {dpo.loss: [dpo, ipo]}")
+	data, err := plan.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := string(data)
+	for _, field := range []string{`"batching":"neighbours",`, `"desirable_weight":1,`, `"undesirable_weight":1,`, `"repetition_penalty":1,`} {
+		if !strings.Contains(earlier, field) {
+			t.Fatalf("the plan has no %s to leave out", field)
+		}
+		earlier = strings.Replace(earlier, field, "", 1)
+	}
+	read, err := ReadSweepPlan([]byte(earlier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cell := range read.Cells {
+		if _, _, err := read.Stages(cell); err != nil {
+			t.Errorf("cell %d of a plan without fields that are newer: %v", cell, err)
 		}
 	}
 }

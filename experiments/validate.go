@@ -25,6 +25,8 @@ func (e Experiment) Validate() error {
 	v.mining(e.Mining)
 	v.dpo(e)
 	v.sampling("generation", e.Generation.Temperature, e.Generation.TopP, e.Generation.MaxNewTokens, e.Limits)
+	v.atLeast("generation.top_k", e.Generation.TopK, 0)
+	v.positive("generation.repetition_penalty", e.Generation.RepetitionPenalty, 10)
 	v.atLeast("generation.max_turns", e.Generation.MaxTurns, 0)
 	oneOf(v, "generation.strategy", e.Generation.Strategy, StrategyChoices())
 	v.judge(e)
@@ -146,6 +148,7 @@ func (v *validator) backbone(e Experiment) {
 		v.fail("backbone.dtype", "is bfloat16, which engine onnx does not have: use float32 or another engine")
 	}
 	oneOf(v, "backbone.prompts", b.Prompts, PromptSets())
+	oneOf(v, "backbone.history_strategies", b.HistoryStrategies, HistoryStrategiesChoices())
 	switch {
 	case b.Tiny == nil && b.Path == "":
 		v.fail("backbone", "has neither path (a Hugging Face checkpoint) nor tiny (a model to pretrain)")

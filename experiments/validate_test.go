@@ -77,6 +77,8 @@ func TestValidate(t *testing.T) {
 		{"dpo.roles.rg.beta=-1", "dpo.roles.rg.beta: is -1"},
 		{"dpo.pair_sets=nsnr,pspr", `dpo.pair_sets[1]: is "pspr"`},
 		{"generation.max_new_tokens=0", "generation.max_new_tokens: is 0"},
+		{"generation.top_k=-1", "generation.top_k: is -1"},
+		{"generation.repetition_penalty=0", "generation.repetition_penalty: is 0"},
 		{"generation.max_turns=-1", "generation.max_turns: is -1"},
 		{"judge.kind=openai", "judge.model: is missing"},
 		{"judge.concurrency=0", "judge.concurrency: is 0"},

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // Config is a decoder's architecture: the fields of a Hugging Face config.json that change what is computed.
@@ -76,11 +78,11 @@ func ReadConfig(dir string) (Config, error) {
 func ParseConfig(data []byte) (Config, error) {
 	c := Config{RopeTheta: defaultRopeTheta, RMSNormEps: 1e-6, HiddenAct: "silu"}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return Config{}, fmt.Errorf("parse model configuration: %w", err)
+		return Config{}, fmt.Errorf("parse model configuration: %w", jsonerror.Plain(err))
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(data, &keys); err != nil {
-		return Config{}, fmt.Errorf("parse model configuration: %w", err)
+		return Config{}, fmt.Errorf("parse model configuration: %w", jsonerror.Plain(err))
 	}
 	if err := checkConfigKeys(keys); err != nil {
 		return Config{}, err
@@ -145,6 +147,15 @@ func (c *Config) complete() error {
 		return fmt.Errorf("rope_scaling.%w", err)
 	}
 	return nil
+}
+
+// Parameters is the number of weights.
+func (c *Config) Parameters() int {
+	n := 0
+	for _, p := range c.parameters() {
+		n += shapeSize(p.shape)
+	}
+	return n
 }
 
 // save writes dir/config.json, of weights in float32.

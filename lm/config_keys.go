@@ -13,8 +13,8 @@ import (
 // belong to initialisation, to classification heads, to generation or to one implementation of the same mathematics.
 // transformers' PretrainedConfig writes most of them into every file.
 var neutralKeys = []string{
-	"_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
-	"use_flash_attention_2", "initializer_range", "initializer_factor", "max_window_layers", "sliding_window", "output_attentions",
+	"_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_experts_implementation", "attn_implementation",
+	"_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention", "use_flash_attention_2", "initializer_range", "initializer_factor", "max_window_layers", "sliding_window", "output_attentions",
 	"classifier_dropout", "classifier_dropout_prob", "chunk_size_feed_forward", "encoder_no_repeat_ngram_size", "num_logits_to_keep",
 	"is_decoder", "temperature", "diversity_penalty", "num_beam_groups", "prefix", "decoder_start_token_id", "cross_attention_hidden_size",
 }
@@ -29,10 +29,10 @@ var usedKeys = []string{
 // mathWords are the words of keys by which the family's models differ in what they compute. A key that has one of them
 // and is in neither list above asks for something that is not done here, unless its value says that it is off.
 var mathWords = []string{
-	"act", "activation", "adapter", "alibi", "attention", "attn", "bias", "cap", "capping", "chunk", "clip", "conv", "cross", "decoder", "depth",
-	"dropout", "embed", "embedding", "embeddings", "encoder", "expert", "experts", "factor", "gate", "gating", "head", "heads", "kv", "latent",
-	"layer", "layernorm", "layers", "local", "logit", "logits", "lora", "mamba", "mlp", "moe", "multiplier", "mup", "nope", "norm", "ntk",
-	"parallel", "position", "positions", "prefix", "pruned", "qk", "qkv", "quantization", "query", "residual", "rms", "rmsnorm", "rope",
+	"act", "activation", "adapter", "alibi", "attend", "attention", "attn", "bias", "bidirectional", "cap", "capping", "causal", "chunk", "clip",
+	"conv", "cross", "decoder", "depth", "dropout", "embed", "embedding", "embeddings", "encoder", "expert", "experts", "factor", "gate", "gating", "head", "heads", "kv", "latent",
+	"layer", "layernorm", "layers", "local", "logit", "logits", "lora", "mamba", "mlp", "moe", "mrope", "multiplier", "mup", "nope", "norm", "ntk",
+	"parallel", "pdrop", "position", "positions", "prefix", "pruned", "qk", "qkv", "quantization", "query", "residual", "rms", "rmsnorm", "rope",
 	"rotary", "router", "scale", "scaling", "sink", "sinks", "sliding", "softcap", "softcapping", "sparse", "ssm", "temperature",
 	"tie", "tied", "topk", "window", "yarn",
 }
@@ -41,7 +41,7 @@ var mathWords = []string{
 func checkConfigKeys(keys map[string]json.RawMessage) error {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		raw := keys[key]
-		if slices.Contains(usedKeys, key) || slices.Contains(neutralKeys, key) || off(raw) {
+		if slices.Contains(usedKeys, key) || slices.Contains(neutralKeys, key) || key != "is_causal" && off(raw) {
 			continue
 		}
 		words := strings.FieldsFunc(strings.ToLower(key), func(r rune) bool { return r == '_' || r == '.' || r == '-' })
@@ -49,10 +49,11 @@ func checkConfigKeys(keys map[string]json.RawMessage) error {
 		case key == "quantization_config":
 			return fmt.Errorf("quantization_config: quantized checkpoints are not supported: give the bf16, f16 or f32 weights")
 		case key == "layer_types" && allFullAttention(raw),
+			key == "is_causal" && string(raw) == "true", // transformers 5 attends to all tokens otherwise
 			key == "hidden_activation" && string(raw) == `"silu"`,
 			key == "position_embedding_type" && (string(raw) == `"rotary"` || string(raw) == `"rope"`):
 		case key == "hidden_activation", key == "position_embedding_type",
-			slices.ContainsFunc(words, isMathWord) && raw[0] != '"' && !(isFactor(words) && isOne(raw)):
+			slices.ContainsFunc(words, isMathWord) && !(isFactor(words) && isOne(raw)):
 			return fmt.Errorf("%s %s is not supported: if it changes nothing of what the model computes, take it out of config.json", key, brief(raw))
 		}
 	}

@@ -93,7 +93,18 @@ func TestConfigKeysRefused(t *testing.T) {
 		`"hidden_activation":"gelu_pytorch_tanh"`:                                                        "hidden_activation",
 		`"quantization_config":{"quant_method":"gptq"}`:                                                  "quantization_config",
 		`"pruned_heads":{"1":[0]}`:                                                                       "pruned_heads",
-		`"rope_interleaved":true`:                                                                        "rope_interleaved",
+		`"is_causal":false`:                                                                              "is_causal",
+		`"use_bidirectional_attention":true`:                                                             "use_bidirectional_attention",
+		`"use_mrope":true`:                                                                               "use_mrope",
+		`"embd_pdrop":0.1`:                                                                               "embd_pdrop",
+		`"norm_type":"layernorm"`:                                                                        "norm_type",
+		`"attention_type":"chunked"`:                                                                     "attention_type",
+		`"rope_type":"yarn"`:                                                                             "rope_type",
+		`"position_embedding_type":"alibi"`:                                                              "position_embedding_type",
+		`"rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4}`: "rope_scaling.rope_type llama3",
+		`"rope_parameters":{"rope_type":"default","attention_factor":1.2}`:                          "rope_parameters.attention_factor",
+		`"rope_parameters":{"rope_type":"linear","factor":2}`:                                       `rope_parameters.rope_type "linear"`,
+		`"rope_interleaved":true`: "rope_interleaved",
 	} {
 		if _, err := ParseConfig([]byte(minimalConfig(keys))); err == nil || !strings.Contains(err.Error(), names) {
 			t.Errorf("%s: the error has to name %s, it is: %v", keys, names, err)
@@ -109,6 +120,7 @@ func TestConfigKeysNeutral(t *testing.T) {
 		`"is_llama_config":true,"rope_interleaved":false,"transformers.js_config":{"dtype":"q4"},"pad_token_id":2,"attention_dropout":0.0,"_name_or_path":"x"`,
 		`"sliding_window":32768,"max_window_layers":28,"use_sliding_window":false,"layer_types":["full_attention","full_attention"],"unsloth_fixed":true`,
 		`"return_dict":true,"output_hidden_states":false,"pruned_heads":{},"is_decoder":false,"temperature":1.0,"top_k":50,"length_penalty":1.0,"num_beams":1,"task_specific_params":null`,
+		`"is_causal":true,"_attn_implementation":"flash_attention_2","_attn_implementation_internal":"sdpa","torch_dtype":"bfloat16","loss_type":"ForCausalLM","position_embedding_type":"rope"`,
 		`"logits_scaling":1.0,"embedding_multiplier":1,"id2label":{"0":"LABEL_0"},"tie_encoder_decoder":false,"chunk_size_feed_forward":0,"problem_type":null`,
 	} {
 		if _, err := ParseConfig([]byte(minimalConfig(keys))); err != nil {

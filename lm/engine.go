@@ -72,7 +72,7 @@ type EngineOptions struct {
 func (o EngineOptions) Open(spec string) (*Engine, error) {
 	switch {
 	case spec == "" || spec == "auto":
-		if engine, err := openXLA("cuda"); err == nil {
+		if engine, err := openXLA("cuda", o.DataDir); err == nil {
 			return engine, nil
 		}
 		return openGo()
@@ -81,7 +81,7 @@ func (o EngineOptions) Open(spec string) (*Engine, error) {
 	case spec == "onnx":
 		return openONNX(o.DataDir)
 	case strings.HasPrefix(spec, "xla:"):
-		return openXLA(strings.TrimPrefix(spec, "xla:"))
+		return openXLA(strings.TrimPrefix(spec, "xla:"), o.DataDir)
 	}
 	return nil, fmt.Errorf("unknown engine %q: use auto, %s", spec, strings.Join(engineNames, ", "))
 }

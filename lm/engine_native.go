@@ -75,9 +75,10 @@ func findONNX(dataDir string) (string, error) {
 	return path, nil
 }
 
-// openXLA opens a PJRT plugin by name (cuda, cpu) or absolute path; see engines.FindPlugin for where names are
+// openXLA opens a PJRT plugin by name (cuda, cpu) or absolute path; the one for cpu that is installed below dataDir,
+// unless PJRT_PLUGIN_LIBRARY_PATH is set; see engines.FindPlugin for where names are
 // looked for. float32 products stay float32 (no TF32).
-func openXLA(plugin string) (*Engine, error) {
+func openXLA(plugin, dataDir string) (*Engine, error) {
 	name := "xla:" + plugin
 	variables := []engines.Variable{{Name: engines.EnvPluginPath, Value: os.Getenv(engines.EnvPluginPath)}}
 	if plugin == "cuda" {
@@ -87,7 +88,17 @@ func openXLA(plugin string) (*Engine, error) {
 		return &EngineError{Engine: name, Cause: cause, Variables: variables, Remedy: xlaRemedy(plugin)}
 	}
 	found := engines.Plugin{Path: plugin}
-	if filepath.IsAbs(plugin) {
+	var installed string
+	if plugin == "cpu" && os.Getenv(engines.EnvPluginPath) == "" {
+		path, _, err := engines.OpenXLACPU(dataDir)
+		if err != nil && !errors.Is(err, engines.ErrNotInstalled) {
+			return nil, missing(err)
+		}
+		installed = path
+	}
+	if installed != "" {
+		found.Path = installed
+	} else if filepath.IsAbs(plugin) {
 		if _, err := os.Stat(plugin); err != nil {
 			return nil, missing(err)
 		}
@@ -160,7 +171,7 @@ func xlaRemedy(plugin string) string {
 		return fmt.Sprintf(`on a GPU host, pip install "jax[cuda13]" and name its site-packages in %s, or a plugin's directory in %s`,
 			engines.EnvSitePackages, engines.EnvPluginPath)
 	case "cpu":
-		return fmt.Sprintf("put pjrt_c_api_cpu_plugin.so (GoMLX's pjrt-cpu-binaries) into a directory that %s names", engines.EnvPluginPath)
+		return fmt.Sprintf("esclab engine install xla:cpu, or put a pjrt_c_api_cpu_plugin.so into a directory that %s names", engines.EnvPluginPath)
 	}
 	return fmt.Sprintf("name a PJRT plugin by its absolute path, xla:/path/to/plugin.so, or its directory in %s", engines.EnvPluginPath)
 }

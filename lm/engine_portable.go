@@ -10,6 +10,6 @@ func openONNX(string) (*Engine, error) {
 	return nil, &EngineError{Engine: "onnx", Cause: errPortable}
 }
 
-func openXLA(plugin string) (*Engine, error) {
+func openXLA(plugin, _ string) (*Engine, error) {
 	return nil, &EngineError{Engine: "xla:" + plugin, Cause: errPortable}
 }

@@ -92,6 +92,8 @@ func engineTrainings() map[string]TrainConfig {
 	return map[string]TrainConfig{
 		"sft lora": {Loss: sft}, "sft full": {Loss: sft}, "dpo lora": {Loss: dpo}, "dpo full": {Loss: dpo},
 		"sft lora checkpointing": {Loss: sft, Checkpointing: true},
+		"dpo lora, sft weight":   {Loss: Loss{Kind: LossDPO, Beta: 0.3, SFTWeight: 0.5}},
+		"kto lora":               {Loss: Loss{Kind: LossKTO, Beta: 0.3, Desirable: 1.25, Undesirable: 0.75}},
 	}
 }
 

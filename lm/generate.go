@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,14 @@ type GenerateConfig struct {
 	MaxNewTokens int     // of a sample, the token that ends it not counted
 	Temperature  float64 // 0: the most likely token, always
 	TopP         float64 // nucleus sampling (Holtzman et al. 2020); 0 or 1: off
-	Stop         []int32 // tokens that end a sample: tokens.Tokenizer.StopIDs
-	Slots        int     // samples decoded together; 0: 64
-	Seed         uint64
+	TopK         int     // sample from the so many most likely tokens, and those as likely as the last; 0: off
+	// RepetitionPenalty divides the logits above 0 of tokens that are in the prompt or the sample, and multiplies those
+	// below (Keskar et al. 2019), before anything else and for the most likely token, too; 0 or 1: off.
+	RepetitionPenalty float64
+
+	Stop  []int32 // tokens that end a sample: tokens.Tokenizer.StopIDs
+	Slots int     // samples decoded together; 0: 64
+	Seed  uint64
 	// NoReuse makes every sample compute its whole prompt for itself. The results are the same up to float
 	// arithmetic; it is there to measure and to test what reuse saves.
 	NoReuse bool
@@ -49,6 +55,9 @@ type GenerateStats struct {
 	PrefillSeconds float64 `json:"prefill_seconds"` // computing prompts but for their last tokens
 	DecodeSeconds  float64 `json:"decode_seconds"`  // steps
 }
+
+// best reports whether the engine's most likely token is the answer, and no logits are needed.
+func (c *GenerateConfig) best() bool { return c.Temperature == 0 && c.RepetitionPenalty == 1 }
 
 // Generator samples continuations with a model.
 //
@@ -91,15 +100,16 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 	if config.Slots == 0 {
 		config.Slots = defaultSlots
 	}
-	if config.TopP == 0 {
-		config.TopP = 1
-	}
+	config.TopP = cmp.Or(config.TopP, 1)
+	config.RepetitionPenalty = cmp.Or(config.RepetitionPenalty, 1)
 	switch {
 	case config.MaxNewTokens <= 0:
 		return nil, fmt.Errorf("generate: MaxNewTokens is %d: it must be positive", config.MaxNewTokens)
 	case config.Temperature < 0 || config.TopP < 0 || config.TopP > 1 || config.Slots < 0:
 		return nil, fmt.Errorf("generate: temperature %v, top-p %v, slots %d: temperature and slots must not be negative, top-p in (0, 1]",
 			config.Temperature, config.TopP, config.Slots)
+	case config.TopK < 0 || config.RepetitionPenalty < 0:
+		return nil, fmt.Errorf("generate: top-k %d and repetition penalty %v must not be negative", config.TopK, config.RepetitionPenalty)
 	}
 	for _, id := range config.Stop {
 		if id < 0 || int(id) >= model.Config.VocabSize {

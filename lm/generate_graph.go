@@ -144,7 +144,7 @@ func (g *Generator) buildDecode(inputs []*Node) []*Node {
 	c := newCached(d, cache, rows, nodes, valid, true)
 	x := c.forward(tokens, positions, mask)
 	scores := d.logits(x) // [D·S, V]
-	if g.config.Temperature == 0 {
+	if g.config.best() {
 		scores = ArgMax(scores, -1, dtypes.Int32)
 	}
 	return append(c.cache, scores)
@@ -210,7 +210,7 @@ func (c *graphCache) step(s *scheduler) (chosen []int32, err error) {
 		return nil, err
 	}
 	defer release(scores)
-	if c.g.config.Temperature == 0 {
+	if c.g.config.best() {
 		return tensors.CopyFlatData[int32](scores)
 	}
 	chosen = make([]int32, len(s.tokens))

@@ -63,7 +63,7 @@ func (c *nativeCache) step(s *scheduler) ([]int32, error) {
 		c.batch.add(s.tokens[at], s.positions[at], s.nodes[at], c.seen[at])
 		c.batch.output()
 	}
-	chosen, greedy := make([]int32, len(s.tokens)), c.g.config.Temperature == 0
+	chosen, greedy := make([]int32, len(s.tokens)), c.g.config.best()
 	if greedy {
 		c.batch.Best = make([]int32, len(slots))
 	}

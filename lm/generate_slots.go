@@ -290,11 +290,13 @@ func (s *scheduler) draw(slots []int, chosen []int32, logits func(at int) []floa
 	var wait sync.WaitGroup
 	for worker := range workers {
 		wait.Go(func() {
-			sampler := sampler{temperature: s.g.config.Temperature, topP: s.g.config.TopP}
+			config := &s.g.config
+			sampler := sampler{temperature: config.Temperature, topP: config.TopP, topK: config.TopK, penalty: config.RepetitionPenalty}
 			for i := worker; i < len(slots); i += workers {
 				at := slots[i]
 				sl := s.occupant(at)
-				chosen[at] = sampler.draw(logits(at), uniformAt(sl.seed, len(sl.tokens)))
+				scores := sampler.penalise(logits(at), s.requests[sl.request].Prompt, sl.tokens)
+				chosen[at] = sampler.draw(scores, uniformAt(sl.seed, len(sl.tokens)))
 			}
 		})
 	}

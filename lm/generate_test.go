@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -541,5 +542,57 @@ func TestGenerateWatch(t *testing.T) {
 	g.Reseed(0)
 	if same, err := g.Generate(t.Context(), requests, nil); err != nil || !reflect.DeepEqual(samples, same) {
 		t.Errorf("the first seed again gives other samples (%v)", err)
+	}
+}
+
+// TestRepetitionPenalty: greedy decoding with a penalty is, by the native decoder and by graphs, that of whole forward
+// passes whose logits are penalised by hand; and top-k 1 is the most likely token at any temperature.
+func TestRepetitionPenalty(t *testing.T) {
+	engine, model := testEngine(t), generatorModel(t, "llama")
+	requests := chats(4, 3, 1)
+	const penalty = 1.5
+	config := GenerateConfig{MaxNewTokens: 8, Slots: 8, RepetitionPenalty: penalty}
+	native, _ := generate(t, engine, model, nil, config, requests)
+	byGraphs, err := graphGenerator(t, engine, model, config).Generate(t.Context(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Temperature, config.TopK = 1.5, 1
+	topOne, _ := generate(t, engine, model, nil, config, requests)
+	config = GenerateConfig{MaxNewTokens: 8, Slots: 8}
+	plain, _ := generate(t, engine, model, nil, config, requests)
+	changed := 0
+	for i, r := range requests {
+		ids := slices.Clone(r.Prompt)
+		for range config.MaxNewTokens {
+			rows := logitsOf(t, engine, model, ids)
+			best, highest := int32(0), math.Inf(-1)
+			for id, l := range rows[len(ids)-1] {
+				score := float64(l)
+				if slices.Contains(ids, int32(id)) {
+					score = min(score*penalty, score/penalty)
+				}
+				if score > highest {
+					best, highest = int32(id), score
+				}
+			}
+			ids = append(ids, best)
+		}
+		for how, got := range map[string][][]Sample{"by the engine": native, "by graphs": byGraphs, "with top-k 1": topOne} {
+			if want := ids[len(r.Prompt):]; !slices.Equal(got[i][0].Tokens, want) {
+				t.Errorf("request %d %s: %v, by hand %v", i, how, got[i][0].Tokens, want)
+			}
+		}
+		if !slices.Equal(plain[i][0].Tokens, native[i][0].Tokens) {
+			changed++
+		}
+	}
+	if changed == 0 {
+		t.Error("the penalty changes no sample: the comparison would not notice its absence")
+	}
+	for _, bad := range []GenerateConfig{{MaxNewTokens: 1, TopK: -1}, {MaxNewTokens: 1, RepetitionPenalty: -0.5}} {
+		if _, err := NewGenerator(engine, model, nil, bad); err == nil || !strings.Contains(err.Error(), "must not be negative") {
+			t.Errorf("top-k %d, penalty %v: error %v, want one that says they must not be negative", bad.TopK, bad.RepetitionPenalty, err)
+		}
 	}
 }

@@ -5,10 +5,11 @@ import (
 	"encoding/json"
 	"math"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/internal/reference"
 )
 
 // nearReference sets the references so that the policy has moved by a little: by 0.6 nats on the chosen half of all
@@ -218,10 +219,10 @@ func sumsOf(t *testing.T, engine *Engine, model *Model, adapter *Adapter, data [
 
 // ktoCase is what KTO's loss is a function of: sums of log-probabilities of the policy and of its reference.
 type ktoCase struct {
-	Beta, Desirable, Undesirable    float64
-	Policy, Reference               [2][]float64 // of the chosen and of the rejected answers
-	PolicyMismatch, ReferenceMisses [2][]float64 // of the same answers after other prompts
-	Loss, KL                        float64      // what the trainer said
+	Beta, Desirable, Undesirable      float64
+	Policy, Reference                 [2][]float64 // of the chosen and of the rejected answers
+	PolicyMismatch, ReferenceMismatch [2][]float64 // of the same answers after other prompts
+	Loss, KL                          float64      // what the trainer said
 }
 
 // byHand is KTO's definition over a batch of answers, of which one is desirable or undesirable.
@@ -229,7 +230,7 @@ func (c ktoCase) byHand() (loss, kl float64) {
 	n := 0.0
 	for j := range 2 {
 		for i := range c.PolicyMismatch[j] {
-			kl += c.PolicyMismatch[j][i] - c.ReferenceMisses[j][i]
+			kl += c.PolicyMismatch[j][i] - c.ReferenceMismatch[j][i]
 			n++
 		}
 	}
@@ -272,7 +273,7 @@ func ktoCases(t *testing.T) []ktoCase {
 			}
 			c.Policy, c.Reference = sumsOf(t, engine, model, now, batch), sumsOf(t, engine, model, adapter, batch)
 			mismatched := mismatchedByHand(batch)
-			c.PolicyMismatch, c.ReferenceMisses = sumsOf(t, engine, model, now, mismatched), sumsOf(t, engine, model, adapter, mismatched)
+			c.PolicyMismatch, c.ReferenceMismatch = sumsOf(t, engine, model, now, mismatched), sumsOf(t, engine, model, adapter, mismatched)
 		}
 		m, err := trainer.Next(t.Context())
 		if err != nil {
@@ -308,57 +309,23 @@ func TestKTOByHand(t *testing.T) {
 	}
 }
 
-// ktoTRL computes cases by TRL's own KTOTrainer, one JSON line each.
-const ktoTRL = `
-import json, sys, types, torch
-try:
-    from trl import KTOTrainer
-except ImportError:
-    from trl.experimental.kto import KTOTrainer
-for line in sys.stdin:
-    c = json.loads(line)
-    t = lambda x: torch.tensor(x, dtype=torch.float64)
-    me = types.SimpleNamespace(calculate_KL=True, loss_type="kto", beta=c["Beta"], desirable_weight=c["Desirable"],
-        undesirable_weight=c["Undesirable"], accelerator=types.SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x))
-    losses, _, _, kl = KTOTrainer.kto_loss(me, t(c["Policy"][0]), t(c["Policy"][1]), t(sum(c["PolicyMismatch"], [])),
-        t(c["Reference"][0]), t(c["Reference"][1]), t(sum(c["ReferenceMisses"], [])))
-    print(json.dumps([losses.nanmean().item(), kl.item()]))
-`
-
 // TestKTOAsTRL gives TRL's KTOTrainer the same log-probabilities.
 func TestKTOAsTRL(t *testing.T) {
-	python := os.Getenv("ESCLAB_TEST_PYTHON")
-	if python == "" {
-		t.Skip("needs TRL: ESCLAB_TEST_PYTHON=/path/to/python go test ./lm -run KTOAsTRL, of a Python with `pip install trl`")
-	}
-	if out, err := exec.Command(python, "-c", "import trl").CombinedOutput(); err != nil {
-		t.Skipf("%s has no TRL (%v): %s -m pip install trl\n%s", python, err, python, out)
+	if os.Getenv("ESCLAB_TEST_PYTHON") == "" {
+		reference.Python[any](t, "trl", "", nil) // which skips, and says what to install
 	}
 	cases := ktoCases(t)
-	var lines bytes.Buffer
-	for _, c := range cases {
-		line, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lines.Write(append(line, '\n'))
-	}
-	c := exec.Command(python, "-c", ktoTRL)
-	c.Stdin = &lines
-	var stderr strings.Builder
-	c.Stderr = &stderr
-	out, err := c.Output()
+	data, err := json.Marshal(cases)
 	if err != nil {
-		t.Fatalf("TRL does not compute the loss: %v\n%s", err, stderr.String())
+		t.Fatal(err)
 	}
-	answers := json.NewDecoder(bytes.NewReader(out))
+	want := reference.Python[[][2]float64](t, "trl", filepath.Join("testdata", "kto_with_trl.py"), data)
+	if want == nil {
+		t.Skip("the Python that ESCLAB_TEST_PYTHON names has no TRL: pip install trl there")
+	}
 	for i, c := range cases {
-		var want [2]float64
-		if err := answers.Decode(&want); err != nil {
-			t.Fatalf("answer %d of TRL: %v", i, err)
-		}
-		if math.Abs(c.Loss-want[0]) > 1e-5 || math.Abs(c.KL-want[1]) > 1e-4 {
-			t.Errorf("step %d: loss %v and KL %v, TRL's are %v and %v", i, c.Loss, c.KL, want[0], want[1])
+		if math.Abs(c.Loss-want[i][0]) > 1e-5 || math.Abs(c.KL-want[i][1]) > 1e-4 {
+			t.Errorf("step %d: loss %v and KL %v, TRL's are %v and %v", i, c.Loss, c.KL, want[i][0], want[i][1])
 		}
 	}
 }

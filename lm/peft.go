@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // peft is what an adapter_config.json says of a LoRA adapter, as PEFT writes it (peft/tuners/lora/config.py).
@@ -46,7 +48,7 @@ var plainInits = []string{"true", "false", "null", `"gaussian"`, `"orthogonal"`,
 func readPEFT(data []byte) (*peft, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(data, &keys); err != nil {
-		return nil, err
+		return nil, jsonerror.Plain(err)
 	}
 	var c struct {
 		Type    string          `json:"peft_type"`
@@ -60,7 +62,7 @@ func readPEFT(data []byte) (*peft, error) {
 		Alphas  json.RawMessage `json:"alpha_pattern"`
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, err
+		return nil, jsonerror.Plain(err)
 	}
 	if c.Type != "LORA" {
 		return nil, fmt.Errorf("peft_type %q is not supported: LORA is", c.Type)
@@ -111,7 +113,7 @@ func modulePatterns(key string, raw json.RawMessage) ([]modulePattern, error) {
 		}
 		var value float64
 		if err := d.Decode(&value); err != nil {
-			return nil, fmt.Errorf("%s.%s: %w", key, name, err)
+			return nil, fmt.Errorf("%s.%s: %w", key, name, jsonerror.Plain(err))
 		}
 		modules, err := regexp.Compile(fmt.Sprintf(`^(?:.*\.)?(?:%s)$`, name))
 		if err != nil {
@@ -207,6 +209,9 @@ func intOrList(key string, raw json.RawMessage) ([]int, error) {
 	var ids TokenIDs
 	if err := json.Unmarshal(raw, &ids); err != nil {
 		return nil, fmt.Errorf("%s %s is neither a number nor a list of numbers", key, brief(raw))
+	}
+	if len(ids) == 0 {
+		return nil, nil // an empty list is none, too
 	}
 	return ids, nil
 }

@@ -115,6 +115,8 @@ func TestPEFTUnderstood(t *testing.T) {
 		"regular expression, layers": {map[string]any{"target_modules": `model\.layers\.[12]\.mlp\..*`}, everyRank(config, 4, []int{1, 2}, "gate_proj", "up_proj", "down_proj"), nil, false},
 		"layers_to_transform list":   {map[string]any{"layers_to_transform": []int{0, 2}}, everyRank(config, 4, []int{0, 2}, "q_proj", "v_proj"), nil, false},
 		"layers_to_transform number": {map[string]any{"layers_to_transform": 1, "layers_pattern": "layers"}, everyRank(config, 4, []int{1}, "q_proj", "v_proj"), nil, false},
+		"layers_to_transform empty":  {map[string]any{"layers_to_transform": []int{}}, everyRank(config, 4, all, "q_proj", "v_proj"), nil, false},
+		"a name of no module":        {map[string]any{"target_modules": []string{"q_proj", "v_proj", "c_attn"}}, everyRank(config, 4, all, "q_proj", "v_proj"), nil, false},
 		"exclude_modules":            {map[string]any{"target_modules": "all-linear", "exclude_modules": []string{"mlp.gate_proj", "up_proj", "down_proj"}}, everyRank(config, 4, all, loraTargets[:4]...), nil, false},
 		"use_rslora":                 {map[string]any{"use_rslora": true}, everyRank(config, 4, all, "q_proj", "v_proj"), nil, true},
 		"rank_pattern":               {map[string]any{"rank_pattern": map[string]int{"layers.1.self_attn.q_proj": 2, "v_proj": 6}}, mixed, nil, false},

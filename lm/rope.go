@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // defaultRopeTheta is what transformers takes where a configuration names no base of the rotary frequencies.
@@ -102,7 +104,7 @@ func parseRope(key string, raw json.RawMessage) (ropeSettings, error) {
 	var s ropeSettings
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &keys); err != nil {
-		return s, fmt.Errorf("%s: %w", key, err)
+		return s, fmt.Errorf("%s: %w", key, jsonerror.Plain(err))
 	}
 	// transformers 5 has settings by type of layer where a model has several types.
 	if whole, ok := keys["full_attention"]; ok {
@@ -112,7 +114,7 @@ func parseRope(key string, raw json.RawMessage) (ropeSettings, error) {
 		return parseRope(key+".full_attention", whole)
 	}
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", key, err)
+		return s, fmt.Errorf("%s: %w", key, jsonerror.Plain(err))
 	}
 	if s.RopeType == "" {
 		s.RopeType = s.Type

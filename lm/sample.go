@@ -1,9 +1,11 @@
 package lm
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // sampleSeed is the seed of one sample: a function of the generator's seed, the prompt and the sample's index.
@@ -21,23 +23,86 @@ func uniformAt(seed uint64, position int) float64 {
 	return (&stream{derive(seed, uint64(position))}).uniform()
 }
 
-// sampler draws tokens at a temperature from the nucleus of a distribution: the fewest most likely tokens that hold
-// topP of it (Holtzman et al. 2020), as transformers' TopPLogitsWarper does. Not for concurrent use.
+// sampler draws tokens at a temperature, 0 being the most likely one. It keeps the topK most likely tokens (0: all),
+// and of those the nucleus: the fewest most likely ones that hold topP of what is kept (Holtzman et al. 2020). Order and
+// ties are those of transformers' warpers. Not for concurrent use.
 type sampler struct {
 	temperature, topP float64
+	topK              int
+	penalty           float64   // of repetitions; 1: none
 	weights           []float64 // of each token, the highest being 1
 	candidates        []float64
+	highest           []float32 // the topK highest logits, falling
+	penalised         []float32
+	seen              []bool
+}
+
+// penalise gives logits, [V], with those of tokens that stand in a list made less likely by the penalty, each once, as
+// transformers' RepetitionPenaltyLogitsProcessor does. The logits themselves stay as they are.
+func (s *sampler) penalise(logits []float32, lists ...[]int32) []float32 {
+	if s.penalty == 1 {
+		return logits
+	}
+	s.penalised = append(s.penalised[:0], logits...)
+	if len(s.seen) < len(logits) {
+		s.seen = make([]bool, len(logits))
+	}
+	for _, list := range lists {
+		for _, id := range list {
+			switch l := logits[id]; {
+			case s.seen[id]:
+			case l < 0:
+				s.penalised[id] = l * float32(s.penalty)
+			default:
+				s.penalised[id] = l / float32(s.penalty)
+			}
+			s.seen[id] = true
+		}
+	}
+	for _, list := range lists {
+		for _, id := range list {
+			s.seen[id] = false
+		}
+	}
+	return s.penalised
+}
+
+// least is the logit from which on tokens are kept: that of the topK-th most likely one.
+func (s *sampler) least(logits []float32) float32 {
+	if s.topK == 0 || s.topK >= len(logits) {
+		return float32(math.Inf(-1))
+	}
+	top := s.highest[:0]
+	for _, l := range logits {
+		if l != l || len(top) == s.topK && l <= top[len(top)-1] {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, l, func(a, b float32) int { return cmp.Compare(b, a) })
+		if len(top) == s.topK {
+			top = top[:len(top)-1]
+		}
+		top = slices.Insert(top, at, l)
+	}
+	s.highest = top
+	if len(top) < s.topK { // the rest are no numbers
+		return float32(math.Inf(-1))
+	}
+	return top[len(top)-1]
 }
 
 // draw returns the token at quantile u, in [0, 1), of the nucleus in the order of ids: so that two tokens of nearly
 // the same weight cannot change places. Logits that are not a number never win.
 func (s *sampler) draw(logits []float32, u float64) int32 {
-	highest := float32(math.Inf(-1))
-	for _, l := range logits {
+	highest, best := float32(math.Inf(-1)), int32(0)
+	for id, l := range logits {
 		if l > highest {
-			highest = l
+			highest, best = l, int32(id)
 		}
 	}
+	if s.temperature == 0 {
+		return best
+	}
+	kept := s.least(logits)
 	if cap(s.weights) < len(logits) {
 		s.weights = make([]float64, len(logits))
 	}
@@ -47,7 +112,7 @@ func (s *sampler) draw(logits []float32, u float64) int32 {
 		w := 0.0
 		if l >= highest { // the highest itself, infinite ones too
 			w = 1
-		} else if l == l {
+		} else if l >= kept {
 			w = exp(float64(l-highest) / s.temperature)
 		}
 		s.weights[id] = w

@@ -1,9 +1,14 @@
 package lm
 
 import (
+	"encoding/json"
+	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/esclab/esclab/internal/reference"
 )
 
 func TestSamplerNucleus(t *testing.T) {
@@ -32,6 +37,93 @@ func TestSamplerNucleus(t *testing.T) {
 		for id, count := range counts {
 			if want := math.Exp(float64(logits[id])) / mass; math.Abs(float64(count)/n-want) > 2.0/n*10 {
 				t.Errorf("top-p %v draws %d in %v of cases, want %v", c.topP, id, float64(count)/n, want)
+			}
+		}
+	}
+}
+
+// TestSamplerTopK: the k most likely tokens and those as likely as the last of them, before the nucleus, which is one of
+// what they hold.
+func TestSamplerTopK(t *testing.T) {
+	// Probabilities 0.1, 0.4, 0.2, 0.2, 0.1.
+	var logits []float32
+	for _, p := range []float64{0.1, 0.4, 0.2, 0.2, 0.1} {
+		logits = append(logits, float32(math.Log(p)))
+	}
+	for _, c := range []struct {
+		topK int
+		topP float64
+		want []int32
+	}{{1, 1, []int32{1}}, {2, 1, []int32{1, 2, 3}}, {3, 1, []int32{1, 2, 3}}, {4, 1, []int32{0, 1, 2, 3, 4}}, {9, 1, []int32{0, 1, 2, 3, 4}},
+		{3, 0.49, []int32{1}}, {0, 0.49, []int32{1, 2}}} { // 0.4 is half of the three's 0.8
+		s := sampler{temperature: 1, topP: c.topP, topK: c.topK}
+		drawn := map[int32]bool{}
+		const n = 1000
+		for i := range n {
+			drawn[s.draw(logits, (float64(i)+0.5)/n)] = true
+		}
+		if got := slices.Sorted(maps.Keys(drawn)); !slices.Equal(got, c.want) {
+			t.Errorf("top-k %d, top-p %v draws %v, want %v", c.topK, c.topP, got, c.want)
+		}
+	}
+}
+
+// TestPenalise: logits above 0 of tokens seen are divided, those below multiplied, each once; the given ones stay.
+func TestPenalise(t *testing.T) {
+	logits := []float32{2, -2, 1, 0, 3}
+	s := sampler{penalty: 1.25}
+	for range 2 { // nothing is left over from the time before
+		if got, want := s.penalise(logits, []int32{0, 1, 0}, []int32{3, 1}), []float32{1.6, -2.5, 1, 0, 3}; !slices.Equal(got, want) {
+			t.Errorf("penalised %v, want %v", got, want)
+		}
+	}
+	if want := []float32{2, -2, 1, 0, 3}; !slices.Equal(logits, want) {
+		t.Errorf("the given logits are %v now, want %v", logits, want)
+	}
+}
+
+// TestSamplerAsTransformers compares how often each token is drawn with what the installed transformers' logits
+// processors leave of its probability.
+func TestSamplerAsTransformers(t *testing.T) {
+	type samplingCase struct {
+		Logits                     []float32
+		Tokens                     []int32
+		Temperature, TopP, Penalty float64
+		TopK                       int
+	}
+	var cases []samplingCase
+	s := newStream(31)
+	for _, temperature := range []float64{0.7, 1.3} {
+		for _, topP := range []float64{0.6, 0.95, 1} {
+			for _, topK := range []int{0, 1, 7, 100} {
+				for _, penalty := range []float64{1, 1.05, 1.6} {
+					c := samplingCase{Temperature: temperature, TopP: topP, TopK: topK, Penalty: penalty}
+					for range 40 {
+						c.Logits = append(c.Logits, float32(2*s.normal()))
+						c.Tokens = append(c.Tokens, int32(s.next()%40))
+					}
+					cases = append(cases, c)
+				}
+			}
+		}
+	}
+	data, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := reference.Python[[][]float64](t, "torch transformers", filepath.Join("testdata", "sample_with_transformers.py"), data)
+	for i, c := range cases {
+		s := sampler{temperature: c.Temperature, topP: c.TopP, topK: c.TopK, penalty: c.Penalty}
+		counts := make([]float64, len(c.Logits))
+		scores := s.penalise(c.Logits, c.Tokens[:20], c.Tokens[20:])
+		const n = 20000
+		for k := range n {
+			counts[s.draw(scores, (float64(k)+0.5)/n)]++
+		}
+		for id, count := range counts {
+			if got := count / n; math.Abs(got-want[i][id]) > 1.5/n+1e-6 || (count == 0) != (want[i][id] == 0) && want[i][id] > 1.5/n {
+				t.Errorf("temperature %v, top-p %v, top-k %d, penalty %v: token %d is drawn with %v, transformers gives it %v",
+					c.Temperature, c.TopP, c.TopK, c.Penalty, id, got, want[i][id])
 			}
 		}
 	}

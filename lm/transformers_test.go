@@ -192,3 +192,77 @@ func writeTransformers5(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TestTransformersReads has transformers and PEFT read what an export has: a backbone that came as safetensors or as a
+// GGUF file, its tokenizer, and an adapter on it.
+func TestTransformersReads(t *testing.T) {
+	type ask struct {
+		Model   string    `json:"model"`
+		Adapter string    `json:"adapter"`
+		Texts   []string  `json:"texts"`
+		IDs     [][]int32 `json:"ids"`
+	}
+	type answer struct {
+		IDs      [][]int32   `json:"ids"`
+		LogProbs [][]float64 `json:"logprobs"`
+	}
+	for name, write := range map[string]func(t *testing.T, dir string) []string{
+		"safetensors": func(t *testing.T, dir string) []string {
+			if err := tinyModel(t, tinyConfig()).Save(dir); err != nil {
+				t.Fatal(err)
+			}
+			return nil
+		},
+		"GGUF": func(t *testing.T, dir string) []string {
+			file, err := OpenGGUF(reference.SmolLM2(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Write(dir); err != nil {
+				t.Fatal(err)
+			}
+			return []string{"<|im_start|>user\nIn 2019 I lost my job.<|im_end|>\n<|im_start|>assistant\n[Question] How do you feel?<|im_end|>\n", "I’m 37 🙀"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			a := ask{Model: filepath.Join(dir, "base"), Adapter: filepath.Join(dir, "adapter")}
+			if a.Texts = write(t, a.Model); a.Texts == nil {
+				a.IDs = [][]int32{{1, 2, 3, 5, 8, 13, 21, 34}, {7, 7, 9}}
+			}
+			model, err := LoadModel(a.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			adapter := trainedAdapter(t, model.Config, LoRA{Rank: 4, Alpha: 0.1}) // its weights are large: a small scale
+			if err := adapter.Save(a.Adapter, "base"); err != nil {
+				t.Fatal(err)
+			}
+			stdin, err := json.Marshal(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs := reference.Python[answer](t, "torch transformers peft", filepath.Join("testdata", "read_with_transformers.py"), stdin)
+			if a.Texts != nil {
+				tok, err := tokens.Load(a.Model)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, text := range a.Texts {
+					if ids := tok.Encode(text); !slices.Equal(ids, theirs.IDs[i]) {
+						t.Errorf("ids of %q are %v, transformers' are %v", text, ids, theirs.IDs[i])
+					}
+				}
+			}
+			engine, want := testEngine(t), slices.Concat(theirs.LogProbs...)
+			if plain := disagreement(t, name, tokenLogProbs(t, engine, model, nil, theirs.IDs), want); plain < 1e-3 {
+				t.Errorf("without the adapter log-probabilities are %.2g apart, want the adapter to count", plain)
+			}
+			worst := disagreement(t, name, tokenLogProbs(t, engine, model, adapter, theirs.IDs), want)
+			t.Logf("at most %.1e apart", worst)
+			if !(worst <= 1e-4) { // NaN as well
+				t.Errorf("log-probabilities are %.2g apart from transformers', at most 1e-4 is allowed", worst)
+			}
+		})
+	}
+}

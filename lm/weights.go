@@ -235,13 +235,7 @@ func (m *Model) Save(dir string) error {
 }
 
 // Parameters is the number of weights.
-func (m *Model) Parameters() int {
-	n := 0
-	for _, t := range m.weights {
-		n += t.Size()
-	}
-	return n
-}
+func (m *Model) Parameters() int { return m.Config.Parameters() }
 
 // shapeSize is the number of elements of a shape.
 func shapeSize(shape []int) int {

@@ -76,7 +76,11 @@ func (c confusion) preferences() ([]float64, error) {
 }
 
 // StrategyNumbers are B of equation 8 and the weighted and macro F1 in percent.
-type StrategyNumbers struct{ PreferenceBias, WeightedF1, MacroF1 float64 }
+type StrategyNumbers struct {
+	PreferenceBias float64 `json:"preference_bias"`
+	WeightedF1     float64 `json:"weighted_f1"`
+	MacroF1        float64 `json:"macro_f1"`
+}
 
 func (c confusion) numbers() StrategyNumbers {
 	p, _ := c.preferences()

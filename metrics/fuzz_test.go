@@ -33,7 +33,7 @@ func FuzzReadPredictions(f *testing.F) {
 		return 0, errors.New("unknown")
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		predictions, err := ReadPredictions(strings.NewReader(text), "fuzz.jsonl", parse)
+		predictions, err := ReadPredictions(strings.NewReader(text), "fuzz.jsonl", Parser{Strategy: parse, Answer: func(text string) (int, string) { return len(text) % 2, text }})
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "fuzz.jsonl:") {
 				t.Fatalf("an error without its place: %v", err)

@@ -109,35 +109,15 @@ type Prediction struct {
 type Report struct {
 	Automatic AutomaticReport `json:"automatic"`
 	Strategy  StrategyReport  `json:"strategy"`
-}
-
-// Table3 are the seven columns of the paper's Table 3 that need no judge:
-// percent, the preference bias as it is.
-type Table3 struct {
-	Distinct1      float64 `json:"distinct_1"`
-	Bleu1          float64 `json:"bleu_1"`
-	F1             float64 `json:"f1"`
-	RougeL         float64 `json:"rouge_l"`
-	PreferenceBias float64 `json:"preference_bias"`
-	WeightedF1     float64 `json:"weighted_f1"`
-	MacroF1        float64 `json:"macro_f1"`
-}
-
-// Table3 picks the columns of the paper's Table 3: averages of the samples'
-// own scores, and the strategy metrics.
-func (r Report) Table3() Table3 {
-	a, s := r.Automatic.Average, r.Strategy
-	return Table3{
-		Distinct1: a.Distinct1, Bleu1: a.Bleu1, F1: a.F1, RougeL: a.RougeL,
-		PreferenceBias: s.PreferenceBias, WeightedF1: s.WeightedF1, MacroF1: s.MacroF1,
-	}
+	// CountingAll has Unparsed predictions as wrong ones.
+	CountingAll StrategyNumbers `json:"counting_all"`
 }
 
 // Score computes the automatic and the strategy metrics of predictions over
 // the given number of strategies. A prediction whose strategy is Unparsed
 // counts in the automatic metrics by its response, and is left out of the
 // strategy metrics, as in the paper's code; StrategyReport.Dropped counts
-// them.
+// them, CountingAll has them as wrong.
 func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error) {
 	samples := make([]Sample, len(predictions))
 	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
@@ -153,5 +133,6 @@ func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error
 	if err != nil {
 		return Report{}, fmt.Errorf("strategy metrics: %w", err)
 	}
-	return Report{Automatic: automatic, Strategy: strategy}, nil
+	all, err := StrategyCountingAll(gold, predicted, classes)
+	return Report{Automatic: automatic, Strategy: strategy, CountingAll: all}, err
 }

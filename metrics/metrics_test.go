@@ -148,7 +148,7 @@ func TestReadPredictions(t *testing.T) {
 
 {"gold_strategy":"b","gold_response":"g","strategy":"nonsense","response":"","dialogue":"x"}
 {"gold_strategy":"b","gold_response":"g","strategy":null,"response":"r"}`
-	got, err := ReadPredictions(strings.NewReader(in), "p.jsonl", parseLetter)
+	got, err := ReadPredictions(strings.NewReader(in), "p.jsonl", Parser{Strategy: parseLetter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,10 +180,31 @@ func TestReadPredictionsRefuses(t *testing.T) {
 		"UTF-16":                         {"\xff\xfe{\x00\"\x00", "p.jsonl:1: not UTF-8 text"},
 		"turn no number":                 {strings.Replace(good, "{", `{"turn":"x",`, 1), `p.jsonl:1: "turn"`},
 	} {
-		_, err := ReadPredictions(strings.NewReader(c.in), "p.jsonl", parseLetter)
+		_, err := ReadPredictions(strings.NewReader(c.in), "p.jsonl", Parser{Strategy: parseLetter})
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q…", name, err, c.want)
 		}
+	}
+}
+
+// LLaMA-Factory's lines are whole answers; bad lines are told all at once, up to a bound.
+func TestReadPredictionsOfOthers(t *testing.T) {
+	answer := func(text string) (int, string) {
+		name, rest, ok := strings.Cut(text, ":")
+		if s, err := parseLetter(name); ok && err == nil {
+			return s, rest
+		}
+		return Unparsed, text
+	}
+	parser := Parser{Strategy: parseLetter, Answer: answer}
+	got, err := ReadPredictions(strings.NewReader(`{"prompt":"p","predict":"b:hi","label":"a:hello"}`+"\n"+`{"predict":"hi","label":"b:hello"}`), "p.jsonl", parser)
+	want := []Prediction{{GoldStrategy: 0, Strategy: 1, GoldResponse: "hello", Response: "hi"}, {GoldStrategy: 1, Strategy: Unparsed, GoldResponse: "hello", Response: "hi"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	_, err = ReadPredictions(strings.NewReader(strings.Repeat(`{"predict":"hi","label":"hello"}`+"\n", 25)), "p.jsonl", parser)
+	if err == nil || strings.Count(err.Error(), `"label" names no known strategy`) != maxFaults || !strings.HasSuffix(err.Error(), "p.jsonl: and 5 more bad lines of 25") {
+		t.Errorf("25 bad lines: %v; want %d of them and that there are 5 more", err, maxFaults)
 	}
 }
 

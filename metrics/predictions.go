@@ -8,24 +8,44 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // MaxLine is the longest line in bytes that ReadPredictions takes.
 const MaxLine = 1 << 20
 
+// maxFaults bounds the lines of a file that an error names.
+const maxFaults = 20
+
+// Parser understands what the lines of predictions name.
+type Parser struct {
+	// Strategy gives the class of a strategy's name.
+	Strategy func(name string) (int, error)
+	// Answer takes a whole answer apart; the strategy is Unparsed where it names
+	// none.
+	Answer func(text string) (strategy int, response string)
+}
+
 // ReadPredictions reads JSON lines, one predicted turn each:
 //
 //	{"gold_strategy": "Question", "gold_response": "...", "strategy": "Question", "response": "..."}
 //
-// with optional "dialogue" (string or number) and "turn". Other keys are
-// ignored and so are empty lines. The strategies go through parse. A predicted
-// strategy that is null or that parse refuses becomes Unparsed; a gold one is
-// an error, and so is text that is not UTF-8. Errors begin with name:line.
-func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) ([]Prediction, error) {
+// with optional "dialogue" (string or number) and "turn", or as LLaMA-Factory's
+// generated_predictions.jsonl has them, whole answers:
+//
+//	{"label": "[Question] ...", "predict": "[Question] ..."}
+//
+// Other keys are ignored and so are empty lines. A predicted strategy that is null
+// or that the parser refuses becomes Unparsed; a gold one is an error, and so is
+// text that is not UTF-8. The error has all bad lines up to maxFaults; each begins
+// with name:line.
+func ReadPredictions(r io.Reader, name string, parse Parser) ([]Prediction, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), MaxLine)
 	var out []Prediction
-	n := 0
+	var faults []error
+	n, bad := 0, 0
 	for lines.Scan() {
 		n++
 		line := lines.Bytes()
@@ -40,14 +60,23 @@ func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) 
 			err = errors.New("not UTF-8 text: save the file as UTF-8")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+			if bad++; bad <= maxFaults {
+				faults = append(faults, fmt.Errorf("%s:%d: %w", name, n, err))
+			}
+			continue
 		}
 		out = append(out, p)
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return nil, fmt.Errorf("%s:%d: the line is longer than %d bytes: write one JSON object per line", name, n+1, MaxLine)
+		faults = append(faults, fmt.Errorf("%s:%d: the line is longer than %d bytes: write one JSON object per line", name, n+1, MaxLine))
 	} else if err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", name, n+1, err)
+		faults = append(faults, fmt.Errorf("%s:%d: %w", name, n+1, err))
+	}
+	if bad > maxFaults {
+		faults = append(faults, fmt.Errorf("%s: and %d more bad lines of %d", name, bad-maxFaults, n))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%s: %w", name, ErrNoSamples)
@@ -55,10 +84,13 @@ func ReadPredictions(r io.Reader, name string, parse func(string) (int, error)) 
 	return out, nil
 }
 
-func parsePrediction(line []byte, parse func(string) (int, error)) (Prediction, error) {
+func parsePrediction(line []byte, parse Parser) (Prediction, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(line, &fields); err != nil {
-		return Prediction{}, fmt.Errorf("not a JSON object: %w", err)
+		return Prediction{}, fmt.Errorf("not a JSON object: %w", jsonerror.Plain(err))
+	}
+	if _, own := fields["gold_strategy"]; !own && fields["label"] != nil && fields["predict"] != nil && parse.Answer != nil {
+		return parseAnswers(fields, parse)
 	}
 	var p Prediction
 	var goldStrategy string
@@ -80,30 +112,49 @@ func parsePrediction(line []byte, parse func(string) (int, error)) (Prediction, 
 			return Prediction{}, fmt.Errorf("%q is null", f.key)
 		}
 		if err := json.Unmarshal(raw, f.into); err != nil {
-			return Prediction{}, fmt.Errorf("%q: %w", f.key, err)
+			return Prediction{}, fmt.Errorf("%q: %w", f.key, jsonerror.Plain(err))
 		}
 	}
 	if raw, ok := fields["turn"]; ok {
 		if err := json.Unmarshal(raw, &p.Turn); err != nil {
-			return Prediction{}, fmt.Errorf(`"turn": %w`, err)
+			return Prediction{}, fmt.Errorf(`"turn": %w`, jsonerror.Plain(err))
 		}
 	}
 	if raw, ok := fields["dialogue"]; ok {
 		if raw[0] != '"' {
 			p.Dialogue = string(raw)
 		} else if err := json.Unmarshal(raw, &p.Dialogue); err != nil {
-			return Prediction{}, fmt.Errorf(`"dialogue": %w`, err)
+			return Prediction{}, fmt.Errorf(`"dialogue": %w`, jsonerror.Plain(err))
 		}
 	}
 	var err error
-	if p.GoldStrategy, err = parse(goldStrategy); err != nil {
+	if p.GoldStrategy, err = parse.Strategy(goldStrategy); err != nil {
 		return Prediction{}, fmt.Errorf(`"gold_strategy": %w`, err)
 	}
 	p.Strategy = Unparsed
 	if strategy != nil {
-		if s, err := parse(*strategy); err == nil {
+		if s, err := parse.Strategy(*strategy); err == nil {
 			p.Strategy = s
 		}
 	}
+	return p, nil
+}
+
+// parseAnswers takes a line of LLaMA-Factory's.
+func parseAnswers(fields map[string]json.RawMessage, parse Parser) (Prediction, error) {
+	var label, predict *string
+	for key, into := range map[string]**string{"label": &label, "predict": &predict} {
+		if err := json.Unmarshal(fields[key], into); err != nil {
+			return Prediction{}, fmt.Errorf("%q: %w", key, err)
+		}
+		if *into == nil {
+			return Prediction{}, fmt.Errorf("%q is null", key)
+		}
+	}
+	var p Prediction
+	if p.GoldStrategy, p.GoldResponse = parse.Answer(*label); p.GoldStrategy == Unparsed {
+		return Prediction{}, errors.New(`"label" names no known strategy at its start, as in [Question] How are you?`)
+	}
+	p.Strategy, p.Response = parse.Answer(*predict)
 	return p, nil
 }

@@ -37,7 +37,8 @@ const trainSplit = "train"
 
 func sizeTable(d Data, p paper) table {
 	t := table{
-		Caption: "Chat messages of the corpus (the upper half of the paper's Table 1); small figures are the paper's for ESConv's train split, then the difference",
+		Caption: "Chat messages of the corpus (the upper half of the paper's Table 1)",
+		Paper:   "small figures are the paper's for ESConv's train split, then the difference",
 		Heads: []head{{Text: "Split"}, {"Dialogues", true}, {"Utterances", true}, {"Assistant", true}, {"User", true},
 			{"Turns per dialogue", true}, {"Characters", true}, {"Assistant's", true}, {"User's", true}},
 	}
@@ -64,7 +65,8 @@ func sizeTable(d Data, p paper) table {
 // strategyTable is Table 6: a row a strategy.
 func strategyTable(d Data, p paper) table {
 	t := table{
-		Caption: "Supporter utterances by strategy (the paper's Table 6); small figures are the paper's for ESConv's train split, then the difference",
+		Caption: "Supporter utterances by strategy (the paper's Table 6)",
+		Paper:   "small figures are the paper's for ESConv's train split, then the difference",
 		Heads:   []head{{Text: "Strategy"}},
 	}
 	for _, in := range d.Corpus {

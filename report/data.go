@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -26,6 +27,7 @@ type Data struct {
 	Anchors []Row   `json:"anchors"`
 	Corpus  []Split `json:"corpus"` // Tables 1 and 6, Figure 8
 
+	Headline  []Effect   `json:"headline"`  // of Headline, measured
 	Questions []Question `json:"questions"` // RQ1-RQ4
 	// Checks are the contrasts of JudgeChecks, as far as they were measured: what
 	// the judge tells apart.
@@ -48,6 +50,20 @@ type Data struct {
 	Notes      []string   `json:"notes"`      // sentences for the head of the report
 	// WithoutSamples says that whoever wrote the report left the samples out.
 	WithoutSamples bool `json:"without_samples,omitempty"`
+	// WithPaper asks for the paper's figures in the LaTeX tables.
+	WithPaper bool `json:"with_paper,omitempty"`
+	// About is what only the place where the report is written knows.
+	About *About `json:"about,omitempty"`
+}
+
+// About says how a run went. A report stage leaves it out: the same artifacts give
+// the same report.
+type About struct {
+	Finished time.Time `json:"finished"` // its last stage
+	// Seconds is the sum of the stages' wall times, and Hardware what they ran on.
+	Seconds  float64  `json:"seconds"`
+	Hardware []string `json:"hardware"`
+	YAML     string   `json:"yaml,omitempty"` // of the experiment, where it is known
 }
 
 // Run says what was run.
@@ -208,11 +224,14 @@ type Movement struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// Point is the loss at a step; either may be absent.
+// Point is what a training had at a step; any of it may be absent. Accuracy (a
+// share, 0 to 1) and margin are DPO's, of the implicit rewards.
 type Point struct {
 	Step       int      `json:"step"`
 	Loss       *float64 `json:"loss"`
 	Validation *float64 `json:"validation"`
+	Accuracy   *float64 `json:"accuracy,omitempty"`
+	Margin     *float64 `json:"margin,omitempty"`
 }
 
 // Sample is a test turn with what each system replied.
@@ -278,6 +297,7 @@ func (d Data) prepared() (Data, error) {
 		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
 	}
 	d.Checks = preparedEffects(d.Checks)
+	d.Headline = trusted(d.Headline, d.Checks)
 	d.Questions = slices.Clone(d.Questions)
 	for i := range d.Questions {
 		d.Questions[i] = d.Questions[i].prepared(d.Checks)
@@ -293,7 +313,8 @@ func (d Data) prepared() (Data, error) {
 		t.Accuracy, t.Margin = finite(t.Accuracy), finite(t.Margin)
 		t.Curve = slices.Clone(t.Curve)
 		for k := range t.Curve {
-			t.Curve[k].Loss, t.Curve[k].Validation = finite(t.Curve[k].Loss), finite(t.Curve[k].Validation)
+			p := &t.Curve[k]
+			p.Loss, p.Validation, p.Accuracy, p.Margin = finite(p.Loss), finite(p.Validation), finite(p.Accuracy), finite(p.Margin)
 		}
 	}
 	return d, nil

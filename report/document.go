@@ -4,12 +4,18 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // document is a report in no markup yet; HTML and Markdown draw it.
 type document struct {
 	Title string
+	Card  *card // nil where the run cannot answer
 	Facts [][2]string
+	YAML  string // of the experiment; may be empty
+	// PaperShown says that the paper's figures stand beside this run's: its backbone
+	// is one of the paper's.
+	PaperShown bool
 	// Warning is set where the judge is the offline one.
 	Warning  string
 	Notes    []string
@@ -32,6 +38,18 @@ type section struct {
 
 const offlineMark = "offline judge"
 
+// Summary is what a reader has to know of the run before its numbers.
+func (d document) Summary() string {
+	var all []string
+	for _, f := range d.Facts {
+		switch f[0] {
+		case "Backbone", "Finished", "Stages took":
+			all = append(all, strings.ToLower(f[0])+" "+f[1])
+		}
+	}
+	return "About this run: " + strings.Join(all, ", ")
+}
+
 // newDocument lays the report out.
 func newDocument(d Data) (document, error) {
 	d, err := d.prepared()
@@ -42,7 +60,13 @@ func newDocument(d Data) (document, error) {
 	if err != nil {
 		return document{}, err
 	}
-	doc := document{Title: d.Run.Experiment, Notes: d.Notes, Facts: facts(d.Run)}
+	doc := document{Title: d.Run.Experiment, Notes: d.Notes, Facts: facts(d.Run), Card: newCard(d)}
+	_, doc.PaperShown = p.compared(d.Run.Backbone)
+	if a := d.About; a != nil {
+		doc.YAML = a.YAML
+		doc.Facts = append(doc.Facts, [2]string{"Finished", a.Finished.UTC().Format("2006-01-02 15:04 MST")},
+			[2]string{"Stages took", (time.Duration(a.Seconds) * time.Second).String()}, [2]string{"On", strings.Join(a.Hardware, "; ")})
+	}
 	if d.Run.Judge.Offline {
 		doc.Warning = fmt.Sprintf("Fluency, professionalism, empathy, helpfulness and psychological errors come from the %s (%s): "+
 			"fixed rules, not a language model. They compare this run's systems with each other and say nothing beside the paper's GPT-4.1-mini scores.",

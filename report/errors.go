@@ -22,6 +22,7 @@ func errorSection(d Data, p paper) (section, error) {
 	t.Heads = append(t.Heads, head{"No error", true})
 	proportions := table{
 		Caption: "Each judged reply by its clearest error (the paper's Figures 2 and 7)",
+		Paper:   "small figures are the paper's, then the difference",
 		Heads:   t.Heads,
 		Notes: []string{fmt.Sprintf("FailedESConv: the labels that an LLM gave to its %d responses, as the paper's authors published them; what they call otherwise than the five classes counts as no error.", p.FailedESConv.Judged),
 			"Of Figure 7 the paper's text gives one number, the share of Decoupled-DPO's replies without an error; the others are drawn only."},
@@ -38,7 +39,7 @@ func errorSection(d Data, p paper) (section, error) {
 			continue
 		}
 		judged = append(judged, r)
-		row, line := []cell{text(r.System()), count(r.Errors.Judged)}, series{name: r.System(), color: firstSystem + i}
+		row, line := []cell{text(r.System()), count(r.Errors.Judged)}, series{name: r.System(), color: r.color()}
 		for _, n := range r.Errors.Classes {
 			row = append(row, percent(n, r.Errors.Judged))
 			line.values = append(line.values, 100*float64(n)/float64(r.Errors.Judged))
@@ -58,14 +59,17 @@ func errorSection(d Data, p paper) (section, error) {
 
 	var parts []part
 	for i, name := range names {
-		parts = append(parts, part{name, firstSystem + i})
+		parts = append(parts, part{name, palette(firstSystem + i)})
 	}
-	stack, err := stacked("Replies by their clearest error (Figures 2 and 7)", labels, append(parts, part{"No error", noErrorColor}), stacks, false)
+	stack, err := stacked("Replies by their clearest error (Figures 2 and 7)", labels, append(parts, part{"No error", palette(noErrorColor)}), stacks, false)
 	if err != nil {
 		return s, err
 	}
 	each, err := bars("Judged replies by psychological error", "% of judged replies", names, data, nil)
 	stack.Sources, each.Sources = sources, sources
+	for i := range s.Tables {
+		s.Tables[i].Folded = true // the figures show them
+	}
 	s.Figures = []figure{stack, each}
 	return s, err
 }

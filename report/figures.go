@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,9 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
 )
 
 // figure is an SVG element ready to stand in HTML. The page draws its legend,
@@ -34,18 +38,17 @@ type key struct {
 	Color template.CSS
 }
 
-// series is one system's values, drawn in the system's colour.
+// series is one system's values, drawn in the system's colour. The interval, if
+// any, is the first value's.
 type series struct {
-	name   string
-	color  int // palette
-	values []float64
+	name     string
+	color    color.NRGBA
+	values   []float64
+	interval *Interval
 }
 
-// Colours that are no system's.
-const (
-	goldColor   = 0
-	firstSystem = 1
-)
+// firstSystem is the first colour of the palette for what is no system.
+const firstSystem = 1
 
 // palette returns colours that stay apart for colour-blind readers (Okabe and
 // Ito), then others. The first, gold's, becomes the page's ink.
@@ -57,6 +60,32 @@ func palette(i int) color.NRGBA {
 		{0x7f, 0xbc, 0x41, 0xff},
 	}
 	return colors[i%len(colors)]
+}
+
+// color is a system's: blues for vanilla, oranges for decoupled, the darker the more
+// it is trained; two families that colour-blind readers tell apart.
+func (r Row) color() color.NRGBA {
+	shades := map[experiments.Paradigm][6]color.NRGBA{
+		experiments.Vanilla: {{0xbf, 0xda, 0xee, 0xff}, {0xa9, 0xcd, 0xe8, 0xff}, {0x93, 0xc0, 0xe2, 0xff},
+			{0x7d, 0xb2, 0xdb, 0xff}, {0x52, 0x98, 0xcf, 0xff}, {0x1b, 0x69, 0xad, 0xff}},
+		experiments.Decoupled: {{0xfa, 0xd9, 0xae, 0xff}, {0xf7, 0xca, 0x91, 0xff}, {0xf4, 0xbb, 0x74, 0xff},
+			{0xf0, 0xac, 0x57, 0xff}, {0xe8, 0x91, 0x2d, 0xff}, {0xb8, 0x5c, 0x00, 0xff}},
+	}
+	if kind := slices.Index(esc.Kinds(), esc.Kind(r.Pairs)); kind >= 0 {
+		return [3]color.NRGBA{{0x4b, 0x3f, 0x9e, 0xff}, {0x7f, 0x72, 0xc4, 0xff}, {0xb4, 0xab, 0xe0, 0xff}}[kind%3]
+	}
+	methods := []experiments.Method{experiments.MethodBase, experiments.MethodDirectRefine, experiments.MethodSelfRefine,
+		experiments.MethodEmotionCoT, experiments.MethodSFT, experiments.MethodDPO}
+	family, known := shades[r.Paradigm]
+	if i := slices.Index(methods, r.Method); known && i >= 0 {
+		return family[i]
+	}
+	return palette(noErrorColor)
+}
+
+// systemSeries are a system's values, the first with an interval.
+func systemSeries(r Row, name string, interval *Interval, values ...float64) series {
+	return series{name: name, color: r.color(), values: values, interval: interval}
 }
 
 // Colours of the drawing that the page replaces by its own, so that a figure
@@ -98,21 +127,26 @@ func bars(title, unit string, names []string, data []series, reference *float64)
 	}
 	legend := make([]key, len(data))
 	for i, s := range data {
-		legend[i] = newKey(s.name, palette(s.color))
+		legend[i] = newKey(s.name, s.color)
 	}
 	svg, err := render(p, 23*vg.Centimeter, 7*vg.Centimeter, title)
 	return figure{Title: title, Legend: legend, SVG: svg, Wide: true}, err
 }
 
-// singles draws one bar per series, named below it, its value above.
+// singles draws one bar per series, named below it, its value above, with its
+// interval as a whisker.
 func singles(title, unit string, data []series) (figure, error) {
 	var all []bar
 	var names []string
 	var values plotter.XYLabels
 	for i, s := range data {
-		all = append(all, bar{x: float64(i) - 0.25, width: 0.5, height: s.values[0], color: s.color})
+		all = append(all, bar{x: float64(i) - 0.25, width: 0.5, height: s.values[0], color: s.color, whisker: s.interval})
 		names = append(names, strings.ReplaceAll(s.name, "/", " "))
-		values.XYs = append(values.XYs, plotter.XY{X: float64(i), Y: s.values[0]})
+		above := s.values[0]
+		if s.interval != nil {
+			above = max(above, s.interval.High)
+		}
+		values.XYs = append(values.XYs, plotter.XY{X: float64(i), Y: above})
 		values.Labels = append(values.Labels, fixed(&s.values[0], 2))
 	}
 	p, err := barPlot(unit, names, all, nil)
@@ -137,8 +171,9 @@ func singles(title, unit string, data []series) (figure, error) {
 // bar stands at x, on the axis or on another that ends at base.
 type bar struct {
 	x, width, height float64
-	color            int
+	color            color.NRGBA
 	base             float64
+	whisker          *Interval
 }
 
 func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.Plot, error) {
@@ -161,10 +196,21 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 		if err != nil {
 			return nil, err
 		}
-		shape.Color = palette(b.color)
+		shape.Color = b.color
 		shape.LineStyle.Width = 0
 		p.Add(shape)
 		top = math.Max(top, b.base+b.height)
+		if w := b.whisker; w != nil {
+			for _, xys := range whisker(b.x+b.width/2, b.width/5, w) {
+				line, err := plotter.NewLine(xys)
+				if err != nil {
+					return nil, err
+				}
+				line.Color, line.Width = inkColor, vg.Points(1.2)
+				p.Add(line)
+			}
+			top = math.Max(top, w.High)
+		}
 	}
 	if reference != nil {
 		line, err := plotter.NewLine(plotter.XYs{{X: -0.5, Y: *reference}, {X: float64(len(names)) - 0.5, Y: *reference}})
@@ -181,6 +227,15 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	p.Y.Min, p.Y.Max = 0, top*1.05
 	return p, nil
+}
+
+// whisker are the lines of an interval: from end to end, and a stroke at each.
+func whisker(x, half float64, i *Interval) []plotter.XYs {
+	return []plotter.XYs{
+		{{X: x, Y: i.Low}, {X: x, Y: i.High}},
+		{{X: x - half, Y: i.Low}, {X: x + half, Y: i.Low}},
+		{{X: x - half, Y: i.High}, {X: x + half, Y: i.High}},
+	}
 }
 
 // wrap breaks text at spaces into lines of about the width.
@@ -230,10 +285,26 @@ func (roundTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// curve draws a training stage's losses, a long noisy one with its running
-// mean, the seeds side by side; ok is false without two points.
-func curve(stage string, seeds []Training) (f figure, ok bool, err error) {
-	p := newPlot("loss")
+// curveOf is what of a training is drawn by step.
+type curveOf struct {
+	name, unit string
+	value      func(Point) *float64
+	validation bool
+}
+
+// curves are those of a training; DPO alone has the last two.
+func curves() []curveOf {
+	return []curveOf{
+		{"loss", "loss", func(p Point) *float64 { return p.Loss }, true},
+		{"margin", "reward margin", func(p Point) *float64 { return p.Margin }, false},
+		{"accuracy", "reward accuracy", func(p Point) *float64 { return p.Accuracy }, false},
+	}
+}
+
+// draw draws a training stage's curve, a long noisy one with its running mean,
+// the seeds side by side; ok is false without two points.
+func (of curveOf) draw(stage string, seeds []Training) (f figure, ok bool, err error) {
+	p := newPlot(of.unit)
 	p.X.Label.Text = "step"
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
@@ -241,14 +312,14 @@ func curve(stage string, seeds []Training) (f figure, ok bool, err error) {
 	var legend []key
 	points := 0
 	for i, t := range seeds {
-		for _, s := range losses(t, i, len(seeds)) {
+		for _, s := range of.lines(t, i, len(seeds)) {
 			if len(s.points) == 0 {
 				continue
 			}
 			points = max(points, len(s.points))
 			line, dots, err := plotter.NewLinePoints(s.points)
 			if err != nil {
-				return figure{}, false, fmt.Errorf("report: loss curve of %s: %w", t.Stage, err)
+				return figure{}, false, fmt.Errorf("report: %s curve of %s: %w", of.name, t.Stage, err)
 			}
 			line.Color, line.Width = s.color, vg.Points(1.6)
 			dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, vg.Points(2)
@@ -267,26 +338,48 @@ func curve(stage string, seeds []Training) (f figure, ok bool, err error) {
 	}
 	margin := 0.04 * (p.Y.Max - p.Y.Min)
 	p.Y.Min, p.Y.Max = p.Y.Min-margin, p.Y.Max+margin
-	svg, err := render(p, 10*vg.Centimeter, 6.5*vg.Centimeter, "Loss of "+stage)
-	return figure{Title: stage, Legend: legend, SVG: svg}, true, err
+	title := stage + ": " + of.name
+	svg, err := render(p, 10*vg.Centimeter, 6.5*vg.Centimeter, title)
+	return figure{Title: title, Legend: legend, SVG: svg}, true, err
 }
 
-// lossLine is one line of a loss curve.
-type lossLine struct {
+// oneLegend puts what the figures' legends have before all of them, so that they
+// stand in one grid.
+func oneLegend(title string, figures []figure) []figure {
+	if len(figures) == 0 {
+		return nil
+	}
+	all := figure{Title: title, Wide: true}
+	for i := range figures {
+		for _, k := range figures[i].Legend {
+			if !slices.Contains(all.Legend, k) {
+				all.Legend = append(all.Legend, k)
+			}
+		}
+		if all.Sources == nil {
+			all.Sources = figures[i].Sources
+		}
+		figures[i].Legend, figures[i].Sources = nil, nil
+	}
+	return append([]figure{all}, figures...)
+}
+
+// curveLine is one line of a curve.
+type curveLine struct {
 	name   string
 	points plotter.XYs
 	color  color.NRGBA
 	dotted bool
 }
 
-// losses are the lines of the i-th of several seeds' training.
-func losses(t Training, i, seeds int) []lossLine {
+// lines are those of the i-th of several seeds' training.
+func (of curveOf) lines(t Training, i, seeds int) []curveLine {
 	var train, validation plotter.XYs
 	for _, pt := range t.Curve {
-		if pt.Loss != nil {
-			train = append(train, plotter.XY{X: float64(pt.Step), Y: *pt.Loss})
+		if v := of.value(pt); v != nil {
+			train = append(train, plotter.XY{X: float64(pt.Step), Y: *v})
 		}
-		if pt.Validation != nil {
+		if pt.Validation != nil && of.validation {
 			validation = append(validation, plotter.XY{X: float64(pt.Step), Y: *pt.Validation})
 		}
 	}
@@ -296,16 +389,16 @@ func losses(t Training, i, seeds int) []lossLine {
 		if reach >= 2 {
 			train = runningMean(train, reach)
 		}
-		return []lossLine{{"seed " + seed, train, palette(firstSystem + i), false}, {"validation", validation, palette(firstSystem + i), true}}
+		return []curveLine{{"seed " + seed, train, palette(firstSystem + i), false}, {"validation", validation, palette(firstSystem + i), true}}
 	}
-	lines := []lossLine{{"train", train, palette(1), false}}
+	lines := []curveLine{{"train", train, palette(1), false}}
 	if reach >= 2 {
-		lines = []lossLine{
+		lines = []curveLine{
 			{"train", train, faint(palette(1)), false},
-			{fmt.Sprintf("mean of %d points", 2*reach+1), runningMean(train, reach), palette(1), false},
+			{"running mean", runningMean(train, reach), palette(1), false},
 		}
 	}
-	return append(lines, lossLine{"validation", validation, palette(6), true})
+	return append(lines, curveLine{"validation", validation, palette(6), true})
 }
 
 // runningMean gives for each point the mean of itself and up to reach

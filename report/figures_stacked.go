@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"image/color"
 
 	"gonum.org/v1/plot/vg"
 )
@@ -9,7 +10,7 @@ import (
 // part is one colour of stacked bars.
 type part struct {
 	name  string
-	color int // palette
+	color color.NRGBA
 }
 
 // stacked draws bars whose parts add up to 100 %: shares[b] are bar b's, in
@@ -30,7 +31,7 @@ func stacked(title string, names []string, parts []part, shares [][]float64, sma
 	p.Y.Max = 100
 	f := figure{Title: title, Wide: !small}
 	for i := len(parts) - 1; i >= 0; i-- { // from the top, as the eye reads the bars
-		f.Legend = append(f.Legend, newKey(parts[i].name, palette(parts[i].color)))
+		f.Legend = append(f.Legend, newKey(parts[i].name, parts[i].color))
 	}
 	w, h := 23*vg.Centimeter, 7.5*vg.Centimeter
 	if small {

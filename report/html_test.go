@@ -120,7 +120,7 @@ func TestHTML(t *testing.T) {
 
 // Figures must not carry names of systems as markup.
 func TestFigureTextIsEscaped(t *testing.T) {
-	f, err := bars(hostile, hostile, []string{hostile, "b", "c"}, []series{{hostile, 1, []float64{1, 2, 3}}}, nil)
+	f, err := bars(hostile, hostile, []string{hostile, "b", "c"}, []series{{name: hostile, color: palette(1), values: []float64{1, 2, 3}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestFigureTextIsEscaped(t *testing.T) {
 // A figure follows the page into the dark: nothing in it but the systems'
 // colours is its own.
 func TestFigureTakesThePagesColours(t *testing.T) {
-	f, err := bars("t", "u", []string{"a"}, []series{{"gold", goldColor, []float64{1}}, {"s", firstSystem, []float64{2}}}, Value(1))
+	f, err := bars("t", "u", []string{"a"}, []series{{name: "gold", color: inkColor, values: []float64{1}}, {name: "s", color: palette(firstSystem), values: []float64{2}}}, Value(1))
 	if err != nil {
 		t.Fatal(err)
 	}

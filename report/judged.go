@@ -13,7 +13,8 @@ func givenSection(d Data, p paper) (section, error) {
 		Missing: "Table 4 is of the response generator given the gold strategy, which the run does not evaluate (paradigms: gold)"}
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: "The response generator given the gold strategy (the paper's Table 4)" + d.Run.Judge.beside(b.Name),
+		Caption: "The response generator given the gold strategy (the paper's Table 4)",
+		Paper:   fmt.Sprintf("small figures are the paper's for %s, then the difference", b.Name),
 		Heads:   append([]head{{Text: "Method"}}, scoreHeads()...),
 		Sources: d.sources(systemNames(d.Given), experiments.KindGenerate, experiments.KindJudge),
 	}
@@ -36,15 +37,6 @@ func givenSection(d Data, p paper) (section, error) {
 	}
 	s.Tables = nonEmpty(t)
 	return s, nil
-}
-
-// beside says at the end of a caption what the small figures of a table of
-// the judge's are, where there are any.
-func (j Judge) beside(backbone string) string {
-	if !j.likePaper() {
-		return ""
-	}
-	return fmt.Sprintf("; small figures are the paper's for %s, then the difference", backbone)
 }
 
 // winSection is Figure 6: whose replies are preferred.
@@ -85,7 +77,7 @@ func winSection(d Data, _ paper) (section, error) {
 			continue
 		}
 		f, err := stacked(fmt.Sprintf("%s against %s, by %s (Figure 6)", w.Systems[0], w.Systems[1], w.who()), labels,
-			[]part{{w.Systems[1] + " wins", rejectedColor}, {"tie", noErrorColor}, {w.Systems[0] + " wins", firstSystem}}, bars, true)
+			[]part{{w.Systems[1] + " wins", palette(rejectedColor)}, {"tie", palette(noErrorColor)}, {w.Systems[0] + " wins", palette(firstSystem)}}, bars, true)
 		if err != nil {
 			return s, err
 		}

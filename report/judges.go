@@ -89,7 +89,7 @@ func judgeTables(d Data) []table {
 		}
 		verdicts.Rows = append(verdicts.Rows, row)
 		for i, e := range q.Effects {
-			if !e.Measure.judged() {
+			if !e.Measure.Judged() {
 				continue
 			}
 			row := []cell{text(q.Name), text(e.Measure.String()), text(e.System), text(e.Against)}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -12,7 +13,8 @@ import (
 // booktabs, with no preamble: \input them into a document that loads
 // booktabs, multirow, graphicx and the T1 font encoding. The artifacts that a
 // table comes from stand above it in comments. Cells that are merged downwards become
-// \multirow; text from data is escaped.
+// \multirow; text from data is escaped. The paper's figures are left out unless
+// the data ask for them.
 func LaTeX(w io.Writer, d Data) error {
 	doc, err := newDocument(d)
 	if err != nil {
@@ -24,7 +26,13 @@ func LaTeX(w io.Writer, d Data) error {
 		if s.ID == "provenance" {
 			continue // it stands in the comments
 		}
+		if s.ID == "paper" && !d.WithPaper {
+			continue
+		}
 		for i, t := range s.Tables {
+			if !d.WithPaper {
+				t = t.withoutPaper()
+			}
 			mark := ""
 			if s.Mark != "" {
 				mark = " (" + s.Mark + ")"
@@ -42,7 +50,7 @@ func latexTable(b *bytes.Buffer, t table, label, mark string) {
 		fmt.Fprintf(b, "%% from %s: %s\n", latex(s.Name), latex(s.Digest))
 	}
 	b.WriteString("\\begin{table*}\n\\centering\n")
-	fmt.Fprintf(b, "\\caption{%s}\n\\label{%s}\n", latex(t.Caption+mark), label)
+	fmt.Fprintf(b, "\\caption{%s}\n\\label{%s}\n", latex(t.caption()+mark), label)
 	b.WriteString("\\resizebox{\\textwidth}{!}{%\n\\begin{tabular}{")
 	for _, h := range t.Heads {
 		if h.Number {
@@ -77,7 +85,7 @@ func latexTable(b *bytes.Buffer, t table, label, mark string) {
 		b.WriteString(strings.Join(cells, " & ") + " \\\\\n")
 	}
 	b.WriteString("\\bottomrule\n\\end{tabular}}\n")
-	for _, n := range t.Notes {
+	for _, n := range append(slices.Clone(t.PaperNotes), t.Notes...) {
 		b.WriteString("\n\\footnotesize " + latex(n) + "\n")
 	}
 	b.WriteString("\\end{table*}\n")

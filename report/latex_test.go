@@ -8,6 +8,10 @@ import (
 func TestLaTeX(t *testing.T) {
 	d := example()
 	d.Run.Backbone = `tiny_llama & 100 % \input{x}`
+	if own := rendered(t, LaTeX, d); strings.Contains(own, "scriptsize") || strings.Contains(own, "small figures") || strings.Contains(own, "tab:paper") {
+		t.Error("the paper's figures are in the tables unasked")
+	}
+	d.WithPaper = true
 	tex := rendered(t, LaTeX, d)
 	for _, want := range []string{
 		`\begin{tabular}{lllrrrrrrrrrrr}`,

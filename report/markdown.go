@@ -2,7 +2,9 @@ package report
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,13 @@ func Markdown(w io.Writer, d Data) error {
 	}
 	var b bytes.Buffer
 	b.WriteString("# " + inert.Markdown(doc.Title) + "\n\n")
+	if c := doc.Card; c != nil {
+		b.WriteString("**" + inert.Markdown(c.Question) + "** " + inert.Markdown(c.Verdict) + ". " + inert.Markdown(c.Sentence) + "\n\n")
+		for _, e := range c.Effects {
+			b.WriteString("- " + inert.Markdown(fmt.Sprintf("%s: %s %s, %s", e.Name, e.Difference, e.Interval, e.Finding)) + "\n")
+		}
+		b.WriteString("\n" + inert.Markdown(strings.TrimSpace(c.Rule+" "+c.Judge)) + "\n\n")
+	}
 	for _, f := range doc.Facts {
 		b.WriteString("- " + f[0] + ": " + inert.Markdown(f[1]) + "\n")
 	}
@@ -61,7 +70,7 @@ func Markdown(w io.Writer, d Data) error {
 }
 
 func markdownTable(b *bytes.Buffer, t table) {
-	b.WriteString(inert.Markdown(t.Caption) + "\n\n|")
+	b.WriteString(inert.Markdown(t.caption()) + "\n\n|")
 	for _, h := range t.Heads {
 		b.WriteString(" " + inert.Markdown(h.Text) + " |")
 	}
@@ -82,10 +91,11 @@ func markdownTable(b *bytes.Buffer, t table) {
 		b.WriteString("\n")
 	}
 	b.WriteString("\n")
-	for _, n := range t.Notes {
+	notes := append(slices.Clone(t.PaperNotes), t.Notes...)
+	for _, n := range notes {
 		b.WriteString("- " + inert.Markdown(n) + "\n")
 	}
-	if len(t.Notes) > 0 {
+	if len(notes) > 0 {
 		b.WriteString("\n")
 	}
 	if len(t.Sources) > 0 {

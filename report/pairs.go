@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"image/color"
 	"strconv"
 
 	"github.com/esclab/esclab/esc"
@@ -41,7 +42,8 @@ func pairsSection(d Data, p paper) (section, error) {
 func pairsTable(d Data, p paper) table {
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: fmt.Sprintf("Preference pairs (the lower half of the paper's Table 1); small figures are the paper's for %s, then the difference", b.Name),
+		Caption: "Preference pairs (the lower half of the paper's Table 1)",
+		Paper:   fmt.Sprintf("small figures are the paper's for %s, then the difference", b.Name),
 		Heads:   []head{{Text: "Criteria"}, {"Pairs", true}},
 	}
 	if len(d.Run.Seeds) > 1 {
@@ -145,7 +147,7 @@ func pairStrategyFigures(d Data) ([]figure, error) {
 			continue
 		}
 		f, err := bars("Strategies of the "+pairsName(role)+" (Figure 9)", "% of pairs", strategyNames(),
-			[]series{{"chosen", goldColor, chosen}, {"rejected", rejectedColor, rejected}}, nil)
+			[]series{{name: "chosen", color: inkColor, values: chosen}, {name: "rejected", color: palette(rejectedColor), values: rejected}}, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +167,8 @@ func paperRejected(b paperBackbone) map[esc.PsyError]int {
 func rejectedTable(d Data, p paper) table {
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: fmt.Sprintf("Errors of the rejected responses, each pair by its first (the paper's Figure 10); small figures are the shares of the paper's pairs for %s (Table 1), then the difference", b.Name),
+		Caption: "Errors of the rejected responses, each pair by its first (the paper's Figure 10)",
+		Paper:   fmt.Sprintf("small figures are the shares of the paper's pairs for %s (Table 1), then the difference", b.Name),
 		Heads:   []head{{Text: "Pairs"}},
 	}
 	for _, name := range errorHeads(unlikeGold) {
@@ -197,7 +200,7 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 	b, _ := p.compared(d.Run.Backbone)
 	names := errorHeads(unlikeGold)
 	var data []series
-	add := func(name string, color, pairs int, counts map[esc.PsyError]int) {
+	add := func(name string, color color.NRGBA, pairs int, counts map[esc.PsyError]int) {
 		s := series{name: name, color: color}
 		for _, e := range esc.PsyErrors() {
 			s.values = append(s.values, 100*float64(counts[e])/float64(pairs))
@@ -206,13 +209,13 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 	}
 	for i, role := range []esc.Role{esc.RG, esc.VM} {
 		if in, ok := byRole(d, role); ok {
-			add(pairsName(role), firstSystem+i, in.Mined.Pairs, in.Mined.PerError)
+			add(pairsName(role), palette(firstSystem+i), in.Mined.Pairs, in.Mined.PerError)
 		}
 	}
 	if len(data) == 0 {
 		return nil, nil
 	}
-	add("the paper's response pairs, "+b.Name, noErrorColor, b.Pairs.ResponsePairs, paperRejected(b))
+	add("the paper's response pairs, "+b.Name, palette(noErrorColor), b.Pairs.ResponsePairs, paperRejected(b))
 	f, err := bars("Errors of the rejected responses (Figure 10)", "% of pairs", names, data, nil)
 	return []figure{f}, err
 }
@@ -232,7 +235,8 @@ func scoreHeads() []head {
 func qualityTable(d Data, p paper) table {
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: "The judge's scores of chosen and rejected responses (the paper's Table 2)" + d.Run.Judge.beside(b.Name),
+		Caption: "The judge's scores of chosen and rejected responses (the paper's Table 2)",
+		Paper:   fmt.Sprintf("small figures are the paper's for %s, then the difference", b.Name),
 		Heads:   append([]head{{Text: "Pairs"}, {Text: "Side"}, {"Judged", true}}, scoreHeads()...),
 		Sources: d.sources(nil, experiments.KindQuality),
 	}

@@ -71,6 +71,7 @@ func provenanceSection(d Data, _ paper) (section, error) {
 		name.ID = st.Anchor()
 		t.Rows = append(t.Rows, []cell{name, code(st.Fingerprint), code(st.Digest), text(from), text(engine)})
 	}
+	t.Folded = true
 	return section{ID: "provenance", Title: "Provenance", Tables: nonEmpty(t)}, nil
 }
 

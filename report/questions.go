@@ -14,21 +14,24 @@ type Measure string
 
 // The measures of the research questions.
 const (
-	MeasureBias    Measure = "preference_bias" // B of equation 8; smaller is better
-	MeasureQuality Measure = "quality"         // mean of the judge's four scores, 0-5
-	MeasureClean   Measure = "no_error"        // % of judged replies without a psychological error
+	MeasureBias     Measure = "preference_bias" // B of equation 8; smaller is better
+	MeasureStrategy Measure = "weighted_f1"     // of the strategies, in percent
+	MeasureQuality  Measure = "quality"         // mean of the judge's four scores, 0-5
+	MeasureClean    Measure = "no_error"        // % of judged replies without a psychological error
 )
-
-// judged says whether the measure is the judge's.
-func (m Measure) judged() bool { return m == MeasureQuality || m == MeasureClean }
 
 // smaller says whether the smaller value is the better one.
 func (m Measure) smaller() bool { return m == MeasureBias }
+
+// Judged says whether the judge measures it.
+func (m Measure) Judged() bool { return m == MeasureQuality || m == MeasureClean }
 
 func (m Measure) String() string {
 	switch m {
 	case MeasureBias:
 		return "preference bias B"
+	case MeasureStrategy:
+		return "strategy F1, weighted (%)"
 	case MeasureQuality:
 		return "response quality (mean of the judge's four scores)"
 	case MeasureClean:
@@ -167,6 +170,24 @@ func ResearchQuestions() []Question {
 	}
 }
 
+// Headline are the contrasts of the paper's claim, that decoupling helps: of the
+// two systems with the most training that both paradigms have among those named;
+// none where there is no such pair.
+func Headline(systems []string) []Contrast {
+	for _, m := range []experiments.Method{experiments.MethodDPO, experiments.MethodSFT, experiments.MethodBase} {
+		system, against := Row{Paradigm: experiments.Decoupled, Method: m}.System(), Row{Paradigm: experiments.Vanilla, Method: m}.System()
+		if !slices.Contains(systems, system) || !slices.Contains(systems, against) {
+			continue
+		}
+		var all []Contrast
+		for _, measure := range []Measure{MeasureBias, MeasureStrategy, MeasureQuality} {
+			all = append(all, Contrast{system, against, measure})
+		}
+		return all
+	}
+	return nil
+}
+
 // JudgeChecks are the contrasts that show what a judge tells apart: gold replies
 // from those of another dialogue, and from one canned reply everywhere.
 func JudgeChecks() []Contrast {
@@ -183,7 +204,7 @@ func JudgeChecks() []Contrast {
 // untrusted says why the judge's word on an effect does not count, by what the
 // judge tells apart.
 func (e Effect) untrusted(checks []Effect) string {
-	if !e.Measure.judged() || e.Difference == nil {
+	if !e.Measure.Judged() || e.Difference == nil {
 		return ""
 	}
 	for _, c := range JudgeChecks() {
@@ -252,13 +273,53 @@ func preparedEffects(effects []Effect) []Effect {
 	return effects
 }
 
-// prepared drops numbers that are not finite and fills in the verdict, in which
-// the judge's word counts as far as the checks of the judge bear it.
-func (q Question) prepared(checks []Effect) Question {
-	q.Effects = preparedEffects(q.Effects)
-	for i := range q.Effects {
-		q.Effects[i].Untrusted = q.Effects[i].untrusted(checks)
+// Short names a measure in a few words.
+func (m Measure) Short() string {
+	switch m {
+	case MeasureBias:
+		return "preference bias"
+	case MeasureStrategy:
+		return "strategy F1"
+	case MeasureQuality:
+		return "quality"
+	case MeasureClean:
+		return "replies without error"
 	}
+	return string(m)
+}
+
+// InWords gives the difference, its interval and what they show.
+func (e Effect) InWords() (difference, interval, finding string) {
+	digits := 3
+	if e.Measure == MeasureStrategy || e.Measure == MeasureClean { // percent
+		digits = 1
+	}
+	difference, interval, finding = signedTo(e.Difference, digits), absent, "not measured"
+	if e.Low != nil && e.High != nil {
+		interval = fmt.Sprintf("[%s, %s]", signedTo(e.Low, digits), signedTo(e.High, digits))
+	}
+	if e.Difference != nil {
+		finding = map[int]string{1: "better", 0: "no difference shown", -1: "worse"}[e.direction(significance)]
+	}
+	if e.Untrusted != "" {
+		finding = "the judge cannot tell"
+	}
+	return difference, interval, finding
+}
+
+// trusted prepares effects of which the judge's word counts as far as the checks of
+// the judge bear it.
+func trusted(effects, checks []Effect) []Effect {
+	effects = preparedEffects(effects)
+	for i := range effects {
+		effects[i].Untrusted = effects[i].untrusted(checks)
+	}
+	return effects
+}
+
+// prepared drops numbers that are not finite and fills in the verdict.
+func (q Question) prepared(checks []Effect) Question {
+	q.Effects = trusted(q.Effects, checks)
 	q.Verdict = q.verdict()
 	return q
 }
@@ -314,9 +375,12 @@ func (q Question) answer() answer {
 }
 
 // signed is fixed with three digits and a sign.
-func signed(v *float64) string {
-	s := fixed(v, 3)
-	if v != nil && *v > 0 && s != "0.000" {
+func signed(v *float64) string { return signedTo(v, 3) }
+
+// signedTo is fixed with a sign; what rounds to 0 has none.
+func signedTo(v *float64, digits int) string {
+	s := fixed(v, digits)
+	if v != nil && *v > 0 && s != fixed(Value(0), digits) {
 		s = "+" + s
 	}
 	return s
@@ -327,9 +391,13 @@ func questionSection(d Data, _ paper) (section, error) {
 	s := section{ID: "questions", Title: "Research questions"}
 	if len(d.Questions) == 0 {
 		s.Missing = "RQ1 to RQ4 compare vanilla/sft, vanilla/dpo, decoupled/sft and decoupled/dpo: the run has too few of them"
+		if s.Tables = nonEmpty(checkTable(d)); len(s.Tables) > 0 {
+			s.Text = []string{s.Missing + "."}
+		}
 		return s, nil
 	}
 	t := table{
+		Loose:   true,
 		Caption: "Effects: a system's value minus that of the one it stands against",
 		Heads:   append([]head{{Text: "Question"}, {Text: "Verdict"}}, effectHeads()...),
 	}
@@ -381,6 +449,9 @@ func checkTable(d Data) table {
 		Caption: "What the judge tells apart: gold replies against gold replies of another dialogue, and against one canned reply everywhere",
 		Heads:   effectHeads(),
 		Sources: d.sources(systemNames(d.Anchors), evaluated...),
+	}
+	if d.Run.Judge.likePaper() {
+		t.Notes = []string{"By the paper's protocol the judge sees the gold reply as reference: anchor/gold is judged beside itself, which is the easiest of comparisons."}
 	}
 	for _, e := range d.Checks {
 		t.Rows = append(t.Rows, e.cells())

@@ -337,7 +337,7 @@ func TestResultsTable(t *testing.T) {
 	if r := main.Rows; r[0][0].Rows != 4 || !r[3][0].Covered || r[0][1].Rows != 3 || r[3][1].Covered {
 		t.Errorf("merged cells: backbone over %d rows, vanilla over %d", r[0][0].Rows, r[0][1].Rows)
 	}
-	notes := strings.Join(main.Notes, "\n")
+	notes := strings.Join(append(main.PaperNotes, main.Notes...), "\n")
 	for _, want := range []string{"no tiny-llama", "equation 7 has no solution", "12 of 50 replies"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("notes lack %q:\n%s", want, notes)

@@ -23,7 +23,8 @@ func resultsSection(d Data, p paper) (section, error) {
 	if len(main.Rows) > 0 {
 		main.Rows = append(main.Rows, anchorRows(d.Anchors)...)
 	}
-	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined; small figures are the paper's, then the difference to them."
+	main.Caption = "Systems by paradigm and method (the paper's Table 3). The best score of a backbone is bold, the second best underlined."
+	main.Paper = "small figures are the paper's, then the difference to them"
 	if n := len(d.Run.Seeds); n > 1 {
 		main.Caption += fmt.Sprintf(" Means over %d seeds.", n)
 	}
@@ -32,9 +33,10 @@ func resultsSection(d Data, p paper) (section, error) {
 		main.Notes = append(main.Notes, "Anchors are no systems and take no part in the ranks: what a measure makes of the gold replies, of gold replies shuffled between dialogues, of one canned reply everywhere, "+
 			"and of a planner by logistic regression on TF-IDF of the last two messages.")
 	}
-	main.Notes = append(main.Notes, append(comparisonNotes(rows, p), biasNotes(rows)...)...)
+	main.Notes = append(main.Notes, biasNotes(rows)...)
+	main.PaperNotes = comparisonNotes(rows, p)
 	if d.Run.Judge.Name != "" && !d.Run.Judge.likePaper() {
-		main.Notes = append(main.Notes, unlikePaper)
+		main.PaperNotes = append(main.PaperNotes, unlikePaper)
 	}
 	for _, r := range rows {
 		if r.Unparsed > 0 {
@@ -42,8 +44,10 @@ func resultsSection(d Data, p paper) (section, error) {
 				r.System(), r.Unparsed, r.Turns))
 		}
 	}
+	intervals, seeds := intervalTable(d), seedTable(d)
+	intervals.Folded, seeds.Folded, intervals.Loose = true, true, true
 	return section{ID: "results", Title: "Results",
-		Tables: nonEmpty(main, intervalTable(d), seedTable(d)), Missing: "no system was evaluated"}, nil
+		Tables: nonEmpty(main, intervals, seeds), Missing: "no system was evaluated"}, nil
 }
 
 // variantsSection is Table 5: vanilla DPO by what is negative in its pairs.
@@ -64,7 +68,8 @@ func variantsSection(d Data, p paper) (section, error) {
 		return s, nil
 	}
 	t := resultsTable(rows, p, d.Run.Judge)
-	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5; small figures are the paper's, then the difference)"
+	t.Caption = "Vanilla DPO on pairs whose rejected side has a negative strategy (ns), a negative response (nr) or both (the paper's Table 5)"
+	t.Paper = "small figures are the paper's, then the difference"
 	t.Notes = biasNotes(rows)
 	t.Sources = d.sources(systemNames(rows), evaluated...)
 	s.Tables = []table{t}
@@ -82,13 +87,13 @@ func trainingDataFigures(d Data, rows []Row) ([]figure, error) {
 		}
 	}
 	var bias, preferences []series
-	for i, r := range rows {
+	for _, r := range rows {
 		name := strings.TrimPrefix(r.System(), "vanilla/")
 		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
-			bias = append(bias, series{name, firstSystem + i, []float64{*b}})
+			bias = append(bias, systemSeries(r, name, r.interval(experiments.ColumnBias), *b))
 		}
 		if r.Preference != nil {
-			preferences = append(preferences, series{name, firstSystem + i, r.Preference})
+			preferences = append(preferences, systemSeries(r, name, nil, r.Preference...))
 		}
 	}
 	if len(bias) == 0 || len(preferences) == 0 {
@@ -153,6 +158,7 @@ func anchorRows(anchors []Row) [][]cell {
 
 func resultsFrame() table {
 	t := table{
+		Wide:   true,
 		Groups: []group{{"", 3}},
 		Heads:  []head{{Text: "Backbone"}, {Text: "Paradigm"}, {Text: "Method"}},
 	}
@@ -312,6 +318,7 @@ func paperSection(d Data, p paper) (section, error) {
 	finish(&t, values)
 	s := section{ID: "paper", Title: "The paper's figures"}
 	if len(d.Systems) > 0 {
+		t.Folded = true
 		s.Tables = []table{t}
 	}
 	return s, nil

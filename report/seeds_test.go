@@ -51,7 +51,7 @@ func TestSeveralSeeds(t *testing.T) {
 	if strings.Contains(md, "do not cover how training varies") {
 		t.Error("the rule of one seed is there")
 	}
-	f, ok, err := curve("sft/vm", severalSeeds().Training)
+	f, ok, err := curves()[0].draw("sft/vm", severalSeeds().Training)
 	if err != nil || !ok || len(f.Legend) != 3 || f.Legend[0].Name != "seed 17" || f.Legend[2].Name != "seed 18" {
 		t.Errorf("the seeds' losses: %+v, %v, %v", f.Legend, ok, err)
 	}

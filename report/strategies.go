@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"image/color"
 	"math"
 	"slices"
 
@@ -23,7 +24,7 @@ func strategySection(d Data, _ paper) (section, error) {
 	preferences.Heads = append(preferences.Heads, head{"B", true})
 
 	var sharesOf, preferencesOf, bias []series
-	add := func(name string, color int, counts [esc.NumStrategies]int) {
+	add := func(name string, color color.NRGBA, counts [esc.NumStrategies]int) {
 		total := 0
 		for _, n := range counts {
 			total += n
@@ -39,11 +40,11 @@ func strategySection(d Data, _ paper) (section, error) {
 		shares.Rows = append(shares.Rows, row)
 		sharesOf = append(sharesOf, s)
 	}
-	add("gold", goldColor, d.GoldStrategies)
-	for i, r := range d.Systems {
-		add(r.System(), firstSystem+i, r.Strategies)
+	add("gold", inkColor, d.GoldStrategies)
+	for _, r := range d.Systems {
+		add(r.System(), r.color(), r.Strategies)
 		if b := r.Columns.Of(experiments.ColumnBias); b != nil {
-			bias = append(bias, series{r.System(), firstSystem + i, []float64{*b}})
+			bias = append(bias, systemSeries(r, r.System(), r.interval(experiments.ColumnBias), *b))
 		}
 		if r.Preference == nil {
 			continue
@@ -53,12 +54,13 @@ func strategySection(d Data, _ paper) (section, error) {
 			row = append(row, decimal(&p, 2))
 		}
 		preferences.Rows = append(preferences.Rows, append(row, decimal(r.Columns.Of(experiments.ColumnBias), 2)))
-		preferencesOf = append(preferencesOf, series{r.System(), firstSystem + i, r.Preference})
+		preferencesOf = append(preferencesOf, systemSeries(r, r.System(), nil, r.Preference...))
 	}
 	phases := phaseTable(d)
 	generated := d.sources(systemNames(d.Systems), experiments.KindGenerate)
 	shares.Sources, phases.Sources = generated, generated
 	preferences.Sources = d.sources(systemNames(d.Systems), experiments.KindBias)
+	shares.Folded, preferences.Folded = true, true // the figures show them
 	s.Tables = nonEmpty(chosenTable(d), temperatureTable(d), shares, preferences, phases)
 	names := strategyNames()
 	for _, chart := range []struct {
@@ -108,7 +110,7 @@ func strategyNames() []string {
 func strategyParts() []part {
 	var parts []part
 	for i, name := range strategyNames() {
-		parts = append(parts, part{name, firstSystem + i})
+		parts = append(parts, part{name, palette(firstSystem + i)})
 	}
 	return parts
 }
@@ -139,16 +141,12 @@ func phaseFigure(title string, phases esc.Phases) (f figure, ok bool, err error)
 	return f, true, err
 }
 
-// phaseFigures draws the gold strategies and each system's by phase. The legend
-// stands once, at the first.
+// phaseFigures draws the gold strategies and each system's by phase.
 func phaseFigures(d Data, sources []Stage) ([]figure, error) {
 	var figures []figure
 	add := func(name string, phases esc.Phases) error {
-		f, ok, err := phaseFigure("By phase of the dialogue: "+name, phases)
+		f, ok, err := phaseFigure(name, phases)
 		if f.Sources = sources; ok && err == nil {
-			if len(figures) > 0 {
-				f.Legend, f.Sources = nil, nil
-			}
 			figures = append(figures, f)
 		}
 		return err
@@ -164,7 +162,7 @@ func phaseFigures(d Data, sources []Stage) ([]figure, error) {
 	if len(figures) < 2 { // gold alone compares with nothing
 		return nil, nil
 	}
-	return figures, nil
+	return oneLegend("Strategies by phase of the dialogue", figures), nil
 }
 
 // phaseTable says how far each system's choice is from the gold one, in each

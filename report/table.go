@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,11 +17,53 @@ const absent = "–"
 // table is a table in no markup yet.
 type table struct {
 	Caption string
-	Groups  []group // above the heads; may be empty
-	Heads   []head
-	Rows    [][]cell
-	Notes   []string
-	Sources []Stage // whose artifacts the numbers come from
+	// Paper says what the paper's figures in the cells are, PaperNotes what else
+	// there is to say of them.
+	Paper      string
+	PaperNotes []string
+	Folded     bool    // shown when asked for: a figure shows the same, or few look
+	Wide       bool    // its first three columns are names, which stay in sight
+	Loose      bool    // its numbers may be broken where there is no room
+	Groups     []group // above the heads; may be empty
+	Heads      []head
+	Rows       [][]cell
+	Notes      []string
+	Sources    []Stage // whose artifacts the numbers come from
+}
+
+// caption is the whole of it, where the paper's figures are shown.
+func (t table) caption() string {
+	if t.Paper == "" || !t.hasPaper() {
+		return t.Caption
+	}
+	if strings.HasSuffix(t.Caption, ".") {
+		return t.Caption + " " + strings.ToUpper(t.Paper[:1]) + t.Paper[1:] + "."
+	}
+	return t.Caption + "; " + t.Paper
+}
+
+// withoutPaper is the table with its own figures alone.
+func (t table) withoutPaper() table {
+	rows := make([][]cell, len(t.Rows))
+	for i, row := range t.Rows {
+		rows[i] = slices.Clone(row)
+		for k := range row {
+			rows[i][k].Paper, rows[i][k].Delta = "", ""
+		}
+	}
+	t.Rows, t.PaperNotes = rows, nil
+	return t
+}
+
+func (t table) hasPaper() bool {
+	for _, row := range t.Rows {
+		for _, c := range row {
+			if c.Paper != "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 type group struct {

@@ -36,14 +36,17 @@ func trainingSection(d Data, p paper) (section, error) {
 		seeds[stage] = append(seeds[stage], in)
 	}
 	for _, stage := range order {
-		f, ok, err := curve(stage, seeds[stage])
-		if err != nil {
-			return s, err
-		}
-		if ok {
-			s.Figures = append(s.Figures, f)
+		for _, of := range curves() {
+			f, ok, err := of.draw(stage, seeds[stage])
+			if err != nil {
+				return s, err
+			}
+			if ok {
+				s.Figures = append(s.Figures, f)
+			}
 		}
 	}
+	s.Figures = oneLegend("Curves by step", s.Figures)
 	s.Tables = nonEmpty(table7, t, movementTable(d))
 	return s, nil
 }
@@ -75,7 +78,8 @@ func movementTable(d Data) table {
 func preferenceTable(d Data, p paper) table {
 	b, _ := p.compared(d.Run.Backbone)
 	t := table{
-		Caption: fmt.Sprintf("Preference training (the paper's Table 7); small figures are the paper's for %s", b.Name),
+		Caption: "Preference training (the paper's Table 7)",
+		Paper:   fmt.Sprintf("small figures are the paper's for %s", b.Name),
 		Heads: []head{{Text: "Stage"}, {Text: "Role"}, {Text: "Pairs"}, {Text: "Loss"},
 			{"Learning rate", true}, {"Beta", true}, {"Epochs", true}, {"Batch", true}},
 	}

@@ -72,7 +72,11 @@ func newServer(t *testing.T, ctx context.Context, slots int, work func(workflows
 		}
 	})
 	s := server{queues: workflows.Queues{Control: "control", CPU: "cpu", GPU: "gpu"}, dir: t.TempDir()}
-	if s.client, err = connect.Dial(ctx, connect.Temporal{Address: st.Info().Temporal, Namespace: "default"}, zerolog.Nop()); err != nil {
+	at, err := st.Temporal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.client, err = connect.Dial(ctx, at, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.client.Close)

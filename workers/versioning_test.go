@@ -62,7 +62,11 @@ func TestRunsStayOnTheirBuild(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Info().Temporal, Namespace: d.Temporal.Namespace}, zerolog.Nop())
+	at, err := s.Temporal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := connect.Dial(ctx, at, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,9 +153,11 @@ type Progress struct {
 	// where none is asked.
 	Spent *Spent `json:"spent,omitempty"`
 	// Attempt counts the attempts of the stage from 1, Failure says what the
-	// one before failed of. Whoever reads the progress fills them in.
+	// one before failed of, and Queued that no worker has taken it up. Whoever
+	// reads the progress fills them in.
 	Attempt int    `json:"attempt,omitempty"`
 	Failure string `json:"failure,omitempty"`
+	Queued  bool   `json:"queued,omitempty"`
 }
 
 // Spent counts what asking a language model to judge has cost.

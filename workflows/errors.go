@@ -15,12 +15,13 @@ const (
 	ErrTypeNeverStops = "NeverStops" // no sample ended before the limit of new tokens
 	ErrTypeNotPresent = "NotPresent" // an input's artifact is gone or damaged
 	ErrTypeBudget     = "Budget"     // the judge's budget is spent
+	ErrTypeCrashes    = "Crashes"    // attempts have crashed their worker
 	ErrTypeJudge      = "Judge"      // the judge's endpoint refuses, or its model gives too few usable answers
 )
 
 // NonRetryable lists the error types after which a stage is not tried again.
 func NonRetryable() []string {
-	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeExploded, ErrTypeNoPairs, ErrTypeNeverStops, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge}
+	return []string{ErrTypeBadInput, ErrTypeNonFinite, ErrTypeExploded, ErrTypeNoPairs, ErrTypeNeverStops, ErrTypeNotPresent, ErrTypeBudget, ErrTypeJudge, ErrTypeCrashes}
 }
 
 // Error types of workflows.

@@ -100,7 +100,11 @@ func startLab(t *testing.T, ctx context.Context, heartbeat, name string, experim
 		return p
 	}
 	l.Temporal = server(chaos.Temporal, func(ctx context.Context) error {
-		c, err := connect.Dial(ctx, connect.Temporal{Address: address[chaos.Temporal], Namespace: "default"}, zerolog.Nop())
+		key, err := settings.ReadKey("temporal", l.temporalKey())
+		if err != nil {
+			return err
+		}
+		c, err := connect.Dial(ctx, connect.Temporal{Address: address[chaos.Temporal], Namespace: "default", APIKey: key}, zerolog.Nop())
 		if err == nil {
 			c.Close()
 		}
@@ -148,13 +152,16 @@ func (l *chaosLab) start(ctx context.Context, p *chaos.Process) {
 	}
 }
 
+// temporalKey is the file with the key that Temporal demands.
+func (l *chaosLab) temporalKey() string { return filepath.Join(l.dir, chaos.Temporal, "temporal-key") }
+
 // settings writes a settings file for services at these addresses.
 func (l *chaosLab) settings(name string, address map[string]string) string {
 	l.t.Helper()
-	return writeFile(l.t, name+".yaml", fmt.Sprintf(`temporal: {address: %q, heartbeat: %s}
+	return writeFile(l.t, name+".yaml", fmt.Sprintf(`temporal: {address: %q, heartbeat: %s, api_key_file: %q, tls: {disabled: true}}
 s3: {endpoint: "http://%s", credentials_file: %q}
 embedded: {mode: "off"}
-`, address[chaos.Temporal], l.heartbeat, address[chaos.Store], filepath.Join(l.dir, chaos.Store, "s3-credentials")))
+`, address[chaos.Temporal], l.heartbeat, l.temporalKey(), address[chaos.Store], filepath.Join(l.dir, chaos.Store, "s3-credentials")))
 }
 
 // command is a command line of the program.

@@ -17,7 +17,7 @@ import (
 	"github.com/esclab/esclab/workflows/lab"
 )
 
-type chatFlags struct {
+type chatOptions struct {
 	set            []string
 	system, engine string
 	temperature    float64
@@ -27,7 +27,7 @@ type chatFlags struct {
 }
 
 func (a *app) chatCommand() *cobra.Command {
-	var f chatFlags
+	var f chatOptions
 	c := &cobra.Command{
 		Use:   "chat RUN",
 		Short: "Talk with a run's model: see its plan, force a strategy",
@@ -53,7 +53,7 @@ piped in is answered line by line.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.temperatureSet = c.Flags().Changed("temperature")
-			return a.chat(c.Context(), args[0], f, c.InOrStdin(), c.OutOrStdout())
+			return a.runChat(c.Context(), args[0], f, c.InOrStdin(), c.OutOrStdout())
 		},
 	}
 	flags := c.Flags()
@@ -66,7 +66,7 @@ piped in is answered line by line.
 	return c
 }
 
-func (a *app) chat(ctx context.Context, run string, f chatFlags, in io.Reader, out io.Writer) error {
+func (a *app) runChat(ctx context.Context, run string, f chatOptions, in io.Reader, out io.Writer) error {
 	switch {
 	case f.temperature < 0:
 		return fmt.Errorf("--temperature %v: it must not be negative", f.temperature)
@@ -93,8 +93,8 @@ func (a *app) chat(ctx context.Context, run string, f chatFlags, in io.Reader, o
 }
 
 // loadSpeaker loads a system; the store is let go of before anybody talks.
-func (a *app) loadSpeaker(ctx context.Context, run string, f chatFlags) (*models.Speaker, string, error) {
-	se, err := a.open(ctx, true)
+func (a *app) loadSpeaker(ctx context.Context, run string, f chatOptions) (*models.Speaker, string, error) {
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -159,5 +159,5 @@ func (se *session) systemOf(ctx context.Context, l lab.Layout, name string) (exp
 			return s, nil
 		}
 	}
-	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: run it first: esclab run %s", l.Name, l.Name))
+	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: %s", l.Name, remedy(l)))
 }

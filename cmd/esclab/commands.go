@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
+	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
@@ -74,6 +77,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 		return unreachable(err)
 	}
 	defer se.close()
+	a.watch(ctx, se.stack)
 	if se.target, err = connect.Resolve(s, se.stack.Info()); err != nil {
 		return unreachable(err)
 	}
@@ -83,7 +87,7 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err := se.node.Work(nil, o.slots); err != nil {
 		return unreachable(err)
 	}
-	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s\nstore     %s\ndata      %s\n",
+	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s (esclab ui lets a browser in)\nstore     %s\ndata      %s\n",
 		se.target.Temporal.Address, se.target.UI, se.node.Store.Location(), s.Embedded.DataDir)
 	opened := se.stack.Opened()
 	if at := opened["temporal"]; at != "" {
@@ -190,9 +194,13 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [RUN]",
 		Short: "Follow a run: its stages with step, loss, tokens/s and ETA",
-		Long: `Follow the newest run, or the newest of an experiment, until it ends: progress
-bars on a terminal, plain lines elsewhere. Ctrl-C stops the following, not the
-run.`,
+		Long: `Follow a run until it ends: progress bars on a terminal, plain lines elsewhere.
+Ctrl-C stops the following, not the run. Of a run that has ended, or that nobody
+works on, print which of its stages are done.
+
+RUN is what esclab status --all lists (demo/0da221080876), the name of an
+experiment, or how either begins: the newest run that it fits. Without RUN, the
+newest of all.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.runStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
@@ -206,33 +214,57 @@ run.`,
 
 // runStatus follows the newest run of a name, or prints how it stands.
 func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out io.Writer) error {
-	return a.withSession(ctx, func(se *session) error {
-		if o.all {
-			return printExecutions(out, "run", se.lab.Runs(ctx, false))
-		}
-		run, err := se.lab.FindRun(ctx, name, false)
+	se, err := a.openToRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	if o.all {
+		return printExecutions(out, "run", se.lab.Runs(ctx, false))
+	}
+	run, err := se.lab.FindRun(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	// A stack of this command's own has no worker that could answer or go on.
+	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && se.stack == nil
+	if live && !o.once && !o.json {
+		l, err := se.layoutOf(ctx, run.ID, nil)
 		if err != nil {
 			return err
 		}
-		if !o.once && !o.json {
-			_, err = se.follow(ctx, run, out)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return failed(err)
+		_, err = se.follow(ctx, run, l.Stages, out)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		v, err := se.lab.ViewRun(ctx, run.ID)
-		if err != nil {
-			return err
-		}
-		if o.json {
-			e := json.NewEncoder(out)
-			e.SetIndent("", "  ")
-			return e.Encode(v)
-		}
-		newLines(out).update(v)
-		return nil
-	})
+		return failed(err)
+	}
+	var v lab.RunView
+	var ending error
+	if live {
+		v, err = se.lab.ViewRun(ctx, run.ID)
+	} else if v, ending = se.lab.StoredRun(ctx, run); v.Stages == nil {
+		err = ending
+	}
+	if err != nil {
+		return err
+	}
+	if o.json {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	}
+	newLines(out).update(v)
+	switch {
+	case ending != nil:
+		fmt.Fprintf(out, "run %s failed: %v\n", runName(run.ID), ending)
+	case live:
+	case run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		fmt.Fprintf(out, "run %s is unfinished, and nobody works on it: the esclab run that started it continues it, or esclab up\n", runName(run.ID))
+	default:
+		fmt.Fprintf(out, "run %s is done\n", runName(run.ID))
+	}
+	return nil
 }
 
 // printExecutions lists runs or sweeps.
@@ -242,7 +274,7 @@ func printExecutions(out io.Writer, what string, all iter.Seq2[lab.Execution, er
 		if err != nil {
 			return err
 		}
-		t.AppendRow(table.Row{e.ID, e.Status, e.Started.Format("2006-01-02 15:04:05")})
+		t.AppendRow(table.Row{runName(e.ID), e.Status, e.Started.Format("2006-01-02 15:04:05")})
 	}
 	t.Render()
 	return nil
@@ -271,27 +303,30 @@ func (a *app) runCancel(ctx context.Context, name string) error {
 	})
 }
 
+type scoreOptions struct{ json bool }
+
 func (a *app) scoreCommand() *cobra.Command {
-	var asJSON bool
+	var o scoreOptions
 	c := &cobra.Command{
 		Use:   "score FILE",
 		Short: "Score any system's predictions with the paper's metrics",
 		Long: `Score predictions: JSON lines with gold_strategy, gold_response, strategy and
-response ("-" reads standard input). The numbers equal those of the paper's own
+response ("-" reads standard input), or LLaMA-Factory's generated_predictions.jsonl,
+whose label and predict are whole answers, [Question] How are you?. The numbers equal those of the paper's own
 evaluation code: distinct-1, BLEU-1, unigram F1 and ROUGE-L as means over the
 samples in percent, preference bias B as it is, weighted and macro F1 in
-percent. A strategy that is empty or unknown counts in no strategy metric.`,
+percent; besides Table 3's columns distinct-2, BLEU-2 and BLEU-4. A strategy that is empty or unknown counts in no strategy metric.`,
 		Example: "  esclab score predictions.jsonl\n  esclab score predictions.jsonl --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return runScore(args[0], asJSON, c.InOrStdin(), c.OutOrStdout())
+			return runScore(args[0], o, c.InOrStdin(), c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object with the columns of the paper's Table 3")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object with the columns of the paper's Table 3")
 	return c
 }
 
-func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
+func runScore(path string, o scoreOptions, in io.Reader, out io.Writer) error {
 	name := path
 	if path == "-" {
 		name = "standard input"
@@ -303,9 +338,18 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 		defer f.Close()
 		in = f
 	}
-	predictions, err := metrics.ReadPredictions(in, name, func(s string) (int, error) {
-		strategy, err := esc.ParseStrategy(s)
-		return int(strategy), err
+	predictions, err := metrics.ReadPredictions(in, name, metrics.Parser{
+		Strategy: func(s string) (int, error) {
+			strategy, err := esc.ParseStrategy(s)
+			return int(strategy), err
+		},
+		Answer: func(text string) (int, string) {
+			parsed := esc.ParseAnswer(esc.VM, text)
+			if !parsed.Strategy.Valid() {
+				return metrics.Unparsed, parsed.Response
+			}
+			return int(parsed.Strategy), parsed.Response
+		},
 	})
 	if err != nil {
 		return err
@@ -318,29 +362,44 @@ func runScore(path string, asJSON bool, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return failed(fmt.Errorf("%s: %w", name, err))
 	}
-	t3 := r.Table3()
-	if asJSON {
+	columns, average := results.AutomaticColumns(r.Automatic.Average), r.Automatic.Average
+	maps.Copy(columns, results.StrategyColumns(r.Strategy))
+	others := []struct {
+		name, head string
+		value      float64
+	}{{"distinct_2", "D-2", average.Distinct2}, {"bleu_2", "B-2", average.Bleu2}, {"bleu_4", "B-4", average.Bleu4}}
+	if o.json {
+		all := map[string]any{"samples": len(predictions), "unparsed": r.Strategy.Dropped,
+			"counting_all": r.CountingAll} // with those as wrong predictions
+		for name, v := range columns {
+			all[name] = v
+		}
+		for _, c := range others {
+			all[c.name] = c.value
+		}
+		if r.Strategy.Note != "" {
+			all["note"] = esc.NameStrategies(r.Strategy.Note)
+		}
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
-		return e.Encode(struct {
-			metrics.Table3
-			Samples  int    `json:"samples"`
-			Unparsed int    `json:"unparsed"`
-			Note     string `json:"note,omitempty"`
-		}{t3, len(predictions), r.Strategy.Dropped, esc.NameStrategies(r.Strategy.Note)})
+		return e.Encode(all)
 	}
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"samples", "D-1", "B-1", "F1", "R-L", "B", "Qw", "Q"})
-	row := table.Row{len(predictions)}
-	for _, v := range []float64{t3.Distinct1, t3.Bleu1, t3.F1, t3.RougeL, t3.PreferenceBias, t3.WeightedF1, t3.MacroF1} {
-		row = append(row, fmt.Sprintf("%.2f", v))
+	head, row := table.Row{"samples"}, table.Row{len(predictions)}
+	for _, c := range experiments.Table3() {
+		if v, ok := columns[c.Name]; ok {
+			head, row = append(head, c.Head), append(row, fmt.Sprintf("%.2f", v))
+		}
 	}
+	for _, c := range others {
+		head, row = append(head, c.head), append(row, fmt.Sprintf("%.2f", c.value))
+	}
+	t := newTable(out, head)
 	t.AppendRow(row)
 	t.Render()
 	if r.Strategy.Dropped > 0 {
-		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric\n", r.Strategy.Dropped)
+		all := r.CountingAll
+		fmt.Fprintf(out, "%d predictions name no known strategy and count in no strategy metric; counted as wrong: B %.2f, Qw %.2f, Q %.2f\n",
+			r.Strategy.Dropped, all.PreferenceBias, all.WeightedF1, all.MacroF1)
 	}
 	if r.Strategy.Note != "" {
 		fmt.Fprintln(out, esc.NameStrategies(r.Strategy.Note))

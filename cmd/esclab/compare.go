@@ -22,7 +22,7 @@ import (
 // others: with their intervals, all eleven fill more than a screen.
 const mainMetrics = "rouge_l,preference_bias,weighted_f1,macro_f1"
 
-type compareFlags struct {
+type compareOptions struct {
 	sweep         string
 	systems       []string
 	metrics       []string
@@ -32,7 +32,7 @@ type compareFlags struct {
 }
 
 func (a *app) compareCommand() *cobra.Command {
-	var f compareFlags
+	var f compareOptions
 	c := &cobra.Command{
 		Use:   "compare RUN… | --sweep SWEEP",
 		Short: "Put runs side by side: what differs, what they score, and how surely",
@@ -57,7 +57,7 @@ page there too; esclab ui --compare gives its address.`,
   esclab compare demo/0da221080876 demo/5c1f0e9a7b31 --md > table.md
   esclab compare --sweep betas --system decoupled/dpo --sort B --csv`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.compare(c.Context(), args, f, c.OutOrStdout())
+			return a.runCompare(c.Context(), args, f, c.OutOrStdout())
 		},
 	}
 	flags := c.Flags()
@@ -71,7 +71,7 @@ page there too; esclab ui --compare gives its address.`,
 }
 
 // selection adds the flags that say what is compared.
-func (f *compareFlags) selection(one func(*string, string, string, string), many func(*[]string, string, []string, string)) {
+func (f *compareOptions) selection(one func(*string, string, string, string), many func(*[]string, string, []string, string)) {
 	one(&f.sweep, "sweep", "", "compare the cells of this sweep")
 	many(&f.systems, "system", nil, "systems to show: decoupled/dpo, vanilla/sft …, or all (default: the headline system of each paradigm)")
 	many(&f.metrics, "metrics", strings.Split(mainMetrics, ","), "metrics to show, by name or by Table 3's heads (D-1, B, Qw …), or all")
@@ -79,7 +79,7 @@ func (f *compareFlags) selection(one func(*string, string, string, string), many
 }
 
 // columns are those that --metrics names.
-func (f compareFlags) columns() ([]experiments.Column, error) {
+func (f compareOptions) columns() ([]experiments.Column, error) {
 	if slices.Contains(f.metrics, "all") {
 		return experiments.Table3(), nil
 	}
@@ -98,7 +98,7 @@ func (f compareFlags) columns() ([]experiments.Column, error) {
 	return columns, nil
 }
 
-func (f compareFlags) check(args []string) error {
+func (f compareOptions) check(args []string) error {
 	switch {
 	case f.sweep == "" && len(args) == 0:
 		return errors.New("name the runs to compare (esclab status --all lists them), or a sweep with --sweep")
@@ -109,11 +109,11 @@ func (f compareFlags) check(args []string) error {
 	return err
 }
 
-func (a *app) compare(ctx context.Context, args []string, f compareFlags, out io.Writer) error {
+func (a *app) runCompare(ctx context.Context, args []string, f compareOptions, out io.Writer) error {
 	if err := f.check(args); err != nil {
 		return err
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (a *app) compare(ctx context.Context, args []string, f compareFlags, out io
 }
 
 // compared reads what is to be compared and lays it side by side.
-func (se *session) compared(ctx context.Context, args []string, f compareFlags) ([]*comparedRun, compare.Table, error) {
+func (se *session) compared(ctx context.Context, args []string, f compareOptions) ([]*comparedRun, compare.Table, error) {
 	runs, err := se.selected(ctx, args, f)
 	if err != nil {
 		return nil, compare.Table{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,6 @@ import (
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
-	"github.com/esclab/esclab/workflows/lab"
 )
 
 // comparedRun is a run, and what it takes to read its systems.
@@ -27,7 +27,7 @@ type comparedRun struct {
 }
 
 // selected finds the runs to compare.
-func (se *session) selected(ctx context.Context, args []string, f compareFlags) ([]*comparedRun, error) {
+func (se *session) selected(ctx context.Context, args []string, f compareOptions) ([]*comparedRun, error) {
 	if f.sweep != "" {
 		return se.cells(ctx, f.sweep)
 	}
@@ -43,22 +43,19 @@ func (se *session) selected(ctx context.Context, args []string, f compareFlags) 
 	return runs, nil
 }
 
-// runNamed finds a run by its name, by its ID with or without "run/", or plans
-// an experiment that was not run under that name.
+// runNamed finds a run as layoutOf does.
 func (se *session) runNamed(ctx context.Context, arg string) (*comparedRun, error) {
-	run, err := se.lab.FindRun(ctx, arg, false)
-	if err == nil {
-		return se.runOf(ctx, run)
-	}
-	var broken *lab.Error
-	if errors.As(err, &broken) {
-		return nil, err
-	}
 	l, err := se.layoutOf(ctx, arg, nil)
 	if err != nil {
 		return nil, err
 	}
-	return newCompared(l.Name, "", l.Stages), nil
+	r := newCompared(l.Name, l.Run.ID, l.Stages)
+	r.runID = l.Run.RunID
+	r.Name = cmp.Or(l.Cell, r.Name)
+	if l.Planned == "" && l.Run.Status != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		r.State = strings.ToLower(l.Run.Status.String())
+	}
+	return r, nil
 }
 
 // cells are those of a sweep, as its plan has them: also such as needed no run,
@@ -91,23 +88,6 @@ func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, err
 	}
 	nameRuns(runs)
 	return runs, nil
-}
-
-// runOf reads a run.
-func (se *session) runOf(ctx context.Context, e lab.Execution) (*comparedRun, error) {
-	var in workflows.RunInput
-	if err := se.lab.Input(ctx, e, &in); err != nil {
-		return nil, err
-	}
-	r := newCompared(in.Experiment, e.ID, in.Stages)
-	r.runID = e.RunID
-	if in.Facts.Cell != "" {
-		r.Name = in.Facts.Cell
-	}
-	if e.Status != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
-		r.State = strings.ToLower(e.Status.String())
-	}
-	return r, nil
 }
 
 func newCompared(experiment, id string, stages []experiments.Stage) *comparedRun {

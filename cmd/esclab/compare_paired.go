@@ -19,7 +19,7 @@ type contrast struct {
 
 // paired measures the differences that a comparison shows. Pairs that cannot
 // be formed are named in the notes.
-func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareFlags) (out []compare.Paired, notes []string, err error) {
+func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareOptions) (out []compare.Paired, notes []string, err error) {
 	if f.sweep != "" && f.against == "" {
 		return nil, nil, nil
 	}
@@ -59,7 +59,7 @@ func (se *session) paired(ctx context.Context, runs []*comparedRun, f compareFla
 
 // contrasts are the differences to measure: within one run decoupled against
 // vanilla, else every run's systems against those of one.
-func (se *session) contrasts(ctx context.Context, runs []*comparedRun, f compareFlags) ([]contrast, error) {
+func (se *session) contrasts(ctx context.Context, runs []*comparedRun, f compareOptions) ([]contrast, error) {
 	var out []contrast
 	if len(runs) == 1 && f.against == "" {
 		systems := runs[0].Systems

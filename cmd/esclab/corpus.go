@@ -11,23 +11,23 @@ import (
 
 // surveyCorpus says what is in the files of a plan's corpus. The error is what its
 // stage would fail of. The sample corpus is known.
-func surveyCorpus(stage experiments.Stage, out io.Writer) error {
+func surveyCorpus(stage experiments.Stage, out io.Writer) (s esc.Survey, err error) {
 	if stage.Source == experiments.SourceDemo {
-		return nil
+		return s, nil
 	}
 	params, err := experiments.ParamsOf[experiments.CorpusParams](stage)
 	if err != nil {
-		return err
+		return s, err
 	}
 	reading, err := params.Reading()
 	if err != nil {
-		return fmt.Errorf("corpus.strategies: %w", err)
+		return s, fmt.Errorf("corpus.strategies: %w", err)
 	}
-	s, err := esc.SurveyCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Reading: reading})
+	s, err = esc.SurveyCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Reading: reading})
 	if s.Dialogues > 0 {
 		printSurvey(out, s, reading)
 	}
-	return err
+	return s, err
 }
 
 // printSurvey says what a corpus holds, and of its peculiarities those that are there.

@@ -49,9 +49,13 @@ type metricDiff struct {
 	B      float64 `json:"b"`
 }
 
+type diffOptions struct {
+	compareOptions
+	json bool
+}
+
 func (a *app) diffCommand() *cobra.Command {
-	var asJSON bool
-	f := compareFlags{metrics: strings.Split(mainMetrics, ",")}
+	o := diffOptions{compareOptions: compareOptions{metrics: strings.Split(mainMetrics, ",")}}
 	c := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Say where two runs part: parameters, stages, artifacts, metrics",
@@ -70,26 +74,26 @@ func (a *app) diffCommand() *cobra.Command {
 		Example: "  esclab diff demo tiny-esconv\n  esclab diff demo/0da221080876 demo/5c1f0e9a7b31 --json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.diff(c.Context(), args, f, asJSON, c.OutOrStdout())
+			return a.runDiff(c.Context(), args[0], args[1], o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.Flags().StringSliceVar(&f.systems, "system", nil, "systems whose metrics are shown (default: the headline system of each paradigm)")
-	c.Flags().StringSliceVar(&f.metrics, "metrics", f.metrics, "metrics of the systems to show, or all")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	c.Flags().StringSliceVar(&o.systems, "system", nil, "systems whose metrics are shown (default: the headline system of each paradigm)")
+	c.Flags().StringSliceVar(&o.metrics, "metrics", o.metrics, "metrics of the systems to show, or all")
 	return c
 }
 
-func (a *app) diff(ctx context.Context, args []string, f compareFlags, asJSON bool, out io.Writer) error {
-	columns, err := f.columns()
+func (a *app) runDiff(ctx context.Context, left, right string, o diffOptions, out io.Writer) error {
+	columns, err := o.columns()
 	if err != nil {
 		return err
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	runs, t, err := se.compared(ctx, args, f)
+	runs, t, err := se.compared(ctx, []string{left, right}, o.compareOptions)
 	if err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (a *app) diff(ctx context.Context, args []string, f compareFlags, asJSON bo
 	if err := se.artifactDiffs(ctx, runs[0].Stages, runs[1].Stages, &d); err != nil {
 		return failed(err)
 	}
-	if asJSON {
+	if o.json {
 		e := json.NewEncoder(out)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")

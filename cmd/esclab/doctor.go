@@ -24,11 +24,11 @@ func (a *app) doctorCommand() *cobra.Command {
 directory. Where nothing is up, the embedded stack is started for the check.
 Exit code 1 if a check fails.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.doctor(c.Context(), os.Stdout) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c.Context(), os.Stdout) },
 	}
 }
 
-func (a *app) doctor(ctx context.Context, out io.Writer) error {
+func (a *app) runDoctor(ctx context.Context, out io.Writer) error {
 	fmt.Fprintf(out, "esclab %s, %s, %s/%s, %d cores\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	bad := 0
 	say := func(c connect.Check) {
@@ -57,7 +57,13 @@ func (a *app) doctor(ctx context.Context, out io.Writer) error {
 		say(connect.Check{Name: "stack", Status: connect.Fail, Detail: err.Error()})
 	} else {
 		say(connect.CheckTemporal(ctx, target.Temporal, s.SearchAttributes))
+		if c, embedded := connect.CheckAccess(ctx, target); embedded {
+			say(c)
+		}
 		say(connect.CheckS3(ctx, target.S3))
+	}
+	if c, there := stack.CheckDatabase(ctx, s.Embedded.DataDir); there {
+		say(c)
 	}
 	say(connect.CheckDisk(s.Embedded.DataDir))
 	if own != nil {

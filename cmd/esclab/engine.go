@@ -57,54 +57,65 @@ func (a *app) engineList(out io.Writer) error {
 func (a *app) engineInstallCommand() *cobra.Command {
 	var from, source string
 	c := &cobra.Command{
-		Use:   "install onnx",
-		Short: "Install ONNX Runtime's library into the data directory",
-		Long: `Install ONNX Runtime's shared library (CPU, MIT licence) for engine onnx below the
-data directory, and try it. It is fetched by GoMLX's own installer, which takes
-the release on GitHub, or, where that cannot be reached, from the npm package
+		Use:   "install onnx|xla:cpu",
+		Short: "Install an engine's library into the data directory",
+		Long: `Install the shared library of engine onnx or xla:cpu below the data directory, and
+try it. Its version and SHA-256 are remembered, and compared whenever it is opened.
+
+onnx: ONNX Runtime (CPU, MIT licence). It is fetched by GoMLX's own installer, which
+takes the release on GitHub, or, where that cannot be reached, from the npm package
 onnxruntime-node, from the registry that npm is configured for. Of the npm
 package no script is run; the tarball's SHA-512 is compared with the registry's
-and with the one this program was tested with. The library's version and SHA-256
-are remembered, and compared whenever it is opened.
+and with the one this program was tested with. ONNXRUNTIME_SHARED_LIBRARY_PATH,
+where set, comes before what is installed.
 
-ONNXRUNTIME_SHARED_LIBRARY_PATH, where set, comes before what is installed.`,
+xla:cpu: a PJRT plugin of XLA (Apache-2.0, linux/amd64, 202 MB) out of the wheel
+lammps-jax-pjrt-cpu, from the index that pip is configured for. Nothing of the
+wheel is run; its SHA-256 is compared with that of the one this program was tested
+with. PJRT_PLUGIN_LIBRARY_PATH, where set, comes before what is installed.`,
 		Example: `  esclab engine install onnx
   esclab engine install onnx --source npm
-  esclab engine install onnx --from onnxruntime-linux-x64-1.30.0.tgz`,
+  esclab engine install onnx --from onnxruntime-linux-x64-1.30.0.tgz
+  esclab engine install xla:cpu`,
 		Args: cobra.MatchAll(cobra.ExactArgs(1), func(_ *cobra.Command, args []string) error {
-			if args[0] != "onnx" {
-				return fmt.Errorf("engine %q: only onnx can be installed; esclab doctor says what the others need", args[0])
+			if args[0] != "onnx" && args[0] != "xla:cpu" {
+				return fmt.Errorf("engine %q: only onnx and xla:cpu can be installed; esclab doctor says what the others need", args[0])
 			}
 			return nil
 		}),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.engineInstall(c.Context(), from, source, c.OutOrStdout())
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.engineInstall(c.Context(), args[0], from, source, c.OutOrStdout())
 		},
 	}
-	c.Flags().StringVar(&from, "from", "", "a library, or a tarball with one, on this machine")
-	c.Flags().StringVar(&source, "source", engines.SourceAuto, "auto, gomlx or npm")
+	c.Flags().StringVar(&from, "from", "", "a library, or a tarball or wheel with one, on this machine")
+	c.Flags().StringVar(&source, "source", engines.SourceAuto, "of onnx: auto, gomlx or npm")
 	c.MarkFlagsMutuallyExclusive("from", "source")
 	return c
 }
 
-func (a *app) engineInstall(ctx context.Context, from, source string, out io.Writer) error {
+func (a *app) engineInstall(ctx context.Context, name, from, source string, out io.Writer) error {
 	s, err := a.loadSettings()
 	if err != nil {
 		return err
 	}
-	library, err := engines.InstallONNX(ctx, s.Embedded.DataDir, engines.Options{
-		From: from, Source: source, Registry: engines.Registry(os.Getenv), Log: func(line string) { a.log.Info().Msg(line) },
+	install := engines.InstallONNX
+	if name == "xla:cpu" {
+		install = engines.InstallXLACPU
+	}
+	library, err := install(ctx, s.Embedded.DataDir, engines.Options{
+		From: from, Source: source, Registry: engines.Registry(os.Getenv), Index: engines.Index(os.Getenv),
+		Log: func(line string) { a.log.Info().Msg(line) },
 	})
 	if err != nil {
 		return failed(err)
 	}
 	fmt.Fprintf(out, "installed %s, SHA-256 %s\n", library.Source, library.SHA256)
-	engine, err := lm.EngineOptions{DataDir: s.Embedded.DataDir}.Open("onnx")
+	engine, err := lm.EngineOptions{DataDir: s.Embedded.DataDir}.Open(name)
 	if err != nil {
 		return failed(fmt.Errorf("it is installed, but does not work here: %w", err))
 	}
 	defer engine.Close()
-	fmt.Fprintf(out, "engine onnx works: %s\n", engine.Version)
+	fmt.Fprintf(out, "engine %s works: %s\n", name, engine.Version)
 	return nil
 }
 

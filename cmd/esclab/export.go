@@ -21,7 +21,7 @@ import (
 	"github.com/esclab/esclab/workflows/lab"
 )
 
-type exportFlags struct {
+type exportOptions struct {
 	out  string
 	set  []string
 	base string
@@ -35,7 +35,7 @@ const (
 )
 
 func (a *app) exportCommand() *cobra.Command {
-	var f exportFlags
+	var f exportOptions
 	c := &cobra.Command{
 		Use:   "export RUN --out DIR",
 		Short: "Write a run's adapters, predictions, pairs, tables and curves as a folder that others can load",
@@ -61,7 +61,7 @@ them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
 ` + helpRun,
 		Example: "  esclab export demo --out demo-export\n  esclab export qwen2.5-7b --out q/ --base never",
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(c *cobra.Command, args []string) error { return a.export(c.Context(), args[0], f) },
+		RunE:    func(c *cobra.Command, args []string) error { return a.runExport(c.Context(), args[0], f) },
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.out, "out", "", "folder to write into, new or empty (required)")
@@ -70,7 +70,7 @@ them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
 	return c
 }
 
-func (a *app) export(ctx context.Context, run string, f exportFlags) error {
+func (a *app) runExport(ctx context.Context, run string, f exportOptions) error {
 	switch {
 	case f.out == "":
 		return errors.New("--out is missing: name the folder to write into")
@@ -82,12 +82,10 @@ func (a *app) export(ctx context.Context, run string, f exportFlags) error {
 	if err != nil {
 		return err
 	}
-	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 {
-		return fmt.Errorf("--out %s holds other files: name a new folder or an empty one", f.out)
-	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("--out: %w", err)
+	if err := emptyOrNew(f.out); err != nil {
+		return err
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,6 +93,10 @@ func (a *app) export(ctx context.Context, run string, f exportFlags) error {
 	l, err := se.layoutOf(ctx, run, f.set)
 	if err != nil {
 		return err
+	}
+	x := &exporter{se: se, layout: l, base: f.base, done: map[string]artifacts.Manifest{}}
+	if err := x.find(ctx); err != nil {
+		return failed(err)
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return failed(err)
@@ -104,7 +106,7 @@ func (a *app) export(ctx context.Context, run string, f exportFlags) error {
 		return failed(err)
 	}
 	defer root.Close()
-	x := &exporter{se: se, folder: folder{root: root}, layout: l, base: f.base}
+	x.folder.root = root
 	if err := x.write(ctx); err != nil {
 		return failed(fmt.Errorf("export %s: %w", l.Name, err))
 	}
@@ -121,13 +123,15 @@ type exporter struct {
 	folder  folder
 	layout  lab.Layout
 	base    string
-	missing []string // stages that are not done
-	systems []string // whose predictions were written
-	trained []string // stages with an adapter
-	bases   []string // folders with a backbone
+	done    map[string]artifacts.Manifest // by stage
+	missing []string                      // stages that are not done
+	systems []string                      // whose predictions were written
+	trained []string                      // stages with an adapter
+	bases   []string                      // folders with a backbone
 }
 
-func (x *exporter) write(ctx context.Context) error {
+// find looks up what is done, so that nothing is written where nothing is.
+func (x *exporter) find(ctx context.Context) error {
 	for _, s := range x.layout.Stages {
 		m, err := x.se.node.Store.Lookup(ctx, s.Fingerprint)
 		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
@@ -137,12 +141,23 @@ func (x *exporter) write(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		x.done[s.Name] = m
+	}
+	if len(x.done) == 0 {
+		return fmt.Errorf("nothing of it is in the store: %s", remedy(x.layout))
+	}
+	return nil
+}
+
+func (x *exporter) write(ctx context.Context) error {
+	for _, s := range x.layout.Stages {
+		m, ok := x.done[s.Name]
+		if !ok {
+			continue
+		}
 		if err := x.stage(ctx, s, m); err != nil {
 			return fmt.Errorf("stage %s: %w", s.Name, err)
 		}
-	}
-	if len(x.folder.files) == 0 {
-		return fmt.Errorf("nothing of it is in the store: run it first: esclab run %s", x.layout.Name)
 	}
 	if err := x.pairs(ctx); err != nil {
 		return err

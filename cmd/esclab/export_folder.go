@@ -19,6 +19,7 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/internal/inert"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/tfevents"
 )
@@ -50,13 +51,19 @@ func (d *folder) write(name string, from origin, r io.Reader) error {
 			return err
 		}
 	}
-	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	// It has another name until it is whole. Dialogues are in most of the files.
+	part := name + ".part"
+	f, err := d.root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, whole.Private)
 	if err != nil {
 		return err
 	}
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, h), r)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		// Unlike a rename, a link does not replace what is there.
+		err = d.root.Link(part, name)
+	}
+	if err = errors.Join(err, d.root.Remove(part)); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	d.files = append(d.files, exported{Path: name, Bytes: n, SHA256: hex.EncodeToString(h.Sum(nil)), Stage: from.stage, Artifact: from.artifact})

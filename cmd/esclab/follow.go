@@ -1,21 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/progress"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
-// view shows a run's progress: bars on a terminal, lines elsewhere.
+// view shows a run's progress: a board on a terminal, lines elsewhere.
 type view interface {
 	update(v lab.RunView)
 	close()
@@ -27,90 +29,165 @@ func onTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// follow shows a run until it ends and returns its result. A cancelled
-// context stops the following, never the run.
-func (se *session) follow(ctx context.Context, run lab.Execution, out io.Writer) (workflows.RunResult, error) {
+// follow shows a run of these stages until it ends and returns its result. A
+// cancelled context stops the following, never the run.
+func (se *session) follow(ctx context.Context, run lab.Execution, stages []experiments.Stage, out io.Writer) (workflows.RunResult, error) {
 	var v view = newLines(out)
 	if onTerminal(out) {
-		v = newBars(out)
+		se.app.board.use(out)
+		left := newTimeLeft(stages)
+		go func() {
+			if past, err := se.lab.PastStages(ctx); err == nil { // without it, the run's own stages teach
+				left.learn(past...)
+			}
+		}()
+		v = &runBoard{board: se.app.board, screen: newScreen(out), left: left, said: map[string]bool{}, last: map[string]workflows.Progress{}}
 	}
 	defer v.close()
 	return se.lab.FollowRun(ctx, run, v.update)
 }
 
-// bars draws one progress bar for each stage that runs.
-type bars struct {
-	writer   progress.Writer
-	screen   screen
-	trackers map[string]*progress.Tracker
-	finished map[string]bool
+// runBoard shows a run on a terminal: above, a line for each stage that has ended;
+// below, how far the run is, a bar for each stage that runs, and what is queued.
+type runBoard struct {
+	*board
+	screen screen
+	left   *timeLeft
+	said   map[string]bool // stages whose end is told
+	last   map[string]workflows.Progress
 }
 
-func newBars(out io.Writer) *bars {
-	w := progress.NewWriter()
-	w.SetOutputWriter(out)
-	w.SetMessageLength(64)
-	w.SetTrackerLength(24)
-	w.SetUpdateFrequency(250 * time.Millisecond)
-	w.SetStyle(progress.StyleBlocks)
-	s := newScreen(out)
-	if s.colours {
-		w.Style().Colors = progress.StyleColorsDefault
-	}
-	w.Style().Visibility.Value = true
-	w.Style().Visibility.Speed = false
-	w.Style().Visibility.ETA = false
-	go w.Render()
-	return &bars{writer: w, screen: s, trackers: map[string]*progress.Tracker{}, finished: map[string]bool{}}
-}
-
-func (b *bars) update(v lab.RunView) {
+func (b *runBoard) update(v lab.RunView) {
+	width, _ := b.size()
 	for _, s := range v.Stages {
-		if b.finished[s.Name] {
+		if !over(s.Status) || b.said[s.Name] {
 			continue
 		}
-		t := b.trackers[s.Name]
-		switch s.Status {
-		case workflows.StageRunning:
-			if t == nil {
-				t = &progress.Tracker{Message: s.Name}
-				b.trackers[s.Name] = t
-				b.writer.AppendTracker(t)
-			}
-			p := v.Running[s.Name]
-			t.UpdateMessage(s.Name + "  " + detail(p))
-			if p.Steps > 0 {
-				t.UpdateTotal(int64(p.Steps))
-				t.SetValue(int64(min(p.Step, p.Steps-1))) // the bar is full when the artifact is there
-			}
-		case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageSkipped:
-			b.finished[s.Name] = true
-			if t == nil {
-				b.writer.Log("%s", ending(b.screen, s))
-				continue
-			}
-			t.UpdateMessage(ending(b.screen, s))
+		b.said[s.Name] = true
+		if s.Status == workflows.StageDone && !s.Result.Resumed {
+			b.left.learnStage(s)
+		}
+		if s.Status != workflows.StageReused { // they are counted
+			line := ending(s)
 			if s.Status == workflows.StageFailed {
-				t.MarkAsErrored()
+				line = b.screen.paint(text.Colors{text.FgRed}, line)
 			} else {
-				t.MarkAsDone()
+				line = cut(line, width-1)
 			}
+			fmt.Fprintln(b, line)
 		}
 	}
+	for name, p := range v.Running {
+		if last := b.last[name]; p.Steps > 0 && p.Steps == last.Steps { // while it validates or saves
+			p.Loss, p.ETASeconds = cmp.Or(p.Loss, last.Loss), cmp.Or(p.ETASeconds, last.ETASeconds)
+			v.Running[name] = p
+		}
+		b.last[name] = p
+	}
+	b.paint(func(width int) []string { return runLines(v, b.left.of(v), width) })
 }
 
-func (b *bars) close() {
-	time.Sleep(300 * time.Millisecond) // one more frame
-	b.writer.Stop()
-	for b.writer.IsRenderInProgress() {
-		time.Sleep(20 * time.Millisecond)
+func over(s workflows.StageStatus) bool {
+	switch s {
+	case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageSkipped:
+		return true
 	}
+	return false
+}
+
+// runLines are the board's lines of a run.
+func runLines(v lab.RunView, left string, width int) []string {
+	done, reused, name := 0, 0, 0
+	var running []workflows.StageState
+	var queued []string
+	for _, s := range v.Stages {
+		switch {
+		case over(s.Status):
+			done++
+			if s.Status == workflows.StageReused {
+				reused++
+			}
+		case s.Status == workflows.StageRunning && v.Running[s.Name].Queued:
+			queued = append(queued, s.Name)
+		case s.Status == workflows.StageRunning:
+			running = append(running, s)
+			name = max(name, len(s.Name))
+		}
+	}
+	head := fmt.Sprintf("%d/%d stages", done, len(v.Stages))
+	if left != "" && done < len(v.Stages) {
+		head += ", " + left
+	}
+	if reused > 0 {
+		head += fmt.Sprintf(" (%d were in the store)", reused)
+	}
+	lines := []string{head}
+	for _, s := range running {
+		lines = append(lines, stageLine(s.Name, v.Running[s.Name], min(name, width/3), width))
+	}
+	if len(queued) > 0 {
+		lines = append(lines, "queued: "+strings.Join(queued, ", "))
+	}
+	return lines
+}
+
+// stageLine is a running stage on one line: its name, a bar, and first of all
+// where it is, its loss and its time left; the rest as far as there is room.
+func stageLine(name string, p workflows.Progress, nameWidth, width int) string {
+	var first, rest []string
+	if p.Steps > 0 {
+		first = append(first, fmt.Sprintf("%d/%d", p.Step, p.Steps))
+	}
+	if p.Loss != 0 {
+		first = append(first, fmt.Sprintf("loss %.3f", p.Loss))
+	}
+	if p.ETASeconds > 0 {
+		first = append(first, "ETA "+roughly(p.ETASeconds))
+	}
+	if p.Phase != "" {
+		rest = append(rest, p.Phase)
+	}
+	if p.Attempt > 1 {
+		rest = append(rest, fmt.Sprintf("attempt %d", p.Attempt))
+		if p.Steps == 0 && p.Failure != "" {
+			rest = append(rest, "after: "+oneLine(p.Failure))
+		}
+	}
+	if p.TokensPerSecond > 0 {
+		rest = append(rest, fmt.Sprintf("%.0f tok/s", p.TokensPerSecond))
+	}
+	if p.Spent != nil {
+		rest = append(rest, spent(*p.Spent))
+	}
+	line := fmt.Sprintf("%-*s", nameWidth, cut(name, nameWidth))
+	tail := strings.Join(first, "  ")
+	if p.Steps > 0 {
+		if room := width - len(line) - len(tail) - 4; room >= 6 {
+			line += "  " + bar(float64(p.Step)/float64(p.Steps), min(room, 20))
+		}
+	}
+	if tail != "" {
+		line += "  " + tail
+	}
+	for _, r := range rest {
+		if len(first) > 0 && text.StringWidth(line)+2+len(r) > width {
+			break
+		}
+		line += "  " + r
+	}
+	return line
+}
+
+// bar draws a share of so many columns.
+func bar(share float64, columns int) string {
+	full := min(int(share*float64(columns)), columns)
+	return strings.Repeat("█", full) + strings.Repeat("░", columns-full)
 }
 
 // lines prints a line when a stage begins and ends, and now and then between.
 type lines struct {
 	screen screen
-	last   map[string]workflows.StageStatus
+	last   map[string]string // of each stage: its state as it was said
 	said   map[string]time.Time
 	seen   map[string]int // attempts
 }
@@ -121,25 +198,35 @@ const lineEvery = 10 * time.Second
 func newLines(out io.Writer) *lines {
 	return &lines{
 		screen: newScreen(out),
-		last:   map[string]workflows.StageStatus{}, said: map[string]time.Time{}, seen: map[string]int{},
+		last:   map[string]string{}, said: map[string]time.Time{}, seen: map[string]int{},
 	}
 }
 
 func (l *lines) update(v lab.RunView) {
 	for _, s := range v.Stages {
-		changed := l.last[s.Name] != s.Status
-		l.last[s.Name] = s.Status
+		state, p := string(s.Status), v.Running[s.Name]
+		if s.Status == workflows.StageRunning && p.Queued {
+			state = "queued"
+		}
+		changed := l.last[s.Name] != state
+		l.last[s.Name] = state
 		switch {
 		case s.Status == workflows.StageWaiting:
 		case s.Status == workflows.StageRunning:
-			p := v.Running[s.Name]
-			changed = changed || p.Attempt > max(l.seen[s.Name], 1) // say at once what failed
+			if p.Attempt > max(l.seen[s.Name], 1) && p.Failure != "" { // say once what failed
+				fmt.Fprintf(l.screen.out, "%-26s attempt %d, after: %.200s\n", s.Name, p.Attempt, oneLine(p.Failure))
+			}
+			l.seen[s.Name] = p.Attempt
 			if changed || (p.Steps > 0 && time.Since(l.said[s.Name]) > lineEvery) {
-				l.said[s.Name], l.seen[s.Name] = time.Now(), p.Attempt
-				fmt.Fprintf(l.screen.out, "%-26s running  %s\n", s.Name, detail(p))
+				l.said[s.Name] = time.Now()
+				fmt.Fprintln(l.screen.out, strings.TrimRight(fmt.Sprintf("%-26s %-8s %s", s.Name, state, detail(p)), " "))
 			}
 		case changed:
-			fmt.Fprintln(l.screen.out, ending(l.screen, s))
+			line := ending(s)
+			if s.Status == workflows.StageFailed {
+				line = l.screen.paint(text.Colors{text.FgRed}, line)
+			}
+			fmt.Fprintln(l.screen.out, line)
 		}
 	}
 }
@@ -149,9 +236,6 @@ func (l *lines) close() {}
 // detail is the progress of a running stage in a few words.
 func detail(p workflows.Progress) string {
 	s := p.Phase
-	if p.Attempt > 1 {
-		s = fmt.Sprintf("attempt %d (%.200s) %s", p.Attempt, p.Failure, p.Phase)
-	}
 	if p.Steps > 0 {
 		s += fmt.Sprintf(" %d/%d", p.Step, p.Steps)
 	}
@@ -162,26 +246,35 @@ func detail(p workflows.Progress) string {
 		s += fmt.Sprintf("  %.0f tok/s", p.TokensPerSecond)
 	}
 	if p.Spent != nil {
-		s += fmt.Sprintf("  judge %d calls, %d tokens", p.Spent.Calls, p.Spent.Tokens)
-		if p.Spent.Money > 0 {
-			s += fmt.Sprintf(", %.2f", p.Spent.Money)
-		}
+		s += "  " + spent(*p.Spent)
 	}
 	if p.ETASeconds > 0 {
-		s += fmt.Sprintf("  ETA %s", (time.Duration(p.ETASeconds) * time.Second).String())
+		s += "  ETA " + roughly(p.ETASeconds)
+	}
+	if p.Attempt > 1 {
+		s += fmt.Sprintf("  attempt %d", p.Attempt)
 	}
 	return s
 }
 
+// spent says what the judge's endpoint was paid.
+func spent(s workflows.Spent) string {
+	line := fmt.Sprintf("judge %d calls, %d tokens", s.Calls, s.Tokens)
+	if s.Money > 0 {
+		line += fmt.Sprintf(", %.2f", s.Money)
+	}
+	return line
+}
+
 // ending is a finished stage's line.
-func ending(on screen, s workflows.StageState) string {
+func ending(s workflows.StageState) string {
 	switch s.Status {
 	case workflows.StageReused:
 		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
 		return fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
 	case workflows.StageFailed:
-		return on.paint(text.Colors{text.FgRed}, fmt.Sprintf("%-26s failed   %s", s.Name, s.Error))
+		return fmt.Sprintf("%-26s failed   %s", s.Name, oneLine(s.Error))
 	default:
 		return fmt.Sprintf("%-26s %s", s.Name, s.Status)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 )
 
-type gcFlags struct {
+type gcOptions struct {
 	olderThan               time.Duration
 	dryRun, cache, list     bool
 	unfinished, json, force bool
@@ -26,7 +26,7 @@ type gcFlags struct {
 const gcYoung = time.Hour
 
 func (a *app) gcCommand() *cobra.Command {
-	var f gcFlags
+	var f gcOptions
 	c := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove from the store what nobody needs",
@@ -52,7 +52,7 @@ removed, it stores it again; a committed artifact never loses one.`,
   esclab gc --older-than 168h --list     leave a week, name every object
   esclab gc --unfinished --cache         all that can be made again but artifacts`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.gc(c.Context(), f, os.Stdout) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runGC(c.Context(), f, os.Stdout) },
 	}
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "remove nothing, say what would go")
 	c.Flags().DurationVar(&f.olderThan, "older-than", 24*time.Hour, "leave what is younger, by the store's clock")
@@ -64,11 +64,11 @@ removed, it stores it again; a committed artifact never loses one.`,
 	return c
 }
 
-func (a *app) gc(ctx context.Context, f gcFlags, out io.Writer) error {
+func (a *app) runGC(ctx context.Context, f gcOptions, out io.Writer) error {
 	if f.olderThan < gcYoung && !f.force && !f.dryRun {
 		return fmt.Errorf("--older-than %s: below %s stages that are under way lose what they have stored and not yet committed, and store it again: wait, or add --force", f.olderThan, gcYoung)
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}

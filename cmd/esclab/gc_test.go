@@ -51,7 +51,7 @@ func testTidy(t *testing.T, ctx context.Context, data string) {
 		t.Errorf("a flipped bit: %+v, %v", said, err)
 	}
 	c, log := esclab(t, ctx, "verify", "micro", "--data", data)
-	if c.Run() == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(log.String(), "s3://esclab/"+said.Damaged[0].Key) || !strings.Contains(log.String(), "esclab run micro") {
+	if c.Run() == nil || c.ProcessState.ExitCode() != 1 || !strings.Contains(log.String(), "s3://esclab/"+said.Damaged[0].Key) || !strings.Contains(log.String(), "run the experiment again: the stage is made anew") {
 		t.Errorf("exit code %d:\n%s", c.ProcessState.ExitCode(), log)
 	}
 	if err := os.WriteFile(blobs[0], good, 0o600); err != nil {

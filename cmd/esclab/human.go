@@ -16,6 +16,7 @@ import (
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
 	"github.com/esclab/esclab/workflows/lab"
@@ -32,7 +33,7 @@ raters, and import the filled sheets for win rates and the raters' agreement.`,
 	return c
 }
 
-type humanExportFlags struct {
+type humanExportOptions struct {
 	set, against       []string
 	systems            []string
 	other              string
@@ -42,7 +43,7 @@ type humanExportFlags struct {
 }
 
 func (a *app) humanExportCommand() *cobra.Command {
-	var f humanExportFlags
+	var f humanExportOptions
 	c := &cobra.Command{
 		Use:   "export RUN",
 		Short: "Write a blinded sheet of two systems' replies for raters",
@@ -69,21 +70,21 @@ one is of another run on the same test split.
   esclab human export demo --systems decoupled/dpo,decoupled/sft --samples 40 --seed 7 --out human/
   esclab human export qwen2.5-7b --other llama3.1-8b --systems decoupled/dpo,decoupled/dpo --out human/`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.humanExport(c.Context(), args[0], f) },
+		RunE: func(c *cobra.Command, args []string) error { return a.runHumanExport(c.Context(), args[0], f) },
 	}
 	flags := c.Flags()
 	flags.StringSliceVar(&f.systems, "systems", []string{"decoupled/dpo", "vanilla/dpo"}, "the two systems; wins are the first one's")
 	flags.StringVar(&f.other, "other", "", "the run of the second system (default: RUN)")
 	flags.IntVar(&f.samples, "samples", 20, "rows of the sheet; the paper has 20")
 	flags.Uint64Var(&f.seed, "seed", 1, "of the draw")
-	flags.StringVar(&f.out, "out", "human", "directory to write into; it must not have a key already")
+	flags.StringVar(&f.out, "out", "human", "directory to write into, new or empty")
 	flags.StringVar(&f.separatorName, "separator", "comma", "between the cells: comma, semicolon or tab")
 	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run, of RUN")
 	flags.StringArrayVar(&f.against, "other-set", nil, "as --set, of --other")
 	return c
 }
 
-func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) error {
+func (a *app) runHumanExport(ctx context.Context, run string, f humanExportOptions) error {
 	separator, known := map[string]rune{"comma": ',', "semicolon": ';', "tab": '\t'}[f.separatorName]
 	switch {
 	case !known:
@@ -103,7 +104,10 @@ func (a *app) humanExport(ctx context.Context, run string, f humanExportFlags) e
 	if _, err := os.Stat(keyPath); err == nil {
 		return fmt.Errorf("%s is there already: sheets may be out with raters that it unblinds; choose another --out", keyPath)
 	}
-	se, err := a.open(ctx, true)
+	if err := emptyOrNew(f.out); err != nil {
+		return err
+	}
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -194,12 +198,8 @@ func writeSheet(dir, keyPath string, key human.Key, samples []human.Sample, sepa
 		{filepath.Join(raters, "instructions.txt"), func(w io.Writer) error { return human.WriteInstructions(w, len(samples), key.Asked) }},
 		{filepath.Join(raters, "sheet.csv"), func(w io.Writer) error { return human.WriteSheet(w, samples, key.Asked, separator) }},
 	} {
-		f, err := os.Create(file.path)
-		if err != nil {
+		if err := whole.Create(file.path, whole.Private, file.write); err != nil {
 			return err
-		}
-		if err := errors.Join(file.write(f), f.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", file.path, err)
 		}
 		fmt.Fprintln(os.Stderr, "written", file.path)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/internal/jsonerror"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/lm/tokens"
 )
@@ -358,7 +359,7 @@ func (l jsonLine) field(key string, into any) error {
 		return fmt.Errorf("%s: %q is null", l.where, key)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("%s: %q: %w", l.where, key, err)
+		return fmt.Errorf("%s: %q: %w", l.where, key, jsonerror.Plain(err))
 	}
 	return nil
 }
@@ -429,7 +430,7 @@ func parseLine(text []byte, where string) (jsonLine, error) {
 		return l, fmt.Errorf("%s: not UTF-8", where)
 	}
 	if err := json.Unmarshal(text, &l.fields); err != nil {
-		return l, fmt.Errorf("%s: not a JSON object: %w", where, err)
+		return l, fmt.Errorf("%s: not a JSON object: %w", where, jsonerror.Plain(err))
 	}
 	return l, nil
 }

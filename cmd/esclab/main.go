@@ -13,8 +13,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -42,11 +42,16 @@ func main() {
 
 // execute runs one command line and gives the process's exit code.
 func execute(ctx context.Context, args []string) int {
-	a := &app{}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	a := &app{fail: fail}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	var died *codedError
 	switch {
+	case errors.As(context.Cause(ctx), &died):
+		err = died
 	case err == nil:
 		return exitOK
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
@@ -98,6 +103,22 @@ type app struct {
 	logLevel   string
 	metrics    string // address of metrics and health; empty: none
 	log        zerolog.Logger
+	board      *board                  // where progress is shown; on a terminal logs pass it
+	fail       context.CancelCauseFunc // ends the command by an error with its exit code
+}
+
+// watch ends the command when a server of the stack that it has started is gone.
+func (a *app) watch(ctx context.Context, s *stack.Stack) {
+	if s == nil || a.fail == nil {
+		return
+	}
+	go func() {
+		select {
+		case err := <-s.Failed():
+			a.fail(unreachable(err))
+		case <-ctx.Done():
+		}
+	}()
 }
 
 func (a *app) root() *cobra.Command {
@@ -120,14 +141,14 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setup() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return a.setup(c.Name()) },
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.configPath, "config", "", "where Temporal and S3 are (default: temporal.yaml here, if there is one; $ESCLAB_CONFIG)")
 	flags.StringVar(&a.dataDir, "data", "", "data directory of the embedded stack (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
-	flags.StringVar(&a.logLevel, "log", "info", "log level: debug, info, warn, error")
+	flags.StringVar(&a.logLevel, "log", "", "log level: debug, info, warn, error (default: info; warn where a terminal shows the progress instead)")
 	root.AddCommand(
-		a.upCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
+		a.upCommand(), a.checkCommand(), a.runCommand(), a.statusCommand(), a.cancelCommand(),
 		a.scheduleCommand(), a.sweepCommand(), a.gcCommand(), a.verifyCommand(), a.reportCommand(),
 		a.compareCommand(), a.diffCommand(), a.uiCommand(), a.exportCommand(),
 		a.pairsCommand(), a.humanCommand(), a.chatCommand(), a.scoreCommand(), a.doctorCommand(), a.workerCommand(), a.engineCommand(), a.modelCommand(),
@@ -137,14 +158,21 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 }
 
 // setup makes the logger: readable on a terminal, JSON elsewhere.
-func (a *app) setup() error {
+func (a *app) setup(command string) error {
+	if a.logLevel == "" {
+		a.logLevel = zerolog.InfoLevel.String()
+		if logs := command == "up" || command == "worker"; !logs && onTerminal(os.Stderr) {
+			a.logLevel = zerolog.WarnLevel.String()
+		}
+	}
 	level, err := zerolog.ParseLevel(a.logLevel)
 	if err != nil {
 		return fmt.Errorf("--log %q: use debug, info, warn or error", a.logLevel)
 	}
-	if term.IsTerminal(int(os.Stderr.Fd())) {
+	a.board = newBoard(os.Stderr)
+	if onTerminal(os.Stderr) {
 		plain := !newScreen(os.Stderr).colours
-		a.log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: "15:04:05", NoColor: plain})
+		a.log = zerolog.New(zerolog.ConsoleWriter{Out: a.board, TimeFormat: "15:04:05", NoColor: plain})
 	} else {
 		a.log = zerolog.New(os.Stderr)
 	}

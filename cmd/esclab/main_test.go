@@ -97,6 +97,9 @@ func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 	if len(want.Systems) != 9 || len(want.Provenance) < 30 {
 		t.Fatalf("the undisturbed run has %d systems and %d stages", len(want.Systems), len(want.Provenance))
 	}
+	if len(want.Anchors) != 4 || len(want.Checks) != 4 || len(want.Systems[0].Temperatures) == 0 {
+		t.Errorf("the undisturbed run has %d anchors, %d checks of the judge and %d temperatures, want 4, 4 and some", len(want.Anchors), len(want.Checks), len(want.Systems[0].Temperatures))
+	}
 
 	data := t.TempDir()
 	stage := dpoStage(t)
@@ -417,7 +420,7 @@ func TestExitCodes(t *testing.T) {
 		{"truncated corpus", []string{"run", "demo", "--set", "corpus.source=" + broken, "--data", filepath.Join(dir, "d")}, exitFailed, []string{"corpus", "broken.json", "dialogue 0"}},
 		{"truncated predictions", []string{"score", bad}, exitUsage, []string{"bad.jsonl:1"}},
 		{"missing predictions", []string{"score", filepath.Join(dir, "none")}, exitUsage, []string{"none"}},
-		{"nothing is up", []string{"status", "--data", filepath.Join(dir, "empty")}, exitUnreachable, []string{"esclab up"}},
+		{"no run", []string{"status", "--data", filepath.Join(dir, "empty")}, exitUsage, []string{"there is no run yet", "esclab run"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -449,14 +452,14 @@ func TestScoreJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := runScore(path, true, nil, &out); err != nil {
+	if err := runScore(path, scoreOptions{json: true}, nil, &out); err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]any
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, column := range []string{"distinct_1", "bleu_1", "f1", "rouge_l", "preference_bias", "weighted_f1", "macro_f1"} {
+	for _, column := range []string{"distinct_1", "distinct_2", "bleu_1", "bleu_2", "bleu_4", "f1", "rouge_l", "preference_bias", "weighted_f1", "macro_f1"} {
 		if _, ok := got[column].(float64); !ok {
 			t.Errorf("column %s is %v", column, got[column])
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/esclab/esclab/lm"
 )
 
-type mergeFlags struct {
+type mergeOptions struct {
 	model, adapter, out string
 	compare, dtype      string
 	engine              string
@@ -19,7 +19,7 @@ type mergeFlags struct {
 }
 
 func (a *app) mergeCommand() *cobra.Command {
-	var f mergeFlags
+	var f mergeOptions
 	c := &cobra.Command{
 		Use:   "merge --model DIR --adapter DIR --out DIR",
 		Short: "Add a LoRA adapter into its model's weights, and say what that changes",
@@ -51,7 +51,7 @@ gained, write float32. Merging holds one tensor in memory, comparing both models
   esclab merge --model base/ --adapter sft/ --out merged/ --compare ids.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.merge(c.Context(), f, c.InOrStdin(), c.OutOrStdout())
+			return a.runMerge(c.Context(), f, c.InOrStdin(), c.OutOrStdout())
 		},
 	}
 	flags := c.Flags()
@@ -89,7 +89,7 @@ type mergeDistance struct {
 }
 
 // merge merges. What can be refused is refused before anything is written.
-func (a *app) merge(ctx context.Context, f mergeFlags, stdin io.Reader, out io.Writer) error {
+func (a *app) runMerge(ctx context.Context, f mergeOptions, stdin io.Reader, out io.Writer) error {
 	config, err := lm.ReadConfig(f.model)
 	if err != nil {
 		return fmt.Errorf("--model: %w", err)
@@ -153,7 +153,7 @@ func sequences(ctx context.Context, in io.Reader, name string, config lm.Config)
 }
 
 // compareMerged measures the files that were written, not what was in memory: rounding is part of them.
-func compareMerged(ctx context.Context, engine *lm.Engine, f mergeFlags, adapter *lm.Adapter, examples []lm.Example) (*mergeDistance, error) {
+func compareMerged(ctx context.Context, engine *lm.Engine, f mergeOptions, adapter *lm.Adapter, examples []lm.Example) (*mergeDistance, error) {
 	base, err := lm.LoadModel(f.model)
 	if err != nil {
 		return nil, err

@@ -40,9 +40,9 @@ func TestMerge(t *testing.T) {
 	}
 	var mean [2]float64
 	for i, dtype := range []string{"float32", "bfloat16"} {
-		f := mergeFlags{model: dir, adapter: saved, out: filepath.Join(t.TempDir(), "merged"), compare: compare, dtype: dtype, engine: "go", asJSON: true}
+		f := mergeOptions{model: dir, adapter: saved, out: filepath.Join(t.TempDir(), "merged"), compare: compare, dtype: dtype, engine: "go", asJSON: true}
 		var out bytes.Buffer
-		if err := new(app).merge(t.Context(), f, strings.NewReader(""), &out); err != nil {
+		if err := new(app).runMerge(t.Context(), f, strings.NewReader(""), &out); err != nil {
 			t.Fatal(err)
 		}
 		var m merging
@@ -61,13 +61,13 @@ func TestMerge(t *testing.T) {
 		if changed := apart(with, without); d.MaxAbs > changed/2 || changed < 1e-3 {
 			t.Errorf("%s: divergence %v, the adapter itself changes %v", dtype, d.MaxAbs, changed)
 		}
-		if err := new(app).merge(t.Context(), f, strings.NewReader(""), io.Discard); err == nil || !strings.Contains(err.Error(), "not empty") {
+		if err := new(app).runMerge(t.Context(), f, strings.NewReader(""), io.Discard); err == nil || !strings.Contains(err.Error(), "not empty") {
 			t.Errorf("the merged model was overwritten: %v", err)
 		}
 		// Without --json and without data.
 		f.out, f.compare, f.asJSON = f.out+"2", "", false
 		out.Reset()
-		if err := new(app).merge(t.Context(), f, strings.NewReader(""), &out); err != nil || !strings.Contains(out.String(), "not measured") {
+		if err := new(app).runMerge(t.Context(), f, strings.NewReader(""), &out); err != nil || !strings.Contains(out.String(), "not measured") {
 			t.Errorf("%v: %s", err, &out)
 		}
 	}
@@ -77,18 +77,18 @@ func TestMerge(t *testing.T) {
 
 	// Refused before anything is written.
 	parent := t.TempDir()
-	good := mergeFlags{model: dir, adapter: saved, out: filepath.Join(parent, "m"), dtype: "float32", engine: "go"}
-	for name, change := range map[string]func(f *mergeFlags) string{
-		"--dtype":   func(f *mergeFlags) string { f.dtype = "int8"; return "int8" },
-		"--model":   func(f *mergeFlags) string { f.model = saved; return "--model" },
-		"--adapter": func(f *mergeFlags) string { f.adapter = dir; return "--adapter" },
-		"--compare": func(f *mergeFlags) string { f.compare = compare + "x"; return "--compare" },
-		"bad line":  func(f *mergeFlags) string { f.compare = "-"; return "standard input:1" },
-		"--engine":  func(f *mergeFlags) string { f.compare, f.engine = compare, "none"; return "--engine" },
+	good := mergeOptions{model: dir, adapter: saved, out: filepath.Join(parent, "m"), dtype: "float32", engine: "go"}
+	for name, change := range map[string]func(f *mergeOptions) string{
+		"--dtype":   func(f *mergeOptions) string { f.dtype = "int8"; return "int8" },
+		"--model":   func(f *mergeOptions) string { f.model = saved; return "--model" },
+		"--adapter": func(f *mergeOptions) string { f.adapter = dir; return "--adapter" },
+		"--compare": func(f *mergeOptions) string { f.compare = compare + "x"; return "--compare" },
+		"bad line":  func(f *mergeOptions) string { f.compare = "-"; return "standard input:1" },
+		"--engine":  func(f *mergeOptions) string { f.compare, f.engine = compare, "none"; return "--engine" },
 	} {
 		f := good
 		want := change(&f)
-		if err := new(app).merge(t.Context(), f, strings.NewReader(`{"ids": [1, 512]}`), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		if err := new(app).runMerge(t.Context(), f, strings.NewReader(`{"ids": [1, 512]}`), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v does not say %q", name, err, want)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/esclab/esclab/workflows/lab"
 )
 
-type pairsFlags struct {
+type pairsOptions struct {
 	set                            []string
 	roles, errors, strategies      []string
 	dialogues                      []int
@@ -32,7 +32,7 @@ type pairsFlags struct {
 }
 
 func (a *app) pairsCommand() *cobra.Command {
-	var f pairsFlags
+	var f pairsOptions
 	c := &cobra.Command{
 		Use:   "pairs RUN",
 		Short: "Browse, count and export the preference pairs that a run has mined",
@@ -71,7 +71,7 @@ both trainers ignore.
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.limitSet, f.formatSet, f.exportSet = c.Flags().Changed("limit"), c.Flags().Changed("format"), c.Flags().Changed("export")
-			return a.pairs(c.Context(), args[0], f, c.OutOrStdout())
+			return a.runPairs(c.Context(), args[0], f, c.OutOrStdout())
 		},
 	}
 	flags := c.Flags()
@@ -91,7 +91,7 @@ both trainers ignore.
 }
 
 // filter makes the filter of the flags.
-func (f pairsFlags) filter() (pairs.Filter, error) {
+func (f pairsOptions) filter() (pairs.Filter, error) {
 	filter := pairs.Filter{Dialogues: f.dialogues}
 	for _, name := range f.roles {
 		role, err := esc.ParseRole(strings.ToLower(name))
@@ -140,7 +140,7 @@ func (f pairsFlags) filter() (pairs.Filter, error) {
 }
 
 // check refuses flags that do not go together.
-func (f pairsFlags) check() error {
+func (f pairsOptions) check() error {
 	switch {
 	case f.limit < 0 || f.context < 0:
 		return errors.New("--limit and --context must not be negative; 0 means all")
@@ -156,7 +156,7 @@ func (f pairsFlags) check() error {
 	return nil
 }
 
-func (a *app) pairs(ctx context.Context, run string, f pairsFlags, out io.Writer) error {
+func (a *app) runPairs(ctx context.Context, run string, f pairsOptions, out io.Writer) error {
 	filter, err := f.filter()
 	if err = errors.Join(err, f.check()); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (a *app) pairs(ctx context.Context, run string, f pairsFlags, out io.Writer
 			return err
 		}
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,20 +252,20 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 		if err != nil {
 			return found, failed(err)
 		}
-		if found.prompts, err = esc.BuiltinPrompts(string(params.Prompts)); err != nil {
+		if found.prompts, err = params.RolePrompts(); err != nil {
 			return found, failed(err)
 		}
 		found.pairs = append(found.pairs, joined...)
 		found.mined[role] = summary
 	}
 	if len(found.mined) == 0 {
-		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: esclab run %s", l.Name, l.Name))
+		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: %s", l.Name, remedy(l)))
 	}
 	return found, nil
 }
 
 // exportPairs writes the pairs and says what it wrote.
-func exportPairs(name string, found minedRun, filter pairs.Filter, f pairsFlags, format pairs.Format) error {
+func exportPairs(name string, found minedRun, filter pairs.Filter, f pairsOptions, format pairs.Format) error {
 	limit := 0
 	if f.limitSet {
 		limit = f.limit

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 
@@ -41,6 +42,23 @@ func (s screen) paint(c text.Colors, what string) string {
 		return what
 	}
 	return c.Sprint(what)
+}
+
+// link is an address under a short text where a terminal opens it; elsewhere it is
+// the address.
+func (s screen) link(address, short string) string {
+	if !s.colours {
+		return address
+	}
+	return text.Hyperlink(address, short)
+}
+
+// file is a path, and on a terminal a link to the file.
+func (s screen) file(path string) string {
+	if !s.colours {
+		return path
+	}
+	return s.link((&url.URL{Scheme: "file", Path: path}).String(), path)
 }
 
 // labelled prints a text after a label, wrapped and indented below it.

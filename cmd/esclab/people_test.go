@@ -172,21 +172,21 @@ func testPairs(t *testing.T, ctx context.Context, data string) {
 
 func TestPairsFlags(t *testing.T) {
 	for _, c := range []struct {
-		f    pairsFlags
+		f    pairsOptions
 		says string // "" for flags that are right
 	}{
-		{pairsFlags{selection: "all"}, ""},
-		{pairsFlags{selection: "psnr"}, ""},
-		{pairsFlags{roles: []string{"SP"}, errors: []string{"Strategy_mismatch"}, strategies: []string{"rf", "question"}}, ""},
-		{pairsFlags{roles: []string{"planner"}}, "vm, sp or rg"},
-		{pairsFlags{errors: []string{"rudeness"}}, "unknown psychological error"},
-		{pairsFlags{errors: []string{"emotion_misread"}}, "counted and makes no pair"},
-		{pairsFlags{strategies: []string{"Qestion"}}, `nearest known strategy is "Question"`},
-		{pairsFlags{selection: "pspr"}, "psnr, nspr or nsnr"},
-		{pairsFlags{selection: "psnr", roles: []string{"sp"}}, "leave out --role sp"},
-		{pairsFlags{limit: -1}, "negative"},
-		{pairsFlags{formatSet: true}, "--export"},
-		{pairsFlags{exportSet: true, export: "x", stats: true}, "leave out"},
+		{pairsOptions{selection: "all"}, ""},
+		{pairsOptions{selection: "psnr"}, ""},
+		{pairsOptions{roles: []string{"SP"}, errors: []string{"Strategy_mismatch"}, strategies: []string{"rf", "question"}}, ""},
+		{pairsOptions{roles: []string{"planner"}}, "vm, sp or rg"},
+		{pairsOptions{errors: []string{"rudeness"}}, "unknown psychological error"},
+		{pairsOptions{errors: []string{"emotion_misread"}}, "counted and makes no pair"},
+		{pairsOptions{strategies: []string{"Qestion"}}, `nearest known strategy is "Question"`},
+		{pairsOptions{selection: "pspr"}, "psnr, nspr or nsnr"},
+		{pairsOptions{selection: "psnr", roles: []string{"sp"}}, "leave out --role sp"},
+		{pairsOptions{limit: -1}, "negative"},
+		{pairsOptions{formatSet: true}, "--export"},
+		{pairsOptions{exportSet: true, export: "x", stats: true}, "leave out"},
 	} {
 		_, err := c.f.filter()
 		if err == nil {
@@ -196,7 +196,7 @@ func TestPairsFlags(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c.f, err, c.says)
 		}
 	}
-	f, err := pairsFlags{selection: "nsnr"}.filter()
+	f, err := pairsOptions{selection: "nsnr"}.filter()
 	if err != nil || len(f.Roles) != 1 || f.Roles[0] != esc.VM || f.Kinds[0] != esc.NsNr {
 		t.Errorf("--selection nsnr: %+v, %v", f, err)
 	}
@@ -211,7 +211,7 @@ func TestReadersOfRuns(t *testing.T) {
 	defer stop()
 	data := t.TempDir()
 	c, log := esclab(t, ctx, "pairs", "testdata/micro.yaml", "--data", data)
-	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "esclab run micro") {
+	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "esclab run testdata/micro.yaml") {
 		t.Errorf("nothing was run: %v\n%s", err, log)
 	}
 	c, log = esclab(t, ctx, "pairs", "micro", "--data", data)
@@ -220,4 +220,87 @@ func TestReadersOfRuns(t *testing.T) {
 	}
 	runMicro(t, ctx, data)
 	testReaders(t, ctx, data)
+}
+
+// Readers take how a run's name begins, work where nothing is up, and read the
+// newest run of an experiment, whatever was set for it.
+func TestRunsByName(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs part of the DAG twice")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer stop()
+	data := t.TempDir()
+	say := func(code int, args ...string) string {
+		t.Helper()
+		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		_ = c.Run() // the exit code is looked at
+		if got := c.ProcessState.ExitCode(); got != code {
+			t.Errorf("esclab %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, log)
+		}
+		return log.String()
+	}
+	small := []string{"run", "testdata/micro.yaml", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=2"}
+	say(exitOK, small...)
+	if got := say(exitOK, "status", "mic"); !strings.Contains(got, "is done") || !strings.Contains(got, "generate/decoupled/base") {
+		t.Errorf("status mic: want every stage and that the run is done\n%s", got)
+	}
+	reports, err := filepath.Glob(filepath.Join(data, "reports", "micro", "*", "report.html"))
+	if err != nil || len(reports) != 1 {
+		t.Errorf("reports %v, %v; want one below the data directory", reports, err)
+	}
+	say(exitOK, append(small, "--set", "paradigms=vanilla")...)
+	if got := say(exitOK, "report", "micro/"); strings.Contains(got, "decoupled/base") || !strings.Contains(got, "vanilla/base") {
+		t.Errorf("report micro/: want the newest run, which has no decoupled system\n%s", got)
+	}
+	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=2"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
+		t.Errorf("check: want each role's lengths, and a prompt with the loss marked\n%s", got)
+	}
+	plan := say(exitOK, "run", "testdata/micro.yaml", "--plan", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=7")
+	if !strings.Contains(plan, " -> 7 since micro/") || !strings.Contains(plan, "new inputs: base") || !strings.Contains(plan, "time: about ") || !strings.Contains(plan, "check: nothing is wrong") {
+		t.Errorf("--plan: want why base is not reused, the time and the verdict\n%s", plan)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	for _, args := range [][]string{
+		{"report", "none", "--out", out}, {"export", "none", "--out", out}, {"compare", "none"}, {"status", "none"},
+	} {
+		if got := say(exitUsage, args...); !strings.Contains(got, `esclab: there is no run "none": esclab status --all lists them`) {
+			t.Errorf("%s: want that there is no such run\n%s", args[0], got)
+		}
+	}
+	hint := "esclab run testdata/micro.yaml --set sft.epochs=7 --set seed=7"
+	if got := say(exitFailed, "pairs", "testdata/micro.yaml", "--set", "sft.epochs=7", "--set", "seed=7"); !strings.Contains(got, hint) {
+		t.Errorf("pairs of what was not run: want %q\n%s", hint, got)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Errorf("%s was made for a run that is not there", out)
+	}
+}
+
+// Where nothing has been run, readers say so and leave nothing behind.
+func TestReadersLeaveNothing(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for _, args := range [][]string{{"status"}, {"report", "demo"}, {"compare", "demo"}, {"gc"}, {"verify", "demo"}, {"run", "demo", "--plan"}} {
+		c, log := esclab(t, t.Context(), append(args, "--data", data)...)
+		err := c.Run()
+		if plan := args[0] == "run"; plan != (err == nil) || !plan && !strings.Contains(log.String(), "there is no run yet: start one with esclab run") {
+			t.Errorf("%s: %v\n%s", args[0], err, log)
+		}
+		if _, err := os.Stat(data); err == nil {
+			t.Errorf("esclab %s made the data directory", strings.Join(args, " "))
+		}
+	}
+}
+
+// Hints can be typed as they are printed.
+func TestCommandLine(t *testing.T) {
+	for want, given := range map[string][]string{
+		"esclab run demo": {"demo"},
+		"esclab run 'my file.yaml' --set 'name=it'\\''s'": {"my file.yaml", "name=it's"},
+		"esclab run demo --set 'methods=[sft]'":           {"demo", "methods=[sft]"},
+	} {
+		if got := commandLine("esclab run", given[0], given[1:]); got != want {
+			t.Errorf("%q: got %s, want %s", given, got, want)
+		}
+	}
 }

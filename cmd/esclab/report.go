@@ -2,104 +2,140 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
+	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/metrics"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/human"
 )
 
-type reportFlags struct {
+type reportOptions struct {
 	out       string
 	set       []string
 	noSamples bool
+	paper     bool
 	human     []string
 }
 
 func (a *app) reportCommand() *cobra.Command {
-	var f reportFlags
+	var o reportOptions
 	c := &cobra.Command{
-		Use:   "report EXPERIMENT",
+		Use:   "report RUN",
 		Short: "Write the report of a finished run: HTML, Markdown, LaTeX, CSV and JSON",
-		Long: `Write the report of an experiment that has been run, from its artifacts: a
-self-contained HTML file with its figures, Markdown, the tables in LaTeX, Table 3
-as CSV, and all data as JSON. Give the same --set flags as the run had.
+		Long: `Write the report of a run from its artifacts: a self-contained HTML file with its
+figures, Markdown, the tables in LaTeX, Table 3 as CSV, and all data as JSON. It is
+written where the run's data are, below reports/ of the data directory, or into
+--out.
+
+` + helpRun + `
 
 --human adds what people say (Figure 6): the JSON of esclab human import. It has
 to rate replies of this run. --no-samples leaves the sample dialogues out: what
-remains quotes nothing of the corpus, nor of what the models wrote.`,
-		Example: `  esclab report demo --out r/
+remains quotes nothing of the corpus, nor of what the models wrote. --paper
+puts the paper's figures beside this run's in the LaTeX tables as well. All three
+make another report than the run's own and need --out.`,
+		Example: `  esclab report demo
+  esclab report demo --out r/
   esclab report tiny-esconv --set seeds=1,2,3 --no-samples --out docs/results/tiny-esconv
   esclab human import human/key.json anna.csv ben.csv --json > figure6.json
   esclab report demo --human figure6.json --out r/`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return a.report(c.Context(), args[0], f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.runReport(c.Context(), args[0], o, c.OutOrStdout())
+		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&f.out, "out", "report", "directory to write into")
-	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
-	flags.BoolVar(&f.noSamples, "no-samples", false, "leave the sample dialogues out")
-	flags.StringArrayVar(&f.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
+	flags.StringVar(&o.out, "out", "", "directory to write into (default: that of the run's own report)")
+	flags.StringArrayVar(&o.set, "set", nil, "as for esclab run")
+	flags.BoolVar(&o.noSamples, "no-samples", false, "leave the sample dialogues out")
+	flags.BoolVar(&o.paper, "paper", false, "put the paper's figures into the LaTeX tables")
+	flags.StringArrayVar(&o.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
 	return c
 }
 
-func (a *app) report(ctx context.Context, name string, f reportFlags) error {
+func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io.Writer) error {
+	another := o.noSamples || o.paper || len(o.human) > 0
+	if another && o.out == "" {
+		return errors.New("--out is missing: with --no-samples, --paper or --human it is another report than the run's own")
+	}
 	var ratings []human.Results
-	for _, path := range f.human {
+	for _, path := range o.human {
 		r, err := readRatings(path)
 		if err != nil {
 			return err
 		}
 		ratings = append(ratings, r)
 	}
-	p, err := a.prepare(ctx, name, f.set)
-	if err = errors.Join(err, p.Missing); err != nil {
-		return err
+	if o.out != "" { // whatever the servers in this process do to the working directory
+		var err error
+		if o.out, err = filepath.Abs(o.out); err != nil {
+			return err
+		}
 	}
-	if f.out, err = filepath.Abs(f.out); err != nil { // whatever the servers in this process do to the working directory
-		return err
-	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	last := p.Stages[len(p.Stages)-1]
-	if err := se.printResults(ctx, last.Fingerprint, os.Stdout); err != nil {
-		return failed(fmt.Errorf("%w: run it first: esclab run %s", err, name))
+	l, err := se.layoutOf(ctx, run, o.set)
+	if err != nil {
+		return err
 	}
-	if !f.noSamples && len(ratings) == 0 {
-		return failed(se.writeReport(ctx, last.Fingerprint, f.out))
-	}
+	last := l.Result()
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
+		return absent(l, last.Name, err)
+	}
+	dir := se.reportDir(l.Name, last.Fingerprint)
+	if data.About, err = se.about(ctx, l.Stages, dir); err != nil {
 		return failed(err)
 	}
-	if f.noSamples {
+	printResults(data, out)
+	if !another {
+		path, err := writeReport(data, dir, o.out)
+		if err != nil {
+			return failed(err)
+		}
+		printAnswer(data, path, commandLine("esclab compare", cmp.Or(runName(l.Run.ID), run), nil), out)
+		return nil
+	}
+	data.WithPaper = o.paper
+	if o.noSamples {
 		data.WithoutSamples, data.Samples = true, nil
 	}
 	for i, r := range ratings {
 		if err := addRatings(&data, r); err != nil {
-			return fmt.Errorf("%s: %w", f.human[i], err)
+			return fmt.Errorf("%s: %w", o.human[i], err)
 		}
 	}
 	files, err := report.Files(data)
 	if err != nil {
 		return failed(err)
 	}
-	return failed(writeFiles(files, f.out))
+	if err := writeFiles(files, o.out); err != nil {
+		return failed(err)
+	}
+	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(o.out, results.FileReportHTML))
+	return nil
 }
 
 // readRatings reads what esclab human import --json printed.
@@ -160,20 +196,22 @@ func (se *session) reportData(ctx context.Context, fingerprint string) (report.D
 	return report.Read(bytes.NewReader(raw))
 }
 
-// printResults shows Table 3 on the terminal.
-func (se *session) printResults(ctx context.Context, fingerprint string, out io.Writer) error {
-	data, err := se.reportData(ctx, fingerprint)
-	if err != nil {
-		return err
-	}
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
+// printResults shows Table 3: with rules where there is room, else with a space
+// between the columns.
+func printResults(data report.Data, out io.Writer) {
 	head := table.Row{"system"}
 	for _, c := range experiments.Table3() {
 		head = append(head, c.Head)
 	}
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
 	t.AppendHeader(head)
+	align := []table.ColumnConfig{}
+	for i := range experiments.Table3() {
+		align = append(align, table.ColumnConfig{Number: i + 2, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(align)
 	for _, row := range data.Systems {
 		line := table.Row{row.System()}
 		for _, cell := range row.Columns.Cells() {
@@ -181,28 +219,104 @@ func (se *session) printResults(ctx context.Context, fingerprint string, out io.
 		}
 		t.AppendRow(line)
 	}
-	if data.Run.Judge.Offline {
-		t.SetCaption("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+	drawn, width := t.Render(), newScreen(out).width
+	if first, _, _ := strings.Cut(drawn, "\n"); text.StringWidth(first) > width {
+		t.Style().Options = table.OptionsNoBordersAndSeparators
+		t.Style().Box.PaddingLeft, t.Style().Box.PaddingRight = "", " "
+		drawn = t.Render()
 	}
-	t.Render()
-	return nil
+	fmt.Fprintln(out, trimmed(drawn))
+	if data.Run.Judge.Offline {
+		note := fmt.Sprintf("Flu. to Hel. are the offline judge's (%s): fixed rules, no language model.", data.Run.Judge.Name)
+		fmt.Fprintln(out, trimmed(text.WrapSoft(note, width)))
+	}
 }
 
-// writeReport copies a report's files into a directory.
-func (se *session) writeReport(ctx context.Context, fingerprint, dir string) error {
-	from, err := results.Open(ctx, se.node.Store, fingerprint)
-	if err != nil {
-		return err
+// trimmed drops the spaces at the ends of lines, which tables fill up with.
+func trimmed(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimRight(line, " ")
 	}
-	var files []report.File
-	for name := range from.Files {
-		data, err := from.ReadFile(name)
-		if err != nil {
-			return err
+	return strings.Join(lines, "\n")
+}
+
+// printAnswer says what a run has found about the paper's claim, where its report
+// is and which command shows more.
+func printAnswer(data report.Data, path, more string, out io.Writer) {
+	s := newScreen(out)
+	if effects := data.Headline; len(effects) > 0 {
+		fmt.Fprintf(out, "\n%s against %s, %d test turns of %d dialogues:\n", effects[0].System, effects[0].Against, effects[0].Turns, effects[0].Dialogues)
+		t := table.NewWriter()
+		t.SetStyle(table.StyleLight)
+		t.Style().Options = table.OptionsNoBordersAndSeparators
+		right := table.ColumnConfig{Align: text.AlignRight}
+		right.Number = 2
+		t.SetColumnConfigs([]table.ColumnConfig{right})
+		for _, e := range effects {
+			difference, interval, finding := e.InWords()
+			t.AppendRow(table.Row{e.Measure.Short(), difference, interval, finding})
 		}
-		files = append(files, report.File{Name: filepath.Base(name), Data: data})
+		fmt.Fprintf(out, "%s\n95 %% intervals; a difference is shown where it also passes a test (p < 0.05).\n", trimmed(t.Render()))
 	}
-	return writeFiles(files, dir)
+	fmt.Fprintf(out, "\nreport  %s\nmore    %s\n", s.file(path), more)
+}
+
+// about says how a run went: what its stages' provenance and the experiment beside
+// the run's report tell.
+func (se *session) about(ctx context.Context, stages []experiments.Stage, dir string) (*report.About, error) {
+	var a report.About
+	for _, s := range stages {
+		raw, err := se.node.Store.Provenance(ctx, s.Fingerprint)
+		if errors.Is(err, artifacts.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("stage %s: %w", s.Name, err)
+		}
+		var made struct {
+			Finished time.Time `json:"finished"`
+			Seconds  float64   `json:"seconds"`
+			Hardware string    `json:"hardware"`
+		}
+		if json.Unmarshal(raw, &made) != nil {
+			continue // another version's
+		}
+		a.Seconds += made.Seconds
+		if made.Finished.After(a.Finished) {
+			a.Finished = made.Finished
+		}
+		if made.Hardware != "" && !slices.Contains(a.Hardware, made.Hardware) {
+			a.Hardware = append(a.Hardware, made.Hardware)
+		}
+	}
+	yaml, err := os.ReadFile(filepath.Join(dir, experimentFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	a.YAML = string(yaml)
+	return &a, nil
+}
+
+// experimentFile stands beside a report: the experiment with every field.
+const experimentFile = "experiment.yaml"
+
+// writeReport writes a run's report where its data are, dir, and into the
+// directory copyTo where one is named. It gives the path of the HTML.
+func writeReport(data report.Data, dir, copyTo string) (string, error) {
+	files, err := report.Files(data)
+	if err != nil {
+		return "", err
+	}
+	if data.About != nil && data.About.YAML != "" {
+		files = append(files, report.File{Name: experimentFile, Data: []byte(data.About.YAML)})
+	}
+	err = writeFiles(files, dir)
+	if err == nil && copyTo != "" {
+		dir = copyTo
+		err = writeFiles(files, dir)
+	}
+	return filepath.Join(dir, results.FileReportHTML), err
 }
 
 // writeFiles writes a report into a directory.
@@ -211,10 +325,9 @@ func writeFiles(files []report.File, dir string) error {
 		return err
 	}
 	for _, file := range files {
-		if err := os.WriteFile(filepath.Join(dir, file.Name), file.Data, 0o644); err != nil {
+		if err := whole.Write(filepath.Join(dir, file.Name), whole.Private, file.Data); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(dir, results.FileReportHTML))
 	return nil
 }

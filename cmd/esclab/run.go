@@ -49,7 +49,7 @@ command continues there, also after a kill or a power failure.`,
 	c.Flags().BoolVar(&o.plan, "plan", false, "print every stage and whether it would be reused or run, and why; run nothing")
 	c.Flags().BoolVar(&o.json, "json", false, "with --plan: print JSON")
 	c.Flags().BoolVar(&o.detach, "detach", false, "start the run and return; a worker has to be up")
-	c.Flags().StringVar(&o.out, "report", "", "write the report into this directory when the run is done")
+	c.Flags().StringVar(&o.out, "report", "", "copy the report into this directory when the run is done")
 	return c
 }
 
@@ -71,25 +71,35 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 	}
-	sayWarnings(p.Experiment.Warnings())
-	if !o.plan {
-		if err := a.allowJudges(p.Experiment); err != nil {
+	sayWarnings(p.Warnings)
+	if o.plan {
+		se, err := a.openToRead(ctx)
+		if errors.Is(err, errNoRuns) {
+			se, err = &session{app: a}, nil // all of it is to be run
+		}
+		if err != nil {
 			return err
 		}
+		defer se.close()
+		k := &checker{out: io.Discard}
+		if err := k.all(ctx, se, p); err != nil {
+			return err
+		}
+		if k.faults > 0 {
+			fmt.Fprintf(os.Stderr, "check: %d faults; they are listed by: %s\n", k.faults, commandLine("esclab check", name, o.set))
+		} else {
+			fmt.Fprintln(os.Stderr, "check: nothing is wrong")
+		}
+		return se.printPlan(ctx, p, o.json, out)
+	}
+	if err := a.allowJudges(p.Experiment); err != nil {
+		return err
 	}
 	se, err := a.open(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	if o.plan {
-		if p.Missing != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
-		} else if err := errors.Join(surveyCorpus(p.Stages[0], os.Stderr), surveyBackbone(p.Stages, os.Stderr)); err != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", err)
-		}
-		return se.printPlan(ctx, p, o.json, out)
-	}
 	return se.runPrepared(ctx, p, o, out)
 }
 
@@ -101,15 +111,15 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "run %s\n", run.ID)
+	fmt.Fprintf(os.Stderr, "run %s\n", runName(run.ID))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", p.Experiment.Name)
+		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", runName(run.ID))
 		return nil
 	}
 
 	began := time.Now()
-	result, err := se.follow(ctx, run, os.Stderr)
+	result, err := se.follow(ctx, run, p.Stages, os.Stderr)
 	if ctx.Err() != nil {
 		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoint")
 		return ctx.Err()
@@ -123,18 +133,27 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 			reused++
 		}
 	}
-	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", time.Since(began).Round(time.Second), len(result.Stages), reused)
+	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", roughly(time.Since(began).Seconds()), len(result.Stages), reused)
 	last := result.Stages[len(result.Stages)-1]
-	if err := se.printResults(ctx, last.Fingerprint, out); err != nil {
+	data, err := se.reportData(ctx, last.Fingerprint)
+	if err != nil {
 		return failed(err)
 	}
-	if o.out != "" {
-		if err := se.writeReport(ctx, last.Fingerprint, o.out); err != nil {
-			return failed(err)
-		}
-	} else {
-		fmt.Fprintf(os.Stderr, "report: esclab report %s --out DIR\n", p.Experiment.Name)
+	printResults(data, out)
+	dir := se.reportDir(p.Experiment.Name, last.Fingerprint)
+	if data.About, err = se.about(ctx, p.Stages, dir); err != nil {
+		return failed(err)
 	}
+	yaml, err := experiments.Marshal(p.Experiment)
+	if err != nil {
+		return failed(err)
+	}
+	data.About.YAML = string(yaml)
+	path, err := writeReport(data, dir, o.out)
+	if err != nil {
+		return failed(err)
+	}
+	printAnswer(data, path, commandLine("esclab compare", runName(run.ID), nil), out)
 	return se.stayForOthers(ctx)
 }
 
@@ -166,7 +185,8 @@ func (se *session) stayForOthers(ctx context.Context) error {
 // one.
 func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
-		fmt.Fprintf(os.Stderr, "web UI %s\n", se.page(e, historyTab))
+		page := se.page(e, historyTab)
+		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
 	}
 }
 
@@ -175,17 +195,4 @@ func sayWarnings(warnings []string) {
 	for _, w := range warnings {
 		fmt.Fprintln(os.Stderr, "esclab: warning:", w)
 	}
-}
-
-// printPlan shows what a run would do.
-func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
-	decisions, err := se.lab.Decide(ctx, p.Stages)
-	if err != nil {
-		return err
-	}
-	all := experiments.Planned(p.Stages, decisions)
-	if asJSON {
-		return experiments.WritePlanJSON(out, all)
-	}
-	return experiments.WritePlan(out, all)
 }

@@ -24,10 +24,6 @@ func coloured() map[string]func(io.Writer) error {
 			newLines(out).update(lab.RunView{RunState: workflows.RunState{Stages: []workflows.StageState{{Name: "sft/sp", Status: workflows.StageFailed, Error: "no memory"}}}})
 			return nil
 		},
-		"the end of a stage beside bars": func(out io.Writer) error {
-			_, err := io.WriteString(out, ending(newScreen(out), workflows.StageState{Name: "base", Status: workflows.StageFailed, Error: "cancelled"}))
-			return err
-		},
 		"pairs": func(out io.Writer) error {
 			return printPairs(out, []pairs.Pair{{Pair: esc.Pair{Role: esc.SP, Strategy: esc.Others}}}, 1, 2)
 		},
@@ -120,7 +116,7 @@ func TestSurveyOfACorpus(t *testing.T) {
 		return s
 	}
 	var out strings.Builder
-	err := surveyCorpus(stage(experiments.CorpusParams{}), &out)
+	_, err := surveyCorpus(stage(experiments.CorpusParams{}), &out)
 	if err == nil || !strings.Contains(err.Error(), `c.jsonl: dialogue 0, turn 1 (counted from 0), line 1`) {
 		t.Errorf("got %v, want a refusal", err)
 	}
@@ -132,7 +128,7 @@ corpus: emotion intensity before: mean 4.00 of 2 dialogues, missing in 0
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
 	out.Reset()
-	err = surveyCorpus(stage(experiments.CorpusParams{Strategies: map[string]string{"ask": "Question", "chat": "Others", "": "Others"}, Consecutive: "merge"}), &out)
+	_, err = surveyCorpus(stage(experiments.CorpusParams{Strategies: map[string]string{"ask": "Question", "chat": "Others", "": "Others"}, Consecutive: "merge"}), &out)
 	if err != nil || !strings.Contains(out.String(), `corpus: 4 strategies mapped: "Ask" 2, "" 1, "Chat" 1`) || !strings.Contains(out.String(), "3 utterances of the supporter follow another one, 0 of them with another strategy (corpus.consecutive: merge)") {
 		t.Errorf("mapped: got %v and\n%s", err, out.String())
 	}

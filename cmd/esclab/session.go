@@ -63,6 +63,7 @@ func (a *app) open(ctx context.Context, own bool) (*session, error) {
 	if err != nil {
 		return nil, unreachable(err)
 	}
+	a.watch(ctx, se.stack)
 	if err := se.connect(ctx); err != nil {
 		se.close()
 		return nil, unreachable(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
 )
@@ -259,7 +260,7 @@ func (se *session) writeSweepTable(ctx context.Context, id, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
+		if err := whole.Write(filepath.Join(dir, name), whole.Public, raw); err != nil {
 			return err
 		}
 	}

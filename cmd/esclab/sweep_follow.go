@@ -6,8 +6,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/progress"
-
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
@@ -18,14 +16,16 @@ import (
 func (se *session) followSweep(ctx context.Context, id string, out io.Writer) (workflows.SweepResult, error) {
 	v := &sweepView{se: se, out: out, marks: map[int]workflows.CellMark{}}
 	if onTerminal(out) {
-		v.bars = newSweepBars(out)
+		v.board = se.app.board
+		v.board.use(out)
+		v.out = v.board
+		defer v.board.close()
 	}
-	defer v.close()
 	return se.lab.FollowSweep(ctx, id, func(state workflows.SweepState) { v.update(ctx, state) })
 }
 
-// sweepView shows a sweep's progress: a bar for the sweep and for each running
-// cell on a terminal, lines elsewhere.
+// sweepView shows a sweep's progress: a board on a terminal, lines
+// elsewhere.
 type sweepView struct {
 	se    *session
 	out   io.Writer
@@ -34,7 +34,7 @@ type sweepView struct {
 	marks map[int]workflows.CellMark
 	last  string // summary line
 	said  time.Time
-	bars  *sweepBars
+	board *board // nil where lines are printed
 }
 
 func (v *sweepView) update(ctx context.Context, state workflows.SweepState) {
@@ -45,8 +45,9 @@ func (v *sweepView) update(ctx context.Context, state workflows.SweepState) {
 		}
 		v.plan, v.ref = plan, state.Plan
 	}
-	if v.bars != nil {
-		v.bars.update(ctx, v.se, v.plan, state)
+	if v.board != nil {
+		lines := v.lines(ctx, state)
+		v.board.paint(func(int) []string { return lines })
 	}
 	reasons := map[int]string{}
 	for _, e := range state.Ends {
@@ -64,7 +65,7 @@ func (v *sweepView) update(ctx context.Context, state workflows.SweepState) {
 		case workflows.CellReused:
 			fresh++
 		case workflows.CellRunning:
-			if v.bars == nil {
+			if v.board == nil {
 				v.say("%-40s running\n", v.plan.Cells[cell].Name)
 			}
 		default:
@@ -82,91 +83,44 @@ func (v *sweepView) update(ctx context.Context, state workflows.SweepState) {
 	if state.Paused {
 		line += ", paused"
 	}
-	if v.bars == nil && line != v.last && time.Since(v.said) > lineEvery {
+	if v.board == nil && line != v.last && time.Since(v.said) > lineEvery {
 		v.said = time.Now()
 		v.last = line
 		v.say("%s\n", line)
 	}
 }
 
-func (v *sweepView) say(format string, args ...any) {
-	if v.bars != nil {
-		v.bars.writer.Log("%s", fmt.Sprintf(format[:len(format)-1], args...))
-		return
-	}
-	fmt.Fprintf(v.out, format, args...)
-}
+func (v *sweepView) say(format string, args ...any) { fmt.Fprintf(v.out, format, args...) }
 
-func (v *sweepView) close() {
-	if v.bars != nil {
-		v.bars.close()
-	}
-}
-
-// sweepBars draws a bar for the sweep and one for each cell that runs.
-type sweepBars struct {
-	writer progress.Writer
-	all    *progress.Tracker
-	cells  map[string]*progress.Tracker // by workflow ID
-}
-
-func newSweepBars(out io.Writer) *sweepBars {
-	b := newBars(out)
-	s := &sweepBars{writer: b.writer, all: &progress.Tracker{Message: "cells"}, cells: map[string]*progress.Tracker{}}
-	s.writer.AppendTracker(s.all)
-	return s
-}
-
-func (b *sweepBars) update(ctx context.Context, se *session, plan experiments.SweepPlan, state workflows.SweepState) {
-	over := 0
+// lines are a board's lines of a sweep: how far it is, and the cells that run.
+func (v *sweepView) lines(ctx context.Context, state workflows.SweepState) []string {
+	ended := 0
 	for _, mark := range []workflows.CellMark{workflows.CellDone, workflows.CellReused, workflows.CellFailed, workflows.CellCancelled, workflows.CellStopped} {
-		over += state.Marks.Count(mark)
+		ended += state.Marks.Count(mark)
 	}
-	b.all.UpdateTotal(int64(len(state.Marks)))
-	b.all.UpdateMessage("cells  " + state.Marks.Summary())
-	b.all.SetValue(int64(min(over, len(state.Marks)-1)))
-	if over == len(state.Marks) {
-		b.all.MarkAsDone()
+	paused := ""
+	if state.Paused {
+		paused = ", paused"
 	}
-	runs := map[string]bool{}
-	for _, r := range state.Running {
-		runs[r.WorkflowID] = true
-		t := b.cells[r.WorkflowID]
-		if t == nil {
-			t = &progress.Tracker{Message: r.Name}
-			b.cells[r.WorkflowID] = t
-			b.writer.AppendTracker(t)
+	lines := []string{fmt.Sprintf("%d/%d cells: %s%s", ended, len(state.Marks), state.Marks.Summary(), paused)}
+	for i, r := range state.Running {
+		if i == 16 {
+			lines = append(lines, fmt.Sprintf("and %d more cells", len(state.Running)-i))
+			break // each asks for its run's state
 		}
-		if len(b.cells) > 16 {
-			continue // a screen has no room for more
-		}
-		run, err := se.lab.ViewRun(ctx, r.WorkflowID)
-		if err != nil {
-			continue
-		}
-		done, now := 0, ""
-		for _, s := range run.Stages {
-			switch s.Status {
-			case workflows.StageDone, workflows.StageReused:
-				done++
-			case workflows.StageRunning:
-				if p := run.Running[s.Name]; now == "" || p.Steps > 0 {
+		line := r.Name
+		if run, err := v.se.lab.ViewRun(ctx, r.WorkflowID); err == nil {
+			done, now := 0, ""
+			for _, s := range run.Stages {
+				if over(s.Status) {
+					done++
+				} else if p := run.Running[s.Name]; s.Status == workflows.StageRunning && !p.Queued && (now == "" || p.Steps > 0) {
 					now = s.Name + " " + detail(p)
 				}
 			}
+			line += fmt.Sprintf("  %d/%d stages  %s", done, len(run.Stages), now)
 		}
-		t.UpdateTotal(int64(len(run.Stages)))
-		t.SetValue(int64(min(done, len(run.Stages)-1)))
-		t.UpdateMessage(r.Name + "  " + now)
+		lines = append(lines, line)
 	}
-	for id, t := range b.cells {
-		if !runs[id] {
-			t.MarkAsDone()
-			delete(b.cells, id)
-		}
-	}
-}
-
-func (b *sweepBars) close() {
-	(&bars{writer: b.writer}).close()
+	return lines
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -42,7 +41,7 @@ func (se *session) printSweepPlan(ctx context.Context, p experiments.PreparedSwe
 		case k.Unknown == k.ToRun:
 			about, from = "?", "none of this kind has finished yet"
 		default:
-			about, from = duration(k.Seconds), fmt.Sprintf("%d finished, the nearest differ in up to %d values", k.Past, k.Differ)
+			about, from = roughly(k.Seconds), fmt.Sprintf("%d finished, the nearest differ in up to %d values", k.Past, k.Differ)
 			if k.Unknown > 0 {
 				from += fmt.Sprintf("; %d unknown", k.Unknown)
 			}
@@ -64,7 +63,7 @@ func (se *session) printSweepPlan(ctx context.Context, p experiments.PreparedSwe
 		fmt.Fprintln(out, "time: unknown; no stage of these kinds has finished in this store yet")
 	default:
 		fmt.Fprintf(out, "time: about %s of work, about %s with %d stages at a time (the longest chain of one cell has %s)",
-			duration(e.Work), duration(plan.Wall), plan.Parallel, duration(e.Longest))
+			roughly(e.Work), roughly(plan.Wall), plan.Parallel, roughly(e.Longest))
 		if e.Unknown > 0 {
 			fmt.Fprintf(out, "; %d stages are not counted: none like them has finished", e.Unknown)
 		}
@@ -79,17 +78,4 @@ func newTable(out io.Writer, head table.Row) table.Writer {
 	t.SetStyle(table.StyleLight)
 	t.AppendHeader(head)
 	return t
-}
-
-// duration is a number of seconds for people: 45s, 12m, 3h20m.
-func duration(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
-	switch {
-	case d < 10*time.Second:
-		return d.Round(100 * time.Millisecond).String()
-	case d < 10*time.Minute:
-		return d.Round(time.Second).String()
-	}
-	text := d.Round(time.Minute).String()
-	return text[:len(text)-len("0s")]
 }

@@ -33,7 +33,7 @@ const (
 const maxShown = 256 << 10
 
 type uiOptions struct {
-	compareFlags
+	compareOptions
 	compare bool
 	query   string
 	open    bool
@@ -44,7 +44,9 @@ func (a *app) uiCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ui [RUN | --sweep SWEEP | --query QUERY | --compare RUN… ]",
 		Short: "Print or open the address of a run, a sweep or a comparison in the web UI",
-		Long: `Print an address in Temporal's web UI; --open opens it in the browser. Of RUN the
+		Long: `Print an address in Temporal's web UI; --open opens it in the browser. That of the
+embedded UI lets a browser in, once and within ten minutes: nobody else can use it
+then. Of RUN the
 page that tells its story: the DAG's state and, at the end, Table 3. Of a sweep
 the list of its runs, of a query the list that it finds; docs/operations.md has
 the search attributes. With --compare a comparison, as esclab compare prints it,
@@ -88,6 +90,9 @@ func (a *app) runUI(ctx context.Context, args []string, o uiOptions, out io.Writ
 	if err != nil {
 		return err
 	}
+	if address, err = se.target.Visit(address); err != nil {
+		return err
+	}
 	fmt.Fprintln(out, address)
 	if !o.open {
 		return nil
@@ -99,7 +104,7 @@ func (a *app) runUI(ctx context.Context, args []string, o uiOptions, out io.Writ
 func (se *session) address(ctx context.Context, args []string, o uiOptions) (string, error) {
 	switch {
 	case o.compare:
-		runs, t, err := se.compared(ctx, args, o.compareFlags)
+		runs, t, err := se.compared(ctx, args, o.compareOptions)
 		if err != nil {
 			return "", err
 		}
@@ -107,7 +112,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		if err != nil {
 			return "", err
 		}
-		page, err := se.showComparison(ctx, o.compareFlags, runs, t, columns)
+		page, err := se.showComparison(ctx, o.compareOptions, runs, t, columns)
 		return page, unreachable(err)
 	case o.query != "":
 		// The server says what is wrong with it, which the UI shows less well.
@@ -148,7 +153,7 @@ func (se *session) page(e lab.Execution, tab string) string {
 // showComparison gives a comparison a page in the web UI: a small workflow
 // whose details are the table. It is "" where no UI outlives this command, or
 // no worker is there to run it.
-func (se *session) showComparison(ctx context.Context, f compareFlags, runs []*comparedRun, t compare.Table, columns []experiments.Column) (string, error) {
+func (se *session) showComparison(ctx context.Context, f compareOptions, runs []*comparedRun, t compare.Table, columns []experiments.Column) (string, error) {
 	if se.stack != nil || se.target.UI == "" {
 		return "", nil
 	}

@@ -19,9 +19,13 @@ import (
 	"github.com/esclab/esclab/workflows/lab"
 )
 
+type verifyOptions struct {
+	set       []string
+	all, json bool
+}
+
 func (a *app) verifyCommand() *cobra.Command {
-	var set []string
-	var all, asJSON bool
+	var o verifyOptions
 	c := &cobra.Command{
 		Use:   "verify RUN | --all",
 		Short: "Read every blob of a run again and compare its SHA-256",
@@ -43,33 +47,33 @@ before, and finds disks that are going bad.`,
   esclab verify --all`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if all == (len(args) == 1) {
-				return errors.New("name a run, or give --all")
-			}
-			run := ""
-			if !all {
-				run = args[0]
-			}
-			return a.verify(c.Context(), run, set, asJSON, os.Stdout)
+			return a.runVerify(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "everything in the bucket")
-	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	c.Flags().StringArrayVar(&set, "set", nil, "as for esclab run")
+	c.Flags().BoolVar(&o.all, "all", false, "everything in the bucket")
+	c.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	c.Flags().StringArrayVar(&o.set, "set", nil, "as for esclab run")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool, out io.Writer) error {
-	se, err := a.open(ctx, true)
+func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io.Writer) error {
+	if o.all == (run != "") {
+		return errors.New("name a run, or give --all")
+	}
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
 	store := se.node.Store
+	again := "" // the command that runs it, where that is known
 	var l lab.Layout
 	if run != "" {
-		if l, err = se.layoutOf(ctx, run, set); err != nil {
+		if l, err = se.layoutOf(ctx, run, o.set); err != nil {
 			return err
+		}
+		if l.Planned != "" {
+			again = commandLine("esclab run", l.Planned, l.Set)
 		}
 	}
 	read, done := readingProgress(os.Stderr)
@@ -83,7 +87,7 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 	if err != nil {
 		return failed(err)
 	}
-	if asJSON {
+	if o.json {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
 		if err := e.Encode(struct {
@@ -93,7 +97,7 @@ func (a *app) verify(ctx context.Context, run string, set []string, asJSON bool,
 			return err
 		}
 	} else {
-		printAudited(out, audited, store.Location(), l.Name)
+		printAudited(out, audited, store.Location(), again)
 	}
 	if n := len(audited.Damaged); n > 0 {
 		return failed(fmt.Errorf("%d damaged in %s", n, store.Location()))
@@ -118,7 +122,7 @@ func auditRun(ctx context.Context, store *artifacts.Store, l lab.Layout, read fu
 	}, read)
 }
 
-func printAudited(out io.Writer, a artifacts.Audited, location, experiment string) {
+func printAudited(out io.Writer, a artifacts.Audited, location, again string) {
 	for _, d := range a.Damaged {
 		fmt.Fprintf(out, "damaged  %s%s\n         %s\n", location, d.Key, d.Reason)
 		if d.Fingerprint != "" {
@@ -131,8 +135,8 @@ func printAudited(out io.Writer, a artifacts.Audited, location, experiment strin
 			fmt.Fprintf(out, "         %s\n", of)
 		}
 		remedy := d.Remedy
-		if experiment != "" {
-			remedy = strings.Replace(remedy, "run the experiment again", "esclab run "+experiment, 1)
+		if again != "" {
+			remedy = strings.Replace(remedy, "run the experiment again", again, 1)
 		}
 		fmt.Fprintf(out, "         → %s\n", remedy)
 	}

@@ -38,18 +38,18 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc"},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc", "internal/whole"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
-	{tree: "workers/settings", ours: []string{"experiments"}},
+	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/reference"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
@@ -62,13 +62,13 @@ var rules = []rule{
 
 	{tree: "internal/bench", ours: []string{"lm", "lm/tokens", "esc", "internal/memory"}, light: true},
 
-	{tree: "lm", ours: []string{"lm/engines", "lm/tokens"}, testOurs: []string{"internal/reference", "internal/memory"}},
+	{tree: "lm", ours: []string{"lm/engines", "lm/tokens", "internal/jsonerror"}, testOurs: []string{"internal/reference", "internal/memory"}},
 	// Text becomes ids without a model, and without what computes one.
-	{tree: "lm/tokens", testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
+	{tree: "lm/tokens", ours: []string{"internal/jsonerror"}, testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
 	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "lm/hub", light: true, theirs: []string{"github.com/gomlx/go-huggingface/hub", "golang.org/x/sys"}},
-	{tree: "metrics", light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
+	{tree: "metrics", ours: []string{"internal/jsonerror"}, light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, testOurs: []string{"internal/logistic"}, light: true},
 	{tree: "judge/openai", ours: []string{"judge", "esc"}, testOurs: []string{"internal/chattest"}, light: true,
 		theirs: []string{"golang.org/x/sync", "golang.org/x/time"}},
@@ -79,7 +79,7 @@ var rules = []rule{
 	{tree: "results/models", ours: []string{"results", "lm", "lm/tokens", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
 	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
-	{tree: "results/pairs", ours: []string{"esc"}, light: true},
+	{tree: "results/pairs", ours: []string{"esc", "internal/whole"}, light: true},
 	{tree: "results/nightly", ours: []string{"internal/inert"}, light: true},
 	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
 
@@ -94,10 +94,12 @@ var rules = []rule{
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
 	{tree: "internal/inert", light: true},
+	{tree: "internal/jsonerror", light: true},
 	{tree: "internal/licences", light: true},
 	{tree: "internal/logistic", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/whole", light: true},
 	{tree: "internal/reference", light: true},
 }
 

@@ -142,7 +142,7 @@ func TestPrepareLimits(t *testing.T) {
 
 func TestRejectNeedsAnotherResponse(t *testing.T) {
 	turn := esc.Turn{Strategy: esc.Question, Response: "yes"}
-	if _, err := reject(esc.RG, turn, []esc.Turn{turn, turn}, 1); err == nil {
+	if _, err := (&preparer{}).reject(esc.RG, turn, []esc.Turn{turn, turn}); err == nil {
 		t.Error("a pair of equal sides")
 	}
 }

@@ -23,7 +23,7 @@ func Choices(tok *tokens.Tokenizer, dialogues []esc.Dialogue, options Options) (
 	for _, turn := range esc.AllTurns(drawDialogues(dialogues, options.Dialogues, options.Seed)) {
 		var answers []string
 		for strategy := range esc.Strategy(esc.NumStrategies) {
-			answers = append(answers, esc.Answer(esc.SP, strategy, ""))
+			answers = append(answers, p.prompts.Answer(esc.SP, strategy, ""))
 		}
 		example, ok, err := p.example(esc.SP, turn, answers)
 		if err != nil {

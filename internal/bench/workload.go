@@ -93,9 +93,9 @@ func Prepare(tok *tokens.Tokenizer, dialogues []esc.Dialogue, name string, optio
 	w := Workload{Name: name, Role: kinds[at].role, Preference: kinds[at].preference}
 	turns := esc.AllTurns(drawDialogues(dialogues, options.Dialogues, options.Seed))
 	for _, turn := range turns {
-		answers := []string{esc.Answer(w.Role, turn.Strategy, turn.Response)}
+		answers := []string{p.prompts.Answer(w.Role, turn.Strategy, turn.Response)}
 		if w.Preference {
-			rejected, err := reject(w.Role, turn, turns, options.Seed)
+			rejected, err := p.reject(w.Role, turn, turns)
 			if err != nil {
 				return Workload{}, fmt.Errorf("%s: %w", name, err)
 			}
@@ -212,8 +212,8 @@ func (p *preparer) example(role esc.Role, turn esc.Turn, answers []string) (e lm
 }
 
 // reject draws a rejected answer that differs from the gold one.
-func reject(role esc.Role, turn esc.Turn, turns []esc.Turn, seed uint64) (string, error) {
-	key := draw(seed, "rejected", uint64(turn.Dialogue), uint64(turn.Index))
+func (p *preparer) reject(role esc.Role, turn esc.Turn, turns []esc.Turn) (string, error) {
+	key := draw(p.options.Seed, "rejected", uint64(turn.Dialogue), uint64(turn.Index))
 	strategy, response := turn.Strategy, turn.Response
 	if role != esc.RG {
 		others := uint64(esc.NumStrategies - 1)
@@ -231,7 +231,7 @@ func reject(role esc.Role, turn esc.Turn, turns []esc.Turn, seed uint64) (string
 			return "", errors.New("all responses of the corpus are the same: there is no rejected one")
 		}
 	}
-	return esc.Answer(role, strategy, response), nil
+	return p.prompts.Answer(role, strategy, response), nil
 }
 
 // drawDialogues keeps n dialogues, drawn by the seed, in their order.

@@ -318,7 +318,7 @@ func answer(r Request) string {
 		return grade(errorNames, "degree", 2)
 	case strings.Contains(system, `{"reference": LABEL`):
 		return one(map[string]any{"reference": label(h, errorNames[1:4]), "reply": label(h>>7, errorNames[1:4])})
-	case strings.Contains(system, `"error": "none"`):
+	case strings.Contains(system, `"error": one of "none"`):
 		return one(label(h, errorNames))
 	case strings.Contains(system, `{"reason": "one short sentence", "score"`) && !strings.Contains(system, "a key for each"):
 		return one(map[string]any{"reason": "because", "score": h % 6})

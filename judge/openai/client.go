@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/judge"
 	"github.com/esclab/esclab/judge/prompts"
 )
@@ -130,7 +131,7 @@ func Name(model string, set prompts.Set) string {
 // strategies are compared, and the model is asked about the other classes alone.
 func (c *Client) Label(ctx context.Context, r judge.Request) (judge.Verdict, error) {
 	found, err := ask(ctx, c, errorsTask, map[string]string{
-		"context": transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response,
+		"context": esc.Transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response,
 	})
 	if err != nil {
 		return judge.Verdict{}, err
@@ -141,14 +142,14 @@ func (c *Client) Label(ctx context.Context, r judge.Request) (judge.Verdict, err
 // Score implements judge.Judge.
 func (c *Client) Score(ctx context.Context, r judge.Request) (judge.Scores, error) {
 	return ask(ctx, c, scoresTask, map[string]string{
-		"context": transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response,
+		"context": esc.Transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response,
 	})
 }
 
 // Prefer implements judge.Judge.
 func (c *Client) Prefer(ctx context.Context, pair judge.Comparison) (judge.Preference, error) {
 	var p judge.Preference
-	context := transcript(pair.Context)
+	context := esc.Transcript(pair.Context)
 	for i, order := range [2][2]string{{pair.First, pair.Second}, {pair.Second, pair.First}} {
 		choice, err := ask(ctx, c, preferenceTask, map[string]string{"context": context, "first": order[0], "second": order[1]})
 		if err != nil {

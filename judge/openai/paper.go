@@ -88,8 +88,13 @@ func labelSchema(classes []esc.PsyError) map[string]any {
 	})
 }
 
+// labels lists what a single label may be.
+func labels(classes []esc.PsyError) string {
+	return `"` + strings.Join(append([]string{noError}, names(classes)...), `", "`) + `"`
+}
+
 func labelFormat(classes []esc.PsyError) string {
-	return `{"reason": "one short sentence", "error": "` + strings.Join(append([]string{noError}, names(classes)...), `", "`) + `", one of these}`
+	return `{"reason": "one short sentence", "error": one of ` + labels(classes) + `}`
 }
 
 func readScore(reply []byte) (float64, error) {
@@ -122,16 +127,16 @@ func (f fields) label(classes []esc.PsyError) ([]finding, error) {
 			return []finding{{class, line(reason), 1}}, nil
 		}
 	}
-	return nil, f.wrong("error", `"`+strings.Join(append([]string{noError}, names(classes)...), `", "`)+`"`)
+	return nil, f.wrong("error", "one of "+labels(classes))
 }
 
-// values are what a question about an answer beside the gold one holds.
+// beside gives what a question about an answer beside the gold one holds.
 func beside(r judge.Request) (map[string]string, error) {
 	if strings.TrimSpace(r.Reference) == "" {
 		return nil, errors.New("the paper's protocol judges beside the gold reply, and there is none")
 	}
 	return map[string]string{
-		"context": transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response, "gold": r.Reference,
+		"context": esc.Transcript(r.Context), "strategy": strategyName(r.Strategy), "response": r.Response, "gold": r.Reference,
 	}, nil
 }
 

@@ -195,24 +195,6 @@ func verdict(found []finding, r judge.Request) judge.Verdict {
 	return v
 }
 
-// transcript writes a context as lines. The user's " " between two answers of
-// the supporter says nothing.
-func transcript(context []esc.Message) string {
-	var b strings.Builder
-	for _, m := range context {
-		text := strings.TrimSpace(m.Content)
-		if text == "" {
-			continue
-		}
-		who := "Seeker"
-		if m.Role == esc.AssistantRole {
-			who = "Supporter"
-		}
-		fmt.Fprintf(&b, "%s: %s\n", who, text)
-	}
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
 func strategyName(s esc.Strategy) string {
 	if !s.Valid() {
 		return "none"

@@ -27,12 +27,14 @@ const (
 	SourceNPM   = "npm"   // the npm package onnxruntime-node, of a pinned digest
 )
 
-// Options of InstallONNX.
+// Options of InstallONNX and InstallXLACPU.
 type Options struct {
-	Source   string   // one of the sources; "" is auto
-	From     string   // a library or a tarball on this machine instead
+	Source   string   // of ONNX Runtime, one of the sources; "" is auto
+	From     string   // a library or an archive with one on this machine instead
 	Registry string   // of npm: see Registry; "" is the public one
 	Package  *Package // nil: the pinned one
+	Index    string   // of Python packages: see Index; "" is the public one
+	Wheel    *Wheel   // nil: the pinned one
 	// Client makes the requests; nil is http.DefaultClient.
 	Client *http.Client
 	// Log is told what happens, a line each; may be nil.
@@ -42,24 +44,29 @@ type Options struct {
 // InstallONNX installs ONNX Runtime's library below dataDir, in place of one that is there. Nothing of it changes
 // where it fails.
 func InstallONNX(ctx context.Context, dataDir string, o Options) (Library, error) {
+	o.Registry = cmp.Or(o.Registry, publicRegistry)
+	if o.Package == nil {
+		o.Package = &onnxRuntimeNode
+	}
+	return o.into(onnxPlace, dataDir, func(dir string) (Library, error) { return o.install(ctx, dir) })
+}
+
+// into has a library installed in its place below a data directory.
+func (o *Options) into(k place, dataDir string, install func(dir string) (Library, error)) (Library, error) {
 	if o.Client == nil {
 		o.Client = http.DefaultClient
 	}
 	if o.Log == nil {
 		o.Log = func(string) {}
 	}
-	o.Registry = cmp.Or(o.Registry, publicRegistry)
-	if o.Package == nil {
-		o.Package = &onnxRuntimeNode
-	}
-	dir := filepath.Join(dataDir, filepath.FromSlash(onnxDir))
+	dir := k.in(dataDir)
 	// A data directory holds dialogues: nobody else's business.
 	if err := errors.Join(os.MkdirAll(dataDir, 0o700), os.MkdirAll(dir, 0o755)); err != nil {
-		return Library{}, fmt.Errorf("install ONNX Runtime: %w", err)
+		return Library{}, fmt.Errorf("install %s: %w", k.title, err)
 	}
-	library, err := o.install(ctx, dir)
+	library, err := install(dir)
 	if err != nil {
-		return library, fmt.Errorf("install ONNX Runtime: %w", err)
+		return library, fmt.Errorf("install %s: %w", k.title, err)
 	}
 	return library, nil
 }
@@ -134,7 +141,7 @@ func (o *Options) fromFile(dir string) (Library, error) {
 		return l, fmt.Errorf("%s: %w", o.From, err)
 	}
 	if !bytes.Equal(head, []byte{0x1f, 0x8b}) { // not gzip: the library itself
-		return take(dir, in, l)
+		return onnxPlace.take(dir, in, l)
 	}
 	member, err := onnxRuntimeNode.member()
 	if err != nil {
@@ -176,7 +183,7 @@ func (o *Options) fromGoMLX(ctx context.Context, dir string) (Library, error) {
 		return Library{}, fmt.Errorf("GoMLX's installer: %w", err)
 	}
 	defer file.Close()
-	return take(dir, file, Library{Version: o.Package.Version, Source: "ONNX Runtime's release " + o.Package.Version + " by GoMLX's installer"})
+	return onnxPlace.take(dir, file, Library{Version: o.Package.Version, Source: "ONNX Runtime's release " + o.Package.Version + " by GoMLX's installer"})
 }
 
 // takeMember takes the one regular file that wanted names out of a gzipped tar. Names in the archive are compared and
@@ -195,13 +202,13 @@ func takeMember(dir string, tarball io.Reader, wanted func(name string) bool, l 
 			return l, fmt.Errorf("%s: %w", l.Source, err)
 		}
 		if header.Typeflag == tar.TypeReg && wanted(header.Name) {
-			return take(dir, archive, l)
+			return onnxPlace.take(dir, archive, l)
 		}
 	}
 }
 
 // take writes a library into dir and adopts it.
-func take(dir string, content io.Reader, l Library) (Library, error) {
+func (k place) take(dir string, content io.Reader, l Library) (Library, error) {
 	file, err := os.CreateTemp(dir, ".library-*")
 	if err != nil {
 		return l, err
@@ -211,5 +218,5 @@ func take(dir string, content io.Reader, l Library) (Library, error) {
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return l, fmt.Errorf("%s: %w", l.Source, err)
 	}
-	return adopt(file.Name(), l)
+	return k.adopt(file.Name(), l)
 }

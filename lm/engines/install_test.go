@@ -134,7 +134,7 @@ func files(t *testing.T, dir string) []string {
 }
 
 func TestInstallNPM(t *testing.T) {
-	library := sharedLibrary(t, entryPoint)
+	library := sharedLibrary(t, onnxPlace.entry)
 	r := newRegistry(t, library)
 	dir := filepath.Join(t.TempDir(), "data")
 	if _, _, err := OpenONNX(dir); !errors.Is(err, ErrNotInstalled) {
@@ -195,7 +195,7 @@ func TestInstallNPM(t *testing.T) {
 }
 
 func TestInstallNPMRefuses(t *testing.T) {
-	library := sharedLibrary(t, entryPoint)
+	library := sharedLibrary(t, onnxPlace.entry)
 	for want, change := range map[string]func(r *registry){
 		"is pinned: not the release":  func(r *registry) { r.integrity = integrity([]byte("other")) },
 		"is pinned: the download":     func(r *registry) { r.tarball = append(r.tarball, 0) },
@@ -234,7 +234,7 @@ func (r *registry) replace(t *testing.T, library []byte) {
 }
 
 func TestInstallFrom(t *testing.T) {
-	library := sharedLibrary(t, entryPoint)
+	library := sharedLibrary(t, onnxPlace.entry)
 	from := t.TempDir()
 	write := func(name string, data []byte) string {
 		path := filepath.Join(from, name)
@@ -281,7 +281,7 @@ func TestInstallFrom(t *testing.T) {
 // TestManifest refuses a manifest that names a file elsewhere.
 func TestManifest(t *testing.T) {
 	dir := t.TempDir()
-	at := filepath.Join(dir, onnxDir)
+	at := onnxPlace.in(dir)
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -26,19 +26,33 @@ type Library struct {
 // ErrNotInstalled says that a data directory has no such library.
 var ErrNotInstalled = errors.New("not installed")
 
-// Directories and file names below a data directory.
-const (
-	onnxDir      = "engines/onnx"
-	manifestName = "manifest.json"
+const manifestName = "manifest.json"
+
+// place is where a kind of library is installed, and what is known of its files.
+type place struct {
+	title string // for people
+	dir   string // below a data directory
+	stem  string // of its file's name
+	entry string // a function that every such library exports
+}
+
+var (
+	onnxPlace   = place{"ONNX Runtime", "engines/onnx", "libonnxruntime", "OrtGetApiBase"}
+	xlaCPUPlace = place{"a PJRT plugin", "engines/xla-cpu", "pjrt_c_api_cpu_plugin", "GetPjrtApi"}
 )
 
 // OpenONNX returns the path of the ONNX Runtime library installed below dataDir, after comparing its SHA-256 with the
 // manifest's. ErrNotInstalled where there is none, also for an empty dataDir.
-func OpenONNX(dataDir string) (string, Library, error) {
+func OpenONNX(dataDir string) (string, Library, error) { return onnxPlace.open(dataDir) }
+
+// OpenXLACPU is OpenONNX for the PJRT plugin of engine xla:cpu.
+func OpenXLACPU(dataDir string) (string, Library, error) { return xlaCPUPlace.open(dataDir) }
+
+func (k place) open(dataDir string) (string, Library, error) {
 	if dataDir == "" {
 		return "", Library{}, ErrNotInstalled
 	}
-	dir := filepath.Join(dataDir, filepath.FromSlash(onnxDir))
+	dir := k.in(dataDir)
 	data, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", Library{}, ErrNotInstalled
@@ -78,9 +92,12 @@ func Digest(path string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// in is the place's directory below a data directory.
+func (k place) in(dataDir string) string { return filepath.Join(dataDir, filepath.FromSlash(k.dir)) }
+
 // adopt moves a library that was written to path, in the directory of installed ones, to its place, and names it in
 // the manifest; what was installed before is removed. Until the manifest is renamed, the old one stands.
-func adopt(path string, l Library) (Library, error) {
+func (k place) adopt(path string, l Library) (Library, error) {
 	dir := filepath.Dir(path)
 	digest, err := Digest(path)
 	if err != nil {
@@ -89,11 +106,11 @@ func adopt(path string, l Library) (Library, error) {
 	if l.SHA256 != "" && l.SHA256 != digest {
 		return l, fmt.Errorf("%s: SHA-256 %s, %s was expected", l.Source, digest, l.SHA256)
 	}
-	if err := checkLibrary(path); err != nil {
+	if err := k.check(path); err != nil {
 		return l, fmt.Errorf("%s: %w", l.Source, err)
 	}
 	l.SHA256 = digest
-	l.File = "libonnxruntime-" + digest[:16] + ".so" // never the name of another one's bytes
+	l.File = k.stem + "-" + digest[:16] + ".so" // never the name of another one's bytes
 	if err := errors.Join(os.Chmod(path, 0o755), os.Rename(path, filepath.Join(dir, l.File))); err != nil {
 		return l, err
 	}
@@ -113,7 +130,7 @@ func adopt(path string, l Library) (Library, error) {
 	if err := os.Rename(manifest.Name(), filepath.Join(dir, manifestName)); err != nil {
 		return l, err
 	}
-	old, err := filepath.Glob(filepath.Join(dir, "libonnxruntime-*.so"))
+	old, err := filepath.Glob(filepath.Join(dir, k.stem+"-*.so"))
 	if err != nil {
 		return l, err
 	}
@@ -125,12 +142,8 @@ func adopt(path string, l Library) (Library, error) {
 	return l, nil
 }
 
-// entryPoint is the function that every ONNX Runtime library exports.
-const entryPoint = "OrtGetApiBase"
-
-// checkLibrary makes sure that a file is a shared library of this machine's architecture with ONNX Runtime's entry
-// point.
-func checkLibrary(path string) error {
+// check makes sure that a file is a shared library of this machine's architecture with the kind's entry point.
+func (k place) check(path string) error {
 	f, err := elf.Open(path)
 	if err != nil {
 		return fmt.Errorf("not a shared library: %w", err)
@@ -144,8 +157,8 @@ func checkLibrary(path string) error {
 	if err != nil {
 		return fmt.Errorf("read its symbols: %w", err)
 	}
-	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == entryPoint && s.Section != elf.SHN_UNDEF }) {
-		return fmt.Errorf("not ONNX Runtime: it does not export %s", entryPoint)
+	if !slices.ContainsFunc(symbols, func(s elf.Symbol) bool { return s.Name == k.entry && s.Section != elf.SHN_UNDEF }) {
+		return fmt.Errorf("not %s: it does not export %s", k.title, k.entry)
 	}
 	return nil
 }

@@ -211,7 +211,8 @@ func wanted(info *hub.RepoInfo, repo Repo) ([]file, error) {
 // partOfModel says whether a backbone in Hugging Face's layout is read from a file.
 func partOfModel(name string) bool {
 	switch name {
-	case "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json":
+	case "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+		"generation_config.json":
 		return true
 	}
 	return !strings.Contains(name, "/") && (strings.HasSuffix(name, ".safetensors") || strings.HasSuffix(name, ".safetensors.index.json"))

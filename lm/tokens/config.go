@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // The files beside tokenizer.json.
@@ -71,7 +73,7 @@ func readConfig(dir string) (*tokenizerConfig, error) {
 	listed := map[string]listedToken{}
 	if raw, ok := keys[addedTokensDecoder]; ok {
 		if err := json.Unmarshal(raw, &listed); err != nil {
-			return nil, fmt.Errorf("tokens: load tokenizer %s: %s: %w", filepath.Join(dir, configFile), addedTokensDecoder, err)
+			return nil, fmt.Errorf("tokens: load tokenizer %s: %s: %w", filepath.Join(dir, configFile), addedTokensDecoder, jsonerror.Plain(err))
 		}
 	} else {
 		older, err := readKeys(dir, specialTokensFile)
@@ -108,7 +110,7 @@ func readKeys(dir, name string) (keys map[string]json.RawMessage, err error) {
 	path := filepath.Join(dir, name)
 	data, err := readOptional(path)
 	if err == nil && data != nil {
-		err = json.Unmarshal(data, &keys)
+		err = jsonerror.Plain(json.Unmarshal(data, &keys))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
@@ -159,7 +161,7 @@ func (c *tokenizerConfig) readAdded(dir string, listed map[string]listedToken) e
 	}
 	var ids map[string]int32
 	if err := json.Unmarshal(data, &ids); err != nil {
-		return fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
+		return fmt.Errorf("tokens: load tokenizer %s: %w", path, jsonerror.Plain(err))
 	}
 	c.listedIn = addedTokensFile
 	special := map[string]bool{}

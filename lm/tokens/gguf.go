@@ -157,27 +157,17 @@ func (g *GGUF) Write(dir string) error {
 	return nil
 }
 
-// vocabulary divides the tokens into those of the model and the added ones. Added tokens that a merge makes are both, as
-// in a tokenizer.json, and so are those before the last of the others: tokenizers gives a token that is added alone the
-// next id that is free.
+// vocabulary gives the model's tokens by their ids, and those of them that are added ones. tokenizers gives an added
+// token that the model lacks the next id that is free, whatever the file says, so all of them are in both.
 func (g *GGUF) vocabulary() (vocabulary map[string]int, added []addedToken) {
-	made := map[string]bool{}
-	for _, merge := range g.Merges {
-		left, right, _ := strings.Cut(merge, " ")
-		made[left], made[right], made[left+right] = true, true, true
-	}
 	vocabulary = map[string]int{}
-	last := 0
 	for id, token := range g.Tokens {
-		extra := g.Types[id] == ggufControl || g.Types[id] == ggufUserDefined
-		if extra {
+		switch g.Types[id] {
+		case ggufUnused:
+			continue
+		case ggufControl, ggufUserDefined:
 			added = append(added, addedToken{ID: int32(id), Content: token, Special: g.Types[id] == ggufControl})
 		}
-		if (!extra || made[token]) && g.Types[id] != ggufUnused {
-			last = id
-		}
-	}
-	for id, token := range g.Tokens[:last+1] {
 		vocabulary[token] = id
 	}
 	return vocabulary, added

@@ -13,9 +13,20 @@ type expressions struct {
 	tokens []lexeme
 	at     int
 	depth  int
-	// isTuple says that the last expression was a tuple: it serves as a list, but would be written otherwise.
+	// isTuple says that the last expression was a tuple, an iterator or a view: it serves as a list, but would be written
+	// otherwise.
 	isTuple bool
+	pairs   bool   // the last expression gives pairs, which are tuples
+	markup  string // the expression that ends with a filter for HTML
 }
+
+// tupleFilters and tupleMethods give tuples, iterators and views.
+var (
+	tupleFilters = []string{"dictsort", "items", "map", "reject", "rejectattr", "select", "selectattr", "unique"}
+	tupleMethods = []string{"items", "keys", "values", "partition", "rpartition"}
+)
+
+var errMarkup = errors.New("what e, escape and safe give escapes whatever it is joined to: they are supported as the last filter of a whole {{ }}")
 
 func (p *expressions) peek() lexeme {
 	if p.done() {
@@ -186,7 +197,7 @@ func (p *expressions) comparison() (string, error) {
 			}
 			for _, o := range []string{"<=", ">=", "<", ">"} {
 				if format == "" && p.skip(o) {
-					format = "(%s " + o + " %s)"
+					format = `_order(%s, "` + o + `", %s)`
 				}
 			}
 		}
@@ -222,7 +233,9 @@ func (p *expressions) unary(filtered bool) (text string, err error) {
 			text = "(-" + text + ")"
 		}
 	case p.skip("+"):
-		text, err = p.unary(false)
+		if text, err = p.unary(false); err == nil {
+			text = "_add(0, " + text + ")"
+		}
 	default:
 		if text, err = p.primary(); err == nil {
 			text, err = p.postfix(text)
@@ -322,9 +335,12 @@ func (p *expressions) dict() (string, error) {
 
 // postfix parses attributes, subscripts and calls. A method becomes _method(object, name, ...).
 func (p *expressions) postfix(text string) (string, error) {
+	method := ""
 	for first := true; ; first = false {
 		if !first {
-			p.isTuple = false
+			p.isTuple = slices.Contains(tupleMethods, method)
+			p.pairs = method == "items"
+			method = ""
 		}
 		switch {
 		case p.skip("."):
@@ -341,6 +357,7 @@ func (p *expressions) postfix(text string) (string, error) {
 				if err != nil {
 					return "", err
 				}
+				method = l.text
 				text = fmt.Sprintf("_method(%s)", strings.Join(append([]string{text, quote(l.text)}, arguments...), ", "))
 			default:
 				text += "." + l.text
@@ -417,7 +434,7 @@ func (p *expressions) filters(text string) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			p.isTuple = false
+			isTuple := slices.Contains(tupleFilters, name) || name == "list" && p.pairs
 			text += "|" + name
 			if p.peek().text == "(" {
 				arguments, err := p.arguments()
@@ -425,6 +442,13 @@ func (p *expressions) filters(text string) (string, error) {
 					return "", err
 				}
 				text += "(" + strings.Join(arguments, ", ") + ")"
+			}
+			p.isTuple, p.pairs = isTuple, name == "items" || name == "dictsort"
+			if slices.Contains([]string{"e", "escape", "safe"}, name) {
+				if p.markup != "" || !p.done() {
+					return "", errMarkup
+				}
+				p.markup = text
 			}
 			if p.peek().text != "|" && !p.done() {
 				text = "(" + text + ")"

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mitsuhiko/minijinja/minijinja-go/v2/value"
 )
@@ -102,6 +103,136 @@ var pyFilters = map[string]func(v value.Value, args []value.Value, kwargs map[st
 		return dictMethod(sorted, "items", nil)
 	},
 	"tojson": pyToJSON,
+	"abs": func(v value.Value, _ []value.Value, _ map[string]value.Value) (value.Value, error) {
+		f, ok := v.AsFloat()
+		switch {
+		case !ok || v.Kind() != value.KindNumber:
+			return value.Undefined(), errors.New("abs takes a number")
+		case f < 0:
+			return v.Neg()
+		}
+		return v, nil
+	},
+	"length": pyLength,
+	"count":  pyLength,
+	"list": func(v value.Value, _ []value.Value, _ map[string]value.Value) (value.Value, error) {
+		items, err := pyItems(v)
+		return value.FromSlice(items), err
+	},
+	"e":      pyEscape,
+	"escape": pyEscape,
+	"sort": func(v value.Value, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
+		sorted, err := pyKeys(v, args, kwargs, 1)
+		if err != nil {
+			return value.Undefined(), err
+		}
+		sign := 1
+		if reverse, ok := named(args, kwargs, 0, "reverse"); ok && reverse.IsTrue() {
+			sign = -1
+		}
+		slices.SortStableFunc(sorted, func(a, b keyed) int {
+			order, e := pyOrder(a.key, b.key)
+			err = errors.Join(err, e)
+			return sign * order
+		})
+		items := make([]value.Value, len(sorted))
+		for i, s := range sorted {
+			items[i] = s.item
+		}
+		return value.FromSlice(items), err
+	},
+	"min": func(v value.Value, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
+		return pyExtreme(v, args, kwargs, -1)
+	},
+	"max": func(v value.Value, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
+		return pyExtreme(v, args, kwargs, 1)
+	},
+	"unique": func(v value.Value, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
+		all, err := pyKeys(v, args, kwargs, 0)
+		items := []value.Value{}
+		var seen []value.Value
+		for _, k := range all {
+			if !slices.ContainsFunc(seen, func(key value.Value) bool { return pyEqual(k.key, key, 0) }) {
+				items, seen = append(items, k.item), append(seen, k.key)
+			}
+		}
+		return value.FromSlice(items), err
+	},
+}
+
+// pyLength is Python's len().
+func pyLength(v value.Value, _ []value.Value, _ map[string]value.Value) (value.Value, error) {
+	if s, ok := v.AsString(); ok {
+		return value.FromInt(int64(utf8.RuneCountInString(s))), nil
+	}
+	items, err := pyItems(v)
+	return value.FromInt(int64(len(items))), err
+}
+
+// pyEscape writes a text for HTML as markupsafe does. That the result is marked as such in Jinja2 is seen to where
+// expressions are read: it may only be printed.
+func pyEscape(v value.Value, _ []value.Value, _ map[string]value.Value) (value.Value, error) {
+	return value.FromString(bounded(strings.NewReplacer("&", "&amp;", ">", "&gt;", "<", "&lt;", "'", "&#39;", `"`, "&#34;").Replace(pyString(v)))), nil
+}
+
+// keyed is an item with what it is compared by.
+type keyed struct{ key, item value.Value }
+
+// pyKeys are the items of a list with their keys: themselves, or their attributes, texts in lower case unless
+// case_sensitive says otherwise. place is that of the argument case_sensitive, before attribute.
+func pyKeys(v value.Value, args []value.Value, kwargs map[string]value.Value, place int) ([]keyed, error) {
+	items, err := pyItems(v)
+	if err != nil {
+		return nil, err
+	}
+	sensitive, asked := named(args, kwargs, place, "case_sensitive")
+	fold := func(key value.Value) value.Value {
+		if s, ok := key.AsString(); ok && !(asked && sensitive.IsTrue()) {
+			return value.FromString(strings.ToLower(s))
+		}
+		return key
+	}
+	list := make([]keyed, len(items))
+	attribute, given := named(args, kwargs, place+1, "attribute")
+	for i, item := range items {
+		list[i] = keyed{fold(item), item}
+		if !given || attribute.IsNone() {
+			continue
+		}
+		var keys []value.Value
+		for path := range strings.SplitSeq(pyString(attribute), ",") {
+			key := item
+			for name := range strings.SplitSeq(path, ".") {
+				d, ok := dictOf(key)
+				if !ok || d.values[name] == (value.Value{}) {
+					return nil, fmt.Errorf("the attribute %q is not there", name)
+				}
+				key = d.values[name]
+			}
+			keys = append(keys, fold(key))
+		}
+		list[i].key = value.FromSlice(keys)
+	}
+	return list, nil
+}
+
+// pyExtreme is min (sign -1) or max (1): of several the first.
+func pyExtreme(v value.Value, args []value.Value, kwargs map[string]value.Value, sign int) (value.Value, error) {
+	all, err := pyKeys(v, args, kwargs, 0)
+	if err != nil || len(all) == 0 {
+		return value.Undefined(), err
+	}
+	best := all[0]
+	for _, k := range all[1:] {
+		order, err := pyOrder(k.key, best.key)
+		if err != nil {
+			return value.Undefined(), err
+		}
+		if sign*order > 0 {
+			best = k
+		}
+	}
+	return best.item, nil
 }
 
 // named is an argument by its place or name.
@@ -113,6 +244,8 @@ func named(args []value.Value, kwargs map[string]value.Value, place int, name st
 	return v, ok
 }
 
+var errUndefined = errors.New("an undefined value is no number")
+
 // pyInt is Jinja2's filter int: what is no number becomes the default.
 func pyInt(v value.Value, args []value.Value, kwargs map[string]value.Value) (value.Value, error) {
 	if _, ok := named(args, kwargs, 1, "base"); ok {
@@ -121,6 +254,9 @@ func pyInt(v value.Value, args []value.Value, kwargs map[string]value.Value) (va
 	otherwise, ok := named(args, kwargs, 0, "default")
 	if !ok {
 		otherwise = value.FromInt(0)
+	}
+	if v.IsUndefined() {
+		return v, errUndefined
 	}
 	number := v
 	if s, ok := v.AsString(); ok {
@@ -147,6 +283,9 @@ func pyFloatOf(v value.Value, args []value.Value, kwargs map[string]value.Value)
 	otherwise, ok := named(args, kwargs, 0, "default")
 	if !ok {
 		otherwise = value.FromFloat(0)
+	}
+	if v.IsUndefined() {
+		return v, errUndefined
 	}
 	if s, ok := v.AsString(); ok {
 		f := 0.0
@@ -181,6 +320,9 @@ func pyRound(v value.Value, args []value.Value, kwargs map[string]value.Value) (
 	}
 	switch method {
 	case "common":
+		if v.IsActualInt() {
+			return v, nil
+		}
 		if places == 0 {
 			return value.FromFloat(math.RoundToEven(f)), nil
 		}
@@ -235,13 +377,13 @@ var pyTests = map[string]func(v value.Value) bool{
 	"sequence": func(v value.Value) bool {
 		_, isDict := dictOf(v)
 		_, isString := v.AsString()
-		return isDict || isString || v.Iter() != nil
+		return isDict || isString || v.IsUndefined() || v.Iter() != nil
 	},
 	"iterable": func(v value.Value) bool {
 		_, err := pyItems(v)
 		return err == nil
 	},
-	"callable": func(v value.Value) bool { return v.IsCallable() },
+	"callable": func(v value.Value) bool { return v.IsUndefined() || v.IsCallable() },
 	// A boolean is an integer in Python, but not by Jinja2's tests.
 	"integer": func(v value.Value) bool { return v.Kind() == value.KindNumber && v.IsActualInt() },
 	"number":  func(v value.Value) bool { return v.Kind() == value.KindNumber || v.Kind() == value.KindBool },
@@ -253,4 +395,12 @@ func notEqual(a, b value.Value) (bool, error) { return !pyEqual(a, b, 0), nil }
 // pyComparisons are the tests that compare with an argument.
 var pyComparisons = map[string]func(v, with value.Value) (bool, error){
 	"eq": isEqual, "equalto": isEqual, "==": isEqual, "ne": notEqual, "!=": notEqual, "in": pyIn,
+	"lt": ordered("<"), "lessthan": ordered("<"), "le": ordered("<="), "gt": ordered(">"), "greaterthan": ordered(">"), "ge": ordered(">="),
+}
+
+func ordered(operator string) func(v, with value.Value) (bool, error) {
+	return func(v, with value.Value) (bool, error) {
+		order, err := pyOrder(v, with)
+		return order < 0 && operator[0] == '<' || order > 0 && operator[0] == '>' || order == 0 && len(operator) == 2, err
+	}
 }

@@ -87,6 +87,10 @@ var pyFunctions = map[string]pyFunction{
 	"_equal": func(args []value.Value, _ map[string]value.Value) (value.Value, error) {
 		return value.FromBool(pyEqual(args[0], args[1], 0)), nil
 	},
+	"_order": func(args []value.Value, _ map[string]value.Value) (value.Value, error) {
+		holds, err := ordered(pyString(args[1]))(args[0], args[2])
+		return value.FromBool(holds), err
+	},
 	"_in": func(args []value.Value, _ map[string]value.Value) (value.Value, error) {
 		found, err := pyIn(args[0], args[1])
 		return value.FromBool(found), err

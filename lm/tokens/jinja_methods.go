@@ -136,6 +136,9 @@ func stringMethod(s, method string, args []value.Value) (value.Value, error) {
 	case "split", "rsplit":
 		return pySplit(s, method, args)
 	case "splitlines":
+		if len(args) > 0 {
+			return none, errors.New("splitlines() that keeps the line ends is not supported")
+		}
 		return strs(splitLines(s)), nil
 	case "replace":
 		count := -1

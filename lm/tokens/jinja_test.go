@@ -229,3 +229,30 @@ func TestTemplateDates(t *testing.T) {
 		t.Error("a template that always writes the date is used for a training")
 	}
 }
+
+// TestTemplatesNotRendered: what would be written otherwise than by Jinja2 is refused by a sentence of one line.
+func TestTemplatesNotRendered(t *testing.T) {
+	for source, says := range map[string]string{
+		"{{ messages | map(attribute='role') }}":                         "an iterator or a view",
+		"{{ messages | selectattr('role', 'equalto', 'user') }}":         "an iterator or a view",
+		"{{ messages[0].items() | list }}":                               "a tuple",
+		"{{ {'a': 1} | dictsort }}":                                      "a tuple",
+		"{{ messages[0].role.partition('s') }}":                          "a tuple",
+		"{{ 'a' | e ~ '<' }}":                                            "e, escape and safe",
+		"{% set x = '<' | safe %}{{ x + '<' }}":                          "e, escape and safe",
+		"{{ (messages[0].content | escape) | length }}":                  "e, escape and safe",
+		"{% raw %}\nx{% endraw %}":                                       "{% raw %}",
+		"{{ messages[0].content.splitlines(true) }}":                     "splitlines()",
+		"{{ messages | join(', ', attribute='role') }}":                  "map it first",
+		"{{ messages[0].content | center(30) }}":                         `"center"`,
+		"{% autoescape true %}{{ messages[0].role }}{% endautoescape %}": `"autoescape"`,
+	} {
+		template, err := compileTemplate(source)
+		if err == nil {
+			_, err = (&chatTemplate{template: template}).render([]Message{{"user", "Hi"}}, true, time.Now)
+		}
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: the error has to say %s on one line, it is: %v", source, says, err)
+		}
+	}
+}

@@ -85,7 +85,7 @@ func (out *translation) tag(source string) (rest string, err error) {
 	switch {
 	case closing == "}}":
 		if text, err = p.tuple(true); err == nil && p.isTuple {
-			err = errors.New("a tuple is not written as Python writes it: write a list, or its items")
+			err = errors.New("a tuple, an iterator or a view is not written as Python writes it: write a list, or its items")
 		}
 	case p.peek().text == "raw":
 		return copyRaw(&out.Builder, tag, rest)
@@ -95,6 +95,9 @@ func (out *translation) tag(source string) (rest string, err error) {
 	}
 	if err == nil && !p.done() {
 		err = fmt.Errorf("%q is not expected", p.peek().text)
+	}
+	if err == nil && p.markup != "" && (text != p.markup || closing != "}}") {
+		err = errMarkup
 	}
 	if err == nil {
 		err = out.nest(keyword, &open, text)
@@ -146,6 +149,9 @@ func copyRaw(out *strings.Builder, tag, rest string) (string, error) {
 		from += at + 2
 		inside, ending, found := strings.Cut(tag[from:], "%}")
 		if found && strings.Trim(inside, "-+ \t\n") == "endraw" {
+			if strings.HasPrefix(rest, "\n") { // which Jinja2 keeps, and trims behind other blocks
+				return "", errors.New("a {% raw %} with a line break behind it is not supported: write {%- raw -%} or begin the text beside it")
+			}
 			out.WriteString(tag[:len(tag)-len(ending)])
 			return ending, nil
 		}

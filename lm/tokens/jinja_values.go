@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -115,23 +116,50 @@ func dictOf(v value.Value) (*pyDict, bool) {
 	return d, true
 }
 
+// pyNumber is a number, or a boolean, which is one in Python.
+func pyNumber(v value.Value) (float64, bool) {
+	if v.Kind() == value.KindBool {
+		if v.IsTrue() {
+			return 1, true
+		}
+		return 0, true
+	}
+	f, ok := v.AsFloat()
+	return f, ok && v.Kind() == value.KindNumber
+}
+
+// pyOrder is how Python orders two values: -1, 0 or 1. What it does not order is an error.
+func pyOrder(a, b value.Value) (int, error) {
+	x, isNumber := pyNumber(a)
+	y, isOther := pyNumber(b)
+	if isNumber && isOther {
+		return cmp.Compare(x, y), nil
+	}
+	s, isString := a.AsString()
+	o, isOther := b.AsString()
+	if isString && isOther {
+		return strings.Compare(s, o), nil
+	}
+	list, isList := a.AsSlice()
+	other, isOther := b.AsSlice()
+	if !isList || !isOther {
+		return 0, fmt.Errorf("%s and %s have no order", a.Kind(), b.Kind())
+	}
+	for i := range min(len(list), len(other)) {
+		if !pyEqual(list[i], other[i], 0) {
+			return pyOrder(list[i], other[i])
+		}
+	}
+	return cmp.Compare(len(list), len(other)), nil
+}
+
 // pyEqual is Python's ==.
 func pyEqual(a, b value.Value, depth int) bool {
 	if depth > maxNesting {
 		panic(fmt.Errorf("values stand more than %d deep in each other", maxNesting))
 	}
-	number := func(v value.Value) (float64, bool) {
-		if v.Kind() == value.KindBool {
-			if v.IsTrue() {
-				return 1, true
-			}
-			return 0, true
-		}
-		f, ok := v.AsFloat()
-		return f, ok && v.Kind() == value.KindNumber
-	}
-	if x, ok := number(a); ok {
-		y, ok := number(b)
+	if x, ok := pyNumber(a); ok {
+		y, ok := pyNumber(b)
 		return ok && x == y
 	}
 	if x, ok := dictOf(a); ok {

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/esclab/esclab/internal/jsonerror"
 )
 
 // Tokenizer is a byte-level BPE tokenizer in Hugging Face's format, with the
@@ -48,7 +50,7 @@ func Load(dir string) (*Tokenizer, error) {
 	}
 	var file tokenizerJSON
 	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, err)
+		return nil, fmt.Errorf("tokens: load tokenizer %s: %w", path, jsonerror.Plain(err))
 	}
 	config, err := readConfig(dir)
 	if err != nil {
@@ -90,7 +92,7 @@ func (t *Tokenizer) loadStop(path string) error {
 		t.stop = []int32{*one}
 	} else if len(config.EOS) > 0 && config.EOS[0] == '[' {
 		if err := json.Unmarshal(config.EOS, &t.stop); err != nil {
-			return fmt.Errorf("tokens: load tokenizer %s: eos_token_id: %w", path, err)
+			return fmt.Errorf("tokens: load tokenizer %s: eos_token_id: %w", path, jsonerror.Plain(err))
 		}
 	}
 	return nil

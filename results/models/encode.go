@@ -26,7 +26,7 @@ type Encoder struct {
 
 // Encoder gives the encoder of a role.
 func (b *Backbone) Encoder(role esc.Role) (*Encoder, error) {
-	prompts, err := esc.BuiltinPrompts(string(b.Params.Prompts))
+	prompts, err := b.Params.RolePrompts()
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,40 @@ func TestTurnsOfADialogueAreNestedPrefixes(t *testing.T) {
 	}
 }
 
+// Fed as in the paper, planner and generator are trained on the answer alone, and
+// long prompts are trimmed from the beginning of the conversation.
+func TestPaperPromptsAreEncoded(t *testing.T) {
+	dialogues, tok := demoDialogues(t)
+	turns := esc.Turns(dialogues[0])
+	turn := turns[len(turns)-1]
+	params := experiments.ModelParams{Prompts: experiments.PromptsPaper, HistoryStrategies: experiments.HistoryStrip, MaxTokens: 1 << 20, Longer: experiments.LongerTrim}
+	for role, want := range map[esc.Role]string{esc.SP: turn.Strategy.String(), esc.RG: turn.Response} {
+		e, err := (&Backbone{Tok: tok, Params: params}).Encoder(role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sequences, ok, err := e.Answers(turn, e.Prompts.Answer(role, turn.Strategy, turn.Response))
+		if err != nil || !ok {
+			t.Fatalf("%s: ok %v, %v", role, ok, err)
+		}
+		s := sequences[0]
+		if got := tok.DecodeText(s.Tokens[s.LossFrom:]); got != want {
+			t.Errorf("%s: the loss covers %q, want %q", role, got, want)
+		}
+		prompt := tok.DecodeText(s.Tokens[:s.LossFrom])
+		for _, past := range turns[:len(turns)-1] {
+			if strings.Contains(prompt, past.Strategy.Bracketed()+" ") {
+				t.Errorf("%s sees the past strategy %s", role, past.Strategy)
+			}
+		}
+		e.limit = len(s.Tokens) - 5
+		short, err := e.prompt(turn.Context, turn.Strategy, 8)
+		if text := tok.DecodeText(short); err != nil || len(short)+8 > e.limit || !strings.Contains(text, turn.Context[len(turn.Context)-1].Content) {
+			t.Errorf("%s: %d tokens under a limit of %d (%v): %q", role, len(short), e.limit, err, text)
+		}
+	}
+}
+
 // headOf is what the prompt has after the last user message: the assistant's
 // header and, for rg, the given strategy.
 func headOf(t *testing.T, e *Encoder, turn esc.Turn) []int32 {

@@ -79,9 +79,12 @@ func (b *Backbone) Sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sam
 		MaxNewTokens: s.MaxNewTokens,
 		Temperature:  s.Temperature, // zero when greedy
 		TopP:         s.TopP,
+		TopK:         s.TopK,
 		Stop:         b.Tok.StopIDs(),
 		Slots:        s.DecodeBatch,
 		Seed:         seed,
+
+		RepetitionPenalty: s.RepetitionPenalty,
 	})
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 // Planner scores the eight strategies after a context: as the planner's answers,
 // or as the beginnings of the vanilla model's.
 type Planner struct {
-	// Names are the strategies' tokens: for the planner the bracketed name and
+	// Names are the strategies' tokens: for the planner its answer and
 	// the end of its turn, for the vanilla model the bracketed name.
 	Names [esc.NumStrategies][]int32
 
@@ -25,8 +25,16 @@ type Planner struct {
 // Close it when done.
 func (b *Backbone) Planner(role esc.Role, adapter *lm.Adapter, options lm.LogProbsOptions) (*Planner, error) {
 	p := &Planner{}
+	var err error
+	if p.enc, err = b.Encoder(role); err != nil {
+		return nil, err
+	}
 	for i, strategy := range esc.Strategies() {
-		ids, err := b.Tok.AnswerTokens("", strategy.Bracketed())
+		name := strategy.Bracketed()
+		if role == esc.SP {
+			name = p.enc.Prompts.Answer(role, strategy, "")
+		}
+		ids, err := b.Tok.AnswerTokens("", name)
 		if err != nil {
 			return nil, err
 		}
@@ -34,10 +42,6 @@ func (b *Backbone) Planner(role esc.Role, adapter *lm.Adapter, options lm.LogPro
 			ids = ids[:len(ids)-1] // without the end of the turn
 		}
 		p.Names[i], p.longest = ids, max(p.longest, len(ids))
-	}
-	var err error
-	if p.enc, err = b.Encoder(role); err != nil {
-		return nil, err
 	}
 	options.Packing, options.MicroBatchTokens = lm.Packing(b.Params.Packing), b.Params.PackTokens
 	p.scorer, err = lm.NewScorer(b.Engine, b.Model, adapter, options)

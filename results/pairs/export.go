@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/internal/whole"
 )
 
 // Format is a layout of preference data that a trainer loads.
@@ -126,7 +127,7 @@ func Export(dir, name string, format Format, prompts esc.Prompts, all []Pair) ([
 		return files, err
 	}
 	const described = "dataset_info.json"
-	if err := os.WriteFile(filepath.Join(dir, described), append(data, '\n'), 0o644); err != nil {
+	if err := whole.Write(filepath.Join(dir, described), whole.Public, append(data, '\n')); err != nil {
 		return files, err
 	}
 	return append(files, described), nil
@@ -179,15 +180,7 @@ func ParseFormat(name string) (Format, error) {
 }
 
 func writeLines(path string, lines []any) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	err = encodeLines(f, lines)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return whole.Create(path, whole.Private, func(w io.Writer) error { return encodeLines(w, lines) })
 }
 
 func encodeLines(w io.Writer, lines []any) error {

@@ -149,6 +149,9 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
+	if err := n.crashes().report(); err != nil {
+		n.log.Warn().Err(err).Msg("a crash of this process would leave no last words in the data directory")
+	}
 	if n.settings.EmbedTemporal() {
 		if err := n.giveBack(context.Background()); err != nil {
 			n.log.Warn().Err(err).Msg("stages of workers that were killed go on only when Temporal misses their heartbeats")
@@ -159,7 +162,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		Remote: func(ctx context.Context, uri string) (artifacts.Backend, error) {
 			return OpenBucket(ctx, n.settings, uri)
 		},
-		JudgeKey: n.judgeKey,
+		JudgeKey: n.judgeKey, Parked: n.crashes().parked,
 		DataDir:  n.settings.Embedded.DataDir,
 		Version:  version,
 		Nightly:  n.nightly(),
@@ -267,6 +270,9 @@ func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 func (n *Node) Close() {
 	if n.workers != nil {
 		n.workers.Stop()
+		if err := n.crashes().end(); err != nil {
+			n.log.Warn().Err(err).Msg("cannot remove the file for this process's last words")
+		}
 		if err := os.RemoveAll(n.scratch()); err != nil {
 			n.log.Warn().Err(err).Msg("cannot remove the scratch directory")
 		}
@@ -284,6 +290,11 @@ func (n *Node) scratch() string {
 	return filepath.Join(n.settings.Embedded.DataDir, "scratch", fmt.Sprintf("%s-%d", hostname(), os.Getpid()))
 }
 
+// crashes is this machine's record of crashes.
+func (n *Node) crashes() crashes {
+	return crashes{filepath.Join(n.settings.Embedded.DataDir, "crashes"), filepath.Base(n.scratch())}
+}
+
 // alive tells whether a process of this machine lives.
 func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
@@ -299,6 +310,12 @@ func (n *Node) sweepScratch() {
 		id, err := strconv.Atoi(pid)
 		if !ours || err != nil || alive(id) {
 			continue
+		}
+		if process := filepath.Base(dir); n.crashes().crashed(process) {
+			n.log.Warn().Str("last_words", n.crashes().file(process)).Msg("a process that worked here has crashed")
+			if err := n.crashes().count(process, dir); err != nil {
+				n.log.Warn().Err(err).Msg("cannot count its crash")
+			}
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			n.log.Warn().Err(err).Str("dir", dir).Msg("cannot remove a scratch directory")

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/esclab/esclab/internal/whole"
 )
 
 // Judge says which endpoints of language models this worker may ask to judge.
@@ -60,7 +62,7 @@ func (s *Settings) JudgeKey(baseURL string) (Secret, error) {
 	e, _ := s.Judge.find(baseURL)
 	switch {
 	case e.APIKeyFile != "":
-		return keyFile("judge.endpoints: api_key_file", e.APIKeyFile)
+		return ReadKey("judge.endpoints: api_key_file", e.APIKeyFile)
 	case e.APIKeyEnv == "":
 		return "", nil
 	case os.Getenv(e.APIKeyEnv) == "":
@@ -121,7 +123,7 @@ func (s *Settings) AddEndpoint(e Endpoint) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	mode := fs.FileMode(0o644)
+	mode := whole.Public
 	old, err := os.ReadFile(path)
 	switch info, statErr := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -140,16 +142,7 @@ func (s *Settings) AddEndpoint(e Endpoint) error {
 	if err != nil || !sameEndpoints(before, after) {
 		return fmt.Errorf("settings: cannot add to %s: %w", path, errNoPlace)
 	}
-	part, err := os.CreateTemp(filepath.Dir(path), ".settings-*")
-	if err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	defer os.Remove(part.Name()) // where it has not become the file
-	_, err = part.WriteString(text)
-	if err := errors.Join(err, part.Chmod(mode), part.Sync(), part.Close()); err != nil {
-		return fmt.Errorf("settings: write %s: %w", path, err)
-	}
-	if err := os.Rename(part.Name(), path); err != nil {
+	if err := whole.Write(path, mode, []byte(text)); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
 	s.Judge = after.Judge

@@ -15,6 +15,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/esclab/esclab/experiments"
 )
 
 // maxFile bounds a settings file; the one of the repository has 7 kB.
@@ -105,6 +107,9 @@ func Parse(name string, data []byte) (*Settings, error) {
 	}
 	s := Default()
 	s.Path = name
+	if line := experiments.TooDeep(data); line > 0 {
+		return nil, fmt.Errorf("%s:%d: nested deeper than any setting: is it a settings file?", name, line)
+	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, located(name, err)

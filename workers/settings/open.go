@@ -50,7 +50,7 @@ func (o Open) problem() *problem {
 		}
 	}
 	if len(missing) > 0 {
-		return &problem{key, fmt.Sprintf("%s not set: Temporal asks for no password of its own, and without TLS dialogues could be read on the wire and histories changed; "+
+		return &problem{key, fmt.Sprintf("%s not set: a key alone is too little on a network, where without TLS dialogues could be read on the wire and histories changed; "+
 			"give a certificate, its key and the authority of the clients' certificates", strings.Join(missing, " and "))}
 	}
 	for name, port := range map[string]Port{"temporal": o.Ports.Temporal, "s3": o.Ports.S3} {

@@ -38,7 +38,7 @@ type Credentials struct {
 // that api_key_env names, "" where neither is set.
 func (t Temporal) APIKey() (Secret, error) {
 	if t.APIKeyFile != "" {
-		return keyFile("temporal.api_key_file", t.APIKeyFile)
+		return ReadKey("temporal.api_key_file", t.APIKeyFile)
 	}
 	if t.APIKeyEnv == "" {
 		return "", nil
@@ -60,8 +60,9 @@ func keyVariable(name, variable string) (Secret, error) {
 	return Secret(key), nil
 }
 
-// keyFile reads a key from a file that holds nothing else; name is the setting's.
-func keyFile(name, path string) (Secret, error) {
+// ReadKey reads a key from a file that holds nothing else, mode 0600; name is what
+// errors call it.
+func ReadKey(name, path string) (Secret, error) {
 	data, err := ReadSecretFile(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)

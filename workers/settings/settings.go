@@ -57,6 +57,9 @@ type TLS struct {
 	Cert       string `yaml:"cert"`        // PEM client certificate, with Key
 	Key        string `yaml:"key"`         // PEM client key, mode 0600
 	ServerName string `yaml:"server_name"` // overrides the name that is verified
+	// Disabled sends Temporal's key in plain text: to an embedded Temporal on this
+	// machine, which has no TLS.
+	Disabled bool `yaml:"disabled"`
 }
 
 // S3 says how to reach the S3 service that keeps the artifacts.

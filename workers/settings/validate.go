@@ -80,6 +80,9 @@ func (s *Settings) temporalProblems() (out []problem) {
 	if t.TLS != nil && (t.TLS.Cert == "") != (t.TLS.Key == "") {
 		out = append(out, problem{"temporal.tls", "cert and key go together: give both or neither"})
 	}
+	if host, _, err := net.SplitHostPort(t.Address); t.TLS != nil && t.TLS.Disabled && (err != nil || !LocalHost(host)) {
+		out = append(out, problem{"temporal.tls.disabled", "goes with an address on this machine alone: keys and results would be sent in plain text"})
+	}
 	return out
 }
 
@@ -101,7 +104,7 @@ func (s *Settings) s3Problems() (out []problem) {
 		if (c.TLS.Cert == "") != (c.TLS.Key == "") {
 			out = append(out, problem{"s3.tls", "cert and key go together: give both or neither"})
 		}
-		if !strings.HasPrefix(c.Endpoint, "https://") {
+		if !strings.HasPrefix(c.Endpoint, "https://") || c.TLS.Disabled {
 			out = append(out, problem{"s3.tls", "goes with an endpoint that begins with https://"})
 		}
 	}

@@ -1,13 +1,14 @@
 package stack_test
 
 import (
-	"bufio"
 	"context"
-	"fmt"
+	"encoding/hex"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,7 +53,11 @@ func start(t *testing.T, o stack.Options) *stack.Stack {
 
 func dial(t *testing.T, s *stack.Stack) client.Client {
 	t.Helper()
-	c, err := connect.Dial(t.Context(), connect.Temporal{Address: s.Info().Temporal, Namespace: s.Info().Namespace}, zerolog.Nop())
+	at, err := s.Temporal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := connect.Dial(t.Context(), at, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,14 +108,14 @@ func statusOf(t *testing.T, c client.Client, id string) enumspb.WorkflowExecutio
 	return d.WorkflowExecutionInfo.Status
 }
 
-func get(t *testing.T, url, host string, status int) string {
+func get(t *testing.T, browser *http.Client, url, host string, status int) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Host = host
-	response, err := http.DefaultClient.Do(request)
+	response, err := browser.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,18 +157,27 @@ func loopbackOnly(t *testing.T) { loopbackBut(t) }
 // loopbackBut does so and lets pass, and counts, those at the given addresses.
 func loopbackBut(t *testing.T, open ...string) (found int) {
 	t.Helper()
-	allowed := make(map[string]bool)
-	for _, address := range open {
-		host, port, err := net.SplitHostPort(address)
-		if err != nil {
+	all := listening(t)
+	for _, address := range all {
+		host, _, err := net.SplitHostPort(address)
+		switch {
+		case err != nil:
 			t.Fatal(err)
+		case slices.Contains(open, address):
+			found++
+		case !net.ParseIP(host).IsLoopback():
+			t.Errorf("listening on %s", address)
 		}
-		ip, n := net.ParseIP(host).To4(), 0
-		if _, err := fmt.Sscan(port, &n); err != nil {
-			t.Fatal(err)
-		}
-		allowed[fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], n)] = true
 	}
+	if len(all) < 6 { // frontend, history, matching, worker, UI, S3
+		t.Errorf("found only %d listening sockets", len(all))
+	}
+	return found
+}
+
+// listening gives the addresses, host:port, on which this process listens.
+func listening(t *testing.T) (all []string) {
+	t.Helper()
 	own := make(map[string]bool)
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -174,32 +188,28 @@ func loopbackBut(t *testing.T, open ...string) (found int) {
 			own[strings.Trim(strings.TrimPrefix(link, "socket:"), "[]")] = true
 		}
 	}
-	listening := 0
-	for table, loopback := range map[string]string{"tcp": "0100007F", "tcp6": "00000000000000000000000001000000"} {
-		f, err := os.Open("/proc/self/net/" + table)
+	for _, table := range []string{"tcp", "tcp6"} {
+		data, err := os.ReadFile("/proc/self/net/" + table)
 		if err != nil {
 			continue
 		}
-		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			fields := strings.Fields(lines.Text())
+		for line := range strings.Lines(string(data)) {
+			fields := strings.Fields(line)
 			if len(fields) < 10 || fields[3] != "0A" || !own[fields[9]] {
 				continue
 			}
-			listening++
-			address, port, _ := strings.Cut(fields[1], ":")
-			n, _ := strconv.ParseUint(port, 16, 16)
-			if allowed[fields[1]] {
-				found++
-				continue
+			// The address is hexadecimal, in words of four bytes, each little-endian.
+			host, port, _ := strings.Cut(fields[1], ":")
+			raw, err := hex.DecodeString(host)
+			n, err2 := strconv.ParseUint(port, 16, 16)
+			if err := errors.Join(err, err2); err != nil {
+				t.Fatal(err)
 			}
-			if address != loopback {
-				t.Errorf("port %d listens on %s, not on loopback alone", n, address)
+			for i := 0; i+4 <= len(raw); i += 4 {
+				slices.Reverse(raw[i : i+4])
 			}
+			all = append(all, net.JoinHostPort(net.IP(raw).String(), strconv.FormatUint(n, 10)))
 		}
 	}
-	if listening < 6 { // frontend, history, matching, worker, UI, S3
-		t.Errorf("found only %d listening sockets", listening)
-	}
-	return found
+	return all
 }

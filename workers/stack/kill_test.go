@@ -42,7 +42,11 @@ func victim(dir string) error {
 	if err != nil {
 		return err
 	}
-	c, err := connect.Dial(ctx, connect.Temporal{Address: s.Info().Temporal, Namespace: "default"}, zerolog.Nop())
+	at, err := s.Temporal()
+	if err != nil {
+		return err
+	}
+	c, err := connect.Dial(ctx, at, zerolog.Nop())
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type gate struct {
 	listener net.Listener
 	target   string // host:port of the server
 	config   *tls.Config
+	inner    *tls.Config // towards the server; nil: plain text
 	log      zerolog.Logger
 
 	done chan struct{} // closed when nobody accepts any more
@@ -86,7 +87,7 @@ func (s *Stack) open(o settings.Open, log zerolog.Logger) error {
 		return err
 	}
 	if s.temporal != nil {
-		g, err := startGate("temporal", o.Listen, o.Ports.Temporal, s.info.Temporal, mutual, log)
+		g, err := startGate("temporal", o.Listen, o.Ports.Temporal, s.inside, mutual, s.mesh.client(), log)
 		if err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func (s *Stack) open(o settings.Open, log zerolog.Logger) error {
 		if err := s.s3.Credentials.Presentable(); err != nil {
 			return fmt.Errorf("embedded.open: %s: %w: move the file away to have new keys generated", s.info.S3.CredentialsFile, err)
 		}
-		g, err := startGate("s3", o.Listen, o.Ports.S3, s.s3.Endpoint[len("http://"):], plain, log)
+		g, err := startGate("s3", o.Listen, o.Ports.S3, s.s3.Endpoint[len("http://"):], plain, nil, log)
 		if err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func (s *Stack) open(o settings.Open, log zerolog.Logger) error {
 	return nil
 }
 
-func startGate(name, address string, port settings.Port, target string, config *tls.Config, log zerolog.Logger) (*gate, error) {
+func startGate(name, address string, port settings.Port, target string, config, inner *tls.Config, log zerolog.Logger) (*gate, error) {
 	at := net.JoinHostPort(address, strconv.Itoa(int(port)))
 	l, err := net.Listen("tcp", at)
 	if err != nil {
@@ -119,7 +120,7 @@ func startGate(name, address string, port settings.Port, target string, config *
 		}
 		return nil, &connect.Problem{Detail: detail, Remedy: remedy, Err: err}
 	}
-	g := &gate{name: name, listener: l, target: target, config: config, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	g := &gate{name: name, listener: l, target: target, config: config, inner: inner, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
 	go g.accept()
 	return g, nil
 }
@@ -179,7 +180,7 @@ func (g *gate) serve(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	host, err := net.Dial("tcp", g.target)
+	host, err := g.dial()
 	if err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (g *gate) serve(conn net.Conn) error {
 			host.Close() // the guest is gone, or the gate is closed: nobody waits for an answer
 			return
 		}
-		_ = host.(*net.TCPConn).CloseWrite()
+		_ = host.CloseWrite()
 	}()
 	// Once the server has closed its side there is nothing more to pass on. The
 	// client may not have noticed, so it is not waited for.
@@ -200,6 +201,24 @@ func (g *gate) serve(conn net.Conn) error {
 	conn.Close()
 	<-ended
 	return nil
+}
+
+// halfCloser is a connection whose other direction goes on.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// dial connects to the server.
+func (g *gate) dial() (halfCloser, error) {
+	conn, err := net.Dial("tcp", g.target)
+	if err != nil {
+		return nil, err
+	}
+	if g.inner == nil {
+		return conn.(*net.TCPConn), nil
+	}
+	return tls.Client(conn, g.inner), nil
 }
 
 // address is where the gate listens.

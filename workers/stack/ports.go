@@ -12,9 +12,8 @@ import (
 	"github.com/esclab/esclab/workers/stack/connect"
 )
 
-// loopback is the interface that the servers listen on: they have no
-// authentication between the user's processes but S3's keys. Others come through
-// a gate.
+// loopback is the interface that the servers listen on, in plain text. Other
+// machines come through a gate.
 const loopback = "127.0.0.1"
 
 // choosePort returns want if it is free, or a free port where want is auto.

@@ -64,11 +64,16 @@ type Stack struct {
 	lock     *datadir.Lock
 	logFile  io.Closer
 	temporal temporal.Server
+	inside   string // address of Temporal's internal frontend
+	mesh     *mesh
 	ui       *webUI
 	gateway  *gateway
 	gates    []*gate
 	info     connect.Info
 	s3       connect.S3
+
+	failed    chan error // see Failed
+	stopWatch func()
 
 	stopOnce sync.Once
 	stopErr  error
@@ -99,7 +104,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	if lock.Predecessor != 0 {
 		o.Log.Info().Int("pid", lock.Predecessor).Str("data_dir", dir).Msg("the last stack was not stopped; its data are recovered")
 	}
-	s := &Stack{dir: dir, lock: lock, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
+	s := &Stack{dir: dir, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
 	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -151,7 +156,7 @@ func (s *Stack) start(ctx context.Context, o Options) error {
 	if err := datadir.Publish(s.dir, &s.info); err != nil {
 		return fmt.Errorf("describe the stack: %w", err)
 	}
-	return nil
+	return s.startWatch(ctx)
 }
 
 func closeListener(l net.Listener) error {
@@ -168,19 +173,32 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 		return errors.Join(err, uiListener.Close())
 	}
 	s.logFile = file
-	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes, log: log}
-	if s.temporal, err = startTemporal(options); err != nil {
+	if s.lock.Predecessor != 0 {
+		if err := quickCheck(ctx, s.dir); err != nil {
+			return errors.Join(err, uiListener.Close())
+		}
+	}
+	key, keyFile, err := ensureKey(s.dir)
+	if err != nil {
+		return errors.Join(err, uiListener.Close())
+	}
+	if s.mesh, err = newMesh(); err != nil {
+		return errors.Join(fmt.Errorf("temporal: certificate: %w", err), uiListener.Close())
+	}
+	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes,
+		key: key, mesh: s.mesh, log: log}
+	if s.temporal, s.inside, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
 	// The UI starts after Temporal, because a connection that is refused at
 	// first would be tried again only after a pause.
-	if s.ui, err = startUI(uiListener, address, o.Namespace); err != nil {
+	if s.ui, err = startUI(uiListener, s.inside, options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
 	if err := prepareNamespace(ctx, options, o.Log); err != nil {
 		return err
 	}
-	s.info.Temporal, s.info.Namespace = address, o.Namespace
+	s.info.Temporal, s.info.Namespace, s.info.KeyFile = address, o.Namespace, keyFile
 	s.info.UI = "http://" + uiListener.Addr().String()
 	return nil
 }
@@ -204,6 +222,9 @@ func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
 // Info describes the stack; connect.Resolve turns it into a target.
 func (s *Stack) Info() *connect.Info { return &s.info }
 
+// Temporal is how to reach the frontend, with its key.
+func (s *Stack) Temporal() (connect.Temporal, error) { return connect.Embedded(&s.info) }
+
 // Opened returns where other machines reach Temporal and the store, host:port by
 // "temporal" and "s3".
 func (s *Stack) Opened() map[string]string {
@@ -224,6 +245,7 @@ func (s *Stack) Stop() error {
 
 func (s *Stack) stop() error {
 	// From now on nobody finds this stack any more.
+	s.stopWatch()
 	errs := []error{datadir.Withdraw(s.dir)}
 	for _, g := range s.gates {
 		errs = append(errs, g.stop())

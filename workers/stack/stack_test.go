@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +40,7 @@ func TestStackEndToEnd(t *testing.T) {
 		}
 	})
 	t.Run("modes", func(t *testing.T) {
-		for path, want := range map[string]os.FileMode{"": 0o700, "s3-credentials": 0o600, "stack.json": 0o600, "s3": 0o700} {
+		for path, want := range map[string]os.FileMode{"": 0o700, "s3-credentials": 0o600, "temporal-key": 0o600, "stack.json": 0o600, "s3": 0o700} {
 			info, err := os.Stat(filepath.Join(dir, path))
 			if err != nil || info.Mode().Perm() != want {
 				t.Errorf("%s: %v, want %v (%v)", path, info.Mode().Perm(), want, err)
@@ -65,16 +64,8 @@ func TestStackEndToEnd(t *testing.T) {
 			}
 		}
 	})
-	t.Run("web UI", func(t *testing.T) {
-		if body := get(t, s.Info().UI+"/namespaces/default/workflows", "", http.StatusOK); !strings.Contains(body, "<html") {
-			t.Errorf("no page: %.200s", body)
-		}
-		// The UI's own API goes through to the server.
-		if body := get(t, s.Info().UI+"/api/v1/namespaces/default", "", http.StatusOK); !strings.Contains(body, `"default"`) {
-			t.Errorf("no namespace: %.200s", body)
-		}
-		get(t, s.Info().UI+"/api/v1/namespaces", "evil.example.org", http.StatusMisdirectedRequest)
-	})
+	t.Run("web UI", func(t *testing.T) { testWebUI(t, s, resolve(t, dir)) })
+	t.Run("access", func(t *testing.T) { testAccess(t, s, dir) })
 	t.Run("workflow with search attributes", func(t *testing.T) {
 		c := dial(t, s)
 		w := worker.New(c, "q", worker.Options{})

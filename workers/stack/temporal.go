@@ -14,6 +14,7 @@ import (
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/cluster"
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/common/dynamicconfig"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
 	"github.com/esclab/esclab/workers/stack/internal/datadir"
 )
@@ -38,9 +40,11 @@ const (
 	initialVersion = 1
 )
 
-// services of a Temporal server, in the order of their ports.
+// services of a Temporal server, in the order of their ports. The internal
+// frontend serves those that have the mesh's certificate: the server's own
+// workflows, the web UI and the gate for other machines.
 var services = []primitives.ServiceName{
-	primitives.FrontendService, primitives.HistoryService, primitives.MatchingService, primitives.WorkerService,
+	primitives.FrontendService, primitives.InternalFrontendService, primitives.HistoryService, primitives.MatchingService, primitives.WorkerService,
 }
 
 // temporalOptions configure the embedded Temporal server.
@@ -50,23 +54,33 @@ type temporalOptions struct {
 	namespace  string
 	retention  time.Duration
 	attributes map[string]string // name → type
+	key        settings.Secret   // that clients have to send
+	mesh       *mesh
 	log        temporallog.Logger
 }
 
-// startTemporal starts a Temporal server with its data in a SQLite file.
-func startTemporal(o temporalOptions) (temporal.Server, error) {
+// startTemporal starts a Temporal server with its data in a SQLite file. inside is
+// the address of its internal frontend.
+func startTemporal(o temporalOptions) (server temporal.Server, inside string, err error) {
 	database, err := prepareDatabase(o)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	internal, err := freePorts(len(services) - 1)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	ports := append([]int{o.port}, internal...)
-	server, err := temporal.NewServer(
+	names := make([]string, len(services))
+	for i, name := range services {
+		names[i] = string(name)
+	}
+	server, err = temporal.NewServer(
 		temporal.WithConfig(serverConfig(database, ports)),
-		temporal.ForServices(temporal.DefaultServices),
+		temporal.ForServices(names),
+		temporal.WithAuthorizer(administrators{}),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return holdersOf(o.key) }),
+		temporal.WithTLSConfigFactory(encrypted{o.mesh}),
 		temporal.WithStaticHosts(staticHosts(ports)),
 		temporal.WithLogger(o.log),
 		temporal.WithDynamicConfigClient(dynamicconfig.StaticClient{
@@ -82,12 +96,12 @@ func startTemporal(o temporalOptions) (temporal.Server, error) {
 		}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("temporal: configure: %w", err)
+		return nil, "", fmt.Errorf("temporal: configure: %w", err)
 	}
 	if err := server.Start(); err != nil {
-		return nil, fmt.Errorf("temporal: start: %w: see %s", err, filepath.Join(o.dataDir, datadir.LogDir))
+		return nil, "", fmt.Errorf("temporal: start: %w: see %s", err, filepath.Join(o.dataDir, datadir.LogDir))
 	}
-	return server, nil
+	return server, net.JoinHostPort(loopback, strconv.Itoa(internal[0])), nil
 }
 
 func serverConfig(database *config.SQL, ports []int) *config.Config {
@@ -109,7 +123,6 @@ func serverConfig(database *config.SQL, ports []int) *config.Config {
 		},
 		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
 		Services:            make(map[string]config.Service),
-		PublicClient:        config.PublicClient{HostPort: frontend},
 	}
 	c.Global.Membership.MaxJoinDuration = 30 * time.Second
 	c.Global.Membership.BroadcastAddress = loopback
@@ -165,7 +178,7 @@ func prepareDatabase(o temporalOptions) (*config.SQL, error) {
 	}
 	namespace.Detail.Config.Retention = durationpb.New(o.retention)
 	if err := sqliteschema.CreateNamespaces(database, namespace); err != nil {
-		return nil, fmt.Errorf("temporal: create namespace %s in %s: %w: the file may be damaged; move it away to begin anew", o.namespace, path, err)
+		return nil, damaged(path, fmt.Errorf("create namespace %s: %w", o.namespace, err))
 	}
 	return database, nil
 }
@@ -195,7 +208,7 @@ func prepareNamespace(ctx context.Context, o temporalOptions, log zerolog.Logger
 	var c client.Client
 	for {
 		var err error
-		if c, err = connect.Dial(ctx, connect.Temporal{Address: address, Namespace: o.namespace}, zerolog.Nop()); err == nil {
+		if c, err = connect.Dial(ctx, connect.Temporal{Address: address, Namespace: o.namespace, APIKey: o.key}, zerolog.Nop()); err == nil {
 			break
 		}
 		select {

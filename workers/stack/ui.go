@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"time"
@@ -28,17 +29,19 @@ type webUI struct {
 	done   chan error
 }
 
-// startUI serves the web UI of the Temporal server at temporalAddress on l.
+// startUI serves the web UI of the Temporal server whose internal frontend is at
+// inside on l, to those who have a session.
 //
 // The handlers and their order are those of ui-server's own NewServer. That
 // one opens its listener by itself and ends the process when it cannot, which
 // is no way to report a busy port.
-func startUI(l net.Listener, temporalAddress, namespace string) (*webUI, error) {
+func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	provider, err := config.NewConfigProviderWithRefresh(&config.Config{
-		TemporalGRPCAddress: temporalAddress,
+		TemporalGRPCAddress: inside,
+		TLS:                 o.mesh.ui(),
 		Host:                loopback,
 		EnableUI:            true,
-		DefaultNamespace:    namespace,
+		DefaultNamespace:    o.namespace,
 		CORS:                config.CORS{CookieInsecure: true}, // plain HTTP on loopback
 		HideLogs:            true,
 		DisableNewsFetch:    true,
@@ -51,7 +54,7 @@ func startUI(l net.Listener, temporalAddress, namespace string) (*webUI, error) 
 	e.Logger.SetOutput(io.Discard)
 	forwarded := []string{auth.AuthorizationExtrasHeader, "Caller-Type"}
 	e.Use(middleware.Recover(), middleware.Gzip())
-	e.Use(loopbackOnly)
+	e.Pre(loopbackOnly, newSessions(o.key, l).demand)
 	e.Use(cors.CORSMiddleware(cors.CORSConfig{
 		AllowHeaders: append([]string{echo.HeaderOrigin, echo.HeaderContentType, echo.HeaderAccept,
 			echo.HeaderXCSRFToken, echo.HeaderAuthorization}, forwarded...),
@@ -62,6 +65,10 @@ func startUI(l net.Listener, temporalAddress, namespace string) (*webUI, error) 
 	e.Use(middleware.CSRFWithConfig(csrf.MiddlewareConfig(provider, false)))
 	e.Pre(route.PublicPath(""))
 	route.SetHealthRoute(e)
+	// It says by the standard logger that it has read the certificates.
+	before := log.Writer()
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(before)
 	if err := route.SetAPIRoutes(e, provider, []api.Middleware{headers.WithForwardHeaders(forwarded)}); err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -78,6 +79,38 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 	return v, nil
 }
 
+// StoredRun says how a run stands by its history and the store alone, which also
+// answer where no worker is up. The error is what a run that has ended failed of.
+func (c *Client) StoredRun(ctx context.Context, e Execution) (RunView, error) {
+	v := RunView{Run: e.ID, Running: map[string]workflows.Progress{}}
+	var in workflows.RunInput
+	if err := c.Input(ctx, e, &in); err != nil {
+		return v, err
+	}
+	v.Experiment = in.Experiment
+	var result workflows.RunResult
+	var ending error
+	if e.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		ending = RootCause(c.Temporal.GetWorkflow(ctx, e.ID, e.RunID).Get(ctx, &result))
+	}
+	for _, s := range in.Stages {
+		state := workflows.StageState{Name: s.Name, Kind: s.Kind, Fingerprint: s.Fingerprint, Status: workflows.StageWaiting}
+		if made, ok := result.Result(s.Name); ok {
+			state.Status, state.Result = workflows.StageDone, made
+			if made.Reused {
+				state.Status = workflows.StageReused
+			}
+		} else if m, err := c.Store.Lookup(ctx, s.Fingerprint); err == nil {
+			state.Status = workflows.StageReused
+			state.Result = workflows.StageResult{Stage: s.Name, Fingerprint: s.Fingerprint, Digest: m.Digest, Reused: true}
+		} else if ignoreAbsent(err) != nil {
+			return v, unreachable("%w", err)
+		}
+		v.Stages = append(v.Stages, state)
+	}
+	return v, ending
+}
+
 // ask queries a run or a sweep for its state.
 func (c *Client) ask(ctx context.Context, what, id string, state any) error {
 	answer, err := c.Temporal.QueryWorkflow(ctx, id, "", workflows.QueryState)
@@ -125,6 +158,7 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 		}
 		p.Attempt = int(pending.GetAttempt())
 		p.Failure = pending.GetLastFailure().GetMessage()
+		p.Queued = pending.GetState() == enums.PENDING_ACTIVITY_STATE_SCHEDULED
 	}
 	return p, nil
 }

@@ -64,11 +64,18 @@ func TestListsPageThroughEverything(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"demo", "run/demo/0da221080876", "demo/0da221080876"} {
+	for _, name := range []string{"demo", "run/demo/0da221080876", "demo/0da221080876", "dem", "demo/0da", "run/dem"} {
 		e, err := c.FindRun(t.Context(), name, false)
 		if err != nil || e.ID != "run/demo/0da221080876" || e.RunID != fmt.Sprint(n-1) || e.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
 			t.Errorf("run %q is %+v, %v; want the oldest one", name, e, err)
 		}
+	}
+
+	if _, err := c.FindRun(t.Context(), "oth", true); err == nil || !strings.Contains(err.Error(), "run/other/000000000000 and run/other/000000000001") {
+		t.Errorf("a beginning of many runs, to change one: %v; want that it is not clear", err)
+	}
+	if e, err := c.FindRun(t.Context(), "oth", false); err != nil || e.RunID != "0" {
+		t.Errorf("a beginning of many runs: %+v, %v; want the newest", e, err)
 	}
 
 	calls := len(v.Calls)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
@@ -15,6 +14,12 @@ import (
 type Layout struct {
 	Name   string // of the experiment
 	Stages []experiments.Stage
+	// Run is what was started, and Cell its name within a sweep. It is zero where
+	// the stages are planned: of Planned, a preset's name or a file, with Set.
+	Run     Execution
+	Cell    string
+	Planned string
+	Set     []string
 }
 
 // LayoutOf finds the stages of a run: those that it was started with, or, with
@@ -24,12 +29,14 @@ func (c *Client) LayoutOf(ctx context.Context, run string, set []string, host ex
 	info, err := os.Stat(run)
 	if file := err == nil && info.Mode().IsRegular(); len(set) == 0 && !file {
 		e, err := c.FindRun(ctx, run, false)
-		if err == nil {
+		preset := slices.Contains(experiments.Presets(), run)
+		if err == nil && (!preset || workflows.NamedIn(e.ID) == run) {
 			var in workflows.RunInput
 			err = c.Input(ctx, e, &in)
-			return Layout{in.Experiment, in.Stages}, err
+			return Layout{Name: in.Experiment, Stages: in.Stages, Run: e, Cell: in.Facts.Cell}, err
 		}
-		if strings.HasPrefix(run, "run/") || !slices.Contains(experiments.Presets(), run) {
+		var broken *Error
+		if !preset || errors.As(err, &broken) {
 			return Layout{}, err
 		}
 	}
@@ -37,8 +44,11 @@ func (c *Client) LayoutOf(ctx context.Context, run string, set []string, host ex
 	if err = errors.Join(err, p.Missing); err != nil {
 		return Layout{}, err
 	}
-	return Layout{p.Experiment.Name, p.Stages}, nil
+	return Layout{Name: p.Experiment.Name, Stages: p.Stages, Planned: run, Set: set}, nil
 }
+
+// Result is the last stage, which rests on all others: the report.
+func (l Layout) Result() experiments.Stage { return l.Stages[len(l.Stages)-1] }
 
 // Stage gives a stage by its name, such as "mine/sp"; in a run with several
 // seeds, "mine/sp@2" is the second seed's and a name without a seed the first's.

@@ -85,28 +85,41 @@ func (c *Client) Sweeps(ctx context.Context, running bool) iter.Seq2[Execution, 
 	return c.List(ctx, query)
 }
 
-// find gives the first execution that a name means: a workflow ID, or the name
-// of the experiment or the sweep; "" means any.
-func find(all iter.Seq2[Execution, error], name string) (Execution, bool, error) {
+// find gives the execution that a name means: the newest of those whose workflow
+// ID, with or without its kind, or whose experiment or sweep it is, else the newest
+// whose ID it begins; "" means the newest of all. Where the caller is going to
+// change what is found, a beginning has to mean one alone.
+func find(all iter.Seq2[Execution, error], name string, change bool) (Execution, bool, error) {
+	var begun []Execution
 	for e, err := range all {
 		if err != nil {
 			return e, false, err
 		}
-		if name == "" || e.ID == name || workflows.NamedIn(e.ID) == name {
+		_, short, _ := strings.Cut(e.ID, "/")
+		switch {
+		case name == "" || name == e.ID || name == short || name == workflows.NamedIn(e.ID):
 			return e, true, nil
+		case strings.HasPrefix(e.ID, name) || strings.HasPrefix(short, name):
+			begun = append(begun, e)
 		}
 	}
-	return Execution{}, false, nil
+	if len(begun) == 0 {
+		return Execution{}, false, nil
+	}
+	for _, e := range begun {
+		if change && e.ID != begun[0].ID {
+			return e, false, fmt.Errorf("%q begins the names of %s and %s: write more of the one that is meant", name, begun[0].ID, e.ID)
+		}
+	}
+	return begun[0], true, nil
 }
 
-// FindRun gives a run by its workflow ID, with or without its "run/", or the
-// newest of an experiment of that name; "" means the newest of all. With
-// running, only runs that have not ended count.
+// FindRun gives a run by its workflow ID, with or without its "run/", the newest of
+// an experiment of that name, or the newest whose ID begins so; "" means the newest
+// of all. With running, only runs that have not ended count, and one alone may be
+// meant.
 func (c *Client) FindRun(ctx context.Context, name string, running bool) (Execution, error) {
-	if parts := strings.Split(name, "/"); len(parts) == 2 && len(parts[1]) == 12 {
-		name = "run/" + name
-	}
-	e, found, err := find(c.Runs(ctx, running), name)
+	e, found, err := find(c.Runs(ctx, running), name, running)
 	switch {
 	case err != nil || found:
 		return e, err
@@ -118,10 +131,9 @@ func (c *Client) FindRun(ctx context.Context, name string, running bool) (Execut
 	return e, fmt.Errorf("there is no run %q: esclab status --all lists them", name)
 }
 
-// FindSweep gives a sweep by its workflow ID, or the newest of its name; ""
-// means the newest of all. With running, only sweeps that have not ended count.
+// FindSweep gives a sweep as FindRun gives a run.
 func (c *Client) FindSweep(ctx context.Context, name string, running bool) (Execution, error) {
-	e, found, err := find(c.Sweeps(ctx, running), name)
+	e, found, err := find(c.Sweeps(ctx, running), name, running)
 	switch {
 	case err != nil || found:
 		return e, err

@@ -15,12 +15,15 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
+// NotInStore is why most stages run.
+const NotInStore = "not in the store"
+
 // Decide says of each stage, by its name, what a run would do with it today.
 func (c *Client) Decide(ctx context.Context, stages []experiments.Stage) (map[string]experiments.Decision, error) {
 	decisions := make(map[string]experiments.Decision, len(stages))
 	layout := Layout{Stages: stages}
 	for _, s := range stages {
-		d := experiments.Decision{Action: experiments.ActionRun, Reason: "not in the store"}
+		d := experiments.Decision{Action: experiments.ActionRun, Reason: NotInStore}
 		if s.Fingerprint == "" {
 			d.Reason = "a source file is missing"
 		} else if err := c.present(ctx, layout, s); err == nil {
@@ -118,7 +121,7 @@ func (c *Client) Forecast(ctx context.Context, p experiments.PreparedSweep) (Swe
 	if err != nil {
 		return SweepForecast{}, unreachable("%w", err)
 	}
-	past, err := c.pastStages(ctx)
+	past, err := c.PastStages(ctx)
 	if err != nil {
 		return SweepForecast{}, unreachable("%w", err)
 	}
@@ -244,8 +247,8 @@ func (c *Client) cached(ctx context.Context, stages []experiments.Stage) (map[st
 // pastLimit bounds the finished stages that an estimate reads.
 const pastLimit = 2000
 
-// pastStages reads how long the finished stages in the store took.
-func (c *Client) pastStages(ctx context.Context) ([]experiments.PastStage, error) {
+// PastStages reads how long the finished stages in the store took.
+func (c *Client) PastStages(ctx context.Context) ([]experiments.PastStage, error) {
 	fingerprints, err := c.Store.ListStages(ctx)
 	if err != nil {
 		return nil, err
@@ -267,9 +270,10 @@ func (c *Client) pastStages(ctx context.Context) ([]experiments.PastStage, error
 			}
 			var made struct {
 				Seconds float64 `json:"seconds"`
+				Bytes   int64   `json:"peak_bytes"`
 			}
 			if json.Unmarshal(raw, &made) == nil { // another version's: it tells nothing
-				past[i] = experiments.PastStage{Kind: experiments.Kind(m.Kind), Params: m.Params, Seconds: made.Seconds}
+				past[i] = experiments.PastStage{Kind: experiments.Kind(m.Kind), Params: m.Params, Seconds: made.Seconds, Bytes: made.Bytes}
 			}
 			return nil
 		})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sort"
@@ -71,6 +72,35 @@ func CheckTemporal(ctx context.Context, t Temporal, attributes map[string]string
 		check.Remedy = "they are registered by the next run; without the right to do so, add them with temporal operator search-attribute create"
 	}
 	return check
+}
+
+// CheckAccess tries what another user of this machine could: an embedded Temporal
+// without its key, and its web UI without a session. The second result is false
+// where Temporal is not embedded.
+func CheckAccess(ctx context.Context, t Target) (Check, bool) {
+	if !t.embedded {
+		return Check{}, false
+	}
+	stranger := t.Temporal
+	stranger.APIKey = ""
+	open := ""
+	if c, err := Dial(ctx, stranger, zerolog.Nop()); err == nil {
+		c.Close()
+		open = "Temporal"
+	}
+	if request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.UI+"/api/v1/namespaces", nil); err == nil {
+		if answer, err := http.DefaultClient.Do(request); err == nil {
+			answer.Body.Close()
+			if answer.StatusCode != http.StatusUnauthorized {
+				open = strings.TrimPrefix(open+" and the web UI", " and ")
+			}
+		}
+	}
+	if open != "" {
+		return Check{Name: "access", Status: Fail, Detail: "any user of this machine is served by " + open,
+			Remedy: "stop the stack and start it with this version of esclab"}, true
+	}
+	return Check{Name: "access", Status: OK, Detail: "Temporal wants the key in " + t.Temporal.KeyFile + ", the web UI a session (esclab ui)"}, true
 }
 
 func missingAttributes(ctx context.Context, c client.Client, namespace string, attributes map[string]string) ([]string, error) {

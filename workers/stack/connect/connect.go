@@ -57,6 +57,8 @@ type Target struct {
 	Temporal Temporal
 	S3       S3
 	UI       string // URL of the web UI, empty where it is not known
+
+	embedded bool // Temporal and the UI are those of a stack on this machine
 }
 
 // Resolve says where Temporal and S3 are: at the settings' addresses, and for
@@ -73,8 +75,10 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		if info.Temporal == "" {
 			return t, lacks(info, "Temporal", "temporal.address")
 		}
-		t.Temporal = Temporal{Address: info.Temporal, Namespace: info.Namespace}
-		t.UI = info.UI
+		if t.Temporal, err = Embedded(info); err != nil {
+			return t, err
+		}
+		t.UI, t.embedded = info.UI, true
 	} else if t.Temporal, err = external(s.Temporal); err != nil {
 		return t, err
 	} else {
@@ -100,6 +104,18 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 	t.S3 = S3{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, PathStyle: c.PathStyle,
 		Credentials: credentials, Checksum: c.Checksum, Encryption: c.Encryption, KMSKey: c.KMSKey, CredentialsFile: c.CredentialsFile, TLS: secure}
 	return t, nil
+}
+
+// Embedded is how to reach the Temporal of a stack that is up. Whoever may not
+// read its key cannot.
+func Embedded(info *Info) (Temporal, error) {
+	t := Temporal{Address: info.Temporal, Namespace: info.Namespace, KeyFile: info.KeyFile}
+	if info.KeyFile == "" {
+		return t, nil
+	}
+	var err error
+	t.APIKey, err = settings.ReadKey("temporal", info.KeyFile)
+	return t, err
 }
 
 // Find says where everything is without starting anything: at the settings'

@@ -67,13 +67,17 @@ func TestResolve(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[default]\naws_access_key_id=id\naws_secret_access_key=secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	info := &Info{PID: 7, Temporal: "127.0.0.1:7233", Namespace: "default", UI: "http://127.0.0.1:8233",
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info := &Info{PID: 7, Temporal: "127.0.0.1:7233", Namespace: "default", KeyFile: key, UI: "http://127.0.0.1:8233",
 		S3: &datadir.S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", CredentialsFile: file}}
 	credentials := settings.Credentials{AccessKey: "id", SecretKey: "secret"}
 
 	s := settings.Default()
 	got, err := Resolve(s, info)
-	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default"}, UI: "http://127.0.0.1:8233",
+	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default", APIKey: "hush", KeyFile: key}, UI: "http://127.0.0.1:8233", embedded: true,
 		S3: S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", PathStyle: true, Credentials: credentials, Checksum: settings.ChecksumWhenRequired, Encryption: settings.EncryptionNone, CredentialsFile: file}}
 	if err != nil || got != want {
 		t.Errorf("embedded: %+v, %v", got, err)

@@ -41,6 +41,7 @@ type Temporal struct {
 	Namespace string
 	TLS       *tls.Config // nil: plain text
 	APIKey    settings.Secret
+	KeyFile   string // of an embedded Temporal, for messages
 }
 
 // external reads the TLS files and the API key of an external service.
@@ -55,6 +56,9 @@ func external(s settings.Temporal) (Temporal, error) {
 			// An API key is a bearer token and must not be sent in plain text.
 			t.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		}
+		return t, nil
+	}
+	if s.TLS.Disabled {
 		return t, nil
 	}
 	t.TLS, err = tlsConfig("temporal.tls", *s.TLS)
@@ -107,7 +111,7 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 		Namespace:     t.Namespace,
 		Logger:        NewLogger(log),
 		DataConverter: limited{converter.GetDefaultDataConverter(), maxPayload},
-		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, GetSystemInfoTimeout: callTimeout,
+		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, TLSDisabled: t.TLS == nil, GetSystemInfoTimeout: callTimeout,
 			DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepBeating)}},
 	}
 	if t.APIKey != "" {
@@ -176,6 +180,8 @@ func (t Temporal) explain(err error) error {
 	case errors.As(err, &missing):
 		return problem(nil, "create it (temporal operator namespace create -n "+t.Namespace+"), or correct temporal.namespace",
 			"temporal: %s has no namespace %q", t.Address, t.Namespace)
+	case t.KeyFile != "" && errors.As(err, &denied):
+		return problem(err, "start the stack again: it was started with another "+t.KeyFile, "temporal: %s refused the key", t.Address)
 	case errors.As(err, &denied) || strings.Contains(text, "Unauthenticated") || strings.Contains(text, "unauthorized"):
 		return problem(err, "check the API key (temporal.api_key_env, temporal.api_key_file) and temporal.tls", "temporal: %s refused the credentials", t.Address)
 	case t.TLS != nil:
@@ -267,12 +273,38 @@ func EnsureSearchAttributes(ctx context.Context, c client.Client, namespace stri
 	return added, errors.Join(wrong...)
 }
 
+// listed gives the custom search attributes of a namespace. Where visibility is
+// in SQL, the namespace itself tells: its fields are named by their types
+// (Keyword03), its attributes are aliases of them. The server's own list is
+// asked for elsewhere alone, because for each question it opens a connection to
+// itself that it never closes.
 func listed(ctx context.Context, c client.Client, namespace string) (map[string]enumspb.IndexedValueType, error) {
+	described, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+	if err != nil {
+		return nil, problem(err, "check the rights of the credentials", "temporal: cannot describe namespace %s", namespace)
+	}
+	if have, ok := byAlias(described.GetConfig().GetCustomSearchAttributeAliases()); ok {
+		return have, nil
+	}
 	have, err := c.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	if err != nil {
 		return nil, problem(err, "check the rights of the credentials", "temporal: cannot list the search attributes of namespace %s", namespace)
 	}
 	return have.GetCustomAttributes(), nil
+}
+
+// byAlias reads the types of attributes from the fields that they are aliases of;
+// false where there are none, or fields that are named otherwise.
+func byAlias(aliases map[string]string) (map[string]enumspb.IndexedValueType, bool) {
+	have := make(map[string]enumspb.IndexedValueType, len(aliases))
+	for field, name := range aliases {
+		kind, err := enumspb.IndexedValueTypeFromString(strings.TrimRight(field, "0123456789"))
+		if err != nil {
+			return nil, false
+		}
+		have[name] = kind
+	}
+	return have, len(have) > 0
 }
 
 // add registers search attributes, all at once or, where that is refused, as

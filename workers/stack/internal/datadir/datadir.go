@@ -20,6 +20,7 @@ import (
 const (
 	LockFile        = "lock"           // flock held while a stack runs; holds its PID
 	InfoFile        = "stack.json"     // Info, present while a stack is ready
+	KeyFile         = "temporal-key"   // what Temporal's frontend demands, mode 0600
 	CredentialsFile = "s3-credentials" // AWS shared credentials format, mode 0600
 	DatabaseFile    = "temporal.db"    // SQLite: histories and visibility
 	ObjectsDir      = "s3"             // one directory per bucket
@@ -36,6 +37,7 @@ type Info struct {
 	Started   time.Time `json:"started"`
 	Temporal  string    `json:"temporal,omitempty"`  // host:port of the frontend
 	Namespace string    `json:"namespace,omitempty"` //
+	KeyFile   string    `json:"key_file,omitempty"`  // with the frontend's key; a stack of an older version demands none
 	UI        string    `json:"ui,omitempty"`        // URL
 	S3        *S3       `json:"s3,omitempty"`        //
 }
@@ -74,7 +76,7 @@ type Lock struct {
 // Acquire takes the lock of dir, or returns an *InUseError.
 func Acquire(dir string) (*Lock, error) {
 	path := filepath.Join(dir, LockFile)
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock file %s: %w", path, err)
 	}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/esc/democorpus"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
+	"github.com/esclab/esclab/lm/tokens"
+	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
+)
+
+// mostFaults bounds what check lists of one kind.
+const mostFaults = 20
+
+type checkOptions struct{ set []string }
+
+func (a *app) checkCommand() *cobra.Command {
+	var o checkOptions
+	c := &cobra.Command{
+		Use:   "check EXPERIMENT",
+		Short: "Say before a night what a run would stumble over: corpus, lengths, prompts, template, time",
+		Long: `Check what an experiment rests on and compute nothing: the experiment itself, every
+irregularity of its corpus at once, how often each strategy occurs, how many tokens
+a turn has in each role's prompt and how many turns are longer than
+limits.max_tokens, and one prompt of each role as the model gets it, with the part
+that the loss is on between » and «. The tokenizer and its chat template are checked
+against the model's configuration. At the end, what is still to be computed, with
+the time and the memory that stages like these took.
+
+The tokenizer is the backbone's; that of a tiny model is made by the base stage, and
+lengths are known once that is in the store. Exit code 1 if something would fail.`,
+		Example: `  esclab check demo
+  esclab check my.yaml --set corpus.source=path/to/dialogues.jsonl`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.runCheck(c.Context(), args[0], o, c.OutOrStdout())
+		},
+	}
+	c.Flags().StringArrayVar(&o.set, "set", nil, "as for esclab run")
+	return c
+}
+
+func (a *app) runCheck(ctx context.Context, name string, o checkOptions, out io.Writer) error {
+	p, err := a.prepare(ctx, name, o.set)
+	if err != nil {
+		return err
+	}
+	se, err := a.openToRead(ctx)
+	if errors.Is(err, errNoRuns) {
+		se, err = &session{app: a}, nil
+	}
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	k := &checker{out: out}
+	if err := k.all(ctx, se, p); err != nil {
+		return err
+	}
+	if p.Missing == nil {
+		if err := se.printEstimate(ctx, p.Stages, out); err != nil {
+			return err
+		}
+	}
+	if k.faults > 0 {
+		return failed(fmt.Errorf("%d faults: the run would fail, or be of no use", k.faults))
+	}
+	fmt.Fprintln(out, "nothing is wrong")
+	return nil
+}
+
+// checker tells faults and counts them.
+type checker struct {
+	out    io.Writer
+	faults int
+}
+
+// all checks an experiment.
+func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) error {
+	k.fault(p.Missing)
+	corpus := k.corpus(p.Stages[0])
+	if p.Missing == nil {
+		_, err := surveyBackbone(p.Stages, k.out)
+		k.fault(err)
+	}
+	dir, err := os.MkdirTemp("", "esclab-check-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	switch tok, err := se.tokenizer(ctx, p.Stages, dir); {
+	case err != nil:
+		k.fault(err)
+	case tok == nil:
+		fmt.Fprintln(k.out, "lengths: not known yet: the base stage makes the tokenizer")
+	default:
+		k.prompts(p.Stages, corpus, tok)
+	}
+	return nil
+}
+
+func (k *checker) fault(err error) {
+	if err != nil {
+		k.faults++
+		fmt.Fprintf(k.out, "fault: %v\n", err)
+	}
+}
+
+// corpus tells what is in the corpus; it is nil where it cannot be used.
+func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
+	params, err := experiments.ParamsOf[experiments.CorpusParams](stage)
+	if err != nil || stage.Source == "" {
+		k.fault(err)
+		return nil
+	}
+	var all []esc.Dialogue
+	if stage.Source == experiments.SourceDemo {
+		if all, err = esc.ReadDialogues("demo", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits()); err != nil {
+			k.fault(err)
+			return nil
+		}
+	} else {
+		reading, err := params.Reading()
+		if err != nil {
+			k.fault(fmt.Errorf("corpus.strategies: %w", err))
+			return nil
+		}
+		_, survey := surveyCorpus(stage, k.out)
+		for _, f := range params.Files {
+			path := stage.Source
+			if params.Layout == experiments.LayoutSplit {
+				path = filepath.Join(stage.Source, filepath.Base(f.Name))
+			}
+			faults, more, err := esc.Faults(path, reading, mostFaults)
+			k.fault(err)
+			for _, f := range faults {
+				k.fault(f)
+			}
+			if k.faults += more; more > 0 {
+				fmt.Fprintf(k.out, "fault: and %d more in %s\n", more, path)
+			}
+		}
+		if k.faults == 0 {
+			k.fault(survey)
+		}
+		if k.faults > 0 {
+			return nil
+		}
+		corpus, err := esc.ReadCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading})
+		if err != nil {
+			k.fault(err)
+			return nil
+		}
+		all = slices.Concat(corpus.Train, corpus.Valid, corpus.Test)
+	}
+	s := esc.ComputeStatistics(all)
+	fmt.Fprintf(k.out, "corpus: %d dialogues, %d turns of the supporter; strategies:", len(all), len(esc.AllTurns(all)))
+	for i, st := range esc.Strategies() {
+		fmt.Fprintf(k.out, "%s %s %d", strings.Repeat(",", min(i, 1)), st, s.Strategies[st])
+	}
+	fmt.Fprintln(k.out)
+	return all
+}
+
+// prompts tells, of each role that is trained, how long the turns are and what the
+// model gets.
+func (k *checker) prompts(stages []experiments.Stage, corpus []esc.Dialogue, tok *tokens.Tokenizer) {
+	said := map[esc.Role]bool{}
+	for _, s := range stages {
+		if s.Kind != experiments.KindSFT {
+			continue
+		}
+		params, err := experiments.ParamsOf[experiments.SFTParams](s)
+		if err != nil || said[params.Role] {
+			k.fault(err)
+			continue
+		}
+		said[params.Role] = true
+		limit := params.MaxTokens
+		params.MaxTokens = 1 << 30 // all of a turn is counted
+		encoder, err := (&models.Backbone{Params: params.ModelParams, Tok: tok}).Encoder(params.Role)
+		if err != nil {
+			k.fault(err)
+			return
+		}
+		var lengths []int
+		var sample *lm.Sequence
+		for _, turn := range esc.AllTurns(corpus) {
+			sequences, _, err := encoder.Answers(turn, esc.Answer(params.Role, turn.Strategy, turn.Response))
+			if err != nil {
+				k.fault(fmt.Errorf("%s: %w", s.Name, err))
+				return
+			}
+			lengths = append(lengths, len(sequences[0].Tokens))
+			if sample == nil && len(turn.Context) > 2 {
+				sample = &sequences[0]
+			}
+		}
+		if len(lengths) == 0 {
+			continue
+		}
+		slices.Sort(lengths)
+		over := 0
+		for _, n := range lengths {
+			if n > limit {
+				over++
+			}
+		}
+		fmt.Fprintf(k.out, "%s: tokens of a turn: median %d, longest %d; %d of %d are longer than limits.max_tokens = %d", params.Role, lengths[len(lengths)/2], lengths[len(lengths)-1], over, len(lengths), limit)
+		if over > 0 {
+			fmt.Fprintf(k.out, " (limits.longer: %s)", params.Longer)
+			if params.Longer == experiments.LongerFail {
+				k.fault(fmt.Errorf("%s: %d turns are longer than limits.max_tokens: raise it, or set limits.longer to trim or skip", s.Name, over))
+			}
+		}
+		fmt.Fprintln(k.out)
+		if sample != nil {
+			text := tok.Decode(sample.Tokens[:sample.LossFrom]) + "»" + tok.Decode(sample.Tokens[sample.LossFrom:]) + "«"
+			for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
+				fmt.Fprintf(k.out, "  | %s\n", esc.Printable(line))
+			}
+		}
+	}
+}
+
+// tokenizerFiles are those of a checkpoint that a tokenizer reads.
+var tokenizerFiles = []string{"config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"}
+
+// tokenizer is that of the backbone, checked against its configuration: from its
+// directory, or from the base stage's artifact. It is nil where neither is there.
+func (se *session) tokenizer(ctx context.Context, stages []experiments.Stage, dir string) (*tokens.Tokenizer, error) {
+	i := slices.IndexFunc(stages, func(s experiments.Stage) bool { return s.Kind == experiments.KindBase })
+	if i < 0 {
+		return nil, nil
+	}
+	base := stages[i]
+	if info, err := os.Stat(base.Source); err == nil && info.IsDir() {
+		dir = base.Source
+	} else {
+		if se.node == nil || base.Fingerprint == "" {
+			return nil, nil
+		}
+		_, err := results.Checkout(ctx, se.node.Store, base.Fingerprint, dir, tokenizerFiles...)
+		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	tok, err := tokens.Load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("backbone: %w", err)
+	}
+	config, err := lm.ReadConfig(dir)
+	if err != nil {
+		return nil, fmt.Errorf("backbone: %w", err)
+	}
+	if err := tok.Check(config.VocabSize, config.EOSTokenIDs); err != nil {
+		return nil, fmt.Errorf("backbone: %w", err)
+	}
+	return tok, nil
+}
