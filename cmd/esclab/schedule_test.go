@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -173,8 +174,11 @@ schedules:
 	for _, f := range three.Findings {
 		what[f.What+" "+f.Metric] = f.Worse
 	}
-	if three.Verdict != "regression" || !what["quality rouge_l"] || !what["speed seconds"] {
-		t.Errorf("%s, %+v", three.Verdict, three.Findings)
+	if _, speed := what["speed seconds"]; three.Verdict != "regression" || !what["quality rouge_l"] || speed {
+		t.Errorf("%s, %+v: want a regression of rouge_l, and speed, which one night does not decide, in a note", three.Verdict, three.Findings)
+	}
+	if records, err := se.nights(ctx, "nightly", 1); err != nil || !slices.ContainsFunc(records[0].Notes, func(n string) bool { return strings.Contains(n, "a second night decides") }) {
+		t.Errorf("the night's notes say nothing of its speed: %v, %v", records, err)
 	}
 	raw, err := os.ReadFile(filepath.Join(data, "nightly", "verdict.json"))
 	if err != nil || !strings.Contains(string(raw), `"verdict": "regression"`) {
