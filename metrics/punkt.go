@@ -274,7 +274,7 @@ func isPunktNumber(s string) bool {
 		s = s[1:]
 	}
 	for i, r := range s {
-		if !isDigit(r) && (i == 0 || strings.IndexRune(",.-", r) < 0) {
+		if !isDigit(r) && (i == 0 || !strings.ContainsRune(",.-", r)) {
 			return false
 		}
 	}

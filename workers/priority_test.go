@@ -52,6 +52,7 @@ func (s *server) waitForBacklog(t *testing.T, ctx context.Context, queue string,
 		if err != nil {
 			t.Fatalf("queue %s: %v", queue, err)
 		}
+		//lint:ignore SA1019 VersioningInfo has no statistics of a backlog
 		for _, version := range d.VersionsInfo {
 			if stats := version.TypesInfo[client.TaskQueueTypeActivity].Stats; stats != nil && stats.ApproximateBacklogCount >= int64(count) {
 				return
