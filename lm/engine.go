@@ -93,12 +93,14 @@ func (e *Engine) Close() { e.Backend.Finalize() }
 func onOnnx(g *graph.Graph) bool { return g.Backend().Name() == "onnxruntime" }
 
 // onXLA says whether a graph is built for XLA.
-func onXLA(g *graph.Graph) bool { return g.Backend().Name() == "xla" }
+func onXLA(g *graph.Graph) bool { return isXLA(g.Backend()) }
+
+func isXLA(b compute.Backend) bool { return b.Name() == "xla" }
 
 // mostShapes is how many shapes a plan may have where nobody says. Compiling a graph takes Go's backend a second or
 // less, and XLA the tenth of a minute or more: padding is cheaper there.
 func (e *Engine) mostShapes() int {
-	if e.Backend.Name() == "xla" {
+	if isXLA(e.Backend) {
 		return 3
 	}
 	return defaultShapes

@@ -14,9 +14,10 @@ type BaseType string
 const (
 	// Float32 keeps everything in float32.
 	Float32 BaseType = "float32"
-	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, activations and all
-	// sums stay in float32. Engines that multiply bfloat16 (xla) round a product's other operand to it; the rest
-	// converts a matrix just before its product, which gives what float32 does with the rounded weights.
+	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, the residual stream
+	// and all sums stay in float32. Engines that multiply bfloat16 (xla) take both operands of a product in it, and keep
+	// activations so (half_graph.go); the rest converts a matrix just before its product, which gives what float32 does
+	// with the rounded weights.
 	BFloat16 BaseType = "bfloat16"
 )
 

@@ -16,9 +16,14 @@ import (
 // rotations, softmax, the adapter's weights and their optimizer are float32. Attention and SwiGLU compute their inner
 // values again on the way back, so that what is kept of a layer is its inputs, in bfloat16.
 
-// halved says whether the graph's products take operands of bfloat16.
+// halved says whether a graph's products take operands of bfloat16: where its engine multiplies them and the base, by
+// its embedding's type, is kept in it.
+func halved(engine compute.Backend, base dtypes.DType) bool {
+	return isXLA(engine) && base == dtypes.BFloat16
+}
+
 func (d *decoder) halved(g *Graph) bool {
-	return multipliesHalf(g) && d.weights["model.embed_tokens.weight"].DType() == dtypes.BFloat16
+	return halved(g.Backend(), d.weights["model.embed_tokens.weight"].DType())
 }
 
 // narrow converts to bfloat16.

@@ -362,7 +362,7 @@ func (t *Trainer) drops() bool {
 // dropoutInput is what decides which inputs of adapters are dropped in a micro-batch: numbers for all of them, or what
 // the graph computes those from.
 func (t *Trainer) dropoutInput(p *packed, seed uint64) *tensors.Tensor {
-	if t.engine.Backend.Name() == "xla" && t.model.weights["model.embed_tokens.weight"].DType() == dtypes.BFloat16 {
+	if halved(t.engine.Backend, t.model.weights["model.embed_tokens.weight"].DType()) {
 		return dropoutSeed(seed)
 	}
 	return dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config), seed)

@@ -290,18 +290,8 @@ func TestExternalServices(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	there := t.TempDir()
-	up, upLog := esclab(t, ctx, "up", "--data", there)
-	if err := up.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = up.Process.Signal(syscall.SIGTERM)
-		_ = up.Wait()
-	}()
-	info, err := waitForStack(ctx, there)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, upLog)
-	}
+	info, _, down := stackUp(t, ctx, there)
+	defer down()
 
 	// Queues of its own, so that the work is done by this run and not by the
 	// worker of the other process.
@@ -323,6 +313,25 @@ task_queues: {control: other-control, cpu: other-cpu, gpu: other-gpu}
 	if found, _ := filepath.Glob(filepath.Join(there, "s3", "elsewhere", "stages", "*", "manifest.json")); len(found) != 19 {
 		t.Errorf("%d artifacts in the external store, want 19\n%s", len(found), log)
 	}
+}
+
+// stackUp starts esclab up on a data directory, in a process of its own; down ends it.
+func stackUp(t *testing.T, ctx context.Context, data string) (info *connect.Info, log *bytes.Buffer, down func()) {
+	t.Helper()
+	up, log := esclab(t, ctx, "up", "--data", data)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	down = func() {
+		_ = up.Process.Signal(syscall.SIGTERM)
+		_ = up.Wait()
+	}
+	info, err := waitForStack(ctx, data)
+	if err != nil {
+		down()
+		t.Fatalf("%v\n%s", err, log)
+	}
+	return info, log, down
 }
 
 func waitForStack(ctx context.Context, data string) (*connect.Info, error) {

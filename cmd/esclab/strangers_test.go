@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -21,18 +20,8 @@ func TestTwoTemporalsOneBucket(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer stop()
 	there := t.TempDir()
-	up, upLog := esclab(t, ctx, "up", "--data", there)
-	if err := up.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = up.Process.Signal(syscall.SIGTERM)
-		_ = up.Wait()
-	}()
-	info, err := waitForStack(ctx, there)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, upLog)
-	}
+	info, _, down := stackUp(t, ctx, there)
+	defer down()
 	config := writeFile(t, "shared.yaml", fmt.Sprintf("s3: {endpoint: %q, bucket: shared, region: %s, path_style: true, credentials_file: %q}\nembedded: {ports: {temporal: auto, ui: auto, s3: auto}}\n",
 		info.S3.Endpoint, info.S3.Region, info.S3.CredentialsFile))
 	var runs []*exec.Cmd
