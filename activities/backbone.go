@@ -19,6 +19,7 @@ func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParam
 	if err != nil {
 		return nil, err
 	}
+	t.engine = engine.Identity(lm.BaseType(params.BaseType))
 	dir, err := t.input(ctx, "base")
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func openEngine(t *attempt, spec experiments.Engine) (*lm.Engine, error) {
 	if err != nil {
 		return nil, badInput(err)
 	}
-	t.engine = engine.Name + " " + engine.Version
+	t.engine = engine.Identity(lm.Float32)
 	return engine, nil
 }
 

@@ -86,6 +86,19 @@ func (o EngineOptions) Open(spec string) (*Engine, error) {
 	return nil, fmt.Errorf("unknown engine %q: use auto, %s", spec, strings.Join(engineNames, ", "))
 }
 
+// Identity is what the bits of results depend on, besides what is computed: the engine, its version, and with a base in
+// bfloat16 whether this processor multiplies that.
+func (e *Engine) Identity(base BaseType) string {
+	id := e.Name + " " + e.Version
+	if e.Name == "go" && base == BFloat16 {
+		id += " bfloat16"
+		if !multipliesHalf(e.Backend) {
+			id += " widened"
+		}
+	}
+	return id
+}
+
 // Close releases the backend.
 func (e *Engine) Close() { e.Backend.Finalize() }
 

@@ -66,8 +66,8 @@ func (c *GenerateConfig) best() bool { return c.Temperature == 0 && c.Repetition
 // there is room; a slot's token attends to its prompt's path and its own nodes. So no prefix is ever copied, and a
 // slot that ends is refilled at the next step.
 //
-// On the engine go with its kernels, a native decoder computes them (package lm/cpu); elsewhere, and with an adapter
-// that is not merged, graphs do, one for loading and one for decoding a layout of the cache.
+// On the engine go with its kernels, a native decoder computes them (package lm/cpu); elsewhere graphs do, one for
+// loading and one for decoding a layout of the cache.
 //
 // A sampled token depends on (seed, prompt, index of the sample, position) and on the logits alone. A native decoder's
 // logits depend on the prefix alone, so that nothing that runs beside a sample changes it. Those of graphs can differ
@@ -89,8 +89,8 @@ type Generator struct {
 
 const (
 	defaultSlots = 64
-	// mergeLimit is the size in weights up to which an adapter is merged into the model: merging takes memory
-	// for a second model, and saves two small products a projection and step.
+	// mergeLimit is the size in weights up to which an adapter is merged into a model in float32: merging takes
+	// memory for a second model, and saves two small products a projection and step.
 	mergeLimit = 1 << 28
 )
 
@@ -116,35 +116,19 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
 		}
 	}
-	whole, isMerged, err := mergedFor(model, adapter)
+	native, err := newNative(engine, model, adapter)
+	merge := err == nil && native == nil && adapter != nil && model.Parameters() <= mergeLimit
+	if merge {
+		model, err = adapter.Merge(model)
+		adapter = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("generate: %w", err)
 	}
-	if whole != nil {
-		model, adapter = whole, nil
-	}
-	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: isMerged}
-	if adapter == nil {
-		if g.native, err = newNative(engine, model); err != nil {
-			return nil, fmt.Errorf("generate: %w", err)
-		}
-	}
+	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: merge, native: native}
 	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
 	g.decode = newProgram(engine, "decode", g.buildDecode)
 	return g, nil
-}
-
-// mergedFor gives a model that computes what model and adapter do: the model itself where there is no adapter, nil where
-// merging takes too much memory. isMerged says that it is the caller's own.
-func mergedFor(model *Model, adapter *Adapter) (whole *Model, isMerged bool, err error) {
-	switch {
-	case adapter == nil:
-		return model, false, nil
-	case model.Parameters() > mergeLimit:
-		return nil, false, nil
-	}
-	whole, err = adapter.Merge(model)
-	return whole, true, err
 }
 
 // Close releases the compiled graphs and the merged weights.

@@ -6,6 +6,8 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph" //nolint:staticcheck // graph-building file
+
+	"github.com/esclab/esclab/lm/cpu"
 )
 
 // BaseType is how the matrices of a model that is not trained itself are kept.
@@ -15,9 +17,9 @@ const (
 	// Float32 keeps everything in float32.
 	Float32 BaseType = "float32"
 	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, the residual stream
-	// and all sums stay in float32. Engines that multiply bfloat16 (xla) take both operands of a product in it, and keep
-	// activations so (half_graph.go); the rest converts a matrix just before its product, which gives what float32 does
-	// with the rounded weights.
+	// and all sums stay in float32. Engines that multiply bfloat16 (xla; go where the processor does) take both operands
+	// of a base product in it, and xla keeps activations so (half_graph.go); the rest converts a matrix just before its
+	// product, which gives what float32 does with the rounded weights.
 	BFloat16 BaseType = "bfloat16"
 )
 
@@ -49,9 +51,11 @@ func (e *Engine) Keeps(b BaseType) error {
 	return nil
 }
 
-// multipliesHalf says whether the graph's engine has matrix products of bfloat16, with sums in float32. The others
-// convert a weight to float32 just before its product.
-func multipliesHalf(g *Graph) bool { return onXLA(g) }
+// multipliesHalf says whether an engine has matrix products of bfloat16, with sums in float32: XLA, and go on processors
+// with dot products of bfloat16. The others convert a weight to float32 just before its product.
+func multipliesHalf(b compute.Backend) bool {
+	return isXLA(b) || b.Name() == "Go Backend" && cpu.MultipliesHalf()
+}
 
 // lookUp gathers rows of a base weight [V, D], in float32: indices [n, 1] -> [n, D].
 func lookUp(table, indices *Node) *Node { return widen(Gather(table, indices)) }
@@ -104,7 +108,7 @@ func stretch(x *Node, width int) *Node {
 func halfProduct(x, w *Node, axis int) *Node {
 	switch {
 	case w.DType() == dtypes.Float32:
-	case multipliesHalf(x.Graph()):
+	case multipliesHalf(x.Graph().Backend()):
 		return Dot(ConvertDType(x, w.DType()), w).WithAccumulatorDType(dtypes.Float32).WithOutputDType(dtypes.Float32).
 			General([]int{1}, nil, []int{axis}, nil)
 	default: // tied to x, so that it is converted when it is needed, and anew where x is computed anew

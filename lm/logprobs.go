@@ -77,11 +77,7 @@ func NewScorer(engine *Engine, model *Model, adapter *Adapter, options LogProbsO
 	if !options.Native {
 		return s, nil
 	}
-	whole, _, err := mergedFor(model, adapter)
-	if err != nil || whole == nil {
-		return s, err
-	}
-	n, err := newNative(engine, whole)
+	n, err := newNative(engine, model, adapter)
 	if err != nil {
 		return nil, fmt.Errorf("log-probabilities: %w", err)
 	}

@@ -3,8 +3,10 @@ package lm
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 
 	"github.com/esclab/esclab/lm/cpu"
@@ -26,15 +28,27 @@ const (
 	nativeLogits = 1 << 24
 )
 
-// newNative packs a model, which must stay, for the decoder; nil where the engine or the model has none.
-func newNative(engine *Engine, model *Model) (*native, error) {
-	if engine.Name != "go" {
+// newNative packs a model with an adapter, which may be nil, for the decoder; nil where the engine or the model has none.
+// An adapter of a small model in float32 is added to its weights, rounded once; others stay beside theirs, whose
+// memory they do not double and whose type may have too few digits for the sum.
+func newNative(engine *Engine, model *Model, adapter *Adapter) (*native, error) {
+	c := &model.Config
+	if engine.Name != "go" || c.MLPBias {
 		return nil, nil
 	}
-	c := &model.Config
+	n := &native{config: c, embed: model.weights["model.embed_tokens.weight"]}
+	half := n.embed.DType() == dtypes.BFloat16
+	if adapter != nil && !half && model.Parameters() <= mergeLimit {
+		whole, err := adapter.Merge(model)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { release(slices.Collect(maps.Values(whole.weights))...) }()
+		model, adapter = whole, nil
+	}
 	var failed error
-	get := func(name string) []float32 {
-		t := model.weights[name]
+	read := func(from map[string]*tensors.Tensor, name string) []float32 {
+		t := from[name]
 		if t == nil {
 			return nil
 		}
@@ -44,20 +58,29 @@ func newNative(engine *Engine, model *Model) (*native, error) {
 		}
 		return values
 	}
-	weights := cpu.DecoderWeights{Norm: get("model.norm.weight")}
-	if c.MLPBias {
-		return nil, nil
-	}
+	get := func(name string) []float32 { return read(model.weights, name) }
+	weights := cpu.DecoderWeights{Norm: get("model.norm.weight"), Half: half}
 	for i := range c.NumHiddenLayers {
 		of := func(module string) []float32 { return get(layerName(i) + module) }
-		weights.Layers = append(weights.Layers, cpu.DecoderLayer{
+		layer := cpu.DecoderLayer{
 			Query: of("self_attn.q_proj.weight"), Key: of("self_attn.k_proj.weight"), Value: of("self_attn.v_proj.weight"), Out: of("self_attn.o_proj.weight"),
 			QueryBias: of("self_attn.q_proj.bias"), KeyBias: of("self_attn.k_proj.bias"), ValueBias: of("self_attn.v_proj.bias"),
 			Gate: of("mlp.gate_proj.weight"), Up: of("mlp.up_proj.weight"), Down: of("mlp.down_proj.weight"),
 			InputNorm: of("input_layernorm.weight"), PostAttentionNorm: of("post_attention_layernorm.weight"),
-		})
+		}
+		for j, module := range cpu.DecoderModules {
+			if adapter == nil || adapter.weights[layerName(i)+module+".lora_A.weight"] == nil {
+				continue
+			}
+			low := cpu.LowRank{Rank: adapter.Config.Rank,
+				Down: read(adapter.weights, layerName(i)+module+".lora_A.weight"), Up: read(adapter.weights, layerName(i)+module+".lora_B.weight")}
+			for k := range low.Up {
+				low.Up[k] *= float32(adapter.Config.Scale())
+			}
+			layer.Adapters[j] = low
+		}
+		weights.Layers = append(weights.Layers, layer)
 	}
-	n := &native{config: c, embed: model.weights["model.embed_tokens.weight"]}
 	if weights.Head = get("lm_head.weight"); c.TieWordEmbeddings {
 		weights.Head = get("model.embed_tokens.weight")
 	}

@@ -77,7 +77,7 @@ func TestScoreNative(t *testing.T) {
 					}
 				}
 			}
-			if n, err := newNative(engine, model); err != nil || n == nil {
+			if n, err := newNative(engine, model, nil); err != nil || n == nil {
 				t.Skipf("no native decoder here (%v): the graphs are compared with themselves", err)
 			}
 			none := score(data, LogProbsOptions{Native: true, Packing: PackNone})

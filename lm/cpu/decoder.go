@@ -21,6 +21,9 @@ type DecoderWeights struct {
 	Norm     []float32 // [hidden]
 	Head     []float32 // [vocabulary, hidden]
 	Cos, Sin []float32 // [positions, head dimension / 2]
+	// Half keeps matrices in bfloat16, rounding what it does not represent; where
+	// the processor has dot products of bfloat16, what they read is rounded too.
+	Half bool
 }
 
 // DecoderLayer are a layer's weights. Biases may be nil.
@@ -29,6 +32,20 @@ type DecoderLayer struct {
 	QueryBias, KeyBias, ValueBias []float32
 	Gate, Up, Down                []float32
 	InputNorm, PostAttentionNorm  []float32
+	// Adapters add Up·Down to the matrices of DecoderModules; those without values
+	// add nothing.
+	Adapters [len(DecoderModules)]LowRank
+}
+
+// DecoderModules are the matrices of a layer, in the order of their adapters, by
+// their names in Hugging Face's layout.
+var DecoderModules = [...]string{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+	"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}
+
+// LowRank is a product of two matrices, Up [out, rank] and Down [rank, in].
+type LowRank struct {
+	Up, Down []float32
+	Rank     int
 }
 
 // DecoderNodes is the number of cache nodes in a block: a token sees nodes

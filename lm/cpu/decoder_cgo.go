@@ -9,6 +9,8 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/gomlx/compute/dtypes/bfloat16"
+
 	"github.com/esclab/esclab/lm/cpu/internal/kernels"
 )
 
@@ -26,7 +28,9 @@ type Decoder struct {
 	threads int
 	model   *kernels.DecodeModel
 	layers  []kernels.DecodeLayer
-	held    [][]float32 // what the addresses above point to
+	held    []any // what the addresses above point to
+	half    bool
+	most    struct{ h, inner int } // columns of the work arrays
 	job     *kernels.DecodeJob
 	work    struct{ y, h, qkv, inner, scores []float32 }
 	// The operands of the forward that runs: kept here, they are on the heap,
@@ -46,7 +50,7 @@ func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
 	case len(weights.Layers) != shape.Layers:
 		return nil, fmt.Errorf("decoder: weights of %d layers for %d", len(weights.Layers), shape.Layers)
 	}
-	d := &Decoder{shape: shape, threads: current.threads, job: &kernels.DecodeJob{}}
+	d := &Decoder{shape: shape, threads: current.threads, job: &kernels.DecodeJob{}, half: weights.Half}
 	hidden, heads, kv := shape.Hidden, shape.Heads*shape.HeadDim, shape.KVHeads*shape.HeadDim
 	for i, l := range weights.Layers {
 		for _, w := range []struct {
@@ -62,13 +66,29 @@ func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
 				return nil, fmt.Errorf("decoder: layer %d: %s has %d values, not %d", i, w.name, len(w.values), w.size)
 			}
 		}
+		for a, out := range [...]int{heads, kv, kv, hidden, shape.Intermediate, shape.Intermediate, hidden} {
+			in := [...]int{3: heads, 6: shape.Intermediate}[a]
+			if in == 0 {
+				in = hidden
+			}
+			if w := l.Adapters[a]; len(w.Up) != out*w.Rank || len(w.Down) != w.Rank*in {
+				return nil, fmt.Errorf("decoder: layer %d: adapter %d of rank %d has %d and %d values for [%d, %d]", i, a, w.Rank, len(w.Up), len(w.Down), out, in)
+			}
+		}
+		a := l.Adapters
+		qkv, qkvDown := widened(hidden, [][]float32{l.Query, l.Key, l.Value}, a[:3])
+		out, outDown := widened(heads, [][]float32{l.Out}, a[3:4])
+		up, upDown := widened(hidden, [][]float32{l.Gate, l.Up}, a[4:6])
+		down, downDown := widened(shape.Intermediate, [][]float32{l.Down}, a[6:])
 		packed := kernels.DecodeLayer{
-			QKV:   d.pack(hidden, row(l.Query, hidden), row(l.Key, hidden), row(l.Value, hidden)),
-			Out:   d.pack(heads, row(l.Out, heads)),
-			Up:    d.pack(hidden, interleave(row(l.Gate, hidden), row(l.Up, hidden))),
-			Down:  d.pack(shape.Intermediate, row(l.Down, shape.Intermediate)),
+			QKV: d.pack(slices.Concat(qkv...)), QKVDown: d.pack(qkvDown),
+			Out: d.pack(out[0]), OutDown: d.pack(outDown),
+			Up: d.pack(interleave(up[0], up[1])), UpDown: d.pack(upDown),
+			Down: d.pack(down[0]), DownDown: d.pack(downDown),
 			Norm1: d.hold(l.InputNorm), Norm2: d.hold(l.PostAttentionNorm),
 		}
+		d.most.h = max(d.most.h, int(packed.QKV.K), int(packed.Out.K), int(packed.Up.K))
+		d.most.inner = max(d.most.inner, int(packed.Down.K))
 		if l.QueryBias != nil || l.KeyBias != nil || l.ValueBias != nil {
 			bias := make([]float32, heads+2*kv)
 			copy(bias[:heads], l.QueryBias)
@@ -88,7 +108,10 @@ func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
 		HeadDim: int64(shape.HeadDim), Inner: int64(shape.Intermediate),
 		Eps: float32(shape.NormEps), Scale: float32(1 / math.Sqrt(float64(shape.HeadDim))),
 		Layer: uintptr(unsafe.Pointer(unsafe.SliceData(d.layers))), Norm: d.hold(weights.Norm),
-		Head: d.pack(hidden, row(weights.Head, hidden)), Cos: d.hold(weights.Cos), Sin: d.hold(weights.Sin),
+		Head: d.pack(row(weights.Head, hidden)), Cos: d.hold(weights.Cos), Sin: d.hold(weights.Sin),
+	}
+	if d.half {
+		d.model.Half = 1
 	}
 	d.job.Model, d.job.Threads = uintptr(unsafe.Pointer(d.model)), int64(d.threads)
 	return d, nil
@@ -123,18 +146,66 @@ func interleave(gate, up [][]float32) [][]float32 {
 	return rows
 }
 
-// pack writes matrices' rows of k, one after the other, as panels.
-func (d *Decoder) pack(k int, matrices ...[][]float32) kernels.Panels {
-	rows := slices.Concat(matrices...)
-	packed := make([]float32, (len(rows)+kernels.Panel-1)/kernels.Panel*kernels.Panel*k)
+// widened gives the rows of weights that read the same k values, and of the
+// adapters that read them: behind the values the weights read what the
+// adapters' rows make of them, each its own.
+func widened(k int, weights [][]float32, adapters []LowRank) (rows [][][]float32, down [][]float32) {
+	rank := 0
+	for _, a := range adapters {
+		rank += a.Rank
+		down = append(down, row(a.Down, k)...)
+	}
+	if rank > 0 && (k+rank)%2 != 0 {
+		down = append(down, make([]float32, k))
+		rank++
+	}
+	at := 0
+	for i, w := range weights {
+		own := row(w, k)
+		if rank > 0 {
+			for j := range own {
+				wide := make([]float32, k+rank)
+				copy(wide, own[j])
+				copy(wide[k+at:], adapters[i].Up[j*adapters[i].Rank:(j+1)*adapters[i].Rank])
+				own[j] = wide
+			}
+		}
+		at += adapters[i].Rank
+		rows = append(rows, own)
+	}
+	return rows, down
+}
+
+// pack writes rows as panels; nil is a row of zeros.
+func (d *Decoder) pack(rows [][]float32) kernels.Panels {
+	k := 0
+	for _, r := range rows {
+		k = max(k, len(r))
+	}
+	size := (len(rows) + kernels.Panel - 1) / kernels.Panel * kernels.Panel * k
+	p := kernels.Panels{N: int64(len(rows)), K: int64(k)}
+	if d.half && k%2 == 0 {
+		packed := make([]bfloat16.BFloat16, size)
+		for i, r := range rows {
+			at := packed[i/kernels.Panel*kernels.Panel*k+2*(i%kernels.Panel):]
+			for j, v := range r {
+				at[j/2*2*kernels.Panel+j%2] = bfloat16.FromFloat32(v)
+			}
+		}
+		d.held = append(d.held, packed)
+		p.Data, p.Half = uintptr(unsafe.Pointer(unsafe.SliceData(packed))), 1
+		return p
+	}
+	packed := make([]float32, size)
 	for i, r := range rows {
 		at := packed[i/kernels.Panel*kernels.Panel*k+i%kernels.Panel:]
-		for p, v := range r {
-			at[p*kernels.Panel] = v
+		for j, v := range r {
+			at[j*kernels.Panel] = v
 		}
 	}
 	d.held = append(d.held, packed)
-	return kernels.Panels{Data: uintptr(unsafe.Pointer(unsafe.SliceData(packed))), N: int64(len(rows)), K: int64(k)}
+	p.Data = uintptr(unsafe.Pointer(unsafe.SliceData(packed)))
+	return p
 }
 
 // DecoderCache holds the keys and values of nodes.
@@ -182,9 +253,9 @@ func (d *Decoder) Forward(cache *DecoderCache, t *Tokens) error {
 	j.Blocks = int64(cache.blocks)
 	j.X, j.Logits = uintptr(unsafe.Pointer(unsafe.SliceData(t.Embeddings))), uintptr(unsafe.Pointer(unsafe.SliceData(t.Logits)))
 	j.Y = grow(&d.work.y, len(t.Outputs)*d.shape.Hidden)
-	j.H = grow(&d.work.h, n*max(d.shape.Hidden, heads))
+	j.H = grow(&d.work.h, n*max(d.shape.Hidden, d.most.h))
 	j.QKV = grow(&d.work.qkv, n*(heads+2*kv))
-	j.Inner = grow(&d.work.inner, n*d.shape.Intermediate)
+	j.Inner = grow(&d.work.inner, n*d.most.inner)
 	j.ScoresSize = int64(2 * longest * DecoderNodes)
 	j.Scores = grow(&d.work.scores, d.threads*int(j.ScoresSize))
 	j.Pick, j.Best, j.LogSum = kernels.PickNothing, uintptr(unsafe.Pointer(unsafe.SliceData(t.Best))), uintptr(unsafe.Pointer(unsafe.SliceData(t.LogSum)))

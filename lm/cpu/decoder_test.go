@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/gomlx/compute/dtypes/bfloat16"
+
 	"github.com/esclab/esclab/lm/cpu"
 )
 
@@ -62,6 +64,55 @@ func newTestDecoder(s cpu.DecoderShape, bias bool) *testDecoder {
 	return d
 }
 
+// adapted gives every projection but one a low-rank adapter, of various ranks.
+func (d *testDecoder) adapted() *testDecoder {
+	r := rand.New(rand.NewPCG(4, uint64(d.Hidden)))
+	for i := range d.weights.Layers {
+		l := &d.weights.Layers[i]
+		for a, w := range [][]float32{l.Query, l.Key, l.Value, l.Out, l.Gate, l.Up, l.Down} {
+			in := [...]int{d.Hidden, d.Hidden, d.Hidden, d.Heads * d.HeadDim, d.Hidden, d.Hidden, d.Intermediate}[a]
+			if a == (i+2)%7 {
+				continue
+			}
+			low := cpu.LowRank{Rank: 1 + a%3}
+			for range len(w) / in * low.Rank {
+				low.Up = append(low.Up, float32(r.NormFloat64()/2))
+			}
+			for range low.Rank * in {
+				low.Down = append(low.Down, float32(r.NormFloat64()/math.Sqrt(float64(in))))
+			}
+			l.Adapters[a] = low
+		}
+	}
+	return d
+}
+
+// halved keeps matrices in bfloat16, which represents them exactly.
+func (d *testDecoder) halved() *testDecoder {
+	d.weights.Half = true
+	matrices := [][]float32{d.weights.Head}
+	for _, l := range d.weights.Layers {
+		matrices = append(matrices, l.Query, l.Key, l.Value, l.Out, l.Gate, l.Up, l.Down)
+		for _, a := range l.Adapters {
+			matrices = append(matrices, a.Up, a.Down)
+		}
+	}
+	for _, m := range matrices {
+		for i, v := range m {
+			m[i] = bfloat16.FromFloat32(v).Float32()
+		}
+	}
+	return d
+}
+
+// decoderKinds are the ways to keep the weights of a shape.
+func decoderKinds(s cpu.DecoderShape, bias bool) map[string]*testDecoder {
+	return map[string]*testDecoder{
+		"float32": newTestDecoder(s, bias), "adapted": newTestDecoder(s, bias).adapted(),
+		"bfloat16": newTestDecoder(s, bias).halved(), "adapted bfloat16": newTestDecoder(s, bias).adapted().halved(),
+	}
+}
+
 // forward computes the logits of every token of a sequence in float64, as the
 // formulas say.
 func (d *testDecoder) forward(ids []int32) [][]float64 {
@@ -74,7 +125,7 @@ func (d *testDecoder) forward(ids []int32) [][]float64 {
 		var keys, values [][]float64
 		for i := range x {
 			h := d.norm(x[i], l.InputNorm)
-			q, k, v := linear(h, l.Query, l.QueryBias), linear(h, l.Key, l.KeyBias), linear(h, l.Value, l.ValueBias)
+			q, k, v := adaptedLinear(h, l.Query, l.QueryBias, l.Adapters[0]), adaptedLinear(h, l.Key, l.KeyBias, l.Adapters[1]), adaptedLinear(h, l.Value, l.ValueBias, l.Adapters[2])
 			for _, heads := range [][]float64{q, k} {
 				for head := range slices.Chunk(heads, d.HeadDim) {
 					for j := range half {
@@ -103,13 +154,13 @@ func (d *testDecoder) forward(ids []int32) [][]float64 {
 					}
 				}
 			}
-			add(x[i], linear(att, l.Out, nil))
+			add(x[i], adaptedLinear(att, l.Out, nil, l.Adapters[3]))
 			h = d.norm(x[i], l.PostAttentionNorm)
-			gate, up := linear(h, l.Gate, nil), linear(h, l.Up, nil)
+			gate, up := adaptedLinear(h, l.Gate, nil, l.Adapters[4]), adaptedLinear(h, l.Up, nil, l.Adapters[5])
 			for j, g := range gate {
 				up[j] *= g / (1 + math.Exp(-g))
 			}
-			add(x[i], linear(up, l.Down, nil))
+			add(x[i], adaptedLinear(up, l.Down, nil, l.Adapters[6]))
 		}
 	}
 	logits := make([][]float64, len(ids))
@@ -142,6 +193,14 @@ func linear(x []float64, w, bias []float32) []float64 {
 		if bias != nil {
 			out[o] += float64(bias[o])
 		}
+	}
+	return out
+}
+
+func adaptedLinear(x []float64, w, bias []float32, a cpu.LowRank) []float64 {
+	out := linear(x, w, bias)
+	if a.Rank > 0 {
+		add(out, linear(linear(x, a.Down, nil), a.Up, nil))
 	}
 	return out
 }
@@ -198,29 +257,38 @@ func (d *testDecoder) sequence(r *rand.Rand, n int) path {
 	return p
 }
 
-// The decoder computes what the formulas say, wherever its nodes lie.
+// The decoder computes what the formulas say, wherever its nodes lie: in
+// bfloat16 too, up to what rounding the operands of its products costs.
 func TestDecoder(t *testing.T) {
 	levels(t, func(t *testing.T) {
 		for i, s := range decoderShapes {
-			d := newTestDecoder(s, i%2 == 1)
-			decoder := newDecoder64(t, d)
-			for _, n := range []int{1, 2, 13, 45} {
-				p := d.sequence(rand.New(rand.NewPCG(2, uint64(n))), n)
-				tokens := d.tokens(0, n, p)
-				tokens.LogSum = make([]float32, n)
-				if err := decoder.Forward(decoder.NewCache(4*n), tokens); err != nil {
-					t.Fatal(err)
-				}
-				for at, want := range d.forward(p.ids) {
-					got, sum := tokens.Logits[at*s.Vocab:(at+1)*s.Vocab], 0.0
-					for v, w := range want {
-						if math.Abs(float64(got[v])-w) > 2e-5*max(1, math.Abs(w)) {
-							t.Fatalf("shape %d, token %d of %d, logit %d: %v, want %v", i, at, n, v, got[v], w)
-						}
-						sum += math.Exp(w)
+			for kind, d := range decoderKinds(s, i%2 == 1) {
+				decoder := newDecoder64(t, d)
+				for _, n := range []int{1, 2, 13, 45} {
+					p := d.sequence(rand.New(rand.NewPCG(2, uint64(n))), n)
+					tokens := d.tokens(0, n, p)
+					tokens.LogSum = make([]float32, n)
+					if err := decoder.Forward(decoder.NewCache(4*n), tokens); err != nil {
+						t.Fatal(err)
 					}
-					if math.Abs(float64(tokens.LogSum[at])-math.Log(sum)) > 2e-5*max(1, math.Log(sum)) {
-						t.Fatalf("shape %d, token %d: log of sum %v, want %v", i, at, tokens.LogSum[at], math.Log(sum))
+					for at, want := range d.forward(p.ids) {
+						bound, largest := 2e-5, 1.0
+						if d.weights.Half && cpu.MultipliesHalf() {
+							bound = 0.05 // four roundings to 8 bits a layer
+							for _, w := range want {
+								largest = max(largest, math.Abs(w))
+							}
+						}
+						got, sum := tokens.Logits[at*s.Vocab:(at+1)*s.Vocab], 0.0
+						for v, w := range want {
+							if math.Abs(float64(got[v])-w) > bound*max(largest, math.Abs(w)) {
+								t.Fatalf("shape %d, %s, token %d of %d, logit %d: %v, want %v", i, kind, at, n, v, got[v], w)
+							}
+							sum += math.Exp(w)
+						}
+						if math.Abs(float64(tokens.LogSum[at])-math.Log(sum)) > bound*max(largest, math.Log(sum)) {
+							t.Fatalf("shape %d, %s, token %d: log of sum %v, want %v", i, kind, at, tokens.LogSum[at], math.Log(sum))
+						}
 					}
 				}
 			}
@@ -236,6 +304,12 @@ func TestDecoderInvariance(t *testing.T) {
 		status := install(t, cpu.Options{})
 		for i, s := range decoderShapes {
 			d, r := newTestDecoder(s, i%2 == 0), rand.New(rand.NewPCG(3, uint64(i)))
+			if i > 0 {
+				d.adapted()
+			}
+			if i > 1 {
+				d.halved()
+			}
 			const n = 37
 			var paths []path
 			for range 19 {

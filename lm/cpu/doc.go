@@ -20,6 +20,8 @@
 //     AMX, large products run on its tiles: every float32 is split exactly into
 //     three bfloat16, and the six products of parts that matter are added in
 //     float32, so that the result is as close to the exact one as float32's.
+//     Products of bfloat16 with results in float32, and conversions between the
+//     two, where the processor has dot products of bfloat16 (AVX512-BF16, AMX).
 //   - Add, Sub, Mul, Div, Max, Min and the comparisons (int32 too), with
 //     broadcasting; Neg, Abs, Exp, Log, Logistic, Tanh, Sqrt, Rsqrt; Where;
 //     ConvertDType from masks and tokens; FusedSoftmax.
@@ -42,7 +44,8 @@
 // decoding step of 16 tokens is a millisecond. Weights are packed once and
 // streamed once a forward; attention reads the nodes that a token sees and no
 // others; threads meet at a counter instead of in the scheduler, and one that
-// comes late only finds less to do.
+// comes late only finds less to do. Its matrices are float32 or bfloat16, and
+// low-rank adapters may stay beside them.
 //
 // # Determinism
 //

@@ -43,6 +43,12 @@ func productOf(d *dotData) (p product, ok bool) {
 	if d.InputDType != dtypes.Float32 || d.OutputDType != dtypes.Float32 {
 		return p, false
 	}
+	return productIn(d)
+}
+
+// productIn is the product of a DotGeneral node in either of the backend's
+// layouts.
+func productIn(d *dotData) (p product, ok bool) {
 	p = product{batch: d.BatchSize, m: d.LHSCrossSize, n: d.RHSCrossSize, k: d.ContractingSize}
 	p.aRow, p.aCol = p.k, 1
 	switch d.Layout {
@@ -56,9 +62,23 @@ func productOf(d *dotData) (p product, ok bool) {
 	return p, true
 }
 
-// dotGeneral executes DotGeneral on float32.
+// dotGeneral executes DotGeneral on float32, and on bfloat16 where the processor
+// multiplies it.
 func (s *state) dotGeneral(b *backend, n *node, inputs []*buffer, _ []bool) (*buffer, error) {
 	var p product
+	x, y := halves(inputs[0]), halves(inputs[1])
+	if len(x) > 0 && len(y) > 0 && static(n.Shape) {
+		p, ok := halfProduct(data[dotData](n))
+		if !ok || len(x) != p.m*p.k || len(y) != p.n*p.k || n.Shape.Size() != p.m*p.n {
+			return nil, nil
+		}
+		out, err := getBuffer(b, n.Shape)
+		if err != nil {
+			return nil, err
+		}
+		s.multiplyHalf(p, x, y, floats(out))
+		return out, nil
+	}
 	if d, ok := n.Data.(*stridedDot); ok {
 		p = d.product
 		if len(floats(inputs[0])) != d.xSize || len(floats(inputs[1])) != d.ySize {

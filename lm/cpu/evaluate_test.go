@@ -9,6 +9,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 
@@ -52,6 +53,8 @@ func evaluate(t *testing.T, fn build, inputs ...input) []any {
 		switch x.flat.(type) {
 		case []float32:
 			dt = dtypes.Float32
+		case []bfloat16.BFloat16:
+			dt = dtypes.BFloat16
 		case []int32:
 			dt = dtypes.Int32
 		case []int64:

@@ -12,3 +12,6 @@ func Install(o Options) (Status, error) {
 	}
 	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx", EnvKernels, o.kernels())
 }
+
+// MultipliesHalf is false in a build without cgo.
+func MultipliesHalf() bool { return false }

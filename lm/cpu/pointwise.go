@@ -8,6 +8,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
 
 	"github.com/esclab/esclab/lm/cpu/internal/kernels"
 )
@@ -200,13 +201,21 @@ func (s *state) where(b *backend, n *node, inputs []*buffer, owned []bool) (*buf
 	return out, nil
 }
 
-// convert executes the conversions between float32 and the types of tokens and
-// masks.
+// convert executes the conversions between float32 and bfloat16, and from the
+// types of tokens and masks to float32.
 func (s *state) convert(b *backend, n *node, inputs []*buffer, _ []bool) (*buffer, error) {
 	if !static(n.Shape) {
 		return nil, nil
 	}
 	switch from := inputs[0].Flat.(type) {
+	case []bfloat16.BFloat16:
+		if n.Shape.DType == dtypes.Float32 && len(from) > 0 {
+			return s.convertHalf(b, n, inputs[0])
+		}
+	case []float32:
+		if n.Shape.DType == dtypes.BFloat16 && len(from) > 0 {
+			return s.convertHalf(b, n, inputs[0])
+		}
 	case []bool:
 		if n.Shape.DType == dtypes.Float32 {
 			return convertTo(s, b, n, len(from), func(to []float32, i int) {

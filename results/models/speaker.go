@@ -87,7 +87,7 @@ func NewSpeaker(ctx context.Context, store *artifacts.Store, stage experiments.S
 	if err != nil {
 		return nil, err
 	}
-	s.engine, s.Engine = engine, engine.Name+" "+engine.Version
+	s.engine, s.Engine = engine, engine.Identity(lm.BaseType(params.BaseType))
 	// The files of an input's artifact, in a directory of its own.
 	files := func(input string) (string, error) {
 		fingerprint, ok := inputs[input]

@@ -207,7 +207,7 @@ func (h Host) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 	b := &benchRun{
 		host: h, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
 		report: benchReport{
-			Engine: engine.Name + " " + engine.Version, Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize, DType: string(base),
+			Engine: engine.Identity(base), Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize, DType: string(base),
 			Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
 			Workloads: []benchWorkload{}, Training: []bench.Training{}, Generation: []bench.Generation{},
 		},

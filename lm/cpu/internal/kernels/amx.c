@@ -28,8 +28,8 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,prfchw,amx-tile,amx-bf16")
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-#define TILE 512   // bfloat16 of a tile: 16 rows of 32, or 16 pairs of rows by 16
+#include "tiles.inc"
+
 #define PLANES 3   // tiles for one of float32: x1, x2, x3
 #define AMX_K 256  // k of one pass over C
 
@@ -42,8 +42,6 @@ int amx_supported(void) {
 	// the state component XTILEDATA.
 	return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
-
-INLINE long tiles(long n, long size) { return (n + size - 1) / size; }
 
 long amx_packed(long n, long k) { return tiles(n, 16) * tiles(k, 32) * PLANES * TILE; }
 
@@ -81,29 +79,6 @@ INLINE void pairs_of(__m512 x, __m512 y, __m512i row[PLANES], __mmask16 *bad) {
 	split(x, u, bad);
 	split(y, v, bad);
 	for (int p = 0; p < PLANES; p++) row[p] = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(u[p], 16), v[p]);
-}
-
-// transpose exchanges rows and columns of 16 x 16 pairs.
-INLINE void transpose(const __m512i *in, uint16_t *out) {
-	__m512i r[16], s[16];
-	for (int i = 0; i < 16; i += 2) {
-		r[i] = _mm512_unpacklo_epi32(in[i], in[i + 1]);
-		r[i + 1] = _mm512_unpackhi_epi32(in[i], in[i + 1]);
-	}
-	for (int i = 0; i < 16; i += 4) {
-		s[i] = _mm512_unpacklo_epi64(r[i], r[i + 2]);
-		s[i + 1] = _mm512_unpackhi_epi64(r[i], r[i + 2]);
-		s[i + 2] = _mm512_unpacklo_epi64(r[i + 1], r[i + 3]);
-		s[i + 3] = _mm512_unpackhi_epi64(r[i + 1], r[i + 3]);
-	}
-	for (int i = 0; i < 4; i++) {
-		__m512i a = _mm512_shuffle_i32x4(s[i], s[i + 4], 0x88), b = _mm512_shuffle_i32x4(s[i], s[i + 4], 0xdd);
-		__m512i c = _mm512_shuffle_i32x4(s[i + 8], s[i + 12], 0x88), d = _mm512_shuffle_i32x4(s[i + 8], s[i + 12], 0xdd);
-		_mm512_store_si512(out + i * 32, _mm512_shuffle_i32x4(a, c, 0x88));
-		_mm512_store_si512(out + (i + 4) * 32, _mm512_shuffle_i32x4(b, d, 0x88));
-		_mm512_store_si512(out + (i + 8) * 32, _mm512_shuffle_i32x4(a, c, 0xdd));
-		_mm512_store_si512(out + (i + 12) * 32, _mm512_shuffle_i32x4(b, d, 0xdd));
-	}
 }
 
 // pack_tile packs 16 x 32 values x[i*si + p*sp], i < n and p < k, the rest zero,
@@ -236,13 +211,7 @@ static void block(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 
 long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {
-	struct {
-		uint8_t palette, start, reserved[14];
-		uint16_t bytes[16];
-		uint8_t rows[16];
-	} config = {.palette = 1};
-	for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
-	_tile_loadconfig(&config);
+	use_tiles();
 	long depth = tiles(k, 32), sb = depth * PLANES * TILE, i0 = m0;
 	for (; i0 < m1; i0 += AMX_ROWS) {
 		long mc = m1 - i0 < AMX_ROWS ? m1 - i0 : AMX_ROWS;

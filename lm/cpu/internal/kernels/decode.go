@@ -6,10 +6,12 @@ package kernels
 #cgo noescape k_decode
 #cgo nocallback k_decode
 #include "decode.h"
+#include "half.h"
 
 static void k_decode(int level, decode_job *job, int64_t thread) {
 #if defined(__x86_64__)
 	if (level == 1) { decode_avx2(job, thread); return; }
+	if (level >= 2 && ((const decode_model *)job->model)->half && half_supported()) { decode_avx512_bf16(job, thread); return; }
 	if (level >= 2) { decode_avx512(job, thread); return; }
 #endif
 	decode_portable(job, thread);
@@ -40,15 +42,16 @@ const (
 type (
 	// Panels is a packed weight [N, K].
 	Panels struct {
-		Data uintptr
-		N, K int64
+		Data       uintptr
+		N, K, Half int64
 	}
 
 	// DecodeLayer is a layer's weights.
 	DecodeLayer struct {
-		QKV, Out, Up, Down Panels
-		QKVBias            uintptr
-		Norm1, Norm2       uintptr
+		QKV, Out, Up, Down                 Panels
+		QKVDown, OutDown, UpDown, DownDown Panels
+		QKVBias                            uintptr
+		Norm1, Norm2                       uintptr
 	}
 
 	// DecodeModel is a model's sizes and weights.
@@ -59,6 +62,7 @@ type (
 		Norm                                           uintptr
 		Head                                           Panels
 		Cos, Sin                                       uintptr
+		Half                                           int64
 	}
 
 	// Seen names nodes of a block of the cache: those of the set bits.

@@ -16,14 +16,19 @@ enum { PANEL = 32, NODES = 16 };
 // pointers that C could not be given.
 typedef uintptr_t address;
 
-// panels is a weight [n, k] as ceil(n/PANEL) panels [k][PANEL], zero behind n.
+// panels is a weight [n, k] as ceil(n/PANEL) panels [k][PANEL], zero behind n; in
+// bfloat16 (half is 1), with k even, as panels [k/2][PANEL][2].
 typedef struct {
 	address data;
-	int64_t n, k;
+	int64_t n, k, half;
 } panels;
 
+// A low-rank adapter widens what a weight reads: down makes R values of the k
+// that the weight reads without it, which are written behind them, and the
+// weight is [n, k + R].
 typedef struct {
 	panels qkv, out, up, down; // up: 16 columns of gate and 16 of up in each panel
+	panels qkv_down, out_down, up_down, down_down; // of adapters; n is 0 without
 	address qkv_bias;          // [(H+2K)·C], or 0
 	address norm1, norm2;      // [D]
 } decode_layer;
@@ -35,6 +40,7 @@ typedef struct {
 	address norm;     // [D]
 	panels head;
 	address cos, sin; // [positions, C/2]
+	int64_t half;     // 1: some panels are bfloat16
 } decode_model;
 
 // seen names nodes of a block of the cache: those of the set bits.
@@ -55,7 +61,7 @@ typedef struct {
 	// The cache: keys [layers, K, blocks, C, NODES], values [layers, K, blocks, NODES, C].
 	address keys, values;
 	int64_t blocks;
-	// Work: x [T, D] holds the embeddings; y [outputs, D], h [T, max(D, H·C)], qkv [T, (H+2K)·C], inner [T, I].
+	// Work: x [T, D] holds the embeddings; y [outputs, D], h [T, max(D, H·C) + R], qkv [T, (H+2K)·C], inner [T, I + R].
 	address x, y, h, qkv, inner;
 	address logits;  // [outputs, V]
 	int64_t pick;    // what is computed from the logits
@@ -74,6 +80,7 @@ void decode_portable(decode_job *, int64_t);
 #if defined(__x86_64__)
 void decode_avx2(decode_job *, int64_t);
 void decode_avx512(decode_job *, int64_t);
+void decode_avx512_bf16(decode_job *, int64_t); // where half_supported
 #endif
 
 #endif

@@ -28,6 +28,10 @@ package kernels
 #cgo nocallback k_copy
 #cgo noescape k_fused
 #cgo nocallback k_fused
+#cgo noescape k_narrow
+#cgo nocallback k_narrow
+#cgo noescape k_widen
+#cgo nocallback k_widen
 #cgo noescape k_add_rows
 #cgo nocallback k_add_rows
 #include "kernels.h"
@@ -86,6 +90,8 @@ static void k_fused(const instruction *program, int nops, const uintptr_t *in, c
 	active->fused(program, nops, in, size, nin, rank, dims, strides, out, begin, end);
 }
 static void k_add_rows(float *dst, const float *src, long n) { active->add_rows(dst, src, n); }
+static void k_narrow(const float *a, uint16_t *out, long n) { active->narrow(a, out, n); }
+static void k_widen(const uint16_t *a, float *out, long n) { active->widen(a, out, n); }
 */
 import "C"
 
@@ -245,3 +251,9 @@ func Fused(program []Instruction, inputs []uintptr, sizes []int32, dims, strides
 
 // AddRows adds n elements of src to dst.
 func AddRows(dst, src *float32, n int) { C.k_add_rows(f32(dst), f32(src), C.long(n)) }
+
+// Narrow rounds n elements to bfloat16, halves to even.
+func Narrow(a *float32, out *uint16, n int) { C.k_narrow(f32(a), u16(out), C.long(n)) }
+
+// Widen converts n elements from bfloat16.
+func Widen(a *uint16, out *float32, n int) { C.k_widen(u16(a), f32(out), C.long(n)) }

@@ -58,6 +58,10 @@ typedef struct {
 
 	// add_rows adds n floats of src to dst.
 	void (*add_rows)(float *dst, const float *src, long n);
+
+	// narrow rounds to bfloat16, widen converts from it.
+	void (*narrow)(const float *a, uint16_t *out, long n);
+	void (*widen)(const uint16_t *a, float *out, long n);
 } kernel_table;
 
 enum { BIN_ADD, BIN_SUB, BIN_MUL, BIN_DIV, BIN_MAX, BIN_MIN, BIN_EQ, BIN_NE, BIN_GE, BIN_GT, BIN_LE, BIN_LT,
