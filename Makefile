@@ -14,6 +14,8 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 GPU         ?= out/gpu
+# What arm64 runs: the emulator takes minutes for the rest.
+ARM64       ?= Half|TestDecoder$$
 RACE        ?= ./lm/cpu ./artifacts/...
 
 # Where `make smollm2` puts the model and tests look for it.
@@ -21,10 +23,10 @@ MODELS      ?= $(or $(ESCLAB_MODELS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/escl
 SMOLLM2     := SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_SHA := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race smollm2
+.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race smollm2 arm64
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## programs into bin/
 	@mkdir -p $(BIN)
@@ -46,6 +48,10 @@ $(MODELS)/$(SMOLLM2):
 
 race: ## data races and pointers out of their buffers, in the packages RACE
 	$(GO) test -race -timeout 15m $(RACE)
+
+arm64: ## the kernels on arm64, under qemu-user (apt install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+	GOARCH=arm64 GOEXPERIMENT= CC=aarch64-linux-gnu-gcc $(GO) test -c -o out/cpu-arm64.test ./lm/cpu
+	cd lm/cpu && qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu ../../out/cpu-arm64.test -test.run '$(ARM64)'
 
 vet: ## static checks
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt needed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

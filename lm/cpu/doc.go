@@ -21,7 +21,7 @@
 //     three bfloat16, and the six products of parts that matter are added in
 //     float32, so that the result is as close to the exact one as float32's.
 //     Products of bfloat16 with results in float32, and conversions between the
-//     two, where the processor has dot products of bfloat16 (AVX512-BF16, AMX).
+//     two, where the processor has dot products of bfloat16 (AVX512-BF16, AMX, arm64's bf16).
 //   - Add, Sub, Mul, Div, Max, Min and the comparisons (int32 too), with
 //     broadcasting; Neg, Abs, Exp, Log, Logistic, Tanh, Sqrt, Rsqrt; Where;
 //     ConvertDType from masks and tokens; FusedSoftmax.
@@ -59,8 +59,8 @@
 //
 // Options.Kernels, or the environment variable ESCLAB_CPU_KERNELS where it is
 // empty, is off, portable (no instructions beyond the architecture's baseline),
-// avx2, avx512, or amx (avx512 with products on AMX's tiles, which Linux must
-// grant). A build without cgo installs nothing.
+// avx2, avx512, amx (avx512 with products on AMX's tiles, which Linux must
+// grant), or neon (portable on arm64, with its products of bfloat16). A build without cgo installs nothing.
 //
 // # How it hooks in
 //

@@ -128,7 +128,7 @@ func levels(t *testing.T, test func(t *testing.T)) {
 	if status, err := cpu.Install(cpu.Options{}); err != nil || !status.Active() {
 		t.Skipf("no kernels here: %+v %v", status, err)
 	}
-	for _, level := range []string{"portable", "avx2", "avx512", "amx"} {
+	for _, level := range []string{"portable", "avx2", "avx512", "amx", "neon"} {
 		if _, err := cpu.Install(cpu.Options{Kernels: level}); err != nil {
 			t.Log(err)
 			continue

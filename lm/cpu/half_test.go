@@ -16,7 +16,7 @@ import (
 // halfLevels are the kernels that multiply bfloat16 here.
 func halfLevels(t *testing.T) (levels []string) {
 	t.Helper()
-	for _, level := range []string{"avx512", "amx"} {
+	for _, level := range []string{"avx512", "amx", "neon"} {
 		if _, err := cpu.Install(cpu.Options{Kernels: level}); err != nil {
 			continue
 		}
@@ -117,7 +117,7 @@ func TestHalfConversions(t *testing.T) {
 	for i := range 100 {
 		values = append(values, float32(i*i)*0.37-17)
 	}
-	for _, level := range []string{"portable", "avx2", "avx512"} {
+	for _, level := range []string{"portable", "avx2", "avx512", "neon"} {
 		if _, err := cpu.Install(cpu.Options{Kernels: level}); err != nil {
 			continue
 		}

@@ -3,14 +3,14 @@ package cpu
 import "os"
 
 // EnvKernels is the environment variable that Install reads where its options
-// name no kernels: off, portable, avx2, avx512 or amx; empty means the best that the
-// machine runs.
+// name no kernels: off, portable, avx2, avx512, amx or neon; empty means the best
+// that the machine runs.
 const EnvKernels = "ESCLAB_CPU_KERNELS"
 
 // Options of Install. The zero value takes the fastest kernels of the machine
 // on all of its processors.
 type Options struct {
-	// Kernels is off, portable, avx2, avx512 or amx; empty reads EnvKernels.
+	// Kernels is off, portable, avx2, avx512, amx or neon; empty reads EnvKernels.
 	Kernels string
 	// Threads bounds the goroutines of one operation; 0 means GOMAXPROCS.
 	Threads int
@@ -18,7 +18,7 @@ type Options struct {
 
 // Status tells what Install did.
 type Status struct {
-	// Kernels is off, portable, avx2, avx512 or amx.
+	// Kernels is off, portable, avx2, avx512, amx or neon.
 	Kernels string
 	// Operations are the names of the replaced operations, sorted.
 	Operations []string

@@ -110,14 +110,14 @@ func chooseLevel(name string) (level kernels.Level, off bool, err error) {
 	case "off":
 		return 0, true, nil
 	case "":
-		for _, l := range []kernels.Level{kernels.AMX, kernels.AVX512, kernels.AVX2} {
+		for _, l := range []kernels.Level{kernels.AMX, kernels.AVX512, kernels.AVX2, kernels.NEON} {
 			if kernels.Supported(l) {
 				return l, false, nil
 			}
 		}
 		return kernels.Portable, false, nil
 	}
-	for _, l := range []kernels.Level{kernels.Portable, kernels.AVX2, kernels.AVX512, kernels.AMX} {
+	for _, l := range []kernels.Level{kernels.Portable, kernels.AVX2, kernels.AVX512, kernels.AMX, kernels.NEON} {
 		if l.String() == name {
 			if !kernels.Supported(l) {
 				return 0, false, fmt.Errorf("cpu: this machine does not run %s kernels: leave %s empty or choose portable", name, EnvKernels)
@@ -125,7 +125,7 @@ func chooseLevel(name string) (level kernels.Level, off bool, err error) {
 			return l, false, nil
 		}
 	}
-	return 0, false, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx", EnvKernels, name)
+	return 0, false, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx, neon", EnvKernels, name)
 }
 
 // replace puts fn before the stock executor of op, which still takes what fn

@@ -7,10 +7,10 @@ import "fmt"
 // Install does nothing in a build without cgo.
 func Install(o Options) (Status, error) {
 	switch o.kernels() {
-	case "", "off", "portable", "avx2", "avx512", "amx":
+	case "", "off", "portable", "avx2", "avx512", "amx", "neon":
 		return Status{Kernels: "off", Reason: "built without cgo"}, nil
 	}
-	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx", EnvKernels, o.kernels())
+	return Status{Kernels: "off"}, fmt.Errorf("cpu: %s=%q is none of off, portable, avx2, avx512, amx, neon", EnvKernels, o.kernels())
 }
 
 // MultipliesHalf is false in a build without cgo.

@@ -81,6 +81,8 @@ void decode_portable(decode_job *, int64_t);
 void decode_avx2(decode_job *, int64_t);
 void decode_avx512(decode_job *, int64_t);
 void decode_avx512_bf16(decode_job *, int64_t); // where half_supported
+#elif defined(__aarch64__)
+void decode_neon_bf16(decode_job *, int64_t); // where half_supported
 #endif
 
 #endif

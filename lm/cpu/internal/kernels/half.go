@@ -18,7 +18,9 @@ import "unsafe"
 const HalfRows = C.HALF_ROWS
 
 // Half tells whether products may use HalfPack and HalfGemm.
-func Half() bool { return level >= AVX512 && C.half_supported() != 0 }
+func Half() bool {
+	return level == NEON || (level == AVX512 || level == AMX) && C.half_supported() != 0
+}
 
 // HalfPacked is the size, in uint16, of n packed columns of B[k, n].
 func HalfPacked(n, k int) int { return int(C.half_packed(C.long(n), C.long(k))) }

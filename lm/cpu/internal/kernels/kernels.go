@@ -36,10 +36,11 @@ package kernels
 #cgo nocallback k_add_rows
 #include "kernels.h"
 #include "amx.h"
+#include "half.h"
 
 static const kernel_table *active = &kernels_portable;
 
-// supported: 0 portable, 1 avx2, 2 avx512, 3 amx.
+// supported: 0 portable, 1 avx2, 2 avx512, 3 amx, 4 neon.
 static int supported(int level) {
 #if defined(__x86_64__)
 	__builtin_cpu_init();
@@ -49,6 +50,8 @@ static int supported(int level) {
 		__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 	if (level == 2) return avx512;
 	if (level == 3) return avx512 && amx_supported();
+#elif defined(__aarch64__)
+	if (level == 4) return half_supported();
 #endif
 	return level == 0;
 }
@@ -56,7 +59,7 @@ static void choose_level(int level) {
 	active = &kernels_portable;
 #if defined(__x86_64__)
 	if (level == 1) active = &kernels_avx2;
-	if (level >= 2) active = &kernels_avx512;
+	if (level == 2 || level == 3) active = &kernels_avx512;
 #endif
 }
 static long k_gemm_work(void) { return active->gemm_work; }
@@ -105,10 +108,11 @@ const (
 	Portable Level = iota
 	AVX2
 	AVX512
-	AMX // AVX512, and large matrix products on tiles
+	AMX  // AVX512, and large matrix products on tiles
+	NEON // Portable, which is NEON on arm64, and its dot products of bfloat16
 )
 
-func (l Level) String() string { return [...]string{"portable", "avx2", "avx512", "amx"}[l] }
+func (l Level) String() string { return [...]string{"portable", "avx2", "avx512", "amx", "neon"}[l] }
 
 // Supported tells whether this machine runs the level.
 func Supported(l Level) bool { return C.supported(C.int(l)) != 0 }

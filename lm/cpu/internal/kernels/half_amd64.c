@@ -1,13 +1,13 @@
 //go:build cgo
 
-// Both kernels add the products of 32 consecutive k, pair after pair, to what
+// The kernels add the products of 32 consecutive k, pair after pair, to what
 // was added before, and take HALF_K of them in one pass over C, in order:
 // whatever the block of C it is computed with, an element is the same. Subnormal
 // operands and results count as zero.
 
 #include "half.h"
 
-#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 
 #include <cpuid.h>
 #include <immintrin.h>
@@ -21,8 +21,6 @@
 
 #include "tiles.inc"
 
-#define HALF_K 1024 // k of one pass over C
-
 int half_supported(void) {
 	static _Atomic int known; // asking is slow in a virtual machine: 1 no, 2 yes
 	if (!known) {
@@ -31,10 +29,6 @@ int half_supported(void) {
 	}
 	return known == 2;
 }
-
-long half_packed(long n, long k) { return tiles(n, 16) * tiles(k, 32) * TILE; }
-
-long half_work(void) { return half_packed(HALF_ROWS, HALF_K); }
 
 // pack_b packs 32 x 16 values of B, or k x n of them and zeros, into a tile of
 // pairs of rows.
@@ -61,18 +55,6 @@ INLINE void pack_b(const uint16_t *b, long bk, long bn, long n, long k, uint16_t
 		__m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(b + (2 * p + 1) * bk)));
 		_mm512_store_si512(out + p * 32, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
 	}
-}
-
-void half_pack(const uint16_t *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) {
-	long depth = tiles(k, 32), across = tiles(n1 - n0, 16);
-	// Along the rows of what is read.
-	long outer = bk == 1 ? across : depth, inner = bk == 1 ? depth : across;
-	for (long u = 0; u < outer; u++)
-		for (long v = 0; v < inner; v++) {
-			long t = bk == 1 ? v : u, j = n0 + 16 * (bk == 1 ? u : v);
-			pack_b(b + j * bn + t * 32 * bk, bk, bn, n1 - j < 16 ? n1 - j : 16, k - t * 32 < 32 ? k - t * 32 : 32,
-				out + (j / 16 * depth + t) * TILE);
-		}
 }
 
 // pack_a packs m rows of k values of A into tiles, those of 16 rows one after
@@ -153,57 +135,30 @@ static void pair_micro_2(const uint16_t *a, const uint16_t *b, long sb, long dep
 	pair_micro(a, b, sb, depth, c, ldc, add, 2);
 }
 
-// block computes rows x columns of C, at most 32 each.
-static void block(int amx, const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, long rows, long columns) {
-	__attribute__((aligned(64))) float edge[32 * 32];
-	float *to = c;
-	long ld = ldc;
-	int whole = rows % 16 == 0 && columns % 16 == 0;
-	if (!whole) {
-		to = edge, ld = 32;
-		if (add)
-			for (long i = 0; i < rows; i++) memcpy(edge + i * 32, c + i * ldc, columns * 4);
-	}
+// product_of adds to, or stores, up to 32 rows and columns of C, multiples of 16.
+static void product_of(int amx, const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, long rows, long columns) {
 	if (!amx) {
 		for (long i = 0; i < rows; i += 8)
-			(columns > 16 ? pair_micro_2 : pair_micro_1)(a + i / 16 * sa + i % 16 * 32, b, sb, depth, to + i * ld, ld, add);
-	} else if (rows > 16 && columns > 16) amx_micro(a, sa, b, sb, depth, to, ld, add, 2, 2);
-	else if (rows > 16) amx_micro(a, sa, b, sb, depth, to, ld, add, 2, 1);
-	else if (columns > 16) amx_micro(a, sa, b, sb, depth, to, ld, add, 1, 2);
-	else amx_micro(a, sa, b, sb, depth, to, ld, add, 1, 1);
-	if (!whole)
-		for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * 32, columns * 4);
+			(columns > 16 ? pair_micro_2 : pair_micro_1)(a + i / 16 * sa + i % 16 * 32, b, sb, depth, c + i * ldc, ldc, add);
+	} else if (rows > 16 && columns > 16) amx_micro(a, sa, b, sb, depth, c, ldc, add, 2, 2);
+	else if (rows > 16) amx_micro(a, sa, b, sb, depth, c, ldc, add, 2, 1);
+	else if (columns > 16) amx_micro(a, sa, b, sb, depth, c, ldc, add, 1, 2);
+	else amx_micro(a, sa, b, sb, depth, c, ldc, add, 1, 1);
 }
 
-void half_gemm(int amx, const uint16_t *a, long lda, const uint16_t *b,
-	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {
+INLINE void begin(int amx) {
 	if (amx) use_tiles();
-	long sb = tiles(k, 32) * TILE;
-	for (long i0 = m0; i0 < m1; i0 += HALF_ROWS) {
-		long mc = m1 - i0 < HALF_ROWS ? m1 - i0 : HALF_ROWS;
-		for (long p = 0; p < k; p += HALF_K) {
-			long kc = k - p < HALF_K ? k - p : HALF_K, depth = tiles(kc, 32), sa = depth * TILE;
-			pack_a(a + i0 * lda + p, lda, mc, kc, work);
-			for (long j = n0; j < n1; j += 32)
-				for (long i = 0; i < mc; i += 32)
-					block(amx, work + i / 16 * sa, sa, b + j / 16 * sb + p / 32 * TILE, sb, depth, c + (i0 + i) * ldc + j, ldc, p > 0,
-						mc - i < 32 ? mc - i : 32, n1 - j < 32 ? n1 - j : 32);
-		}
-	}
+}
+INLINE void end(int amx) {
 	if (amx) _tile_release();
 }
+
+#include "half.inc"
 
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
 
-#else // never called
-
-int half_supported(void) { return 0; }
-long half_packed(long n, long k) { return 0; }
-long half_work(void) { return 0; }
-void half_pack(const uint16_t *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) {}
-void half_gemm(int amx, const uint16_t *a, long lda, const uint16_t *b,
-	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {}
-
+#else
+#include "half_none.inc"
 #endif
