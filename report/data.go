@@ -292,10 +292,7 @@ func (d Data) prepared() (Data, error) {
 			}
 		}
 	}
-	d.Wins = slices.Clone(d.Wins)
-	for i := range d.Wins {
-		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
-	}
+	d.Wins = preparedWins(d.Wins)
 	d.Checks = preparedEffects(d.Checks)
 	d.Headline = trusted(d.Headline, d.Checks)
 	d.Questions = slices.Clone(d.Questions)
