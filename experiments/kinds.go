@@ -216,6 +216,15 @@ type Sampling struct {
 	DecodeBatch       int     `json:"decode_batch"`
 }
 
+// planLimit bounds the tokens of the planner's answer: a strategy and no more.
+const planLimit = 16
+
+// Planning is how the planner of a decoupled system is sampled.
+func (s Sampling) Planning() Sampling {
+	s.MaxNewTokens = min(s.MaxNewTokens, planLimit)
+	return s
+}
+
 // JudgeModel is who judges; all but Judge is zero for the offline judge.
 type JudgeModel struct {
 	Judge       JudgeKind `json:"judge"`
