@@ -367,7 +367,9 @@ type provenance struct {
 	// PeakBytes is the most memory that this process has held so far.
 	PeakBytes int64 `json:"peak_bytes"`
 	// Hardware is what the worker runs on, in a few words.
-	Hardware string      `json:"hardware"`
+	Hardware string `json:"hardware"`
+	// Revision is the build of the worker.
+	Revision string      `json:"revision,omitempty"`
 	Planned  lab.Planned `json:"planned"`
 }
 
@@ -375,7 +377,7 @@ func (t *attempt) provenance(ctx context.Context, seconds float64) provenance {
 	info := activity.GetInfo(ctx)
 	return provenance{
 		Worker: t.a.Identity, WorkflowID: info.WorkflowExecution.ID, RunID: info.WorkflowExecution.RunID,
-		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(),
+		Attempt: int(info.Attempt), Finished: time.Now().UTC(), Seconds: seconds, Engine: t.engine, PeakBytes: memory.PeakBytes(), Hardware: hardware(), Revision: t.a.Nightly.Revision,
 		Planned: lab.Planned{Version: t.in.Stage.Version, Inputs: t.in.Inputs, Fresh: t.in.Stage.Fresh},
 	}
 }

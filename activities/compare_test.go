@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/chattest"
 	"github.com/esclab/esclab/judge"
+	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/workflows"
 )
 
 const (
@@ -223,6 +227,47 @@ func TestQualityStage(t *testing.T) {
 	everything.minedPairs(t)
 	if got, err := everything.run(qualityStage); err != nil || got.Metrics["pairs"] != float64(len(pairs)) {
 		t.Errorf("all pairs: %v, %v", got.Metrics, err)
+	}
+}
+
+// A judge of judge.also compares and scores the same turns and pairs as the
+// experiment's own, and the report reads each from its own stages.
+func TestOtherJudgesCompareAndScore(t *testing.T) {
+	l := newLab(t, chattest.New(t), comparisons, "judge.also=[{name: second, kind: offline}]")
+	l.minedPairs(t)
+	in := workflows.StageInput{Inputs: map[string]string{}}
+	for _, stage := range []string{preferStage, "prefer/by/second/vanilla/base/vs/decoupled/sft", qualityStage, "quality/by/second/rg"} {
+		if _, err := l.run(stage); err != nil {
+			t.Fatal(err)
+		}
+		in.Inputs[stage] = l.stages[stage].Fingerprint
+	}
+	params, err := experiments.ParamsOf[experiments.ReportParams](l.stages["report"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reporter{attempt: &attempt{a: l.a, dir: t.TempDir(), inputs: map[string]string{}, in: in}, params: params, seeds: []uint64{params.Seed}}
+	var wins []report.Wins
+	var scored []report.Quality
+	for _, c := range []struct{ by, name string }{{"", "test (prompts "}, {"second", judge.OfflineName}} {
+		w, err := r.winsBy(t.Context(), c.by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := r.qualityBy(t.Context(), c.by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(w) != 1 || !strings.HasPrefix(w[0].By, c.name) || w[0].Samples != judgedReplies || w[0].Systems != [2]string{"vanilla/base", "decoupled/sft"} {
+			t.Errorf("comparisons by %q: %+v, want one of vanilla/base and decoupled/sft by %s at %d turns", c.by, w, c.name, judgedReplies)
+		}
+		if len(q) != 1 || !strings.HasPrefix(q[0].Judge, c.name) || q[0].Samples != judgedReplies || q[0].Role != esc.RG {
+			t.Errorf("scores by %q: %+v, want those of %d pairs of rg by %s", c.by, q, judgedReplies, c.name)
+		}
+		wins, scored = append(wins, w...), append(scored, q...)
+	}
+	if *wins[0].Questions[0].Win == *wins[1].Questions[0].Win || scored[0].Chosen == scored[1].Chosen {
+		t.Errorf("both judges say the same: %+v, %+v", wins, scored)
 	}
 }
 

@@ -57,7 +57,7 @@ func (t *attempt) reportData(ctx context.Context, params experiments.ReportParam
 	}
 	r.data.Run = report.Run{Experiment: params.Name, Backbone: params.Backbone, Seed: params.Seed, Seeds: params.Seeds}
 	for _, step := range []func(context.Context) error{
-		r.corpus, r.backbone, r.training, r.pairs, r.quality, r.systems, r.given, r.wins, r.provenance,
+		r.corpus, r.backbone, r.training, r.pairs, r.quality, r.systems, r.given, r.wins, r.otherJudges, r.provenance,
 	} {
 		if err := step(ctx); err != nil {
 			return r.data, err

@@ -33,23 +33,30 @@ func (r *reporter) given(ctx context.Context) error {
 	return nil
 }
 
-// quality reads the scores of both sides of the pairs (Table 2): means over the
-// pairs of all seeds.
-func (r *reporter) quality(ctx context.Context) error {
+// quality reads the scores of both sides of the pairs (Table 2).
+func (r *reporter) quality(ctx context.Context) (err error) {
+	r.data.Quality, err = r.qualityBy(ctx, "")
+	return err
+}
+
+// qualityBy reads the scores by a judge of judge.also, with "" by the experiment's own:
+// means over the pairs of all seeds.
+func (r *reporter) qualityBy(ctx context.Context, by string) ([]report.Quality, error) {
+	var found []report.Quality
 	for _, role := range esc.Roles() {
 		var sum results.Quality
 		for _, seed := range r.seeds {
-			name, ok := r.at(string(experiments.KindQuality)+"/"+string(role), seed)
+			name, ok := r.at(experiments.JudgedBy(experiments.KindQuality, by, string(role)), seed)
 			if !ok {
 				continue
 			}
 			dir, err := r.input(ctx, name)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			var one results.Quality
 			if err := results.ReadJSON(results.Dir(dir), results.FileQuality, &one); err != nil {
-				return fmt.Errorf("input %s: %w", name, err)
+				return nil, fmt.Errorf("input %s: %w", name, err)
 			}
 			sum.Judge = one.Judge
 			sum.Samples += one.Samples
@@ -68,29 +75,36 @@ func (r *reporter) quality(ctx context.Context) error {
 			n := float64(sum.Samples)
 			return report.Scores{Fluency: s.Fluency / n, Professionalism: s.Professionalism / n, Empathy: s.Empathy / n, Helpfulness: s.Helpfulness / n}
 		}
-		r.data.Quality = append(r.data.Quality, report.Quality{
+		found = append(found, report.Quality{
 			Role: role, Judge: sum.Judge, Samples: sum.Samples, Chosen: mean(sum.Chosen), Rejected: mean(sum.Rejected),
 		})
 	}
-	return nil
+	return found, nil
 }
 
 // wins reads whose replies the judge prefers (Figure 6).
-func (r *reporter) wins(ctx context.Context) error {
-	done := map[string]bool{}
-	for _, input := range r.names(experiments.KindPrefer) {
-		name := experiments.WithoutSeed(input)
-		if done[name] {
-			continue
+func (r *reporter) wins(ctx context.Context) (err error) {
+	r.data.Wins, err = r.winsBy(ctx, "")
+	return err
+}
+
+// winsBy reads the comparisons by a judge of judge.also, with "" by the experiment's own.
+func (r *reporter) winsBy(ctx context.Context, by string) ([]report.Wins, error) {
+	var found []report.Wins
+	for _, first := range r.params.Systems() {
+		for _, second := range r.params.Systems() {
+			name := experiments.JudgedBy(experiments.KindPrefer, by, experiments.Against(first.Name(), second.Name()))
+			if _, ok := r.at(name, r.seeds[0]); !ok {
+				continue
+			}
+			w, err := r.comparison(ctx, name)
+			if err != nil {
+				return nil, fmt.Errorf("input %s: %w", name, err)
+			}
+			found = append(found, w)
 		}
-		done[name] = true
-		w, err := r.comparison(ctx, name)
-		if err != nil {
-			return fmt.Errorf("input %s: %w", name, err)
-		}
-		r.data.Wins = append(r.data.Wins, w)
 	}
-	return nil
+	return found, nil
 }
 
 // comparison reads one comparison under every seed.

@@ -67,11 +67,20 @@ func (r *reporter) systems(ctx context.Context) error {
 	if r.data.Checks, err = effects(ctx, report.JudgeChecks(), all, r.seeds, r.params.Seed); err != nil {
 		return err
 	}
-	if r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed); err != nil {
-		return err
-	}
+	r.data.Questions, err = answers(ctx, all, r.seeds, r.params.Seed)
+	return err
+}
+
+// otherJudges reads what the judges of judge.also say.
+func (r *reporter) otherJudges(ctx context.Context) error {
 	for _, name := range r.params.AlsoJudged {
 		other, err := r.otherJudge(ctx, name)
+		if err == nil {
+			other.Quality, err = r.qualityBy(ctx, name)
+		}
+		if err == nil {
+			other.Wins, err = r.winsBy(ctx, name)
+		}
 		if err != nil {
 			return fmt.Errorf("judge %s: %w", name, err)
 		}
@@ -80,11 +89,11 @@ func (r *reporter) systems(ctx context.Context) error {
 	return nil
 }
 
-// otherJudge reads what a judge of judge.also says of the systems and the anchors.
+// otherJudge reads what a judge of judge.also says of the systems' and the anchors' replies.
 func (r *reporter) otherJudge(ctx context.Context, name string) (report.OtherJudge, error) {
 	j := report.OtherJudge{Name: name}
 	all := map[string][][]results.ScoredTurn{}
-	for _, row := range slices.Concat(r.data.Systems, r.data.Anchors) {
+	for _, row := range slices.Concat(r.data.Systems, r.data.Given, r.data.Anchors) {
 		system := row.System()
 		if row.Errors == nil {
 			continue // it writes nothing that could be judged
@@ -242,8 +251,8 @@ func (r *reporter) evaluation(ctx context.Context, system string, seed uint64, b
 		if anchor && kind == experiments.KindGenerate {
 			stage = system // it stands for a generation
 		}
-		if kind == experiments.KindJudge && by != "" {
-			stage = experiments.JudgedAlso(by, system)
+		if kind == experiments.KindJudge {
+			stage = experiments.JudgedBy(kind, by, system)
 		}
 		name, ok := r.at(stage, seed)
 		if !ok && (anchor || kind == experiments.KindBias) {

@@ -99,9 +99,6 @@ type decoupledSystem struct {
 	rg    *models.Sampler
 }
 
-// plannerTokens bound the planner's answer: a strategy and no more.
-const plannerTokens = 16
-
 func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experiments.GenerateParams) (_ system, err error) {
 	spAdapter, err := loadAdapter(ctx, t, b, string(esc.SP))
 	if err != nil {
@@ -115,9 +112,7 @@ func loadDecoupled(ctx context.Context, t *attempt, b *models.Backbone, p experi
 	if p.Strategy == experiments.StrategyConstrained {
 		s.drawn, err = drawStrategies(b, esc.SP, spAdapter, p)
 	} else {
-		planning := p.Sampling
-		planning.MaxNewTokens = min(planning.MaxNewTokens, plannerTokens)
-		s.sp, err = b.Sampler(esc.SP, spAdapter, planning, p.Seed)
+		s.sp, err = b.Sampler(esc.SP, spAdapter, p.Planning(), p.Seed)
 	}
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package esc
 
 import (
+	"maps"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -39,6 +40,10 @@ var strategyAliases = map[string]Strategy{
 	"providing information":        Information,
 	"other":                        Others,
 }
+
+// StrategySpellings gives the spellings that ParseAnswer reads besides the eight
+// names, in lower case.
+func StrategySpellings() map[string]Strategy { return maps.Clone(strategyAliases) }
 
 func lookupStrategy(name string) Strategy {
 	if s, err := ParseStrategy(name); err == nil {

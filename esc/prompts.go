@@ -176,6 +176,40 @@ func loadPrompts(open func(file string) ([]byte, error)) (Prompts, error) {
 // System returns the role's system message, "" for none.
 func (p Prompts) System(role Role) string { return p.system[role] }
 
+// Template is what a role's prompts are made of, for programs that build them
+// themselves.
+type Template struct {
+	// System is the system message, "" for none. That of rg may hold {{strategy}} and
+	// {{definition}}, those of the strategy that is given.
+	System string `json:"system"`
+	// User is the one user message in place of the chat, with {{conversation}} in it,
+	// the chat's Transcript; "": the chat.
+	User string `json:"user,omitempty"`
+	// AnswerPrefix is what the assistant's message begins with, given, with
+	// {{strategy}} in it; "": nothing.
+	AnswerPrefix string `json:"answer_prefix,omitempty"`
+	// Names is how the role writes {{strategy}} at the beginning of its answer; "" where it
+	// writes none.
+	Names string `json:"names,omitempty"`
+	// HistoryStrategies says whether the chat's past strategies are left in.
+	HistoryStrategies bool `json:"history_strategies"`
+}
+
+// Template gives what Prompt makes the role's prompts of.
+func (p Prompts) Template(role Role) Template {
+	t := Template{System: p.system[role], HistoryStrategies: role == VM || !p.stripped}
+	const bracketed = "[" + strategySlot + "]"
+	switch {
+	case role == RG && !p.givenInSystem():
+		t.AnswerPrefix = bracketed
+	case role == SP && p.conversation != "":
+		t.User, t.Names = p.conversation, strategySlot
+	case role != RG:
+		t.Names = bracketed
+	}
+	return t
+}
+
 // givenInSystem says whether rg is given the strategy in its system message.
 func (p Prompts) givenInSystem() bool { return strings.Contains(p.system[RG], strategySlot) }
 

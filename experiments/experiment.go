@@ -306,7 +306,7 @@ type Judge struct {
 	// Compare lists pairs of systems by their names; the judge says whose reply
 	// to a turn it prefers. Pairs of which one is not run are left out.
 	Compare [][2]string `yaml:"compare" json:"compare"`
-	// Also judge the same replies, side by side with the judge.
+	// Also judge the same replies and pairs, side by side with the judge.
 	Also []NamedJudge `yaml:"also" json:"also,omitempty"`
 }
 

@@ -85,7 +85,7 @@ func kinds() []kindRow {
 		// the judge's rules or prompts for scores, which pairs are drawn
 		{KindQuality, 2, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
 		// anything a reader of the report would see
-		{KindReport, 5, QueueControl, "Report", ReportParams{}, "tables and figures"},
+		{KindReport, 6, QueueControl, "Report", ReportParams{}, "tables and figures"},
 	}
 }
 
@@ -214,6 +214,15 @@ type Sampling struct {
 	RepetitionPenalty float64 `json:"repetition_penalty,omitempty"`
 	MaxNewTokens      int     `json:"max_new_tokens"`
 	DecodeBatch       int     `json:"decode_batch"`
+}
+
+// planLimit bounds the tokens of the planner's answer: a strategy and no more.
+const planLimit = 16
+
+// Planning is how the planner of a decoupled system is sampled.
+func (s Sampling) Planning() Sampling {
+	s.MaxNewTokens = min(s.MaxNewTokens, planLimit)
+	return s
 }
 
 // JudgeModel is who judges; all but Judge is zero for the offline judge.

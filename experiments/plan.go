@@ -240,14 +240,20 @@ func (p *planner) strategies(system System, from map[string]string) {
 func (p *planner) scores(row, replies string) {
 	scored := map[string]string{"generate": replies}
 	p.add(stageName(KindScore, row), ScoreParams{}, scored)
-	judge := JudgeParams{JudgeModel: p.judgeModel()}
-	judge.Samples, judge.Seed = p.judged()
+	samples, seed := p.judged()
 	// Besides the replies: the contexts they answer, and the train split's
 	// wording, by which the offline judge knows stock phrases.
-	p.add(stageName(KindJudge, row), judge, with(scored, "corpus", "corpus"))
+	p.judge(KindJudge, row, with(scored, "corpus", "corpus"), func(j JudgeModel) any {
+		return JudgeParams{JudgeModel: j, Samples: samples, Seed: seed}
+	})
+}
+
+// judge adds a stage of the experiment's own judge, and the same of each of
+// judge.also.
+func (p *planner) judge(kind Kind, row string, from map[string]string, params func(JudgeModel) any) {
+	p.add(JudgedBy(kind, "", row), params(p.modelOf(p.exp.Judge.Judging)), from)
 	for _, also := range p.exp.Judge.Also {
-		judge.JudgeModel = p.modelOf(also.Judging)
-		p.add(JudgedAlso(also.Name, row), judge, with(scored, "corpus", "corpus")).JudgeAccess = &also.JudgeAccess
+		p.add(JudgedBy(kind, also.Name, row), params(p.modelOf(also.Judging)), from).JudgeAccess = &also.JudgeAccess
 	}
 }
 
@@ -283,10 +289,11 @@ func (p *planner) compare() {
 		if !run[first] || !run[second] {
 			continue
 		}
-		params := PreferParams{JudgeModel: p.judgeModel(), First: first, Second: second}
-		params.Samples, params.Seed = p.judged()
-		p.add(stageName(KindPrefer, first+"/vs/"+second), params, map[string]string{
+		samples, seed := p.judged()
+		p.judge(KindPrefer, Against(first, second), map[string]string{
 			"corpus": "corpus", "first": stageName(KindGenerate, first), "second": stageName(KindGenerate, second),
+		}, func(j JudgeModel) any {
+			return PreferParams{JudgeModel: j, First: first, Second: second, Samples: samples, Seed: seed}
 		})
 	}
 }
@@ -296,10 +303,11 @@ func (p *planner) quality() {
 	if !p.has(MethodDPO) || !slices.Contains(p.roles(), esc.RG) {
 		return
 	}
-	params := QualityParams{JudgeModel: p.judgeModel(), Role: esc.RG}
-	params.Samples, params.Seed = p.judged()
-	p.add(stageName(KindQuality, string(esc.RG)), params, map[string]string{
+	samples, seed := p.judged()
+	p.judge(KindQuality, string(esc.RG), map[string]string{
 		"corpus": "corpus", "mine": stageName(KindMine, string(esc.RG)),
+	}, func(j JudgeModel) any {
+		return QualityParams{JudgeModel: j, Role: esc.RG, Samples: samples, Seed: seed}
 	})
 }
 
@@ -361,9 +369,6 @@ func (p *planner) modelParams(roles ...esc.Role) ModelParams {
 	return m
 }
 
-// judgeModel is who judges in stages whose parameters do not say so otherwise.
-func (p *planner) judgeModel() JudgeModel { return p.modelOf(p.exp.Judge.Judging) }
-
 func (p *planner) modelOf(j Judging) JudgeModel {
 	if j.Kind == JudgeOffline {
 		return JudgeModel{Judge: j.Kind}
@@ -418,10 +423,18 @@ func inOrder[T comparable](all, chosen []T) []T {
 	return out
 }
 
-// JudgedAlso names the stage in which a judge of judge.also judges the replies of
-// a row, a system or an anchor. No system has such a name, so that SystemOf tells
-// these stages from those of the experiment's own judge.
-func JudgedAlso(judge, row string) string { return stageName(KindJudge, "by/"+judge+"/"+row) }
+// JudgedBy names the stage of a kind in which a judge of judge.also, or with "" the
+// experiment's own, judges a row: a system, an anchor, two systems (Against), a role.
+// No system has such a name as those of judge.also, so that SystemOf tells the stages apart.
+func JudgedBy(kind Kind, judge, row string) string {
+	if judge != "" {
+		row = "by/" + judge + "/" + row
+	}
+	return stageName(kind, row)
+}
+
+// Against names the comparison of two systems.
+func Against(first, second string) string { return first + "/vs/" + second }
 
 func stageName(kind Kind, rest string) string { return fmt.Sprintf("%s/%s", kind, rest) }
 

@@ -1,6 +1,9 @@
 package experiments
 
 import (
+	"encoding/json"
+	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -223,15 +226,23 @@ func TestSeveralJudges(t *testing.T) {
 			t.Errorf("a judge besides leaves %s as it is: %v", s.Name, same)
 		}
 	}
-	added := 0
+	added := map[Kind]int{}
 	for _, s := range also {
-		if !strings.HasPrefix(s.Name, "judge/by/second/") {
+		own, row, besides := strings.Cut(s.Name, "/by/second/")
+		if !besides {
 			continue
 		}
-		added++
-		params, err := ParamsOf[JudgeParams](s)
-		if err != nil || params.Model != "m" || s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 {
-			t.Errorf("%s judges by %+v, asked by %+v (%v)", s.Name, params.JudgeModel, s.JudgeAccess, err)
+		added[s.Kind]++
+		var params, same struct{ JudgeModel }
+		twin := find(t, plain, own+"/"+row)
+		if err := errors.Join(json.Unmarshal(s.Params, &params), json.Unmarshal(twin.Params, &same)); err != nil {
+			t.Fatal(err)
+		}
+		if params.Model != "m" || s.JudgeAccess == nil || s.JudgeAccess.Concurrency != 9 {
+			t.Errorf("%s judges by %+v, asked by %+v; want model m and concurrency 9", s.Name, params.JudgeModel, s.JudgeAccess)
+		}
+		if same.Judge != JudgeOffline || !maps.Equal(s.Inputs, twin.Inputs) || s.Kind != twin.Kind {
+			t.Errorf("%s is a %s of %v, that of the experiment's judge a %s of %v", s.Name, s.Kind, s.Inputs, twin.Kind, twin.Inputs)
 		}
 		if sys, ok := SystemOf(s); ok {
 			t.Errorf("%s counts as the evaluation of %s", s.Name, sys.Name())
@@ -240,8 +251,9 @@ func TestSeveralJudges(t *testing.T) {
 			t.Errorf("the report does not read %s", s.Name)
 		}
 	}
-	if want := len(also) - len(plain); added != want || added != 9 { // six systems and three anchors with replies
-		t.Errorf("%d stages judge besides, of %d more; want 9", added, want)
+	// Six systems and three anchors with replies, one comparison, one role's pairs.
+	if want := map[Kind]int{KindJudge: 9, KindPrefer: 1, KindQuality: 1}; !maps.Equal(added, want) || len(also)-len(plain) != 11 {
+		t.Errorf("%v stages judge besides, of %d more; want %v", added, len(also)-len(plain), want)
 	}
 	for _, c := range []struct{ set, want string }{
 		{"judge.also=[{kind: offline}]", "judge.also[0].name: is \"\""},

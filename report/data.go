@@ -78,7 +78,7 @@ type Run struct {
 	// Seeds are all seeds where there are several, Seed being the first; numbers
 	// of systems are then means over them, counts are sums.
 	Seeds    []uint64 `json:"seeds,omitempty"`
-	Revision string   `json:"revision"` // of esclab's source; may be empty
+	Revision string   `json:"revision"` // of the programs that computed it; empty in a report stage's artifact
 	Judge    Judge    `json:"judge"`
 	// Temperature is the one that the replies were drawn at; 0: greedy, nil: unknown.
 	Temperature *float64 `json:"temperature,omitempty"`
@@ -292,10 +292,7 @@ func (d Data) prepared() (Data, error) {
 			}
 		}
 	}
-	d.Wins = slices.Clone(d.Wins)
-	for i := range d.Wins {
-		d.Wins[i].Questions = preparedWins(d.Wins[i].Questions)
-	}
+	d.Wins = preparedWins(d.Wins)
 	d.Checks = preparedEffects(d.Checks)
 	d.Headline = trusted(d.Headline, d.Checks)
 	d.Questions = slices.Clone(d.Questions)

@@ -83,18 +83,22 @@ type Share struct {
 }
 
 // preparedWins drops shares that are not finite.
-func preparedWins(questions []Win) []Win {
-	questions = slices.Clone(questions)
-	for i := range questions {
-		q := &questions[i]
-		for _, s := range []**Share{&q.Win, &q.Tie, &q.Loss} {
-			if *s != nil && (notFinite((*s).Value) || notFinite((*s).Low) || notFinite((*s).High)) {
-				*s = nil
+func preparedWins(wins []Wins) []Wins {
+	wins = slices.Clone(wins)
+	for w := range wins {
+		questions := slices.Clone(wins[w].Questions)
+		for i := range questions {
+			q := &questions[i]
+			for _, s := range []**Share{&q.Win, &q.Tie, &q.Loss} {
+				if *s != nil && (notFinite((*s).Value) || notFinite((*s).Low) || notFinite((*s).High)) {
+					*s = nil
+				}
 			}
+			q.Agreement = finite(q.Agreement)
 		}
-		q.Agreement = finite(q.Agreement)
+		wins[w].Questions = questions
 	}
-	return questions
+	return wins
 }
 
 // DPO is how a role was trained on its pairs (Table 7).

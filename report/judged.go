@@ -57,7 +57,7 @@ func winSection(d Data, _ paper) (section, error) {
 			t.Heads = append(t.Heads, head{w.Statistic, true})
 		}
 		if !w.People {
-			t.Sources = d.sources([]string{w.Systems[0] + "/vs/" + w.Systems[1]}, experiments.KindPrefer)
+			t.Sources = d.sources([]string{experiments.Against(w.Systems[0], w.Systems[1])}, experiments.KindPrefer)
 		}
 		var labels []string
 		var bars [][]float64
@@ -84,6 +84,7 @@ func winSection(d Data, _ paper) (section, error) {
 		f.Sources = t.Sources
 		s.Figures = append(s.Figures, f)
 	}
+	s.Tables = append(s.Tables, nonEmpty(winsByJudge(d))...)
 	return s, nil
 }
 

@@ -17,6 +17,8 @@ type OtherJudge struct {
 	// Checks and Questions are as Data's, by this judge's verdicts.
 	Checks    []Effect   `json:"judge_checks"`
 	Questions []Question `json:"questions"`
+	Quality   []Quality  `json:"quality"`
+	Wins      []Wins     `json:"wins"`
 }
 
 // JudgedRow is what a judge says of a system's or an anchor's replies.
@@ -35,6 +37,7 @@ func (j OtherJudge) prepared() OtherJudge {
 	for i := range j.Rows {
 		j.Rows[i].Quality, j.Rows[i].Clean = finite(j.Rows[i].Quality), finite(j.Rows[i].Clean)
 	}
+	j.Wins = preparedWins(j.Wins)
 	return j
 }
 
@@ -57,35 +60,56 @@ func (d Data) circular() string {
 	return fmt.Sprintf("The errors that became the preference pairs were labelled by another judge than that of these replies: %s.", strings.Join(others, ", "))
 }
 
-// judgeTables put the verdicts of several judges side by side.
-func judgeTables(d Data) []table {
+// judges are the run's own judge and those besides; none where it is the only one.
+func (d Data) judges() []OtherJudge {
 	if len(d.OtherJudges) == 0 {
 		return nil
 	}
-	verdicts := table{
-		Caption: "Verdicts under each judge of the same replies", Heads: []head{{Text: "Question"}, {Text: "Measure"}, {Text: "System"}, {Text: "Against"}},
-		Sources: d.sources(nil, experiments.KindJudge),
-	}
-	means := table{
-		Caption: "The same replies under each judge: mean of the four scores, and % without a psychological error",
-		Heads:   []head{{Text: "System"}}, Sources: verdicts.Sources,
-	}
-	own := OtherJudge{Name: "judge", Judge: d.Run.Judge, Questions: d.Questions}
-	for _, r := range append(slices.Clone(d.Systems), d.Anchors...) {
+	own := OtherJudge{Name: "judge", Judge: d.Run.Judge, Questions: d.Questions, Quality: d.Quality}
+	for _, r := range slices.Concat(d.Systems, d.Given, d.Anchors) {
 		if row := judgedRow(r); row.Quality != nil {
 			own.Rows = append(own.Rows, row)
 		}
 	}
-	all := append([]OtherJudge{own}, d.OtherJudges...)
-	for _, j := range all {
-		by := fmt.Sprintf("%s: %s", j.Name, j.Judge.Name)
-		verdicts.Heads = append(verdicts.Heads, head{Text: by})
-		means.Heads = append(means.Heads, head{by, true})
+	for _, w := range d.Wins {
+		if !w.People {
+			own.Wins = append(own.Wins, w)
+		}
+	}
+	return append([]OtherJudge{own}, d.OtherJudges...)
+}
+
+// judgeHeads are the columns of several judges, beside the named ones.
+func judgeHeads(judges []OtherJudge, names ...string) []head {
+	var heads []head
+	for _, name := range names {
+		heads = append(heads, head{Text: name})
+	}
+	for _, j := range judges {
+		heads = append(heads, head{fmt.Sprintf("%s: %s", j.Name, j.Judge.Name), true})
+	}
+	return heads
+}
+
+// judgeTables put the verdicts of several judges side by side.
+func judgeTables(d Data) []table {
+	all := d.judges()
+	if len(all) == 0 {
+		return nil
+	}
+	own := all[0]
+	verdicts := table{
+		Caption: "Verdicts under each judge of the same replies", Heads: judgeHeads(all, "Question", "Measure", "System", "Against"),
+		Sources: d.sources(nil, experiments.KindJudge),
+	}
+	means := table{
+		Caption: "The same replies under each judge: mean of the four scores, and % without a psychological error",
+		Heads:   judgeHeads(all, "System"), Sources: verdicts.Sources,
 	}
 	for _, q := range d.Questions {
 		row := []cell{text(q.Name), text("verdict"), text(""), text("")}
 		for _, j := range all {
-			row = append(row, text(string(j.question(q.Name).Verdict)))
+			row = append(row, number(string(j.question(q.Name).Verdict)))
 		}
 		verdicts.Rows = append(verdicts.Rows, row)
 		for i, e := range q.Effects {
@@ -98,7 +122,7 @@ func judgeTables(d Data) []table {
 				if of := j.question(q.Name).Effects; i < len(of) && of[i].Difference != nil {
 					value = fmt.Sprintf("%s [%s, %s]", signed(of[i].Difference), signed(of[i].Low), signed(of[i].High))
 				}
-				row = append(row, text(value))
+				row = append(row, number(value))
 			}
 			verdicts.Rows = append(verdicts.Rows, row)
 		}
@@ -115,6 +139,61 @@ func judgeTables(d Data) []table {
 		means.Rows = append(means.Rows, row)
 	}
 	return nonEmpty(verdicts, means)
+}
+
+// winsByJudge puts Figure 6 under several judges side by side.
+func winsByJudge(d Data) table {
+	all := d.judges()
+	t := table{
+		Caption: "Win rates under each judge, in % of the turns with 95 % bootstrap intervals", Heads: judgeHeads(all, "System", "Against", "Outcome"),
+		Sources: d.sources(nil, experiments.KindPrefer),
+	}
+	if len(all) == 0 {
+		return t
+	}
+	for _, w := range all[0].Wins {
+		for i, outcome := range []string{"win", "tie", "loss"} {
+			row := []cell{text(w.Systems[0]), text(w.Systems[1]), text(outcome)}
+			for _, j := range all {
+				shares := [3]*Share{}
+				if k := slices.IndexFunc(j.Wins, func(of Wins) bool { return of.Systems == w.Systems }); k >= 0 && len(j.Wins[k].Questions) > 0 {
+					q := j.Wins[k].Questions[0] // a judge answers one
+					shares = [3]*Share{q.Win, q.Tie, q.Loss}
+				}
+				row = append(row, shares[i].cell())
+			}
+			t.Rows = append(t.Rows, row)
+		}
+	}
+	return t
+}
+
+// qualityByJudge puts Table 2 under several judges side by side.
+func qualityByJudge(d Data) table {
+	all := d.judges()
+	t := table{
+		Caption: "Scores of chosen and rejected responses under each judge, and by how much the chosen ones are better",
+		Heads:   judgeHeads(all, "Pairs", "Criterion"), Sources: d.sources(nil, experiments.KindQuality),
+	}
+	if len(all) == 0 {
+		return t
+	}
+	for _, q := range all[0].Quality {
+		for i, criterion := range scoreHeads() {
+			row := []cell{text(pairsName(q.Role)), text(criterion.Text)}
+			for _, j := range all {
+				value := absent
+				if k := slices.IndexFunc(j.Quality, func(of Quality) bool { return of.Role == q.Role }); k >= 0 {
+					chosen, rejected := j.Quality[k].Chosen.list()[i], j.Quality[k].Rejected.list()[i]
+					value = fmt.Sprintf("%.2f; %.2f (%s)", chosen, rejected, percentage(improvement(chosen, rejected)))
+				}
+				row = append(row, number(value))
+			}
+			t.Rows = append(t.Rows, row)
+		}
+	}
+	span(t.Rows, 0)
+	return t
 }
 
 func (j OtherJudge) question(name string) Question {

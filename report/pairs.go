@@ -15,10 +15,10 @@ func pairsSection(d Data, p paper) (section, error) {
 	if len(d.Pairs) == 0 {
 		return s, nil
 	}
-	table1, detail, rejected, quality := pairsTable(d, p), minedTable(d), rejectedTable(d, p), qualityTable(d, p)
+	table1, detail, rejected := pairsTable(d, p), minedTable(d), rejectedTable(d, p)
 	mined := d.sources(nil, experiments.KindMine)
 	table1.Sources, detail.Sources, rejected.Sources = mined, mined, mined
-	s.Tables = nonEmpty(table1, detail, rejected, quality)
+	s.Tables = nonEmpty(table1, detail, rejected, qualityTable(d, p), qualityByJudge(d))
 	if len(d.Quality) == 0 {
 		s.Text = append(s.Text, "Table 2 is not here: the chosen and rejected responses of no role's pairs were judged.")
 	}
@@ -238,9 +238,10 @@ func qualityTable(d Data, p paper) table {
 		Caption: "The judge's scores of chosen and rejected responses (the paper's Table 2)",
 		Paper:   fmt.Sprintf("small figures are the paper's for %s, then the difference", b.Name),
 		Heads:   append([]head{{Text: "Pairs"}, {Text: "Side"}, {"Judged", true}}, scoreHeads()...),
-		Sources: d.sources(nil, experiments.KindQuality),
 	}
+	var roles []string
 	for _, q := range d.Quality {
+		roles = append(roles, string(q.Role))
 		side := func(name string, scores, printed [4]float64) {
 			row := []cell{text(pairsName(q.Role)), text(name), count(q.Samples)}
 			for i := range scores {
@@ -267,6 +268,7 @@ func qualityTable(d Data, p paper) table {
 		t.Rows = append(t.Rows, row)
 	}
 	span(t.Rows, 0)
+	t.Sources = d.sources(roles, experiments.KindQuality)
 	return t
 }
 

@@ -102,7 +102,8 @@ func testExport(t *testing.T, ctx context.Context, data string) {
 	}
 	for _, want := range []string{
 		"README.md", "base/model.safetensors", "base/tokenizer.json", "adapters/sft-vm/adapter_model.safetensors", "adapters/dpo-rg/adapter_config.json",
-		"predictions/decoupled-dpo.jsonl", "pairs/sp.jsonl", "tables/report.html", "tables/table3.csv",
+		"predictions/decoupled-dpo.jsonl", "pairs/sp.jsonl", "sft/rg.jsonl", "llamafactory/pairs_sp.jsonl", "llamafactory/sft_vm.jsonl", "llamafactory/dataset_info.json",
+		"inference.py", "prompts.json", "tables/report.html", "tables/table3.csv",
 		"tensorboard/base/events.out.tfevents.0.esclab", "tensorboard/dpo/rg/events.out.tfevents.0.esclab",
 	} {
 		if !there[want] {

@@ -7,14 +7,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/cmd/internal/revision"
-	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/pairs"
@@ -25,6 +23,7 @@ type exportOptions struct {
 	out  string
 	set  []string
 	base string
+	sft  bool
 }
 
 // Values of --base.
@@ -47,16 +46,20 @@ func (a *app) exportCommand() *cobra.Command {
                        (--base always: any other as well)
   predictions/         every system's replies, JSON lines, as esclab score reads them
   pairs/               the preference pairs as TRL's DPOTrainer reads them, JSON lines
+  sft/                 what SFT learns from as TRL's SFTTrainer reads it, JSON lines
+  llamafactory/        pairs and SFT data as LLaMA-Factory reads them: dataset_dir
   tables/              the report: HTML, Markdown, LaTeX, CSV, JSON
   tensorboard/         the curves of each training: tensorboard --logdir DIR/tensorboard
-  README.md            how to load all this
+  inference.py         replies as the systems do, with transformers and peft, and
+  prompts.json         what it gives the models
+  README.md            a model card, and how to load all this
   manifest.json        every file with its SHA-256, its stage and its artifact
 
 What is not done yet is left out and named. The folder has to be new or empty,
 and nothing is written outside of it.
 
-The pairs and the predictions hold the corpus' dialogues: its licence goes with
-them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
+Pairs, SFT data and predictions hold the corpus' dialogues: its licence goes with
+them. esclab pairs --export filters pairs.
 
 ` + helpRun,
 		Example: "  esclab export demo --out demo-export\n  esclab export qwen2.5-7b --out q/ --base never",
@@ -66,6 +69,7 @@ them. esclab pairs --export filters pairs and writes LLaMA-Factory's layout.
 	flags := c.Flags()
 	flags.StringVar(&f.out, "out", "", "folder to write into, new or empty (required)")
 	flags.StringVar(&f.base, "base", baseTrained, "write the backbone: trained (if it was pretrained or dequantized here), always, never")
+	flags.BoolVar(&f.sft, "sft", true, "write what SFT learns from: a line a turn and role with its whole context, much for a large corpus")
 	flags.StringArrayVar(&f.set, "set", nil, "as for esclab run")
 	return c
 }
@@ -94,7 +98,7 @@ func (a *app) runExport(ctx context.Context, run string, f exportOptions) error 
 	if err != nil {
 		return err
 	}
-	x := &exporter{se: se, layout: l, base: f.base, done: map[string]artifacts.Manifest{}}
+	x := &exporter{se: se, layout: l, base: f.base, sft: f.sft, done: map[string]artifacts.Manifest{}}
 	if err := x.find(ctx); err != nil {
 		return failed(err)
 	}
@@ -128,6 +132,9 @@ type exporter struct {
 	systems []string                      // whose predictions were written
 	trained []string                      // stages with an adapter
 	bases   []string                      // folders with a backbone
+	sft     bool                          // write what SFT learns from
+	sets    []pairs.Set                   // in LLaMA-Factory's layout
+	recipes []string                      // systems that inference.py replies as
 }
 
 // find looks up what is done, so that nothing is written where nothing is.
@@ -159,10 +166,13 @@ func (x *exporter) write(ctx context.Context) error {
 			return fmt.Errorf("stage %s: %w", s.Name, err)
 		}
 	}
-	if err := x.pairs(ctx); err != nil {
+	if err := x.data(ctx); err != nil {
 		return err
 	}
-	if err := x.folder.write("README.md", origin{}, strings.NewReader(x.readme())); err != nil {
+	if err := x.recipe(); err != nil {
+		return err
+	}
+	if err := x.card(ctx); err != nil {
 		return err
 	}
 	return x.folder.manifest(x.layout.Name, revision.Of())
@@ -227,99 +237,4 @@ func (x *exporter) copy(ctx context.Context, name string, from origin, ref artif
 	}
 	defer r.Close()
 	return x.folder.write(name, from, r)
-}
-
-// pairs writes the preference pairs in TRL's layout, those of each seed on
-// their own.
-func (x *exporter) pairs(ctx context.Context) error {
-	for _, v := range seedViews(x.layout) {
-		if len(v.layout.Of(experiments.KindMine)) == 0 {
-			continue
-		}
-		if err := x.pairsOf(ctx, v); err != nil {
-			return fmt.Errorf("pairs: %w", err)
-		}
-	}
-	return nil
-}
-
-func (x *exporter) pairsOf(ctx context.Context, v seedView) error {
-	for _, s := range v.layout.Of(experiments.KindMine) {
-		role, err := esc.ParseRole(strings.TrimPrefix(s.Name, string(experiments.KindMine)+"/"))
-		if err != nil {
-			return err
-		}
-		m, err := x.se.node.Store.Lookup(ctx, s.Fingerprint)
-		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
-			continue // it is named among what is missing
-		}
-		if err != nil {
-			return err
-		}
-		found, err := readMined(ctx, x.se.node.Store, v.layout, []esc.Role{role})
-		if err != nil {
-			return err
-		}
-		if len(found.pairs) == 0 {
-			continue
-		}
-		// By way of a directory of our own: that writer knows no borders.
-		dir, err := os.MkdirTemp("", "esclab-export-*")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		files, err := pairs.Export(dir, "pairs", pairs.TRL, found.prompts, found.pairs)
-		if err != nil {
-			return err
-		}
-		for _, file := range files {
-			f, err := os.Open(filepath.Join(dir, file))
-			if err != nil {
-				return err
-			}
-			name := string(role) + ".jsonl"
-			if v.seed != "" {
-				name = string(role) + "@" + v.seed + ".jsonl"
-			}
-			err = x.folder.write(path.Join("pairs", name), origin{stage: s.Name, artifact: m.Digest}, f)
-			if err = errors.Join(err, f.Close()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// seedView is a run as one of its seeds sees it: the stages that all share and
-// its own, under their plain names.
-type seedView struct {
-	seed   string // "" where the run has one seed
-	layout lab.Layout
-}
-
-func seedViews(l lab.Layout) []seedView {
-	var seeds []string
-	for _, s := range l.Stages {
-		if _, seed, own := strings.Cut(s.Name, "@"); own && !slices.Contains(seeds, seed) {
-			seeds = append(seeds, seed)
-		}
-	}
-	if len(seeds) == 0 {
-		return []seedView{{layout: l}}
-	}
-	var views []seedView
-	for _, seed := range seeds {
-		v := seedView{seed: seed, layout: lab.Layout{Name: l.Name}}
-		for _, s := range l.Stages {
-			plain, of, own := strings.Cut(s.Name, "@")
-			if own && of != seed {
-				continue
-			}
-			s.Name = plain
-			v.layout.Stages = append(v.layout.Stages, s)
-		}
-		views = append(views, v)
-	}
-	return views
 }

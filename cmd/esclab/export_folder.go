@@ -18,7 +18,6 @@ import (
 	"strings"
 
 	"github.com/esclab/esclab/artifacts"
-	"github.com/esclab/esclab/internal/inert"
 	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/tfevents"
@@ -150,38 +149,4 @@ func appendScalars(scalars []tfevents.Scalar, prefix string, values map[string]a
 		}
 	}
 	return scalars
-}
-
-// readme says how to load what is in the folder.
-func (x *exporter) readme() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\nWritten by `esclab export`. `manifest.json` has the SHA-256 of every file, and the\nstage and artifact that it comes from.\n", inert.Markdown(x.layout.Name))
-	if len(x.trained) > 0 {
-		base := "NAME_OR_PATH_OF_THE_BACKBONE"
-		if len(x.bases) > 0 {
-			base = x.bases[len(x.bases)-1]
-		}
-		fmt.Fprintf(&b, "\n## Adapters\n\nLoRA adapters in PEFT's layout: `adapters/%s`.\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\nfrom peft import PeftModel\n\nmodel = AutoModelForCausalLM.from_pretrained(%q)\nmodel = PeftModel.from_pretrained(model, \"adapters/%s\")\n```\n",
-			strings.Join(x.trained, "`, `adapters/"), base, x.trained[len(x.trained)-1])
-	}
-	if len(x.systems) > 0 {
-		fmt.Fprintf(&b, "\n## Predictions\n\nOne JSON object a test turn, one file a system. `esclab score predictions/%s.jsonl`\ngives the numbers of the tables.\n", x.systems[len(x.systems)-1])
-	}
-	has := func(dir string) bool {
-		return slices.ContainsFunc(x.folder.files, func(f exported) bool { return strings.HasPrefix(f.Path, dir+"/") })
-	}
-	if has("pairs") {
-		b.WriteString("\n## Pairs\n\nFor TRL's DPOTrainer, one file a role: vm the vanilla model, sp the strategy\nplanner, rg the response generator.\n\n```python\nfrom datasets import load_dataset\n\npairs = load_dataset(\"json\", data_files=\"pairs/sp.jsonl\")\n```\n")
-	}
-	if has("tables") {
-		b.WriteString("\n## Tables\n\n`tables/report.html` is the report; `table3.csv` and `report.json` have its numbers,\n`tables.tex` its tables.\n")
-	}
-	if has("tensorboard") {
-		b.WriteString("\n## Curves\n\n`tensorboard --logdir tensorboard`: loss, learning rate, validation loss and DPO's\nrewards of each training, by step.\n")
-	}
-	if len(x.missing) > 0 {
-		fmt.Fprintf(&b, "\n## Not there\n\nThese stages were not done: `%s`.\n", strings.Join(x.missing, "`, `"))
-	}
-	b.WriteString("\nPredictions, pairs and the report hold the corpus' dialogues: its licence goes with them.\n")
-	return b.String()
 }

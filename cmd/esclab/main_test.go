@@ -477,3 +477,30 @@ func TestScoreJSON(t *testing.T) {
 		t.Errorf("F1 of one equal and one different response is %v %%", f1)
 	}
 }
+
+// LLaMA-Factory's generated_predictions.jsonl scores as the same turns do in our own layout, and the table has the
+// columns besides those of Table 3.
+func TestScoreReadsLLaMAFactory(t *testing.T) {
+	said := func(lines string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if err := runScore(writeFile(t, "generated_predictions.jsonl", lines), scoreOptions{}, nil, &out); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	theirs := said(`{"prompt": "<|im_start|>user\nHi", "predict": "[Question] How are you today?", "label": "[Question] How are you?\n"}
+{"prompt": "", "predict": "Take care.", "label": "[Others] Bye, take care."}
+`)
+	ours := said(`{"gold_strategy": "Question", "gold_response": "How are you?", "strategy": "Question", "response": "How are you today?"}
+{"gold_strategy": "Others", "gold_response": "Bye, take care.", "strategy": null, "response": "Take care."}
+`)
+	if theirs != ours {
+		t.Errorf("LLaMA-Factory's layout scores\n%s\nours\n%s", theirs, ours)
+	}
+	for _, head := range []string{"D-2", "B-2", "B-4", "1 predictions name no known strategy"} {
+		if !strings.Contains(theirs, head) {
+			t.Errorf("no %q in\n%s", head, theirs)
+		}
+	}
+}

@@ -106,7 +106,7 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 		return absent(l, last.Name, err)
 	}
 	dir := se.reportDir(l.Name, last.Fingerprint)
-	if data.About, err = se.about(ctx, l.Stages, dir); err != nil {
+	if data.About, data.Run.Revision, err = se.about(ctx, l.Stages, dir); err != nil {
 		return failed(err)
 	}
 	printResults(data, out)
@@ -263,21 +263,23 @@ func printAnswer(data report.Data, path, more string, out io.Writer) {
 }
 
 // about says how a run went: what its stages' provenance and the experiment beside
-// the run's report tell.
-func (se *session) about(ctx context.Context, stages []experiments.Stage, dir string) (*report.About, error) {
+// the run's report tell, and of which revisions the programs were that computed them.
+func (se *session) about(ctx context.Context, stages []experiments.Stage, dir string) (*report.About, string, error) {
 	var a report.About
+	var revisions []string
 	for _, s := range stages {
 		raw, err := se.node.Store.Provenance(ctx, s.Fingerprint)
 		if errors.Is(err, artifacts.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("stage %s: %w", s.Name, err)
+			return nil, "", fmt.Errorf("stage %s: %w", s.Name, err)
 		}
 		var made struct {
 			Finished time.Time `json:"finished"`
 			Seconds  float64   `json:"seconds"`
 			Hardware string    `json:"hardware"`
+			Revision string    `json:"revision"`
 		}
 		if json.Unmarshal(raw, &made) != nil {
 			continue // another version's
@@ -289,13 +291,16 @@ func (se *session) about(ctx context.Context, stages []experiments.Stage, dir st
 		if made.Hardware != "" && !slices.Contains(a.Hardware, made.Hardware) {
 			a.Hardware = append(a.Hardware, made.Hardware)
 		}
+		if made.Revision != "" && !slices.Contains(revisions, made.Revision) {
+			revisions = append(revisions, made.Revision)
+		}
 	}
 	yaml, err := os.ReadFile(filepath.Join(dir, experimentFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, "", err
 	}
 	a.YAML = string(yaml)
-	return &a, nil
+	return &a, strings.Join(revisions, ", "), nil
 }
 
 // experimentFile stands beside a report: the experiment with every field.

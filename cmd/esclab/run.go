@@ -141,7 +141,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	}
 	printResults(data, out)
 	dir := se.reportDir(p.Experiment.Name, last.Fingerprint)
-	if data.About, err = se.about(ctx, p.Stages, dir); err != nil {
+	if data.About, data.Run.Revision, err = se.about(ctx, p.Stages, dir); err != nil {
 		return failed(err)
 	}
 	yaml, err := experiments.Marshal(p.Experiment)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/esc"
+	"github.com/esclab/esclab/metrics"
 )
 
 func TestPlanFollowsTheWords(t *testing.T) {
@@ -42,15 +43,23 @@ func TestESConv(t *testing.T) {
 	p := Fit(esc.AllTurns(corpus.Train))
 	right, counts, test := 0, [esc.NumStrategies]int{}, esc.AllTurns(corpus.Test)
 	most := 0
+	var gold, planned []int
 	for _, turn := range test {
-		if p.Plan(turn.Context) == turn.Strategy {
+		plan := p.Plan(turn.Context)
+		if plan == turn.Strategy {
 			right++
 		}
+		gold, planned = append(gold, int(turn.Strategy)), append(planned, int(plan))
 		counts[turn.Strategy]++
 		most = max(most, counts[turn.Strategy])
 	}
 	share := func(n int) float64 { return math.Round(1000*float64(n)/float64(len(test))) / 10 }
+	measured, err := metrics.Strategy(gold, planned, esc.NumStrategies)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Logf("right in %.1f %%; the most frequent strategy has %.1f %%", share(right), share(most))
+	t.Logf("Qw %.2f, Q %.2f, B %.2f", measured.WeightedF1, measured.MacroF1, measured.PreferenceBias)
 	if share(right) < share(most)+5 {
 		t.Errorf("right in %.1f %%, want at least 5 points above the most frequent strategy's %.1f %%", share(right), share(most))
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -77,14 +78,103 @@ type dataset struct {
 	Columns    map[string]string `json:"columns"`
 }
 
-// Export writes pairs into dir, which it makes, one file of JSON lines a role:
-// NAME_ROLE.jsonl. It returns the files' names. The prompts have to be those of
-// the run.
+// sftLine is a row as TRL's SFTTrainer takes it: the answer is the last message.
+type sftLine struct {
+	Messages []esc.Message `json:"messages"`
+	place
+}
+
+// shareSFTLine is a row as LLaMA-Factory takes it for SFT.
+type shareSFTLine struct {
+	Conversations []shareMessage `json:"conversations"` // human, gpt, … gpt
+	System        string         `json:"system"`
+	place
+}
+
+// place is what a line of SFT data has besides the trainer's own keys.
+type place struct {
+	Dialogue int          `json:"dialogue"`
+	Turn     int          `json:"turn"`
+	Strategy esc.Strategy `json:"strategy"`
+}
+
+// Set is data of one role in a trainer's layout.
+type Set struct {
+	Name  string
+	lines []any
+	info  dataset
+}
+
+// File is the name of the set's file.
+func (s Set) File() string { return s.Name + ".jsonl" }
+
+// Len counts the set's lines.
+func (s Set) Len() int { return len(s.lines) }
+
+// Write writes the set's file: JSON lines.
+func (s Set) Write(w io.Writer) error { return encodeLines(w, s.lines) }
+
+// PairSet makes a set of the pairs of a role. The prompts have to be those of the
+// run.
 //
 // The whole message of the assistant stands on each side, the generator's too:
 // neither layout has a place for the strategy that it is given. As both sides
 // begin with it, its tokens cancel out in losses of log-probabilities' ratios
 // (DPO, IPO). Contexts are whole: the trainer cuts them to its own limit.
+func PairSet(name string, format Format, prompts esc.Prompts, role esc.Role, all []Pair) (Set, error) {
+	s := Set{Name: name, info: dataset{name + ".jsonl", "sharegpt", true, map[string]string{
+		"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "system": "system",
+	}}}
+	for _, p := range all {
+		if p.Role != role {
+			continue
+		}
+		line, err := p.line(format, prompts)
+		if err != nil {
+			return s, err
+		}
+		s.lines = append(s.lines, line)
+	}
+	return s, nil
+}
+
+// SFTSet makes a set of what a role learns in SFT: a line a turn, with the whole
+// context and the answer as the last message, which alone has a loss in esclab. The
+// prompts have to be those of the run.
+func SFTSet(name string, format Format, prompts esc.Prompts, role esc.Role, turns []esc.Turn) (Set, error) {
+	s := Set{Name: name, info: dataset{name + ".jsonl", "sharegpt", false, map[string]string{"messages": "conversations", "system": "system"}}}
+	for _, turn := range turns {
+		e, err := prompts.Example(role, turn)
+		if err != nil {
+			return s, err
+		}
+		at := place{turn.Dialogue, turn.Index, turn.Strategy}
+		messages := append(slices.Clone(e.Messages), esc.Message{Role: esc.AssistantRole, Content: e.AnswerPrefix + e.Answer})
+		if format == LLaMAFactory {
+			system, conversations := share(messages)
+			s.lines = append(s.lines, shareSFTLine{conversations, system, at})
+		} else {
+			s.lines = append(s.lines, sftLine{messages, at})
+		}
+	}
+	return s, nil
+}
+
+// FileDescribed is LLaMA-Factory's description of the files beside it.
+const FileDescribed = "dataset_info.json"
+
+// Describe is the content of FileDescribed.
+func Describe(sets []Set) ([]byte, error) {
+	info := map[string]dataset{}
+	for _, s := range sets {
+		info[s.Name] = s.info
+	}
+	data, err := json.MarshalIndent(info, "", "  ")
+	return append(data, '\n'), err
+}
+
+// Export writes pairs into dir, which it makes, one set a role: NAME_ROLE.jsonl. It
+// returns the files' names.
 func Export(dir, name string, format Format, prompts esc.Prompts, all []Pair) ([]string, error) {
 	if name != filepath.Base(name) || !filepath.IsLocal(name) {
 		return nil, fmt.Errorf("%q cannot name files: use letters, digits, '.', '-' and '_'", name)
@@ -93,44 +183,31 @@ func Export(dir, name string, format Format, prompts esc.Prompts, all []Pair) ([
 		return nil, err
 	}
 	var files []string
-	info := map[string]dataset{}
+	var sets []Set
 	for _, role := range esc.Roles() {
-		var lines []any
-		for _, p := range all {
-			if p.Role != role {
-				continue
-			}
-			line, err := p.line(format, prompts)
-			if err != nil {
-				return files, err
-			}
-			lines = append(lines, line)
-		}
-		if len(lines) == 0 {
-			continue
-		}
-		set := name + "_" + string(role)
-		file := set + ".jsonl"
-		if err := writeLines(filepath.Join(dir, file), lines); err != nil {
+		s, err := PairSet(name+"_"+string(role), format, prompts, role, all)
+		if err != nil {
 			return files, err
 		}
-		files = append(files, file)
-		info[set] = dataset{file, "sharegpt", true, map[string]string{
-			"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "system": "system",
-		}}
+		if s.Len() == 0 {
+			continue
+		}
+		if err := whole.Create(filepath.Join(dir, s.File()), whole.Private, s.Write); err != nil {
+			return files, err
+		}
+		files, sets = append(files, s.File()), append(sets, s)
 	}
 	if format != LLaMAFactory || len(files) == 0 {
 		return files, nil
 	}
-	data, err := json.MarshalIndent(info, "", "  ")
+	data, err := Describe(sets)
 	if err != nil {
 		return files, err
 	}
-	const described = "dataset_info.json"
-	if err := whole.Write(filepath.Join(dir, described), whole.Public, append(data, '\n')); err != nil {
+	if err := whole.Write(filepath.Join(dir, FileDescribed), whole.Public, data); err != nil {
 		return files, err
 	}
-	return append(files, described), nil
+	return append(files, FileDescribed), nil
 }
 
 // line is the pair in a layout.
@@ -145,20 +222,25 @@ func (p Pair) line(format Format, prompts esc.Prompts) (any, error) {
 		assistant := func(text string) []esc.Message { return []esc.Message{{Role: esc.AssistantRole, Content: text}} }
 		return trlLine{chosen.Messages, assistant(good), assistant(bad), p.about()}, nil
 	case LLaMAFactory:
-		line := shareLine{Chosen: shareMessage{"gpt", good}, Rejected: shareMessage{"gpt", bad}, about: p.about()}
-		for _, m := range chosen.Messages {
-			switch m.Role {
-			case esc.SystemRole:
-				line.System = m.Content
-			case esc.UserRole:
-				line.Conversations = append(line.Conversations, shareMessage{"human", m.Content})
-			default:
-				line.Conversations = append(line.Conversations, shareMessage{"gpt", m.Content})
-			}
-		}
-		return line, nil
+		system, conversations := share(chosen.Messages)
+		return shareLine{conversations, shareMessage{"gpt", good}, shareMessage{"gpt", bad}, system, p.about()}, nil
 	}
 	return nil, fmt.Errorf("unknown format %q: use %s", format, names(Formats()))
+}
+
+// share puts a chat into the sharegpt layout.
+func share(messages []esc.Message) (system string, conversations []shareMessage) {
+	for _, m := range messages {
+		switch m.Role {
+		case esc.SystemRole:
+			system = m.Content
+		case esc.UserRole:
+			conversations = append(conversations, shareMessage{"human", m.Content})
+		default:
+			conversations = append(conversations, shareMessage{"gpt", m.Content})
+		}
+	}
+	return system, conversations
 }
 
 func names(formats []Format) string {
@@ -177,10 +259,6 @@ func ParseFormat(name string) (Format, error) {
 		}
 	}
 	return "", fmt.Errorf("unknown format %q: use %s", name, names(Formats()))
-}
-
-func writeLines(path string, lines []any) error {
-	return whole.Create(path, whole.Private, func(w io.Writer) error { return encodeLines(w, lines) })
 }
 
 func encodeLines(w io.Writer, lines []any) error {

@@ -1,6 +1,6 @@
 // Package pairs is mined preference pairs laid open: chosen by what they are
 // about, counted as in the paper's Table 1, and written in the layouts that
-// other trainers load.
+// other trainers load, as what SFT learns from is.
 package pairs
 
 import (
