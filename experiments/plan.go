@@ -9,7 +9,8 @@ import (
 )
 
 // MaxStages is the most stages of a run with several seeds. Its history has about
-// nine events a stage, and Temporal ends a workflow that has 51,200.
+// seven events a stage (TestRunOfFiftySeeds counts them), and Temporal ends a workflow
+// that has 51,200.
 const MaxStages = 5000
 
 // Plan lays out the experiment's DAG, in topological order and with

@@ -2,6 +2,7 @@ package workers_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -9,10 +10,12 @@ import (
 	"time"
 
 	"go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
@@ -20,9 +23,9 @@ import (
 )
 
 // A run of fifty seeds, 2,410 stages whose plan and result are more than Temporal
-// takes well as one value, is started, followed, read where no worker answers,
-// replayed, and started again when all of it is in the store. All but the last
-// seed's stages are in the store before; with ESCLAB_TEST_SEEDS=all none is.
+// takes well as one value, is started, followed, read where no worker answers, and
+// started again when all of it is in the store. All but the last seed's stages are in
+// the store before; with ESCLAB_TEST_SEEDS=all none is.
 func TestRunOfFiftySeeds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs some hundred stages")
@@ -84,11 +87,6 @@ func TestRunOfFiftySeeds(t *testing.T) {
 		if most := 51200 * len(p.Stages) / experiments.MaxStages; len(h.Events) > most {
 			t.Errorf("%d events for %d stages, want %d at most: Temporal ends a run of %d stages that has 51,200", len(h.Events), len(p.Stages), most, experiments.MaxStages)
 		}
-		replayer := worker.NewWorkflowReplayer()
-		replayer.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
-		if err := replayer.ReplayWorkflowHistory(nil, h); err != nil {
-			t.Errorf("its history does not replay: %v", err)
-		}
 		return e, result, h
 	}
 
@@ -113,5 +111,65 @@ func TestRunOfFiftySeeds(t *testing.T) {
 		if !stage.Reused {
 			t.Fatalf("stage %s is made again, want it reused", stage.Stage)
 		}
+	}
+}
+
+// A run whose plan lies in the store replays, and fails at once where the plan there
+// is another.
+func TestPlannedRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	s := newServer(t, ctx, 2, func(stage workflows.StageActivity) workflows.StageActivity { return stage })
+	stages := []experiments.Stage{}
+	for i, name := range []string{"first", "second", "last"} {
+		one := experiments.Stage{Name: name, Kind: experiments.KindScore, Queue: experiments.QueueCPU, Fingerprint: artifacts.DigestBytes([]byte(name))}
+		if i > 0 {
+			one.Inputs = map[string]string{"before": stages[i-1].Name}
+		}
+		stages = append(stages, one)
+	}
+	plan, err := json.Marshal(stages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := s.store.PutRunFile(ctx, "planned", "plan.json", plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := workflows.RunInput{Experiment: "planned", Stages: stages, Queues: s.queues, HeartbeatSeconds: 30}.Planned("planned", "plan.json", ref.SHA256)
+	start := func() (client.WorkflowRun, workflows.RunResult, error) {
+		t.Helper()
+		run, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "planned", TaskQueue: s.queues.Control}, workflows.RunName, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var result workflows.RunResult
+		err = run.Get(ctx, &result)
+		return run, result, err
+	}
+	run, result, err := start()
+	if err != nil || len(result.Stages) != 3 || result.Stages[2].Fingerprint != in.Last() {
+		t.Fatalf("the run has %+v, %v; want three stages, the last that of the plan", result, err)
+	}
+	h := &history.History{}
+	for event, err := range (&lab.Client{Temporal: s.client}).History(ctx, lab.Execution{ID: run.GetID(), RunID: run.GetRunID()}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Events = append(h.Events, event)
+	}
+	replayer := worker.NewWorkflowReplayer()
+	replayer.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflows.RunName})
+	if err := replayer.ReplayWorkflowHistory(nil, h); err != nil {
+		t.Errorf("its history does not replay: %v", err)
+	}
+	if _, err := s.store.PutRunFile(ctx, "planned", "plan.json", []byte("[]")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := start(); err == nil || !strings.Contains(err.Error(), "plan of planned") {
+		t.Errorf("with another plan in the store the run ends with %v, want an error that names the plan", err)
 	}
 }
