@@ -165,6 +165,24 @@ func (a *Activities) LookupAll(ctx context.Context, in []workflows.StageKey) (wo
 	return all, nil
 }
 
+// LookupPlan reads a run's plan and looks its stages up.
+func (a *Activities) LookupPlan(ctx context.Context, in workflows.RunPlan) (workflows.PlannedStages, error) {
+	stages, err := lab.ReadRunPlan(ctx, a.Store, in)
+	var unusable *lab.PlanError
+	if errors.As(err, &unusable) || errors.Is(err, artifacts.ErrNotFound) {
+		err = badInput(fmt.Errorf("%w; start the run again with esclab run", err))
+	}
+	if err != nil {
+		return workflows.PlannedStages{}, classify(err)
+	}
+	keys, err := workflows.Keys(stages)
+	if err != nil {
+		return workflows.PlannedStages{}, classify(badInput(err))
+	}
+	all, err := a.LookupAll(ctx, keys)
+	return workflows.PlannedStages{Stages: stages, Found: all.Found}, err
+}
+
 // lookups bounds the stages that one activity looks up at the same time.
 const lookups = 8
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -128,8 +129,10 @@ func judgeReply(ctx context.Context, j judge.Judge, turn esc.Turn, p results.Pre
 
 func judgedOutput(t *attempt, rows *rowFile[results.Judged], sum results.Verdict) (output, error) {
 	var err error
-	out := output{files: map[string]string{}, metrics: results.JudgedColumns(sum.Scores)}
-	out.metrics["judged"] = float64(sum.Samples)
+	out := output{files: map[string]string{}, metrics: map[string]float64{"judged": float64(sum.Samples)}}
+	if sum.Samples > 0 {
+		maps.Copy(out.metrics, results.JudgedColumns(sum.Scores))
+	}
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}

@@ -171,6 +171,12 @@ func TestUnjudgedReplies(t *testing.T) {
 	if unjudged != 1 {
 		t.Errorf("%d replies without a verdict", unjudged)
 	}
+
+	s.Set(func(chattest.Request, int) chattest.Fault { return chattest.Refused })
+	none := newLab(t, s, "judge.max_unjudged=1").judge(t)
+	if _, scored := none.Metrics["empathy"]; scored || none.Metrics["judged"] != 0 || none.Metrics["unjudged"] != judgedReplies {
+		t.Errorf("the metrics are %v, want %d replies without a verdict and no score of them", none.Metrics, judgedReplies)
+	}
 }
 
 // An endpoint that refuses the key ends the stage at once.

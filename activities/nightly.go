@@ -17,6 +17,7 @@ import (
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/nightly"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // Nightly is what a worker brings to the nights of schedules.
@@ -79,6 +80,9 @@ func (a *Activities) planNight(ctx context.Context, in workflows.Night) (workflo
 	plan.RunID = plan.Run.WorkflowID()
 	if len(kinds) == 0 { // its stages are those of a run that somebody may have under way
 		plan.RunID = workflows.NightRunWorkflowID(exp.Name, in.Name())
+	}
+	if plan.Run, err = lab.KeepPlan(ctx, a.Store, plan.RunID, plan.Run); err != nil {
+		return plan, err
 	}
 	plan.Newest = a.newest(ctx)
 	return plan, nil

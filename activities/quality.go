@@ -60,9 +60,10 @@ func runQuality(ctx context.Context, t *attempt, params experiments.QualityParam
 	if err := tooFewVerdicts(t, sum.Unjudged, len(rows.all), "pairs", example); err != nil {
 		return output{}, errors.Join(err, t.lease.DropCheckpoints(ctx))
 	}
-	out := output{files: map[string]string{}, metrics: map[string]float64{
-		"pairs": float64(sum.Samples), "empathy_chosen": sum.Chosen.Empathy, "empathy_rejected": sum.Rejected.Empathy,
-	}}
+	out := output{files: map[string]string{}, metrics: map[string]float64{"pairs": float64(sum.Samples)}}
+	if sum.Samples > 0 {
+		out.metrics["empathy_chosen"], out.metrics["empathy_rejected"] = sum.Chosen.Empathy, sum.Rejected.Empathy
+	}
 	if sum.Unjudged > 0 {
 		out.metrics["unjudged"] = float64(sum.Unjudged)
 	}

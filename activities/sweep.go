@@ -2,9 +2,7 @@ package activities
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -135,9 +133,6 @@ func (p *presence) has(ctx context.Context, fingerprint string) (bool, error) {
 	return l.is, l.err
 }
 
-// payloadLimit is what Temporal takes as one input; see its limit.blobSize.
-const payloadLimit = 2 << 20
-
 // PlanCell lays out the run of one cell.
 func (a *Activities) PlanCell(ctx context.Context, in workflows.CellInput) (workflows.CellPlan, error) {
 	plan, err := a.sweepPlan(ctx, in.Plan)
@@ -151,14 +146,9 @@ func (a *Activities) PlanCell(ctx context.Context, in workflows.CellInput) (work
 	facts := in.Facts
 	facts.Sweep, facts.Cell = plan.Name, plan.Cells[in.Cell].Name
 	run := workflows.NewRunInput(experiments.Prepared{Experiment: exp, Stages: stages}, in.Queues, in.HeartbeatSeconds, facts)
-	cell := workflows.CellPlan{Name: facts.Cell, WorkflowID: run.WorkflowID(), Run: run}
-	// Temporal refuses what is larger with a message about blobs, and the
-	// workflow that sends it is stuck.
-	if raw, err := json.Marshal(cell); err != nil || len(raw) > payloadLimit*9/10 {
-		err = errors.Join(err, fmt.Errorf("cell %s: the plan of its run has %d bytes, Temporal takes %d: a run with fewer paradigms, methods or pair sets is smaller", cell.Name, len(raw), payloadLimit))
-		return workflows.CellPlan{}, classify(badInput(err))
-	}
-	return cell, nil
+	cell := workflows.CellPlan{Name: facts.Cell, WorkflowID: run.WorkflowID()}
+	cell.Run, err = lab.KeepPlan(ctx, a.Store, cell.WorkflowID, run)
+	return cell, classify(err)
 }
 
 // AwaitCell follows a cell's run to its end and fails as it does.

@@ -8,6 +8,11 @@ import (
 	"github.com/esclab/esclab/esc"
 )
 
+// MaxStages is the most stages of a run with several seeds. Its history has about
+// seven events a stage (TestRunOfFiftySeeds counts them), and Temporal ends a workflow
+// that has 51,200.
+const MaxStages = 5000
+
 // Plan lays out the experiment's DAG, in topological order and with
 // fingerprints. It plans only what the paradigms and methods need:
 //
@@ -41,6 +46,10 @@ func Plan(exp Experiment, sources Sources) ([]Stage, error) {
 			return nil, p.err
 		}
 		plans[i] = p.stages
+		if n := len(seeds) * len(p.stages); n > MaxStages {
+			return nil, fmt.Errorf("%d seeds of %d stages each are %d stages; a run has at most %d: take fewer seeds, or a sweep over them, of which each cell is a run",
+				len(seeds), len(p.stages), n, MaxStages)
+		}
 	}
 	p := &planner{exp: exp, sources: sources, stages: mergeSeeds(seeds, plans)}
 	p.exp.Seed = seeds[0]

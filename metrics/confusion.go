@@ -92,18 +92,11 @@ func (c confusion) numbers() StrategyNumbers {
 // counted as wrong: for F1 they are predictions of no class, for B an equal share
 // of every wrong class.
 func StrategyCountingAll(gold, predicted []int, classes int) (StrategyNumbers, error) {
-	if _, err := Strategy(gold, predicted, classes); err != nil {
+	counts, err := tallyOf(gold, predicted, classes)
+	if err != nil {
 		return StrategyNumbers{}, err
 	}
-	c := newConfusion(classes)
-	for k, g := range gold {
-		if p := predicted[k]; p == Unparsed {
-			c.missed[g]++
-		} else {
-			c.of[p][g]++
-		}
-	}
-	return c.numbers(), nil
+	return counts.countingAll(), nil
 }
 
 // StrategyDrawn are the numbers of a predictor that is known by its probabilities

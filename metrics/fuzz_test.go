@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// FuzzReadPredictions: whatever the bytes, predictions are read or refused by
+// FuzzPredictions: whatever the bytes, predictions are read or refused by
 // file and line, and what is read can be scored without a number that is none.
-func FuzzReadPredictions(f *testing.F) {
+func FuzzPredictions(f *testing.F) {
 	for _, s := range []string{
 		`{"gold_strategy":"Question","gold_response":"Why?","strategy":"Question","response":"Why?"}`,
 		"\ufeff" + `{"gold_strategy":"Others","gold_response":"","strategy":null,"response":"é 🙂","dialogue":"d","turn":3}` + "\n\n" + `{"gold_strategy":"Question","gold_response":"a","strategy":"x","response":"b","dialogue":7}`,
@@ -33,9 +33,9 @@ func FuzzReadPredictions(f *testing.F) {
 		return 0, errors.New("unknown")
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		predictions, err := ReadPredictions(strings.NewReader(text), "fuzz.jsonl", Parser{Strategy: parse, Answer: func(text string) (int, string) { return len(text) % 2, text }})
+		predictions, err := readPredictions(text, Parser{Strategy: parse, Answer: func(text string) (int, string) { return len(text) % 2, text }})
 		if err != nil {
-			if !strings.HasPrefix(err.Error(), "fuzz.jsonl:") {
+			if !strings.HasPrefix(err.Error(), "p.jsonl:") {
 				t.Fatalf("an error without its place: %v", err)
 			}
 			return
@@ -43,14 +43,21 @@ func FuzzReadPredictions(f *testing.F) {
 		if len(predictions) == 0 || len(text) > 4<<10 {
 			return
 		}
+		scorer, err := NewScorer(tok, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, p := range predictions {
 			if p.GoldStrategy < 0 || p.GoldStrategy > 1 || p.Strategy != Unparsed && (p.Strategy < 0 || p.Strategy > 1) {
 				t.Fatalf("strategy out of range: %+v", p)
 			}
+			if err := scorer.Add(p); err != nil {
+				t.Fatal(err)
+			}
 		}
-		report, err := Score(tok, predictions, 2)
+		report, err := scorer.Report()
 		if err != nil {
-			return // refused with a reason
+			t.Fatal(err)
 		}
 		if _, err := json.Marshal(report); err != nil { // NaN and Inf have no JSON
 			t.Fatalf("%v of %q", err, text)

@@ -145,25 +145,39 @@ func TestScoreEqualsReference(t *testing.T) {
 	golden(t, "outputs.json", &want)
 
 	class := func(name string) int { return slices.Index(want.Bias.Order, strings.ToLower(name)) }
-	predictions := make([]Prediction, len(inputs))
-	for i, in := range inputs {
-		predictions[i] = Prediction{
-			GoldStrategy: class(in.GoldStrategy), Strategy: class(in.PredictStrategy),
-			GoldResponse: in.GoldContent, Response: in.PredictContent,
-		}
-	}
-	got, err := Score(newTokenizer(t), predictions, 8)
+	tok := newTokenizer(t)
+	scorer, err := NewScorer(tok, 8)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Automatic.PerSample) != len(want.PerSample) || len(want.PerSample) != 1662 {
-		t.Fatalf("%d samples scored, want %d", len(got.Automatic.PerSample), len(want.PerSample))
+	for _, in := range inputs {
+		err := scorer.Add(Prediction{
+			GoldStrategy: class(in.GoldStrategy), Strategy: class(in.PredictStrategy),
+			GoldResponse: in.GoldContent, Response: in.PredictContent,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	for i, s := range got.Automatic.PerSample {
+	got, err := scorer.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	automatic, err := Automatic(tok, samplesOf(inputs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(automatic.PerSample) != len(want.PerSample) || len(want.PerSample) != 1662 {
+		t.Fatalf("%d samples scored, want %d", len(automatic.PerSample), len(want.PerSample))
+	}
+	for i, s := range automatic.PerSample {
 		nearScores(t, fmt.Sprintf("sample %d", i), s, want.PerSample[i])
 	}
-	nearScores(t, "average", got.Automatic.Average, want.Average)
-	nearScores(t, "corpus", got.Automatic.Corpus, want.Corpus)
+	nearScores(t, "average", automatic.Average, want.Average)
+	nearScores(t, "corpus", automatic.Corpus, want.Corpus)
+	if got.Average != automatic.Average || got.Samples != automatic.Samples {
+		t.Errorf("one by one: %d samples, %+v; want %d, %+v", got.Samples, got.Average, automatic.Samples, automatic.Average)
+	}
 	nearBias(t, "strategies", got.Strategy, want.Bias.goldenBias, want.Bias.Order)
 	if !reflect.DeepEqual(got.Strategy.Confusion, want.Bias.Table) {
 		t.Errorf("confusion %v, want %v", got.Strategy.Confusion, want.Bias.Table)

@@ -8,10 +8,7 @@
 // returns one.
 package metrics
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // Sample is one response and the gold response it is compared with.
 type Sample struct {
@@ -57,7 +54,7 @@ func Automatic(tok *Tokenizer, samples []Sample) (AutomaticReport, error) {
 	report := AutomaticReport{Samples: len(samples), PerSample: make([]Scores, len(samples))}
 	corpus := newNgrams()
 	for i, s := range samples {
-		gold, words := tok.WordTokenize(lower(s.Gold)), tok.WordTokenize(lower(s.Response))
+		gold, words := tok.words(s)
 		one := newNgrams()
 		one.add(gold, words)
 		corpus.add(gold, words)
@@ -68,22 +65,36 @@ func Automatic(tok *Tokenizer, samples []Sample) (AutomaticReport, error) {
 	return report, nil
 }
 
+// words are those of the gold response and of the response.
+func (t *Tokenizer) words(s Sample) (gold, response []string) {
+	return t.WordTokenize(lower(s.Gold)), t.WordTokenize(lower(s.Response))
+}
+
 // Mean averages scores field by field; the mean of none is zero.
 func Mean(all []Scores) Scores {
 	var sum Scores
 	if len(all) == 0 {
 		return sum
 	}
-	sums := sum.fields()
-	for i := range all {
-		for f, v := range all[i].fields() {
-			*sums[f] += *v
-		}
+	for _, one := range all {
+		sum.add(one)
 	}
-	for _, v := range sums {
-		*v /= float64(len(all))
+	return sum.over(len(all))
+}
+
+func (s *Scores) add(one Scores) {
+	ones := one.fields()
+	for f, v := range s.fields() {
+		*v += *ones[f]
 	}
-	return sum
+}
+
+// over divides a sum by the number of what it sums.
+func (s Scores) over(n int) Scores {
+	for _, v := range s.fields() {
+		*v /= float64(n)
+	}
+	return s
 }
 
 func (s *Scores) fields() [10]*float64 {
@@ -105,34 +116,51 @@ type Prediction struct {
 	Response     string
 }
 
-// Report is everything that is computed from one model's predictions.
+// Report is what a Scorer has computed.
 type Report struct {
-	Automatic AutomaticReport `json:"automatic"`
-	Strategy  StrategyReport  `json:"strategy"`
+	Samples int `json:"samples"`
+	// Average is the mean of the samples' own scores.
+	Average  Scores         `json:"average"`
+	Strategy StrategyReport `json:"strategy"`
 	// CountingAll has Unparsed predictions as wrong ones.
 	CountingAll StrategyNumbers `json:"counting_all"`
 }
 
-// Score computes the automatic and the strategy metrics of predictions over
-// the given number of strategies. A prediction whose strategy is Unparsed
-// counts in the automatic metrics by its response, and is left out of the
-// strategy metrics, as in the paper's code; StrategyReport.Dropped counts
-// them, CountingAll has them as wrong.
-func Score(tok *Tokenizer, predictions []Prediction, classes int) (Report, error) {
-	samples := make([]Sample, len(predictions))
-	gold, predicted := make([]int, len(predictions)), make([]int, len(predictions))
-	for i, p := range predictions {
-		samples[i] = Sample{Gold: p.GoldResponse, Response: p.Response}
-		gold[i], predicted[i] = p.GoldStrategy, p.Strategy
+// Scorer computes the automatic and the strategy metrics of predictions that it is
+// given one by one; what it keeps does not grow with their number.
+//
+// A prediction whose strategy is Unparsed counts in the automatic metrics by its
+// response, and is left out of the strategy metrics, as in the paper's code;
+// StrategyReport.Dropped counts them, CountingAll has them as wrong.
+type Scorer struct {
+	tok        *Tokenizer
+	sum        Scores
+	strategies tally
+}
+
+// NewScorer scores predictions over the given number of strategies.
+func NewScorer(tok *Tokenizer, classes int) (*Scorer, error) {
+	strategies, err := newTally(classes)
+	return &Scorer{tok: tok, strategies: strategies}, err
+}
+
+// Add takes one prediction.
+func (s *Scorer) Add(p Prediction) error {
+	if err := s.strategies.add(p.GoldStrategy, p.Strategy); err != nil {
+		return err
 	}
-	automatic, err := Automatic(tok, samples)
-	if err != nil {
-		return Report{}, err
+	one := newNgrams()
+	one.add(s.tok.words(Sample{Gold: p.GoldResponse, Response: p.Response}))
+	s.sum.add(one.scores())
+	return nil
+}
+
+// Report gives the scores of the predictions so far.
+func (s *Scorer) Report() (Report, error) {
+	strategy := s.strategies.report()
+	n := strategy.Pairs + strategy.Dropped
+	if n == 0 {
+		return Report{}, ErrNoSamples
 	}
-	strategy, err := Strategy(gold, predicted, classes)
-	if err != nil {
-		return Report{}, fmt.Errorf("strategy metrics: %w", err)
-	}
-	all, err := StrategyCountingAll(gold, predicted, classes)
-	return Report{Automatic: automatic, Strategy: strategy, CountingAll: all}, err
+	return Report{Samples: n, Average: s.sum.over(n), Strategy: strategy, CountingAll: s.strategies.countingAll()}, nil
 }

@@ -143,12 +143,23 @@ func parseLetter(s string) (int, error) {
 	return 0, fmt.Errorf("unknown strategy %q", s)
 }
 
+// readPredictions reads all predictions of a text.
+func readPredictions(text string, parse Parser) (all []Prediction, _ error) {
+	for p, err := range Predictions(strings.NewReader(text), "p.jsonl", parse) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
 func TestReadPredictions(t *testing.T) {
 	in := "\ufeff" + `{"gold_strategy":"a","gold_response":"g","strategy":"b","response":"r","dialogue":7,"turn":3,"more":[1]}
 
 {"gold_strategy":"b","gold_response":"g","strategy":"nonsense","response":"","dialogue":"x"}
 {"gold_strategy":"b","gold_response":"g","strategy":null,"response":"r"}`
-	got, err := ReadPredictions(strings.NewReader(in), "p.jsonl", Parser{Strategy: parseLetter})
+	got, err := readPredictions(in, Parser{Strategy: parseLetter})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +191,7 @@ func TestReadPredictionsRefuses(t *testing.T) {
 		"UTF-16":                         {"\xff\xfe{\x00\"\x00", "p.jsonl:1: not UTF-8 text"},
 		"turn no number":                 {strings.Replace(good, "{", `{"turn":"x",`, 1), `p.jsonl:1: "turn"`},
 	} {
-		_, err := ReadPredictions(strings.NewReader(c.in), "p.jsonl", Parser{Strategy: parseLetter})
+		_, err := readPredictions(c.in, Parser{Strategy: parseLetter})
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q…", name, err, c.want)
 		}
@@ -197,12 +208,12 @@ func TestReadPredictionsOfOthers(t *testing.T) {
 		return Unparsed, text
 	}
 	parser := Parser{Strategy: parseLetter, Answer: answer}
-	got, err := ReadPredictions(strings.NewReader(`{"prompt":"p","predict":"b:hi","label":"a:hello"}`+"\n"+`{"predict":"hi","label":"b:hello"}`), "p.jsonl", parser)
+	got, err := readPredictions(`{"prompt":"p","predict":"b:hi","label":"a:hello"}`+"\n"+`{"predict":"hi","label":"b:hello"}`, parser)
 	want := []Prediction{{GoldStrategy: 0, Strategy: 1, GoldResponse: "hello", Response: "hi"}, {GoldStrategy: 1, Strategy: Unparsed, GoldResponse: "hello", Response: "hi"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
-	_, err = ReadPredictions(strings.NewReader(strings.Repeat(`{"predict":"hi","label":"hello"}`+"\n", 25)), "p.jsonl", parser)
+	_, err = readPredictions(strings.Repeat(`{"predict":"hi","label":"hello"}`+"\n", 25), parser)
 	if err == nil || strings.Count(err.Error(), `"label" names no known strategy`) != maxFaults || !strings.HasSuffix(err.Error(), "p.jsonl: and 5 more bad lines of 25") {
 		t.Errorf("25 bad lines: %v; want %d of them and that there are 5 more", err, maxFaults)
 	}

@@ -1,6 +1,9 @@
 package metrics
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 const maxOrder = 4
 
@@ -53,7 +56,7 @@ func (g *ngrams) add(gold, words []string) {
 			g.f1 += harmonic(ratio(shared, len(words)), ratio(shared, len(gold)), 1)
 		}
 	}
-	l := commonSubsequence(gold, words)
+	l, _ := commonSubsequence(gold, words)
 	g.rl += harmonic(ratio(l, len(words)), ratio(l, len(gold)), rougeBeta)
 }
 
@@ -132,20 +135,53 @@ func ratio(a, b int) float64 {
 	return float64(a) / float64(b)
 }
 
-// commonSubsequence is the length of the longest common subsequence.
-func commonSubsequence(a, b []string) int {
-	row := make([]int, len(b)+1)
-	for _, x := range a {
-		diagonal := 0
-		for j, y := range b {
-			above := row[j+1]
-			if x == y {
-				row[j+1] = diagonal + 1
-			} else {
-				row[j+1] = max(above, row[j])
-			}
-			diagonal = above
+// occurrences are the places of a word among 64 words of a text, as bits.
+type occurrences struct {
+	block int
+	bits  uint64
+}
+
+// commonSubsequence is the length of the longest common subsequence, by a row of
+// bits whose zeros count it (Hyyrö 2004): a word of a takes a step for every 64
+// words of b in which it occurs, and those that a carry runs through. steps says
+// how many that were.
+func commonSubsequence(a, b []string) (length, steps int) {
+	places := make(map[string][]occurrences, len(b))
+	for j, word := range b {
+		at := places[word]
+		if n := len(at); n == 0 || at[n-1].block != j/64 {
+			at = append(at, occurrences{block: j / 64})
 		}
+		at[len(at)-1].bits |= 1 << (j % 64)
+		places[word] = at
 	}
-	return row[len(b)]
+	row := make([]uint64, (len(b)+63)/64)
+	for i := range row {
+		row[i] = math.MaxUint64
+	}
+	for _, word := range a {
+		carry, next := uint64(0), 0
+		run := func(until int) {
+			for ; carry != 0 && next < until; next++ {
+				var sum uint64
+				sum, carry = bits.Add64(row[next], 0, carry)
+				row[next] |= sum
+				steps++
+			}
+		}
+		for _, at := range places[word] {
+			run(at.block)
+			var sum uint64
+			v := row[at.block]
+			sum, carry = bits.Add64(v, v&at.bits, carry)
+			row[at.block] = sum | v&^at.bits
+			next = at.block + 1
+			steps++
+		}
+		run(len(row))
+	}
+	for _, v := range row {
+		length += bits.OnesCount64(^v)
+	}
+	return length, steps
 }

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"unicode/utf8"
 
 	"github.com/esclab/esclab/internal/jsonerror"
 )
 
-// MaxLine is the longest line in bytes that ReadPredictions takes.
+// MaxLine is the longest line in bytes that Predictions takes.
 const MaxLine = 1 << 20
 
 // maxFaults bounds the lines of a file that an error names.
@@ -27,7 +28,7 @@ type Parser struct {
 	Answer func(text string) (strategy int, response string)
 }
 
-// ReadPredictions reads JSON lines, one predicted turn each:
+// Predictions reads JSON lines, one predicted turn each:
 //
 //	{"gold_strategy": "Question", "gold_response": "...", "strategy": "Question", "response": "..."}
 //
@@ -38,14 +39,24 @@ type Parser struct {
 //
 // Other keys are ignored and so are empty lines. A predicted strategy that is null
 // or that the parser refuses becomes Unparsed; a gold one is an error, and so is
-// text that is not UTF-8. The error has all bad lines up to maxFaults; each begins
-// with name:line.
-func ReadPredictions(r io.Reader, name string, parse Parser) ([]Prediction, error) {
+// text that is not UTF-8. An error comes last; it has all bad lines up to maxFaults,
+// each of which begins with name:line.
+func Predictions(r io.Reader, name string, parse Parser) iter.Seq2[Prediction, error] {
+	return func(yield func(Prediction, error) bool) {
+		err := eachPrediction(r, name, parse, func(p Prediction) bool { return yield(p, nil) })
+		if err != nil {
+			yield(Prediction{}, err)
+		}
+	}
+}
+
+// eachPrediction calls take for every prediction up to the first bad line, until it
+// wants no more.
+func eachPrediction(r io.Reader, name string, parse Parser, take func(Prediction) bool) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), MaxLine)
-	var out []Prediction
 	var faults []error
-	n, bad := 0, 0
+	n, bad, good := 0, 0, 0
 	for lines.Scan() {
 		n++
 		line := lines.Bytes()
@@ -65,7 +76,9 @@ func ReadPredictions(r io.Reader, name string, parse Parser) ([]Prediction, erro
 			}
 			continue
 		}
-		out = append(out, p)
+		if good++; bad == 0 && !take(p) {
+			return nil
+		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
 		faults = append(faults, fmt.Errorf("%s:%d: the line is longer than %d bytes: write one JSON object per line", name, n+1, MaxLine))
@@ -76,12 +89,12 @@ func ReadPredictions(r io.Reader, name string, parse Parser) ([]Prediction, erro
 		faults = append(faults, fmt.Errorf("%s: and %d more bad lines of %d", name, bad-maxFaults, n))
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return errors.Join(faults...)
 	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s: %w", name, ErrNoSamples)
+	if good == 0 {
+		return fmt.Errorf("%s: %w", name, ErrNoSamples)
 	}
-	return out, nil
+	return nil
 }
 
 func parsePrediction(line []byte, parse Parser) (Prediction, error) {

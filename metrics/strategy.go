@@ -41,46 +41,95 @@ type StrategyReport struct {
 // indices in [0, classes); a predicted index may be Unparsed. With no pair
 // left all numbers are 0 and BiasDefined is false.
 func Strategy(gold, predicted []int, classes int) (StrategyReport, error) {
-	if len(gold) != len(predicted) {
-		return StrategyReport{}, fmt.Errorf("%d gold strategies but %d predicted ones", len(gold), len(predicted))
+	counts, err := tallyOf(gold, predicted, classes)
+	if err != nil {
+		return StrategyReport{}, err
 	}
+	return counts.report(), nil
+}
+
+// tally counts gold and predicted classes: all that the strategy metrics need.
+type tally struct {
+	confusion [][]int // [predicted][gold]
+	unparsed  []int   // by gold class
+}
+
+func newTally(classes int) (tally, error) {
 	if classes < 1 {
-		return StrategyReport{}, fmt.Errorf("%d strategies: at least one is needed", classes)
+		return tally{}, fmt.Errorf("%d strategies: at least one is needed", classes)
 	}
-	r := StrategyReport{
-		Preference: make([]float64, classes),
-		F1:         make([]float64, classes),
-		Confusion:  make([][]int, classes),
+	t := tally{make([][]int, classes), make([]int, classes)}
+	for i := range t.confusion {
+		t.confusion[i] = make([]int, classes)
 	}
-	for i := range r.Confusion {
-		r.Confusion[i] = make([]int, classes)
+	return t, nil
+}
+
+func tallyOf(gold, predicted []int, classes int) (tally, error) {
+	t, err := newTally(classes)
+	if err == nil && len(gold) != len(predicted) {
+		err = fmt.Errorf("%d gold strategies but %d predicted ones", len(gold), len(predicted))
 	}
-	for k, g := range gold {
-		p := predicted[k]
-		if g < 0 || g >= classes {
-			return StrategyReport{}, fmt.Errorf("pair %d: gold strategy %d is not in [0, %d)", k, g, classes)
+	for k := range gold {
+		if err != nil {
+			return t, err
 		}
-		if p == Unparsed {
-			r.Dropped++
-			continue
+		if err = t.add(gold[k], predicted[k]); err != nil {
+			err = fmt.Errorf("pair %d: %w", k, err)
 		}
-		if p < 0 || p >= classes {
-			return StrategyReport{}, fmt.Errorf("pair %d: predicted strategy %d is neither in [0, %d) nor Unparsed", k, p, classes)
+	}
+	return t, err
+}
+
+func (t tally) add(gold, predicted int) error {
+	classes := len(t.unparsed)
+	switch {
+	case gold < 0 || gold >= classes:
+		return fmt.Errorf("gold strategy %d is not in [0, %d)", gold, classes)
+	case predicted == Unparsed:
+		t.unparsed[gold]++
+	case predicted < 0 || predicted >= classes:
+		return fmt.Errorf("predicted strategy %d is neither in [0, %d) nor Unparsed", predicted, classes)
+	default:
+		t.confusion[predicted][gold]++
+	}
+	return nil
+}
+
+// counts are those of the pairs.
+func (t tally) counts() confusion {
+	c := newConfusion(len(t.unparsed))
+	for p, row := range t.confusion {
+		for g, n := range row {
+			c.of[p][g] = float64(n)
 		}
-		r.Pairs++
-		r.Confusion[p][g]++
+	}
+	return c
+}
+
+// countingAll has what is Unparsed as wrong predictions.
+func (t tally) countingAll() StrategyNumbers {
+	c := t.counts()
+	for g, n := range t.unparsed {
+		c.missed[g] = float64(n)
+	}
+	return c.numbers()
+}
+
+func (t tally) report() StrategyReport {
+	r := StrategyReport{Preference: make([]float64, len(t.unparsed)), Confusion: t.confusion}
+	for g, n := range t.unparsed {
+		r.Dropped += n
+		for _, row := range t.confusion {
+			r.Pairs += row[g]
+		}
 	}
 	r.DroppedPercent = 100 * ratio(r.Dropped, r.Pairs+r.Dropped)
-	counts := newConfusion(classes)
-	for p, row := range r.Confusion {
-		for g, n := range row {
-			counts.of[p][g] = float64(n)
-		}
-	}
+	counts := t.counts()
 	r.F1, r.WeightedF1, r.MacroF1 = counts.f1()
 	if r.Pairs == 0 {
 		r.Note = "no prediction names a strategy: the strategy metrics are undefined and shown as 0"
-		return r, nil
+		return r
 	}
 	var err error
 	r.Preference, err = counts.preferences()
@@ -88,7 +137,7 @@ func Strategy(gold, predicted []int, classes int) (StrategyReport, error) {
 		r.Note = fmt.Sprintf("equation 7 has no solution (%v): computed with %g added to every count of a wrong prediction", err, pseudoCount)
 	}
 	r.PreferenceBias = deviation(r.Preference)
-	return r, nil
+	return r
 }
 
 // pseudoCount is what every off-diagonal count is raised by where equation 7

@@ -33,7 +33,7 @@ func (e Evaluation) Columns() map[string]float64 {
 	if len(e.Scores.PerSample) > 0 {
 		columns = AutomaticColumns(e.Scores.Average)
 	}
-	if e.Verdict != nil {
+	if e.Verdict != nil && e.Verdict.Samples > 0 {
 		maps.Copy(columns, JudgedColumns(e.Verdict.Scores))
 	}
 	if e.Bias != nil {

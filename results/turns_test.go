@@ -57,6 +57,18 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// A judge that has no verdict on any reply has given no score, not one of 0.
+func TestColumnsWithoutAVerdict(t *testing.T) {
+	sum, _ := SumJudged("m", []Judged{{Problem: "the model refused"}, {Problem: "the model refused"}})
+	if got := (Evaluation{Verdict: &sum}).Columns(); len(got) != 0 {
+		t.Errorf("columns %v of two replies without a verdict, want none", got)
+	}
+	sum, _ = SumJudged("m", []Judged{{Problem: "the model refused"}, {}})
+	if got := (Evaluation{Verdict: &sum}).Columns(); len(got) != 4 {
+		t.Errorf("columns %v of one reply with a verdict, want the judge's four", got)
+	}
+}
+
 // TestIntervalsEndWithTheRange: two seeds far apart have a wide interval, but no
 // percentage above 100 and no negative one.
 func TestIntervalsEndWithTheRange(t *testing.T) {

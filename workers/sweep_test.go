@@ -32,20 +32,25 @@ import (
 // stage is the orchestration. Everything else is the real thing.
 func trivial(store *artifacts.Store) workflows.StageActivity {
 	return func(ctx context.Context, in workflows.StageInput) (workflows.StageResult, error) {
-		lease, err := store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{Owner: activity.GetInfo(ctx).WorkflowExecution.RunID, Steal: true})
-		if err != nil {
-			return workflows.StageResult{}, err
-		}
-		ref, err := store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
-		if err != nil {
-			return workflows.StageResult{}, err
-		}
-		made, err := lease.Commit(ctx, artifacts.Manifest{Kind: string(in.Stage.Kind), Stage: in.Stage.Name, Files: map[string]artifacts.Ref{"f": ref}, Params: in.Stage.Params}, nil)
-		if err != nil {
-			return workflows.StageResult{}, err
-		}
-		return workflows.StageResult{Stage: in.Stage.Name, Fingerprint: made.Fingerprint, Digest: made.Digest}, lease.Release(ctx)
+		return commitByte(ctx, store, in.Stage, activity.GetInfo(ctx).WorkflowExecution.RunID)
 	}
+}
+
+// commitByte commits a byte as a stage's artifact.
+func commitByte(ctx context.Context, store *artifacts.Store, stage experiments.Stage, owner string) (workflows.StageResult, error) {
+	lease, err := store.Acquire(ctx, stage.Fingerprint, artifacts.Claim{Owner: owner, Steal: true})
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	ref, err := store.PutFunc(ctx, artifacts.BytesFile([]byte{1}))
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	made, err := lease.Commit(ctx, artifacts.Manifest{Kind: string(stage.Kind), Stage: stage.Name, Files: map[string]artifacts.Ref{"f": ref}, Params: stage.Params}, nil)
+	if err != nil {
+		return workflows.StageResult{}, err
+	}
+	return workflows.StageResult{Stage: stage.Name, Fingerprint: made.Fingerprint, Digest: made.Digest}, lease.Release(ctx)
 }
 
 // server is an embedded Temporal, a store in a directory and a worker.

@@ -122,15 +122,9 @@ func keyword(s string) string {
 
 // SearchAttributes are those that a run starts with, whoever starts it.
 func (in RunInput) SearchAttributes() temporal.SearchAttributes {
-	updates := in.Facts.updates()
-	var systems []experiments.System
-	for _, s := range in.Stages {
-		if sys, ok := experiments.SystemOf(s); ok && s.Kind == experiments.KindGenerate {
-			systems = append(systems, sys)
-		}
-	}
-	updates = append(updates, systemLists(systems)...)
-	if sys, ok := experiments.Headline(in.Stages); ok {
+	plan := in.plan()
+	updates := append(in.Facts.updates(), systemLists(plan.Systems)...)
+	if sys := plan.Headline; sys != nil {
 		updates = append(updates, AttrParadigm.ValueSet(string(sys.Paradigm)), AttrMethod.ValueSet(string(sys.Method)))
 	}
 	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)

@@ -34,6 +34,8 @@ type Activities interface {
 	// running it for somebody else, and returns its result. Runs of older builds
 	// name it.
 	AwaitStage(ctx context.Context, in StageInput) (StageResult, error)
+	// LookupPlan reads a run's plan from the store and looks its stages up.
+	LookupPlan(ctx context.Context, in RunPlan) (PlannedStages, error)
 	// Lookup returns the artifact of a finished stage. Found is false where
 	// there is none or where its blobs are missing or damaged.
 	Lookup(ctx context.Context, in StageInput) (LookupResult, error)

@@ -16,7 +16,7 @@ func RunWorkflowID(experiment, fingerprint string) string {
 
 // WorkflowID is the identity of the run.
 func (in RunInput) WorkflowID() string {
-	return RunWorkflowID(in.Experiment, in.Stages[len(in.Stages)-1].Fingerprint)
+	return RunWorkflowID(in.Experiment, in.Last())
 }
 
 // NightRunWorkflowID is the identity of a night's run that measures nothing

@@ -179,7 +179,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 		return err
 	}
 	plan := record.Plan
-	record.Report = plan.Run.Stages[len(plan.Run.Stages)-1].Fingerprint
+	record.Report = plan.Run.Last()
 	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), inert.PageCode(plan.RunID), inert.PageCode(plan.Revision)))
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            plan.RunID,

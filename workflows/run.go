@@ -15,7 +15,8 @@ import (
 // RunInput is one execution of an experiment.
 type RunInput struct {
 	Experiment string                 `json:"experiment"`
-	Stages     []experiments.Stage    `json:"stages"` // in topological order
+	Stages     []experiments.Stage    `json:"stages"` // in topological order; none where Plan is set
+	Plan       *RunPlan               `json:"plan,omitempty"`
 	Queues     Queues                 `json:"queues"`
 	Checkpoint experiments.Checkpoint `json:"checkpoint"`
 	Memory     experiments.Memory     `json:"memory,omitempty"`
@@ -98,6 +99,7 @@ type run struct {
 	fingerprints map[string]string
 	done         map[string]workflow.Future // settled when the stage has its result
 	ends         map[string][]*stageEnd     // what stages have told, by fingerprint
+	shown        int                        // changes that the page was to show
 	await        bool                       // stages are had by an activity: the run is of an older build
 }
 
@@ -105,16 +107,26 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 	r := &run{
 		in:           in,
 		state:        RunState{Experiment: in.Experiment},
-		index:        make(map[string]int, len(in.Stages)),
-		fingerprints: make(map[string]string, len(in.Stages)),
-		done:         make(map[string]workflow.Future, len(in.Stages)),
+		index:        map[string]int{},
+		fingerprints: map[string]string{},
+		done:         map[string]workflow.Future{},
 		ends:         map[string][]*stageEnd{},
 	}
-	for i, s := range in.Stages {
+	if err := r.layOut(in.Stages); err != nil {
+		return nil, err
+	}
+	err := workflow.SetQueryHandler(ctx, QueryState, func() (RunAnswer, error) { return RunAnswer(r.state), nil })
+	return r, err
+}
+
+// layOut takes in the stages of the run.
+func (r *run) layOut(stages []experiments.Stage) error {
+	r.in.Stages = stages
+	for i, s := range stages {
 		for _, input := range sortedValues(s.Inputs) {
 			if _, ok := r.index[input]; !ok {
 				err := fmt.Errorf("stage %s needs %s, which does not come before it in the plan", s.Name, input)
-				return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
+				return temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
 			}
 		}
 		r.index[s.Name] = i
@@ -123,13 +135,15 @@ func newRun(ctx workflow.Context, in RunInput) (*run, error) {
 			Name: s.Name, Kind: s.Kind, Fingerprint: s.Fingerprint, Status: StageWaiting,
 		})
 	}
-	err := workflow.SetQueryHandler(ctx, QueryState, func() (RunState, error) { return r.state, nil })
-	return r, err
+	return nil
 }
 
 func (r *run) execute(ctx workflow.Context) (RunResult, error) {
-	r.show(ctx)
-	found, err := r.lookupAll(ctx)
+	look := r.lookupAll
+	if r.in.Plan != nil {
+		look = r.readPlan
+	}
+	found, err := look(ctx)
 	if err != nil {
 		return RunResult{}, err
 	}
@@ -152,9 +166,7 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 
 	var result RunResult
 	var failures []string
-	if len(found) > 0 {
-		r.show(ctx)
-	}
+	r.showNow(ctx)
 	for _, s := range r.in.Stages {
 		var sr StageResult
 		if err := r.done[s.Name].Get(ctx, &sr); err != nil {
@@ -165,6 +177,7 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 		}
 		result.Stages = append(result.Stages, sr)
 	}
+	r.showNow(ctx)
 	// Also of a run that fails or is cancelled: what it has is found.
 	if err := r.record(ctx); err != nil {
 		return result, err
@@ -182,32 +195,17 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 // lookupAll asks the store for every stage at once: a run of which most is
 // done, as a sweep's cells are, needs no activity for each of its stages.
 func (r *run) lookupAll(ctx workflow.Context) (map[string]StageResult, error) {
-	found := map[string]StageResult{}
+	r.show(ctx)
 	if workflow.GetVersion(ctx, "lookup-all", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return found, nil
+		return map[string]StageResult{}, nil
 	}
-	keys := make([]StageKey, len(r.in.Stages))
-	for i, s := range r.in.Stages {
-		content, err := s.Content()
-		if err != nil {
-			return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
-		}
-		keys[i] = StageKey{Name: s.Name, Fingerprint: s.Fingerprint, Content: content, Inputs: s.Inputs}
+	keys, err := Keys(r.in.Stages)
+	if err != nil {
+		return nil, temporal.NewNonRetryableApplicationError(err.Error(), ErrTypeBadInput, err)
 	}
-	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		TaskQueue:           r.in.Queues.Control,
-		StartToCloseTimeout: lookupLimit,
-		HeartbeatTimeout:    time.Duration(r.in.HeartbeatSeconds) * time.Second,
-		Summary:             "what is in the store?",
-	})
 	var all LookupAllResult
-	if err := workflow.ExecuteActivity(ctx, nameOf(Activities.LookupAll), keys).Get(ctx, &all); err != nil {
-		return nil, err
-	}
-	for _, result := range all.Found {
-		found[result.Stage] = result
-	}
-	return found, nil
+	err = workflow.ExecuteActivity(r.lookupOptions(ctx, "what is in the store?"), nameOf(Activities.LookupAll), keys).Get(ctx, &all)
+	return byStage(all.Found), err
 }
 
 // stage waits for the inputs of one stage, then has it run.
@@ -291,8 +289,18 @@ func (r *run) set(ctx workflow.Context, name string, status StageStatus, result 
 	r.show(ctx)
 }
 
-// show puts the DAG's state into the web UI.
+// show puts the DAG's state into the web UI. A page with a line for each of
+// thousands of stages is not written anew for each of them.
 func (r *run) show(ctx workflow.Context) {
+	if r.shown++; r.shown%max(1, len(r.in.Stages)/pages) == 0 {
+		r.showNow(ctx)
+	}
+}
+
+// pages is about how often a large run's page is written.
+const pages = 100
+
+func (r *run) showNow(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, runDetails(r.state))
 }
 

@@ -338,7 +338,15 @@ func runScore(path string, o scoreOptions, in io.Reader, out io.Writer) error {
 		defer f.Close()
 		in = f
 	}
-	predictions, err := metrics.ReadPredictions(in, name, metrics.Parser{
+	tok, err := metrics.NewTokenizer()
+	if err != nil {
+		return failed(err)
+	}
+	scorer, err := metrics.NewScorer(tok, esc.NumStrategies)
+	if err != nil {
+		return failed(err)
+	}
+	for p, err := range metrics.Predictions(in, name, metrics.Parser{
 		Strategy: func(s string) (int, error) {
 			strategy, err := esc.ParseStrategy(s)
 			return int(strategy), err
@@ -350,26 +358,26 @@ func runScore(path string, o scoreOptions, in io.Reader, out io.Writer) error {
 			}
 			return int(parsed.Strategy), parsed.Response
 		},
-	})
-	if err != nil {
-		return err
+	}) {
+		if err != nil {
+			return err
+		}
+		if err := scorer.Add(p); err != nil {
+			return failed(fmt.Errorf("%s: %w", name, err))
+		}
 	}
-	tok, err := metrics.NewTokenizer()
-	if err != nil {
-		return failed(err)
-	}
-	r, err := metrics.Score(tok, predictions, esc.NumStrategies)
+	r, err := scorer.Report()
 	if err != nil {
 		return failed(fmt.Errorf("%s: %w", name, err))
 	}
-	columns, average := results.AutomaticColumns(r.Automatic.Average), r.Automatic.Average
+	columns, average := results.AutomaticColumns(r.Average), r.Average
 	maps.Copy(columns, results.StrategyColumns(r.Strategy))
 	others := []struct {
 		name, head string
 		value      float64
 	}{{"distinct_2", "D-2", average.Distinct2}, {"bleu_2", "B-2", average.Bleu2}, {"bleu_4", "B-4", average.Bleu4}}
 	if o.json {
-		all := map[string]any{"samples": len(predictions), "unparsed": r.Strategy.Dropped,
+		all := map[string]any{"samples": r.Samples, "unparsed": r.Strategy.Dropped,
 			"counting_all": r.CountingAll} // with those as wrong predictions
 		for name, v := range columns {
 			all[name] = v
@@ -384,7 +392,7 @@ func runScore(path string, o scoreOptions, in io.Reader, out io.Writer) error {
 		e.SetIndent("", "  ")
 		return e.Encode(all)
 	}
-	head, row := table.Row{"samples"}, table.Row{len(predictions)}
+	head, row := table.Row{"samples"}, table.Row{r.Samples}
 	for _, c := range experiments.Table3() {
 		if v, ok := columns[c.Name]; ok {
 			head, row = append(head, c.Head), append(row, fmt.Sprintf("%.2f", v))

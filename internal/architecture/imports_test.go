@@ -100,6 +100,7 @@ var rules = []rule{
 	{tree: "internal/logistic", light: true},
 	{tree: "internal/chaos", light: true},
 	{tree: "internal/memory", light: true},
+	{tree: "internal/vulnerabilities", light: true},
 	{tree: "internal/whole", light: true},
 	{tree: "internal/reference", light: true},
 }

@@ -40,14 +40,16 @@ type buffer struct {
 	RawBackend *backend
 	RawShape   shapes.Shape
 	InUse      bool
-	isUserFed  bool
-	RawBytes   []byte
-	Flat       any
+	//lint:ignore U1000 mirrored for its place and size alone
+	isUserFed bool
+	RawBytes  []byte
+	Flat      any
 }
 
 // builder mirrors gobackend.Builder.
 type builder struct {
 	notimplemented.Builder
+	//lint:ignore U1000 mirrored for its place and size alone
 	name       string
 	Backend    *backend
 	IsCompiled bool
@@ -58,17 +60,20 @@ type builder struct {
 // function mirrors gobackend.Function.
 type function struct {
 	notimplemented.Function
-	RawBuilder            *builder
-	name                  string
-	RawParent             *function
-	IsReturned            bool
-	Nodes                 []*node
-	Outputs               []*node
-	Parameters            []*node
-	CapturedParentNodes   []*node
-	CapturedLocalNodes    []*node
-	nodeDedup             map[int][]*node // Only its size as a field matters.
-	Compiled              unsafe.Pointer
+	RawBuilder *builder
+	//lint:ignore U1000 mirrored for its place and size alone
+	name                string
+	RawParent           *function
+	IsReturned          bool
+	Nodes               []*node
+	Outputs             []*node
+	Parameters          []*node
+	CapturedParentNodes []*node
+	CapturedLocalNodes  []*node
+	//lint:ignore U1000 mirrored for its place and size alone
+	nodeDedup map[int][]*node
+	Compiled  unsafe.Pointer
+	//lint:ignore U1000 mirrored for its place and size alone
 	knownDynamicAxisNames sets.Set[string]
 }
 
@@ -80,7 +85,8 @@ type dotData struct {
 	LHSContractingAxes, LHSBatchAxes                       []int
 	RHSContractingAxes, RHSBatchAxes                       []int
 	BatchSize, LHSCrossSize, RHSCrossSize, ContractingSize int
-	implementation                                         unsafe.Pointer
+	//lint:ignore U1000 mirrored for its place and size alone
+	implementation unsafe.Pointer
 }
 
 // The values of dot.Layout: the right-hand side is [batch, contracting, cross]
@@ -94,19 +100,24 @@ const (
 type gatherData struct {
 	indexVectorAxis                                                  int
 	offsetOutputAxes, collapsedSlicesAxes, startIndexMap, sliceSizes []int
-	indicesAreSorted                                                 bool
+	//lint:ignore U1000 mirrored for its place and size alone
+	indicesAreSorted bool
 }
 
 // scatterData mirrors ops.scatterNode.
 type scatterData struct {
 	indexVectorAxis                                                int
 	updateWindowAxes, insertedWindowAxes, scatterAxesToOperandAxes []int
-	indicesAreSorted, uniqueIndices                                bool
+	//lint:ignore U1000 mirrored for its place and size alone
+	indicesAreSorted, uniqueIndices bool
 }
 
 // sliceData mirrors ops.sliceNode.
 type sliceData struct {
-	starts, limits, strides []int
+	starts []int
+	//lint:ignore U1000 mirrored for its place and size alone
+	limits  []int
+	strides []int
 }
 
 // data returns the node's data seen as a *T; the caller knows that the

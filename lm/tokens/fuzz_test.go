@@ -67,6 +67,8 @@ func FuzzTemplate(f *testing.F) {
 		"{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 		"{% for i in range(1000000000) %}x{% endfor %}", "{{ 'x' * 1000000000 }}", "{{ 'x'|center(1000000000) }}", "{{ lipsum(n=1000000) }}", "{{ 10 ** 10 ** 10 }}",
 		"{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x ~ m.content %}{% endfor %}{{ ns.x }}", "{% if", "{{", "{% raw %}", "{{ messages[9].content }}",
+		`{{ "{:>60000000000}".format(1) }}`, "{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "{{ [[[[[[1]]]]]] }}", "{{ ((((1)))) }}", "{{ {'a': {'a': 1}}|tojson(indent=9) }}",
+		"{% set x = 'ab' %}{% for i in range(9) %}{% set x = x ~ x %}{% endfor %}{{ x|length }}", "{{ 'a'.join(messages|map(attribute='content')) }}", "{{ '%99999d' % 1 }}",
 	} {
 		f.Add(s)
 	}

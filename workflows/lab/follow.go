@@ -63,7 +63,7 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 	v := RunView{Run: id, Running: map[string]workflows.Progress{}}
 	ctx, stop := context.WithTimeout(ctx, answerLimit)
 	defer stop()
-	if err := c.ask(ctx, "run", id, &v.RunState); err != nil {
+	if err := c.ask(ctx, "run", id, (*workflows.RunAnswer)(&v.RunState)); err != nil {
 		return v, err
 	}
 	for _, s := range v.Stages {
@@ -83,8 +83,8 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 // answer where no worker is up. The error is what a run that has ended failed of.
 func (c *Client) StoredRun(ctx context.Context, e Execution) (RunView, error) {
 	v := RunView{Run: e.ID, Running: map[string]workflows.Progress{}}
-	var in workflows.RunInput
-	if err := c.Input(ctx, e, &in); err != nil {
+	in, err := c.RunInput(ctx, e)
+	if err != nil {
 		return v, err
 	}
 	v.Experiment = in.Experiment

@@ -31,8 +31,7 @@ func (c *Client) LayoutOf(ctx context.Context, run string, set []string, host ex
 		e, err := c.FindRun(ctx, run, false)
 		preset := slices.Contains(experiments.Presets(), run)
 		if err == nil && (!preset || workflows.NamedIn(e.ID) == run) {
-			var in workflows.RunInput
-			err = c.Input(ctx, e, &in)
+			in, err := c.RunInput(ctx, e)
 			return Layout{Name: in.Experiment, Stages: in.Stages, Run: e, Cell: in.Facts.Cell}, err
 		}
 		var broken *Error

@@ -35,6 +35,10 @@ func (c *Client) start(ctx context.Context, workflow, id, summary string, in sta
 // StartRun starts a run, or joins the one that is under way.
 func (c *Client) StartRun(ctx context.Context, p experiments.Prepared) (Execution, error) {
 	in := workflows.NewRunInput(p, c.Queues, c.HeartbeatSeconds, c.facts())
+	in, err := KeepPlan(ctx, c.Store, in.WorkflowID(), in)
+	if err != nil {
+		return Execution{}, unreachable("%w", err)
+	}
 	run, err := c.start(ctx, workflows.RunName, in.WorkflowID(), in.Summary(), in)
 	if err != nil {
 		return Execution{}, unreachable("start run %s: %w", in.WorkflowID(), err)

@@ -15,7 +15,7 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// PlanError says that a sweep's plan in the store is not the one that is asked
+// PlanError says that a run's or a sweep's plan in the store is not the one that is asked
 // for, or that this program cannot read it: reading it again mends nothing.
 type PlanError struct{ Err error }
 
@@ -27,12 +27,9 @@ func (e *PlanError) Unwrap() error { return e.Err }
 // ReadSweepPlan reads a sweep's plan from the store and checks that it is the
 // one that is asked for.
 func ReadSweepPlan(ctx context.Context, store *artifacts.Store, ref workflows.PlanRef) (experiments.SweepPlan, error) {
-	data, err := store.GetRunFile(ctx, ref.Sweep, ref.File)
+	data, err := readPlan(ctx, store, ref.Sweep, ref.File, ref.SHA256)
 	if err != nil {
-		return experiments.SweepPlan{}, fmt.Errorf("plan of %s: %w", ref.Sweep, err)
-	}
-	if err := artifacts.CheckBytes(ref.File, data, ref.SHA256); err != nil {
-		return experiments.SweepPlan{}, &PlanError{fmt.Errorf("plan of %s: %w", ref.Sweep, err)}
+		return experiments.SweepPlan{}, err
 	}
 	plan, err := experiments.ReadSweepPlan(data)
 	if err != nil {
