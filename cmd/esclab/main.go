@@ -28,6 +28,7 @@ const (
 	exitUsage       = 2   // wrong flags, an invalid experiment or input file
 	exitUnreachable = 3   // Temporal, the store or a port cannot be used
 	exitInterrupted = 130 // Ctrl-C
+	// 4 is crash.ExitCode: the process has crashed.
 )
 
 func main() {
@@ -137,7 +138,7 @@ Begin with
   esclab up                  Temporal, its web UI and the store, kept running
 
 Exit codes: 0 done; 1 a stage or a check failed; 2 wrong flags or an invalid
-input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
+input; 3 Temporal, the store or a port cannot be used; 4 crashed; 130 interrupted.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,

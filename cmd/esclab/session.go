@@ -30,6 +30,7 @@ type session struct {
 	lab      *lab.Client
 
 	telemetry *telemetry.Telemetry
+	lastWords func() error // ends what a crash would leave; nil before
 }
 
 // loadSettings reads temporal.yaml and applies the flags.
@@ -94,6 +95,9 @@ func (se *session) connect(ctx context.Context) (err error) {
 		return err
 	}
 	se.node.Revision = build
+	if se.lastWords, err = node.LastWords(se.settings.Embedded.DataDir); err != nil {
+		se.app.log.Warn().Err(err).Msg("a crash of this process would leave no last words in the data directory")
+	}
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
 		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
@@ -110,6 +114,11 @@ func (se *session) close() {
 	if se.stack != nil {
 		if err := se.stack.Stop(); err != nil {
 			se.app.log.Warn().Err(err).Msg("the embedded stack did not stop cleanly")
+		}
+	}
+	if se.lastWords != nil {
+		if err := se.lastWords(); err != nil {
+			se.app.log.Warn().Err(err).Msg("cannot remove the file for this process's last words")
 		}
 	}
 }
