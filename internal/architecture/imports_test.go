@@ -114,6 +114,8 @@ var reserved = []struct {
 	{"go.temporal.io/server", []string{"workers/stack"}},
 	{"github.com/temporalio/ui-server", []string{"workers/stack"}},
 	{"github.com/versity/versitygw", []string{"workers/stack", "artifacts/storetest"}},
+	{"github.com/gofiber/fiber", []string{"workers/stack"}},
+	{"github.com/valyala/fasthttp", []string{"workers/stack"}},
 	// Temporal's SDK.
 	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab"}},
 	// The kernels, and the installer of an engine's library.
