@@ -111,6 +111,11 @@ func work(ctx context.Context, config, data, metrics string, queues []string, sl
 		return err
 	}
 	defer n.Close()
+	end, err := node.LastWords(s.Embedded.DataDir)
+	if err != nil {
+		log.Warn().Err(err).Msg("a crash of this process would leave no last words in the data directory")
+	}
+	defer func() { _ = end() }()
 	n.Revision, n.StopTimeout, n.Promote = build, stop, promote
 	if err := n.Work(classes, slots); err != nil {
 		return err

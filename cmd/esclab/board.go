@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 
@@ -32,7 +31,7 @@ func (b *board) use(out io.Writer) {
 	defer b.mu.Unlock()
 	b.out = out
 	b.size = func() (width, height int) {
-		if f, ok := out.(*os.File); ok {
+		if f, ok := fileOf(out); ok {
 			if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
 				return w, h
 			}
@@ -84,7 +83,7 @@ func (b *board) clear() {
 		rows += max(1, (text.StringWidthWithoutEscSequences(line)+width-1)/width)
 	}
 	if rows > 0 {
-		fmt.Fprintf(b.out, "\r\x1b[%dA\x1b[J", rows)
+		fmt.Fprintf(control(b.out), "\r\x1b[%dA\x1b[J", rows)
 	}
 }
 

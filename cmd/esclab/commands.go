@@ -87,18 +87,18 @@ func (a *app) runUp(ctx context.Context, o upOptions) error {
 	if err := se.node.Work(nil, o.slots); err != nil {
 		return unreachable(err)
 	}
-	fmt.Fprintf(os.Stderr, "Temporal  %s\nweb UI    %s (esclab ui lets a browser in)\nstore     %s\ndata      %s\n",
+	fmt.Fprintf(stderr, "Temporal  %s\nweb UI    %s (esclab ui lets a browser in)\nstore     %s\ndata      %s\n",
 		se.target.Temporal.Address, se.target.UI, se.node.Store.Location(), s.Embedded.DataDir)
 	opened := se.stack.Opened()
 	if at := opened["temporal"]; at != "" {
-		fmt.Fprintf(os.Stderr, "open      Temporal %s, to whoever has a certificate of %s\n", at, options.Open.ClientCA)
+		fmt.Fprintf(stderr, "open      Temporal %s, to whoever has a certificate of %s\n", at, options.Open.ClientCA)
 	}
 	if at := opened["s3"]; at != "" {
-		fmt.Fprintf(os.Stderr, "open      store https://%s, to whoever has its keys\n", at)
+		fmt.Fprintf(stderr, "open      store https://%s, to whoever has its keys\n", at)
 	}
-	fmt.Fprintln(os.Stderr, "ready; Ctrl-C stops")
+	fmt.Fprintln(stderr, "ready; Ctrl-C stops")
 	<-ctx.Done()
-	fmt.Fprintln(os.Stderr, "stopping")
+	fmt.Fprintln(stderr, "stopping")
 	return nil
 }
 
@@ -233,6 +233,7 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 		if err != nil {
 			return err
 		}
+		se.lookAfter(ctx, "esclab up")
 		_, err = se.follow(ctx, run, l.Stages, out)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -298,7 +299,7 @@ func (a *app) runCancel(ctx context.Context, name string) error {
 		if err := se.lab.CancelRun(ctx, run.ID); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", run.ID)
+		fmt.Fprintf(stderr, "run %s is being cancelled; what is done stays in the store\n", run.ID)
 		return nil
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
 )
@@ -142,7 +142,7 @@ func (a *app) runCompare(ctx context.Context, args []string, f compareOptions, o
 	if url, err := se.showComparison(ctx, f, runs, t, columns); err != nil {
 		a.log.Warn().Err(err).Msg("the comparison has no page in the web UI")
 	} else if url != "" {
-		fmt.Fprintf(os.Stderr, "web UI %s\n", url)
+		fmt.Fprintf(stderr, "web UI %s\n", url)
 	}
 	return nil
 }
@@ -220,13 +220,5 @@ func printGrid(out io.Writer, g compare.Grid) {
 	w.Render()
 }
 
-// oneLine keeps control characters, which names and messages may hold, off
-// the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return ' '
-		}
-		return r
-	}, s)
-}
+// oneLine is text that is printable and has one line.
+func oneLine(s string) string { return strings.ReplaceAll(esc.Printable(s), "\n", " ") }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -24,7 +23,7 @@ func (a *app) doctorCommand() *cobra.Command {
 directory. Where nothing is up, the embedded stack is started for the check.
 Exit code 1 if a check fails.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c.Context(), os.Stdout) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runDoctor(c.Context(), stdout) },
 	}
 }
 

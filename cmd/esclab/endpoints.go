@@ -40,10 +40,10 @@ func (a *app) allowJudge(name string, j experiments.JudgeAt) error {
 	}
 	add := fmt.Errorf("%s.base_url: %s does not list %s: if you trust it with dialogues%s, add to judge.endpoints there: %s",
 		j.Path, s.File(), want.BaseURL, andKey(want), want.YAML())
-	if !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
+	if !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(stderr) {
 		return add
 	}
-	yes, err := confirm(os.Stdin, os.Stderr, fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?",
+	yes, err := confirm(os.Stdin, stderr, fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?",
 		name, want.BaseURL, andKey(want), s.File()))
 	if err != nil || !yes {
 		return add

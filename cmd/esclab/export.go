@@ -114,9 +114,9 @@ func (a *app) runExport(ctx context.Context, run string, f exportOptions) error 
 	if err := x.write(ctx); err != nil {
 		return failed(fmt.Errorf("export %s: %w", l.Name, err))
 	}
-	fmt.Fprintf(os.Stderr, "%d files written to %s\n", len(x.folder.files)+1, out)
+	fmt.Fprintf(stderr, "%d files written to %s\n", len(x.folder.files)+1, out)
 	for _, name := range x.missing {
-		fmt.Fprintf(os.Stderr, "stage %s is not done: it is left out\n", name)
+		fmt.Fprintf(stderr, "stage %s is not done: it is left out\n", name)
 	}
 	return nil
 }

@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
-	"golang.org/x/term"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workflows"
@@ -21,12 +19,6 @@ import (
 type view interface {
 	update(v lab.RunView)
 	close()
-}
-
-// onTerminal tells whether people see what is written, as it is written.
-func onTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // follow shows a run of these stages until it ends and returns its result. A

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -52,7 +51,7 @@ removed, it stores it again; a committed artifact never loses one.`,
   esclab gc --older-than 168h --list     leave a week, name every object
   esclab gc --unfinished --cache         all that can be made again but artifacts`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.runGC(c.Context(), f, os.Stdout) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.runGC(c.Context(), f, stdout) },
 	}
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "remove nothing, say what would go")
 	c.Flags().DurationVar(&f.olderThan, "older-than", 24*time.Hour, "leave what is younger, by the store's clock")

@@ -201,9 +201,9 @@ func writeSheet(dir, keyPath string, key human.Key, samples []human.Sample, sepa
 		if err := whole.Create(file.path, whole.Private, file.write); err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stderr, "written", file.path)
+		fmt.Fprintln(stderr, "written", file.path)
 	}
-	fmt.Fprintf(os.Stderr, "give raters %s and keep %s; then: esclab human import %s FILLED.csv...\n", raters, keyPath, keyPath)
+	fmt.Fprintf(stderr, "give raters %s and keep %s; then: esclab human import %s FILLED.csv...\n", raters, keyPath, keyPath)
 	return nil
 }
 

@@ -28,6 +28,7 @@ const (
 	exitUsage       = 2   // wrong flags, an invalid experiment or input file
 	exitUnreachable = 3   // Temporal, the store or a port cannot be used
 	exitInterrupted = 130 // Ctrl-C
+	// 4 is crash.ExitCode: the process has crashed.
 )
 
 func main() {
@@ -47,6 +48,8 @@ func execute(ctx context.Context, args []string) int {
 	a := &app{fail: fail}
 	root := a.root()
 	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	var died *codedError
 	switch {
@@ -57,7 +60,7 @@ func execute(ctx context.Context, args []string) int {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return exitInterrupted
 	}
-	fmt.Fprintln(os.Stderr, "esclab:", err)
+	fmt.Fprintln(stderr, "esclab:", err)
 	return exitCode(err)
 }
 
@@ -137,7 +140,7 @@ Begin with
   esclab up                  Temporal, its web UI and the store, kept running
 
 Exit codes: 0 done; 1 a stage or a check failed; 2 wrong flags or an invalid
-input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
+input; 3 Temporal, the store or a port cannot be used; 4 crashed; 130 interrupted.`,
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -161,7 +164,7 @@ input; 3 Temporal, the store or a port cannot be used; 130 interrupted.`,
 func (a *app) setup(command string) error {
 	if a.logLevel == "" {
 		a.logLevel = zerolog.InfoLevel.String()
-		if logs := command == "up" || command == "worker"; !logs && onTerminal(os.Stderr) {
+		if logs := command == "up" || command == "worker"; !logs && onTerminal(stderr) {
 			a.logLevel = zerolog.WarnLevel.String()
 		}
 	}
@@ -169,12 +172,12 @@ func (a *app) setup(command string) error {
 	if err != nil {
 		return fmt.Errorf("--log %q: use debug, info, warn or error", a.logLevel)
 	}
-	a.board = newBoard(os.Stderr)
-	if onTerminal(os.Stderr) {
-		plain := !newScreen(os.Stderr).colours
+	a.board = newBoard(stderr)
+	if onTerminal(stderr) {
+		plain := !newScreen(stderr).colours
 		a.log = zerolog.New(zerolog.ConsoleWriter{Out: a.board, TimeFormat: "15:04:05", NoColor: plain})
 	} else {
-		a.log = zerolog.New(os.Stderr)
+		a.log = zerolog.New(stderr)
 	}
 	a.log = a.log.Level(level).With().Timestamp().Logger()
 	return nil

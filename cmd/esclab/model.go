@@ -68,21 +68,22 @@ func (a *app) modelGet(ctx context.Context, repo hub.Repo, out io.Writer) error 
 	}
 	client := hub.FromEnv(os.Getenv, cache)
 	client.Log = func(line string) { a.log.Info().Msg(line) }
-	if onTerminal(os.Stderr) {
+	if onTerminal(stderr) {
 		client.Progress = func(file string, done, total int64) {
-			fmt.Fprintf(os.Stderr, "\r\x1b[K%s  %s", file, size(done))
+			fmt.Fprint(control(stderr), "\r\x1b[K")
+			fmt.Fprintf(stderr, "%s  %s", file, size(done))
 			if total > 0 {
-				fmt.Fprintf(os.Stderr, " of %s  %d %%", size(total), 100*done/total)
+				fmt.Fprintf(stderr, " of %s  %d %%", size(total), 100*done/total)
 			}
 			if done == total {
-				fmt.Fprintln(os.Stderr)
+				fmt.Fprintln(stderr)
 			}
 		}
 	}
 	got, err := client.Get(ctx, repo)
 	if err != nil {
 		if ctx.Err() != nil {
-			fmt.Fprintln(os.Stderr, "\nstopping; the same command goes on where it is")
+			fmt.Fprintln(stderr, "\nstopping; the same command goes on where it is")
 			return ctx.Err()
 		}
 		return failed(err)
@@ -96,17 +97,17 @@ func (a *app) modelGet(ctx context.Context, repo hub.Repo, out io.Writer) error 
 // it, and then plans again. Otherwise the error is what is missing.
 func (a *app) offerModel(ctx context.Context, p experiments.Prepared, name string, set []string) (experiments.Prepared, error) {
 	model, ok := missingModel(p)
-	if !ok || !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
+	if !ok || !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(stderr) {
 		return p, p.Missing
 	}
-	if !agreed(os.Stdin, os.Stderr, fmt.Sprintf("esclab: backbone.path: %s is not here. Get it now, with `%s`?", p.Experiment.Backbone.Path, model.GetCommand())) {
+	if !agreed(os.Stdin, stderr, fmt.Sprintf("esclab: backbone.path: %s is not here. Get it now, with `%s`?", p.Experiment.Backbone.Path, model.GetCommand())) {
 		return p, p.Missing
 	}
 	repo := hub.Repo{Name: model.Name, Revision: model.Revision}
 	if model.File != "" {
 		repo.Files = []string{model.File}
 	}
-	if err := a.modelGet(ctx, repo, os.Stderr); err != nil {
+	if err := a.modelGet(ctx, repo, stderr); err != nil {
 		return p, err
 	}
 	p, err := a.prepare(ctx, name, set)

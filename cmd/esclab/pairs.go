@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -234,7 +233,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 		}
 		from, err := results.Open(ctx, store, stage.Fingerprint)
 		if !named && errors.Is(err, artifacts.ErrNotFound) {
-			fmt.Fprintf(os.Stderr, "stage %s is not done yet: its pairs are left out\n", name)
+			fmt.Fprintf(stderr, "stage %s is not done yet: its pairs are left out\n", name)
 			continue
 		}
 		if err != nil {
@@ -279,7 +278,7 @@ func exportPairs(name string, found minedRun, filter pairs.Filter, f pairsOption
 	}
 	files, err := pairs.Export(f.export, name, format, found.prompts, kept)
 	for _, file := range files {
-		fmt.Fprintln(os.Stderr, "written", filepath.Join(f.export, file))
+		fmt.Fprintln(stderr, "written", filepath.Join(f.export, file))
 	}
 	return failed(err)
 }

@@ -28,7 +28,7 @@ type screen struct {
 // colours, or 80 columns of plain text. NO_COLOR does without colours.
 func newScreen(out io.Writer) screen {
 	s := screen{out: out, width: 80}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := fileOf(out); ok && onTerminal(out) {
 		s.colours = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
 			s.width = min(max(w, 40), 120)

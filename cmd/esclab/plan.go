@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/esclab/esclab/esc"
@@ -21,12 +20,12 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 	wrong := p.Missing
 	if wrong == nil {
 		var ofCorpus, ofBackbone error
-		corpus, ofCorpus = surveyCorpus(p.Stages[0], os.Stderr)
-		parameters, ofBackbone = surveyBackbone(p.Stages, os.Stderr)
+		corpus, ofCorpus = surveyCorpus(p.Stages[0], stderr)
+		parameters, ofBackbone = surveyBackbone(p.Stages, stderr)
 		wrong = errors.Join(ofCorpus, ofBackbone)
 	}
 	if wrong != nil {
-		fmt.Fprintln(os.Stderr, "esclab:", wrong)
+		fmt.Fprintln(stderr, "esclab:", wrong)
 	}
 	decisions := map[string]experiments.Decision{}
 	if se.lab != nil {
@@ -52,7 +51,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 	if err := se.printEstimate(ctx, p.Stages, out); err != nil {
 		return err
 	}
-	return sayForecast(all, p.Experiment, corpus, parameters, os.Stderr)
+	return sayForecast(all, p.Experiment, corpus, parameters, stderr)
 }
 
 // explain says of stages that are not in the store in what they differ from those of

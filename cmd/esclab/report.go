@@ -134,7 +134,7 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 	if err := writeFiles(files, o.out); err != nil {
 		return failed(err)
 	}
-	fmt.Fprintf(os.Stderr, "report written to %s\n", filepath.Join(o.out, results.FileReportHTML))
+	fmt.Fprintf(stderr, "report written to %s\n", filepath.Join(o.out, results.FileReportHTML))
 	return nil
 }
 

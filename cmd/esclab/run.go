@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -86,9 +85,9 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 		if k.faults > 0 {
-			fmt.Fprintf(os.Stderr, "check: %d faults; they are listed by: %s\n", k.faults, commandLine("esclab check", name, o.set))
+			fmt.Fprintf(stderr, "check: %d faults; they are listed by: %s\n", k.faults, commandLine("esclab check", name, o.set))
 		} else {
-			fmt.Fprintln(os.Stderr, "check: nothing is wrong")
+			fmt.Fprintln(stderr, "check: nothing is wrong")
 		}
 		return se.printPlan(ctx, p, o.json, out)
 	}
@@ -100,6 +99,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return err
 	}
 	defer se.close()
+	se.lookAfter(ctx, commandLine("esclab run", name, o.set))
 	return se.runPrepared(ctx, p, o, out)
 }
 
@@ -111,17 +111,17 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "run %s\n", runName(run.ID))
+	fmt.Fprintf(stderr, "run %s\n", runName(run.ID))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", runName(run.ID))
+		fmt.Fprintf(stderr, "follow it with: esclab status %s\n", runName(run.ID))
 		return nil
 	}
 
 	began := time.Now()
-	result, err := se.follow(ctx, run, p.Stages, os.Stderr)
+	result, err := se.follow(ctx, run, p.Stages, stderr)
 	if ctx.Err() != nil {
-		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoint")
+		fmt.Fprintln(stderr, "\nstopping; the same command continues at the last checkpoint")
 		return ctx.Err()
 	}
 	if err != nil {
@@ -133,7 +133,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 			reused++
 		}
 	}
-	fmt.Fprintf(os.Stderr, "done in %s: %d stages, %d of them reused\n", roughly(time.Since(began).Seconds()), len(result.Stages), reused)
+	fmt.Fprintf(stderr, "done in %s: %d stages, %d of them reused\n", roughly(time.Since(began).Seconds()), len(result.Stages), reused)
 	last := result.Stages[len(result.Stages)-1]
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
@@ -170,7 +170,7 @@ func (se *session) stayForOthers(ctx context.Context) error {
 			return nil // nobody to stay for, or nobody who could tell
 		}
 		if !said {
-			fmt.Fprintf(os.Stderr, "staying up for %s, which uses this process's stack; Ctrl-C stops it at a checkpoint\n", other.ID)
+			fmt.Fprintf(stderr, "staying up for %s, which uses this process's stack; Ctrl-C stops it at a checkpoint\n", other.ID)
 			said = true
 		}
 		select {
@@ -186,13 +186,13 @@ func (se *session) stayForOthers(ctx context.Context) error {
 func (se *session) sayLink(e lab.Execution) {
 	if se.target.UI != "" {
 		page := se.page(e, historyTab)
-		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
+		fmt.Fprintf(stderr, "web UI %s\n", newScreen(stderr).link(page, se.target.UI))
 	}
 }
 
 // sayWarnings says what an experiment allows itself and hardly means.
 func sayWarnings(warnings []string) {
 	for _, w := range warnings {
-		fmt.Fprintln(os.Stderr, "esclab: warning:", w)
+		fmt.Fprintln(stderr, "esclab: warning:", w)
 	}
 }

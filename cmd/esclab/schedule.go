@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -128,9 +127,9 @@ func (se *session) createSchedule(ctx context.Context, s settings.Schedule, repl
 	if err != nil || d == nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "schedule %s runs %s at %q UTC; next: %s\n", s.ID, wanted.Input.Experiment.Name, s.Cron, nextTime(d))
+	fmt.Fprintf(stderr, "schedule %s runs %s at %q UTC; next: %s\n", s.ID, wanted.Input.Experiment.Name, s.Cron, nextTime(d))
 	if s.Fresh == "none" {
-		fmt.Fprintln(os.Stderr, "fresh is none: what is in the store is reused, so a night measures only what a new build computes in another way")
+		fmt.Fprintln(stderr, "fresh is none: what is in the store is reused, so a night measures only what a new build computes in another way")
 	}
 	se.warnWithoutWorker(ctx)
 	return nil
@@ -139,7 +138,7 @@ func (se *session) createSchedule(ctx context.Context, s settings.Schedule, repl
 // warnWithoutWorker says that nobody is there to do the work.
 func (se *session) warnWithoutWorker(ctx context.Context) {
 	if there, err := se.node.HasWorker(ctx); err == nil && !there {
-		fmt.Fprintln(os.Stderr, "no worker is up: nights wait until one is (esclab up, esclab worker)")
+		fmt.Fprintln(stderr, "no worker is up: nights wait until one is (esclab up, esclab worker)")
 	}
 }
 
@@ -205,7 +204,7 @@ func (se *session) listSchedules(ctx context.Context, asJSON bool, out io.Writer
 		return writeJSON(out, lines)
 	}
 	if len(lines) == 0 {
-		fmt.Fprintln(os.Stderr, "there is no schedule; esclab schedule create makes one")
+		fmt.Fprintln(stderr, "there is no schedule; esclab schedule create makes one")
 		return nil
 	}
 	t := table.NewWriter()
@@ -246,7 +245,7 @@ func (a *app) runScheduleTrigger(ctx context.Context, id string) error {
 		if err := se.lab.TriggerSchedule(ctx, id); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "a night of %s begins; its verdict: esclab schedule show %s\n", id, id)
+		fmt.Fprintf(stderr, "a night of %s begins; its verdict: esclab schedule show %s\n", id, id)
 		se.warnWithoutWorker(ctx)
 		return nil
 	})
@@ -272,7 +271,7 @@ func (a *app) runSchedulePause(ctx context.Context, id string, pause bool, note 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "schedule %s; next night: %s\n", id, nextTime(d))
+		fmt.Fprintf(stderr, "schedule %s; next night: %s\n", id, nextTime(d))
 		return nil
 	})
 }
@@ -295,9 +294,9 @@ func (a *app) runScheduleDelete(ctx context.Context, id string) error {
 		if err := se.lab.DeleteSchedule(ctx, id); err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "schedule %s is deleted; a night that runs goes on, and the records stay\n", id)
+		fmt.Fprintf(stderr, "schedule %s is deleted; a night that runs goes on, and the records stay\n", id)
 		if d.Input.Timing.Declared && slices.ContainsFunc(se.settings.Schedules, func(s settings.Schedule) bool { return s.ID == id }) {
-			fmt.Fprintf(os.Stderr, "%s still declares it: esclab schedule apply would make it again\n", se.settings.Path)
+			fmt.Fprintf(stderr, "%s still declares it: esclab schedule apply would make it again\n", se.settings.Path)
 		}
 		return nil
 	})

@@ -169,7 +169,7 @@ func (se *session) want(ctx context.Context, s settings.Schedule, declared bool)
 	in.Experiment.Name = p.Experiment.Name
 	if p.Missing != nil {
 		// The worker may have what this machine lacks.
-		fmt.Fprintln(os.Stderr, "esclab: not on this machine:", p.Missing)
+		fmt.Fprintln(stderr, "esclab: not on this machine:", p.Missing)
 	}
 	if slices.Contains(experiments.Presets(), s.Experiment) {
 		in.Experiment.Preset, in.Experiment.Set = s.Experiment, s.Set

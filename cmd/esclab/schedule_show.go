@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -146,7 +145,7 @@ func (se *session) showSchedule(ctx context.Context, id string, last int, asJSON
 		if len(records) == 0 {
 			return fmt.Errorf("there is no schedule %q: esclab schedule list shows them", id)
 		}
-		fmt.Fprintf(os.Stderr, "schedule %s is deleted; these are its nights\n", id)
+		fmt.Fprintf(stderr, "schedule %s is deleted; these are its nights\n", id)
 		if asJSON {
 			return writeJSON(out, shownSchedule{Nights: records})
 		}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -131,5 +132,50 @@ corpus: emotion intensity before: mean 4.00 of 2 dialogues, missing in 0
 	_, err = surveyCorpus(stage(experiments.CorpusParams{Strategies: map[string]string{"ask": "Question", "chat": "Others", "": "Others"}, Consecutive: "merge"}), &out)
 	if err != nil || !strings.Contains(out.String(), `corpus: 4 strategies mapped: "Ask" 2, "" 1, "Chat" 1`) || !strings.Contains(out.String(), "3 utterances of the supporter follow another one, 0 of them with another strategy (corpus.consecutive: merge)") {
 		t.Errorf("mapped: got %v and\n%s", err, out.String())
+	}
+}
+
+// What comes from elsewhere moves no cursor of a terminal and sets no title; what the
+// program writes itself passes.
+func TestTerminalShowsWhatIsPrintable(t *testing.T) {
+	var got strings.Builder
+	out := &printer{out: &got}
+	evil := "demo\x1b]0;title\x07\x1b[2J\x1b[1A\x9b5m\u009b8m\r\x1b[8mhidden\x1b]8;;javascript:x\x1b\\"
+	v := lab.RunView{RunState: workflows.RunState{Stages: []workflows.StageState{{Name: evil, Status: workflows.StageRunning}}},
+		Running: map[string]workflows.Progress{evil: {Attempt: 2, Failure: evil, Phase: evil}}}
+	newLines(out).update(v)
+	if err := printExecutions(out, "run", func(yield func(lab.Execution, error) bool) { yield(lab.Execution{ID: "run/" + evil}, nil) }); err != nil {
+		t.Fatal(err)
+	}
+	newBoard(out).paint(func(int) []string { return []string{evil} })
+	if n := strings.Count(got.String(), "demo"); n < 4 {
+		t.Errorf("%d of the 4 names are shown: %q", n, got.String())
+	}
+	if strings.ContainsFunc(got.String(), func(r rune) bool { return unicode.IsControl(r) && r != '\n' }) {
+		t.Errorf("a terminal gets %q", got.String())
+	}
+	got.Reset()
+	ours := text.Colors{text.FgRed, text.Bold}.Sprint("red") + text.Hyperlink("http://127.0.0.1:8233/x", "link") + "\x1b[36m>\x1b[0m\n"
+	if n, err := io.WriteString(out, ours); err != nil || n != len(ours) || got.String() != ours {
+		t.Errorf("%q arrives as %q (%d bytes, %v)", ours, got.String(), n, err)
+	}
+}
+
+// Every command writes by stdout and stderr, which know what a terminal may get.
+func TestCommandsWriteByTerminal(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 40 {
+		t.Fatalf("%d files (%v), want the program's", len(files), err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"os.Std" + "out", "os.Std" + "err"} {
+			if file != "terminal.go" && !strings.HasSuffix(file, "_test.go") && strings.Contains(string(raw), name) {
+				t.Errorf("%s writes to %s, want what terminal.go makes of it", file, name)
+			}
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -30,6 +31,7 @@ type session struct {
 	lab      *lab.Client
 
 	telemetry *telemetry.Telemetry
+	lastWords func() error // ends what a crash would leave; nil before
 }
 
 // loadSettings reads temporal.yaml and applies the flags.
@@ -94,9 +96,13 @@ func (se *session) connect(ctx context.Context) (err error) {
 		return err
 	}
 	se.node.Revision = build
+	if se.lastWords, err = node.LastWords(se.settings.Embedded.DataDir); err != nil {
+		se.app.log.Warn().Err(err).Msg("a crash of this process would leave no last words in the data directory")
+	}
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
 		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
+		Waits: func(err error) { se.app.log.Warn().Err(err).Msg("Temporal gives no answer; waiting for it") },
 	}
 	return nil
 }
@@ -112,6 +118,34 @@ func (se *session) close() {
 			se.app.log.Warn().Err(err).Msg("the embedded stack did not stop cleanly")
 		}
 	}
+	if se.lastWords != nil {
+		if err := se.lastWords(); err != nil {
+			se.app.log.Warn().Err(err).Msg("cannot remove the file for this process's last words")
+		}
+	}
+}
+
+// lookAfter ends the command where the stack that it follows, of another process,
+// has ended: again is what to type then.
+func (se *session) lookAfter(ctx context.Context, again string) {
+	if se.stack != nil || se.target.Stack == nil || se.app.fail == nil {
+		return
+	}
+	go func() {
+		if err := connect.Ended(ctx, se.settings.Embedded.DataDir, se.target.Stack); err != nil {
+			se.app.fail(unreachable(fmt.Errorf("%w: go on with: %s", err, se.app.with(again))))
+		}
+	}()
+}
+
+// with adds the flags that say where everything is to a command line.
+func (a *app) with(command string) string {
+	for _, f := range []struct{ name, value string }{{"--data", a.dataDir}, {"--config", a.configPath}} {
+		if f.value != "" {
+			command += " " + f.name + " " + quoted(f.value)
+		}
+	}
+	return command
 }
 
 // prepare plans an experiment on this machine.

@@ -127,10 +127,11 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 	defer se.close()
 	if o.plan {
 		if p.Missing != nil {
-			fmt.Fprintln(os.Stderr, "esclab:", p.Missing)
+			fmt.Fprintln(stderr, "esclab:", p.Missing)
 		}
 		return se.printSweepPlan(ctx, p, o.json, out)
 	}
+	se.lookAfter(ctx, commandLine("esclab sweep", name, o.set))
 	return se.runPreparedSweep(ctx, p, o, out)
 }
 
@@ -142,22 +143,22 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "sweep %s: %d cells\n", run.ID, len(p.Plan.Cells))
+	fmt.Fprintf(stderr, "sweep %s: %d cells\n", run.ID, len(p.Plan.Cells))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(os.Stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)
+		fmt.Fprintf(stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)
 		return nil
 	}
 	began := time.Now()
-	result, err := se.followSweep(ctx, run.ID, os.Stderr)
+	result, err := se.followSweep(ctx, run.ID, stderr)
 	if ctx.Err() != nil {
-		fmt.Fprintln(os.Stderr, "\nstopping; the same command continues at the last checkpoints")
+		fmt.Fprintln(stderr, "\nstopping; the same command continues at the last checkpoints")
 		return ctx.Err()
 	}
 	if err != nil && result.Marks == "" {
 		return failed(fmt.Errorf("sweep %s: %w", run.ID, err))
 	}
-	fmt.Fprintf(os.Stderr, "ended in %s: %s\n", time.Since(began).Round(100*time.Millisecond), result.Marks.Summary())
+	fmt.Fprintf(stderr, "ended in %s: %s\n", time.Since(began).Round(100*time.Millisecond), result.Marks.Summary())
 	if err := se.printSweepTable(ctx, run.ID, out); err != nil {
 		return failed(err)
 	}
@@ -166,7 +167,7 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 			return failed(err)
 		}
 	} else {
-		fmt.Fprintf(os.Stderr, "table: esclab sweep table %s --md, --csv or --json\n", p.Sweep.Name)
+		fmt.Fprintf(stderr, "table: esclab sweep table %s --md, --csv or --json\n", p.Sweep.Name)
 	}
 	if err != nil {
 		return failed(fmt.Errorf("sweep %s: %w: esclab sweep status %s lists them; the same command tries them again", run.ID, err, p.Sweep.Name))
@@ -264,6 +265,6 @@ func (se *session) writeSweepTable(ctx context.Context, id, dir string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "table written to %s\n", filepath.Join(dir, results.FileSweepMarkdown))
+	fmt.Fprintf(stderr, "table written to %s\n", filepath.Join(dir, results.FileSweepMarkdown))
 	return nil
 }

@@ -58,6 +58,7 @@ func (a *app) runSweepStatus(ctx context.Context, name string, o sweepStatusOpti
 			return err
 		}
 		if !o.once && !o.json && !o.cells {
+			se.lookAfter(ctx, "esclab up")
 			_, err := se.followSweep(ctx, sweep.ID, out)
 			if ctx.Err() != nil {
 				return ctx.Err()

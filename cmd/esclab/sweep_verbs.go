@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -58,7 +57,7 @@ func (a *app) sweepVerbs() []*cobra.Command {
 				if err := se.lab.CancelSweep(ctx, id); err != nil {
 					return err
 				}
-				fmt.Fprintf(os.Stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
+				fmt.Fprintf(stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
 				return nil
 			}),
 	}
@@ -74,7 +73,7 @@ func said(id string) func(workflows.SweepState, error) error {
 		if state.Paused {
 			paused = ", paused"
 		}
-		fmt.Fprintf(os.Stderr, "sweep %s: %s, %d at a time%s\n", id, state.Marks.Summary(), state.Parallel, paused)
+		fmt.Fprintf(stderr, "sweep %s: %s, %d at a time%s\n", id, state.Marks.Summary(), state.Parallel, paused)
 		return nil
 	}
 }
@@ -125,6 +124,6 @@ func (se *session) addCells(ctx context.Context, id, file string, set []string) 
 	if added == 0 {
 		return fmt.Errorf("%s has no cell that sweep %s lacks", file, id)
 	}
-	fmt.Fprintf(os.Stderr, "%d cells added\n", added)
+	fmt.Fprintf(stderr, "%d cells added\n", added)
 	return said(id)(state, nil)
 }

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
@@ -76,7 +74,7 @@ func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io
 			again = commandLine("esclab run", l.Planned, l.Set)
 		}
 	}
-	read, done := readingProgress(os.Stderr)
+	read, done := readingProgress(stderr)
 	var audited artifacts.Audited
 	if run == "" {
 		audited, err = store.AuditAll(ctx, func(ctx context.Context, m artifacts.Manifest) error { return lab.CheckPlanned(ctx, store, m) }, read)
@@ -148,8 +146,8 @@ func printAudited(out io.Writer, a artifacts.Audited, location, again string) {
 }
 
 // readingProgress shows on a terminal how much has been read; elsewhere nothing.
-func readingProgress(out *os.File) (read func(int64), done func()) {
-	if !term.IsTerminal(int(out.Fd())) {
+func readingProgress(out io.Writer) (read func(int64), done func()) {
+	if !onTerminal(out) {
 		return nil, func() {}
 	}
 	var total atomic.Int64
@@ -162,11 +160,11 @@ func readingProgress(out *os.File) (read func(int64), done func()) {
 		for {
 			select {
 			case <-stop:
-				fmt.Fprint(out, "\r\033[K")
+				fmt.Fprint(control(out), "\r\033[K")
 				return
 			case <-tick.C:
 				n := total.Load()
-				fmt.Fprintf(out, "\r\033[K%s read, %s/s", size(n), size(int64(float64(n)/time.Since(began).Seconds())))
+				fmt.Fprintf(control(out), "\r\033[K%s read, %s/s", size(n), size(int64(float64(n)/time.Since(began).Seconds())))
 			}
 		}
 	}()

@@ -38,11 +38,11 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/recipe", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc", "internal/whole"},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/whole"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
@@ -94,6 +94,7 @@ var rules = []rule{
 
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
+	{tree: "internal/crash", light: true},
 	{tree: "internal/inert", light: true},
 	{tree: "internal/jsonerror", light: true},
 	{tree: "internal/licences", light: true},
@@ -115,6 +116,8 @@ var reserved = []struct {
 	{"go.temporal.io/server", []string{"workers/stack"}},
 	{"github.com/temporalio/ui-server", []string{"workers/stack"}},
 	{"github.com/versity/versitygw", []string{"workers/stack", "artifacts/storetest"}},
+	{"github.com/gofiber/fiber", []string{"workers/stack"}},
+	{"github.com/valyala/fasthttp", []string{"workers/stack"}},
 	// Temporal's SDK.
 	{"go.temporal.io", []string{"cmd", "workers", "workers/stack", "workers/stack/connect", "activities", "workflows", "workflows/lab"}},
 	// The kernels, and the installer of an engine's library.

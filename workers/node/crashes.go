@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/internal/crash"
 	"github.com/esclab/esclab/internal/whole"
 )
 
@@ -27,22 +27,33 @@ type crashes struct {
 	dir, name string // name is this process's
 }
 
-// report has the Go runtime write its last words into a file, too: of a panic, of
-// a fault in a library, of memory that the runtime cannot get.
+// LastWords has a crash of this process write its last words below a data
+// directory, and say so in one line. The function that it returns is for a process
+// that ends by itself.
+func LastWords(dataDir string) (end func() error, err error) {
+	c := crashesOf(dataDir)
+	return c.end, c.report()
+}
+
+// crashesOf is this machine's record of crashes.
+func crashesOf(dataDir string) crashes {
+	return crashes{filepath.Join(dataDir, "crashes"), processName()}
+}
+
 func (c crashes) report() error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.file(c.name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, whole.Private)
+	f, err := os.OpenFile(c.file(c.name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, whole.Private)
 	if err != nil {
 		return err
 	}
-	return errors.Join(debug.SetCrashOutput(f, debug.CrashOptions{}), f.Close()) // the runtime has a descriptor of its own
+	line := fmt.Sprintf("esclab: crashed; its last words are in %s: run the same command again, which goes on at the last checkpoint", f.Name())
+	return errors.Join(crash.Report(f, line), f.Close()) // it has a descriptor of its own
 }
 
-// end says that the process ends by itself.
 func (c crashes) end() error {
-	err := debug.SetCrashOutput(nil, debug.CrashOptions{})
+	err := crash.End()
 	if e := os.Remove(c.file(c.name)); !errors.Is(e, fs.ErrNotExist) {
 		err = errors.Join(err, e)
 	}
@@ -51,17 +62,23 @@ func (c crashes) end() error {
 
 func (c crashes) file(process string) string { return filepath.Join(c.dir, process+".txt") }
 
-// crashed says whether a process that is gone left last words, and removes the
-// file where it did not.
+// crashed says whether a process that is gone left last words.
 func (c crashes) crashed(process string) bool {
 	info, err := os.Stat(c.file(process))
+	return err == nil && info.Size() > 0
+}
+
+// sweep removes the files of processes that were killed, which said nothing.
+func (c crashes) sweep() {
+	files, err := filepath.Glob(c.file("*"))
 	if err != nil {
-		return false
+		return
 	}
-	if info.Size() == 0 {
-		_ = os.Remove(c.file(process))
+	for _, file := range files {
+		if process := strings.TrimSuffix(filepath.Base(file), ".txt"); gone(process) && !c.crashed(process) {
+			_ = os.Remove(file) // or the next process does it
+		}
 	}
-	return info.Size() > 0
 }
 
 // crashRecord counts the processes that a stage has taken along.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/activities"
+	"github.com/esclab/esclab/internal/crash"
 )
 
 // TestMain crashes where the test asks for a process that does.
@@ -45,8 +46,12 @@ func TestCrashesPark(t *testing.T) {
 		}
 		victim := exec.Command(os.Args[0])
 		victim.Env = append(os.Environ(), "ESCLAB_TEST_CRASH="+dir)
-		if err := victim.Run(); err == nil || !c.crashed("victim") {
+		said, err := victim.CombinedOutput()
+		if err == nil || !c.crashed("victim") {
 			t.Fatalf("the victim ends with %v, and its last words are not there", err)
+		}
+		if code := victim.ProcessState.ExitCode(); code != crash.ExitCode || !strings.Contains(string(said), c.file("victim")) || strings.Count(string(said), "\n") != 1 {
+			t.Errorf("exit code %d, said %.300q; want %d and one line that names the file", code, said, crash.ExitCode)
 		}
 		if words, err := os.ReadFile(c.file("victim")); err != nil || !strings.Contains(string(words), "nil pointer dereference") {
 			t.Errorf("its last words are %q (%v), want the runtime's", words, err)
@@ -65,10 +70,21 @@ func TestCrashesPark(t *testing.T) {
 	if err := os.Remove(c.record(fingerprint)); err != nil || c.parked(fingerprint) != nil {
 		t.Errorf("after the record was removed it is still parked (%v)", err)
 	}
-	if err := c.report(); err != nil {
+	end, err := LastWords(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.end(); err != nil || c.crashed("me") {
-		t.Errorf("a process that ends by itself counts as crashed (%v)", err)
+	if err := end(); err != nil {
+		t.Errorf("a process that ends by itself: %v", err)
+	}
+	left := c.file(hostname() + "-999999999") // no process has this number
+	for file, stays := range map[string]bool{left: false, c.file(processName()): true, c.file("another-machine-1"): true} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.sweep()
+		if _, err := os.Stat(file); (err == nil) != stays {
+			t.Errorf("%s is there after a sweep: %t, want %t", filepath.Base(file), err == nil, stays)
+		}
 	}
 }

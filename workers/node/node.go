@@ -149,9 +149,6 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
 	n.sweepScratch()
-	if err := n.crashes().report(); err != nil {
-		n.log.Warn().Err(err).Msg("a crash of this process would leave no last words in the data directory")
-	}
 	if n.settings.EmbedTemporal() {
 		if err := n.giveBack(context.Background()); err != nil {
 			n.log.Warn().Err(err).Msg("stages of workers that were killed go on only when Temporal misses their heartbeats")
@@ -270,9 +267,6 @@ func (n *Node) HasWorker(ctx context.Context) (bool, error) {
 func (n *Node) Close() {
 	if n.workers != nil {
 		n.workers.Stop()
-		if err := n.crashes().end(); err != nil {
-			n.log.Warn().Err(err).Msg("cannot remove the file for this process's last words")
-		}
 		if err := os.RemoveAll(n.scratch()); err != nil {
 			n.log.Warn().Err(err).Msg("cannot remove the scratch directory")
 		}
@@ -287,13 +281,14 @@ func (n *Node) Close() {
 
 // scratch is where this process keeps the files of running stages.
 func (n *Node) scratch() string {
-	return filepath.Join(n.settings.Embedded.DataDir, "scratch", fmt.Sprintf("%s-%d", hostname(), os.Getpid()))
+	return filepath.Join(n.settings.Embedded.DataDir, "scratch", processName())
 }
 
+// processName tells the processes apart that use a data directory.
+func processName() string { return fmt.Sprintf("%s-%d", hostname(), os.Getpid()) }
+
 // crashes is this machine's record of crashes.
-func (n *Node) crashes() crashes {
-	return crashes{filepath.Join(n.settings.Embedded.DataDir, "crashes"), filepath.Base(n.scratch())}
-}
+func (n *Node) crashes() crashes { return crashesOf(n.settings.Embedded.DataDir) }
 
 // alive tells whether a process of this machine lives.
 func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
@@ -301,19 +296,18 @@ func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH
 // sweepScratch removes what killed processes of this machine have left behind;
 // other machines may share the directory.
 func (n *Node) sweepScratch() {
+	crashes := n.crashes()
 	dirs, err := filepath.Glob(filepath.Join(n.settings.Embedded.DataDir, "scratch", "*"))
 	if err != nil {
 		return
 	}
 	for _, dir := range dirs {
-		pid, ours := strings.CutPrefix(filepath.Base(dir), hostname()+"-")
-		id, err := strconv.Atoi(pid)
-		if !ours || err != nil || alive(id) {
+		if !gone(filepath.Base(dir)) {
 			continue
 		}
-		if process := filepath.Base(dir); n.crashes().crashed(process) {
-			n.log.Warn().Str("last_words", n.crashes().file(process)).Msg("a process that worked here has crashed")
-			if err := n.crashes().count(process, dir); err != nil {
+		if process := filepath.Base(dir); crashes.crashed(process) {
+			n.log.Warn().Str("last_words", crashes.file(process)).Msg("a process that worked here has crashed")
+			if err := crashes.count(process, dir); err != nil {
 				n.log.Warn().Err(err).Msg("cannot count its crash")
 			}
 		}
@@ -321,6 +315,15 @@ func (n *Node) sweepScratch() {
 			n.log.Warn().Err(err).Str("dir", dir).Msg("cannot remove a scratch directory")
 		}
 	}
+	crashes.sweep()
+}
+
+// gone tells whether a process that is called so was one of this machine's and
+// lives no more.
+func gone(process string) bool {
+	pid, ours := strings.CutPrefix(process, hostname()+"-")
+	id, err := strconv.Atoi(pid)
+	return ours && err == nil && !alive(id)
 }
 
 // ParseQueues reads classes of queues as flags name them.

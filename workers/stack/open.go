@@ -23,6 +23,7 @@ import (
 // Bounds of a gate.
 const (
 	maxGuests        = 512 // connections at the same time; more are closed at once
+	maxOfOne         = 128 // of these from one address
 	handshakeTimeout = 10 * time.Second
 )
 
@@ -40,7 +41,7 @@ type gate struct {
 	done chan struct{} // closed when nobody accepts any more
 
 	mu     sync.Mutex
-	conns  map[net.Conn]struct{} // nil once the gate is closed
+	conns  map[net.Conn]string // and whence they are; nil once the gate is closed
 	guests sync.WaitGroup
 }
 
@@ -120,7 +121,7 @@ func startGate(name, address string, port settings.Port, target string, config, 
 		}
 		return nil, &connect.Problem{Detail: detail, Remedy: remedy, Err: err}
 	}
-	g := &gate{name: name, listener: l, target: target, config: config, inner: inner, log: log, done: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	g := &gate{name: name, listener: l, target: target, config: config, inner: inner, log: log, done: make(chan struct{}), conns: make(map[net.Conn]string)}
 	go g.accept()
 	return g, nil
 }
@@ -152,12 +153,25 @@ func (g *gate) accept() {
 
 // enter counts a connection in; false where there is no room for it.
 func (g *gate) enter(conn net.Conn) bool {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.conns == nil || len(g.conns) >= maxGuests {
 		return false
 	}
-	g.conns[conn] = struct{}{}
+	ofOne := 0
+	for _, from := range g.conns {
+		if from == host {
+			ofOne++
+		}
+	}
+	if ofOne >= maxOfOne {
+		return false
+	}
+	g.conns[conn] = host
 	g.guests.Add(1)
 	return true
 }
@@ -192,7 +206,10 @@ func (g *gate) serve(conn net.Conn) error {
 			host.Close() // the guest is gone, or the gate is closed: nobody waits for an answer
 			return
 		}
-		_ = host.CloseWrite()
+		// A guest that leaves before the server has shaken hands has nothing to say.
+		if host.CloseWrite() != nil {
+			host.Close()
+		}
 	}()
 	// Once the server has closed its side there is nothing more to pass on. The
 	// client may not have noticed, so it is not waited for.

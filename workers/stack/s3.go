@@ -8,9 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 
+	"github.com/gofiber/fiber/v3"
 	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/embedgw"
 	"github.com/versity/versitygw/s3api"
@@ -26,21 +30,41 @@ const maxRequests = 512
 // region is what the embedded store calls itself.
 const region = "us-east-1"
 
-// gateway is the S3 store.
+// gateway is the S3 store: versitygw's application behind an HTTP server of ours.
 type gateway struct {
+	front  *front
 	cancel context.CancelFunc
-	done   chan error // receives once, when the gateway has stopped
+	done   chan error // receives once, when versitygw has stopped
 }
 
 // startGateway serves the objects below dataDir on a loopback port.
-func startGateway(ctx context.Context, dataDir string, port int, credentials settings.Credentials) (*gateway, error) {
+func startGateway(ctx context.Context, dataDir string, port int, credentials settings.Credentials, b bounds) (*gateway, error) {
+	g, err := tryGateway(ctx, dataDir, port, credentials, b)
+	if err != nil {
+		return nil, fmt.Errorf("s3: start on port %d: %w", port, err)
+	}
+	return g, nil
+}
+
+func tryGateway(ctx context.Context, dataDir string, port int, credentials settings.Credentials, b bounds) (*gateway, error) {
 	o, err := newObjects(dataDir)
 	if err != nil {
 		return nil, err
 	}
-	run, cancel := context.WithCancel(context.Background())
-	ready := make(chan struct{})
-	g := &gateway{cancel: cancel, done: make(chan error, 1)}
+	l, err := net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	// versitygw keeps its application to itself and listens by itself: on a socket
+	// that nobody else can reach, for one request, whose handler is given it.
+	dir, err := os.MkdirTemp("", "esclab-s3-*") // short: a socket's path has 107 bytes
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "s3")
+	ready, apps := make(chan struct{}), make(chan *fiber.App, 1)
+	var once sync.Once
 	config := &embedgw.Config{
 		RootUserAccess: credentials.AccessKey,
 		RootUserSecret: string(credentials.SecretKey),
@@ -48,35 +72,65 @@ func startGateway(ctx context.Context, dataDir string, port int, credentials set
 			Access: credentials.AccessKey, Secret: string(credentials.SecretKey), Role: auth.RoleAdmin,
 		}),
 		Region:            region,
-		Ports:             []string{net.JoinHostPort(loopback, strconv.Itoa(port))},
+		Ports:             []string{socket},
 		MaxConnections:    2 * maxRequests,
 		MaxRequests:       maxRequests,
 		MultipartMaxParts: 10000,
 		KeepAlive:         true,
 		Quiet:             true,
-		S3Options:         []s3api.Option{s3api.WithOnListen(func() { close(ready) })},
+		S3Options: []s3api.Option{
+			s3api.WithOnListen(func() { close(ready) }),
+			s3api.WithMiddleware("/", func(ctx fiber.Ctx) error {
+				once.Do(func() { apps <- ctx.App() })
+				return ctx.Next()
+			}),
+		},
 	}
+	run, cancel := context.WithCancel(context.Background())
+	g := &gateway{cancel: cancel, done: make(chan error, 1)}
 	go func() { g.done <- embedgw.RunVersityGW(run, o, config) }()
 	select {
 	case <-ready:
-		return g, nil
-	case err := <-g.done:
-		cancel()
+		err = askOnce(ctx, socket)
+	case err = <-g.done:
+		g.done <- nil
 		if err == nil {
 			err = errors.New("it stopped by itself")
 		}
-		return nil, fmt.Errorf("s3: start on port %d: %w", port, err)
 	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
 		cancel()
 		<-g.done
-		return nil, fmt.Errorf("s3: start on port %d: %w", port, ctx.Err())
+		return nil, errors.Join(err, l.Close())
 	}
+	g.front = startFront(l, <-apps, credentials.AccessKey, b)
+	return g, nil
+}
+
+// askOnce sends a request to a socket; what the answer says does not matter.
+func askOnce(ctx context.Context, socket string) error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback+"/", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	return answer.Body.Close()
 }
 
 // stop ends the gateway and waits for it.
 func (g *gateway) stop() error {
+	err := g.front.stop()
 	g.cancel()
-	if err := <-g.done; err != nil {
+	if err = errors.Join(err, <-g.done); err != nil {
 		return fmt.Errorf("s3: stop: %w", err)
 	}
 	return nil

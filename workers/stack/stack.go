@@ -208,7 +208,7 @@ func (s *Stack) startS3(ctx context.Context, o Options, port int) error {
 	if err != nil {
 		return err
 	}
-	if s.gateway, err = startGateway(ctx, s.dir, port, credentials); err != nil {
+	if s.gateway, err = startGateway(ctx, s.dir, port, credentials, storeBounds); err != nil {
 		return err
 	}
 	s.s3 = s3Target(port, o.Bucket, credentials)

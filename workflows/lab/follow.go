@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -20,9 +21,19 @@ const (
 	answerLimit = 10 * time.Second
 )
 
+// noAnswer tells a Temporal that is away, stands still or is starting from one that
+// has something to say.
+func noAnswer(err error) bool {
+	var away *serviceerror.Unavailable
+	var late *serviceerror.DeadlineExceeded
+	var busy *serviceerror.ResourceExhausted
+	return errors.As(err, &away) || errors.As(err, &late) || errors.As(err, &busy) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // follow waits for a result and looks at the progress meanwhile. A cancelled
-// context stops the following, never the workflow.
-func follow[R any](ctx context.Context, get func(context.Context) (R, error), look func()) (R, error) {
+// context stops the following, never the workflow. A Temporal without an answer
+// stops nothing: it may be paused, and so may this machine have been.
+func follow[R any](ctx context.Context, c *Client, get func(context.Context) (R, error), look func()) (R, error) {
 	type outcome struct {
 		result R
 		err    error
@@ -30,6 +41,16 @@ func follow[R any](ctx context.Context, get func(context.Context) (R, error), lo
 	ended := make(chan outcome, 1)
 	go func() {
 		result, err := get(ctx)
+		for ctx.Err() == nil && noAnswer(err) {
+			if c.Waits != nil {
+				c.Waits(err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(followEvery):
+			}
+			result, err = get(ctx)
+		}
 		ended <- outcome{result, err}
 	}()
 	tick := time.NewTicker(followEvery)
@@ -131,7 +152,7 @@ func (c *Client) FollowRun(ctx context.Context, e Execution, show func(RunView))
 			show(v)
 		}
 	}
-	result, err := follow(ctx, func(ctx context.Context) (result workflows.RunResult, err error) {
+	result, err := follow(ctx, c, func(ctx context.Context) (result workflows.RunResult, err error) {
 		err = c.Temporal.GetWorkflow(ctx, e.ID, e.RunID).Get(ctx, &result)
 		return result, err
 	}, look)
@@ -166,7 +187,7 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 // FollowSweep shows a sweep until it ends and returns what it ended with, also
 // where cells have failed and the error says so.
 func (c *Client) FollowSweep(ctx context.Context, id string, show func(workflows.SweepState)) (workflows.SweepResult, error) {
-	result, err := follow(ctx, func(ctx context.Context) (workflows.SweepResult, error) {
+	result, err := follow(ctx, c, func(ctx context.Context) (workflows.SweepResult, error) {
 		return c.sweepResult(ctx, Execution{ID: id}) // the newest execution: a sweep that continues as new is followed on
 	}, func() {
 		if state, err := c.SweepState(ctx, id); err == nil {

@@ -29,6 +29,9 @@ type Client struct {
 	// Attributes names the search attributes that a run may set; see
 	// workflows.UsableAttributes.
 	Attributes []string
+	// Waits, which may be nil, is told when a follower waits for a Temporal that
+	// has given no answer for a while.
+	Waits func(error)
 }
 
 // facts are those that every run has which this client starts.

@@ -210,6 +210,9 @@ func TestLayoutOf(t *testing.T) {
 // Following ends with the workflow, or with the context and not the workflow.
 func TestFollow(t *testing.T) {
 	run := &mocks.WorkflowRun{}
+	for _, away := range []error{serviceerror.NewUnavailable("connection refused"), serviceerror.NewDeadlineExceeded("late"), fmt.Errorf("wait: %w", context.DeadlineExceeded)} {
+		run.On("Get", mock.Anything, mock.Anything).Return(away).Once()
+	}
 	run.On("Get", mock.Anything, mock.Anything).Return(func(_ context.Context, result any) error {
 		*result.(*workflows.RunResult) = workflows.RunResult{Stages: []workflows.StageResult{{Stage: "corpus"}}}
 		return temporal.NewApplicationError("stage dpo/sp: no pairs", workflows.ErrTypeNoPairs)
@@ -217,7 +220,8 @@ func TestFollow(t *testing.T) {
 	m := &mocks.Client{}
 	m.On("GetWorkflow", mock.Anything, "run/demo/1", "").Return(run)
 	m.On("QueryWorkflow", mock.Anything, "run/demo/1", "", workflows.QueryState).Return(answer(t, workflows.RunState{Experiment: "demo"}), nil)
-	c := &Client{Temporal: m}
+	waits := 0
+	c := &Client{Temporal: m, Waits: func(error) { waits++ }}
 	shown := 0
 	result, err := c.FollowRun(t.Context(), Execution{ID: "run/demo/1"}, func(v RunView) {
 		if shown++; v.Experiment != "demo" || v.Run != "run/demo/1" {
@@ -227,8 +231,8 @@ func TestFollow(t *testing.T) {
 	if err == nil || err.Error() != "stage dpo/sp: no pairs" || len(result.Stages) != 1 {
 		t.Errorf("got %+v, %v; want the result and what the run failed of", result, err)
 	}
-	if shown != 1 {
-		t.Errorf("the state was shown %d times, want once at the end", shown)
+	if shown == 0 || waits != 3 {
+		t.Errorf("the state was shown %d times and Temporal waited for %d times, want the state at the end and 3", shown, waits)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())

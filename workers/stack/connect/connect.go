@@ -58,7 +58,9 @@ type Target struct {
 	S3       S3
 	UI       string // URL of the web UI, empty where it is not known
 
-	embedded bool // Temporal and the UI are those of a stack on this machine
+	Stack *Info // the stack on this machine that one of them is of; nil: none
+
+	embedded bool // Temporal and the UI are those of that stack
 }
 
 // Resolve says where Temporal and S3 are: at the settings' addresses, and for
@@ -70,6 +72,7 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		return t, notRunning(s.Embedded.DataDir)
 	}
 
+	t.Stack = info
 	var err error
 	if s.EmbedTemporal() {
 		if info.Temporal == "" {
@@ -129,6 +132,44 @@ func Find(ctx context.Context, s *settings.Settings) (Target, error) {
 		return Target{}, err
 	}
 	return Resolve(s, info)
+}
+
+// How a stack is looked after by those that use it: it has ended when so many looks in a
+// row find nobody, which leaves it the time for a new start.
+const (
+	lookEvery = time.Second
+	maxAbsent = 5
+)
+
+// Ended waits until the stack that info describes has ended, and says so; it returns
+// nil when the context ends. A process that is stopped by a signal, or hangs, has not ended: it holds
+// its lock. A stack that is started anew at the same addresses goes on with the same
+// work.
+func Ended(ctx context.Context, dataDir string, info *Info) error {
+	return ended(ctx, dataDir, info, lookEvery)
+}
+
+func ended(ctx context.Context, dataDir string, info *Info, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for absent := 0; absent < maxAbsent; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		pid, err := datadir.Running(dataDir)
+		if err != nil {
+			continue // such as too many open files: nobody can tell
+		}
+		if absent++; pid != 0 {
+			absent = 0
+		}
+		if now, err := datadir.Read(dataDir); pid != 0 && err == nil && !now.At(info) {
+			break
+		}
+	}
+	return fmt.Errorf("the stack of process %d on %s has ended", info.PID, dataDir)
 }
 
 // lacks says that the running stack was started with other settings.

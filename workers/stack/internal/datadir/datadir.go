@@ -50,6 +50,17 @@ type S3 struct {
 	CredentialsFile string `json:"credentials_file"`
 }
 
+// At tells whether a stack answers where another one does or did.
+func (i *Info) At(other *Info) bool {
+	store := func(i *Info) string {
+		if i.S3 == nil {
+			return ""
+		}
+		return i.S3.Endpoint
+	}
+	return i.Temporal == other.Temporal && store(i) == store(other)
+}
+
 // InUseError says that another process runs a stack on the data directory.
 type InUseError struct {
 	Dir string

@@ -1,0 +1,4 @@
+package crash
+
+// ExitCode is that of a process that has crashed.
+const ExitCode = 4
