@@ -49,7 +49,7 @@ var rules = []rule{
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "results/tfevents", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/reference"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
@@ -78,7 +78,7 @@ var rules = []rule{
 	{tree: "results", ours: []string{"artifacts", "esc", "experiments", "judge", "metrics"}},
 	{tree: "results/models", ours: []string{"results", "lm", "lm/tokens", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
-	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
+	{tree: "results/tfevents", ours: []string{"results"}, testOurs: []string{"internal/reference"}},
 	{tree: "results/pairs", ours: []string{"esc", "internal/whole"}, light: true},
 	{tree: "results/nightly", ours: []string{"internal/inert"}, light: true},
 	{tree: "results/human", ours: []string{"esc", "metrics", "internal/inert"}, light: true},
