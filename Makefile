@@ -28,9 +28,38 @@ SMOLLM2_SHA := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
+# The first build compiles some 2,000 packages, which takes a while and else shows
+# nothing; a build from a warm cache prints no line of this.
+define COUNT
+/^[^ #:]+$$/ { n++
+  if (n == 20) "$(GO) list -deps ./cmd/... | wc -l" | getline total
+  if (n >= 20 && n % (tty ? 10 : 200) == 0) { printf "%d of at most %d packages compiled%s", n, total, tty ? "\r" : "\n"; fflush(); said = tty }
+  next }
+{ print > "/dev/stderr" }
+END { if (said) print "" }
+endef
+export COUNT
+
 build: ## programs into bin/
 	@mkdir -p $(BIN)
-	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	@echo "$(GO) build -o $(BIN)/ ./cmd/..."
+	@test -t 1 && tty=1; bash -o pipefail -c "$(GO) build -v -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/... 2>&1 | awk -v tty=$$tty \"\$$COUNT\""
+
+# Kernels written in C are in the archive of this machine's own platform alone: for
+# others it takes no C compiler. The same commit gives the same bytes.
+RELEASES    ?= linux/amd64 linux/arm64 darwin/arm64
+.PHONY: release
+release: ## archives of the programs for RELEASES, and their checksums, in out/release
+	@rm -rf out/release && mkdir -p out/release
+	@set -e; for target in $(RELEASES); do \
+	  export GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0; \
+	  if [ $$target = "$$($(GO) env GOHOSTOS)/$$($(GO) env GOHOSTARCH)" ]; then CGO_ENABLED=1; fi; \
+	  name=esclab-$(VERSION)-$$GOOS-$$GOARCH; echo "$$name.tar.gz"; mkdir out/release/$$name; \
+	  $(GO) build -trimpath -ldflags '$(LDFLAGS) -buildid=' -o out/release/$$name/ ./cmd/...; \
+	  cp README.md CHANGELOG.md LICENSE temporal.yaml out/release/$$name/; \
+	  tar -C out/release --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -cf - $$name | gzip -9n > out/release/$$name.tar.gz; \
+	  rm -r out/release/$$name; \
+	done; cd out/release && sha256sum *.tar.gz > SHA256SUMS && cat SHA256SUMS
 
 test: vet ## every test (references are read from ../shared where present)
 	$(GO) test -timeout 15m ./...

@@ -2,12 +2,18 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/artifacts/storetest"
+	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/tfevents"
 )
 
 // interruptedSave is a backend that stops the worker within a stage's nth save of
@@ -43,11 +49,47 @@ func TestInterruptedSave(t *testing.T) {
 	}
 	l.a.Store = store
 	l.every = 1
+	l.a.DataDir = l.dir
 	if _, err := l.run("base"); err == nil || !strings.Contains(err.Error(), "the worker is stopping") {
 		t.Fatalf("the training ended with %v, want that the worker is stopping", err)
 	}
 	c, _, err := l.a.Store.LatestCheckpoint(t.Context(), fingerprint)
 	if err != nil || c.Step != 2 {
 		t.Errorf("step %d is saved (%v), want 2: the save that was interrupted was of that step", c.Step, err)
+	}
+
+	// The attempt that goes on appends to the training's curves.
+	l.stop = nil
+	if _, err := l.run("base"); err != nil {
+		t.Fatal(err)
+	}
+	record, err := results.Open(t.Context(), l.a.Store, fingerprint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := results.ReadRows[results.Step](record, results.FileMetrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(l.dir, LogsDir, "unnamed", "base", fingerprint[:12], tfevents.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var got, want []string
+	if _, err := tfevents.Read(f, func(e tfevents.Event) {
+		for _, s := range e.Scalars {
+			got = append(got, fmt.Sprintf("%d %s %.4g", e.Step, s.Tag, s.Value))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		for _, s := range tfevents.Of(step) {
+			want = append(want, fmt.Sprintf("%d %s %.4g", step.Step, s.Tag, float32(s.Value)))
+		}
+	}
+	if len(steps) < 3 || !slices.Equal(got, want) {
+		t.Errorf("of %d steps the event file has\n%s\nwant each step of the record once\n%s", len(steps), strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

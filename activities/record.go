@@ -34,6 +34,24 @@ func (r *trainingRecord) add(m lm.StepMetrics) {
 	})
 }
 
+// progressPoints is how many points a training's loss has in its progress.
+const progressPoints = 24
+
+// curve is the loss so far, as means over equal spans of the steps.
+func (r *trainingRecord) curve() []float32 {
+	n := min(len(r.steps), progressPoints)
+	points := make([]float32, n)
+	for i := range points {
+		span := r.steps[i*len(r.steps)/n : (i+1)*len(r.steps)/n]
+		sum := 0.0
+		for _, s := range span {
+			sum += s.Loss
+		}
+		points[i] = float32(sum / float64(len(span)))
+	}
+	return points
+}
+
 // last is the newest step; nil before the first.
 func (r *trainingRecord) last() *results.Step {
 	if len(r.steps) == 0 {

@@ -23,7 +23,7 @@ const reportSamples = 6
 
 // runReport puts a run's results beside the paper's.
 func runReport(ctx context.Context, t *attempt, params experiments.ReportParams) (output, error) {
-	data, err := t.reportData(ctx, params)
+	data, err := t.reportData(ctx, params, params.Systems())
 	if err != nil {
 		return output{}, err
 	}
@@ -44,14 +44,15 @@ func runReport(ctx context.Context, t *attempt, params experiments.ReportParams)
 type reporter struct {
 	*attempt
 	params experiments.ReportParams
+	shown  []experiments.System
 	seeds  []uint64
 	test   []esc.Turn
 	phases map[esc.Place]int // of the test turns
 	data   report.Data
 }
 
-func (t *attempt) reportData(ctx context.Context, params experiments.ReportParams) (report.Data, error) {
-	r := &reporter{attempt: t, params: params, seeds: params.Seeds}
+func (t *attempt) reportData(ctx context.Context, params experiments.ReportParams, shown []experiments.System) (report.Data, error) {
+	r := &reporter{attempt: t, params: params, shown: shown, seeds: params.Seeds}
 	if len(r.seeds) == 0 {
 		r.seeds = []uint64{params.Seed}
 	}

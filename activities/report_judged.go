@@ -15,7 +15,7 @@ import (
 
 // given reads Table 4's rows: the generator given the gold strategy.
 func (r *reporter) given(ctx context.Context) error {
-	for _, system := range r.params.Systems() {
+	for _, system := range r.shown {
 		if system.Paradigm != experiments.Gold {
 			continue
 		}

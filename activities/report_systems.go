@@ -23,7 +23,7 @@ func (r *reporter) systems(ctx context.Context) error {
 		})
 	}
 	all := map[string][][]results.ScoredTurn{}
-	for _, system := range r.params.Systems() {
+	for _, system := range r.shown {
 		if system.Paradigm == experiments.Gold {
 			continue // Table 4
 		}

@@ -26,6 +26,7 @@ type training struct {
 	t       *attempt
 	trainer *lm.Trainer
 	record  trainingRecord
+	curves  *curves
 	saved   int // step of the newest checkpoint
 	savedAt time.Time
 }
@@ -38,7 +39,8 @@ func runTraining(ctx context.Context, t *attempt, trainer *lm.Trainer, validate 
 	if trainer.Recomputes() {
 		t.log.Info().Str("memory", string(t.in.Memory)).Msg("layers are computed again on the way back, to save memory")
 	}
-	r := &training{t: t, trainer: trainer}
+	r := &training{t: t, trainer: trainer, curves: openCurves(t)}
+	defer r.curves.close()
 	if err := r.resume(ctx); err != nil {
 		return output{}, err
 	}
@@ -108,7 +110,9 @@ func (r *training) run(ctx context.Context, validate bool) error {
 			return fmt.Errorf("step %d: %w", trainer.Step()+1, err)
 		}
 		r.record.add(m)
+		r.curves.add(*r.record.last())
 		r.t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
+		meter.curve = r.record.curve()
 		meter.step(trainer.Step(), float64(m.Tokens), m.Loss, r.saved)
 		if r.due() && trainer.Step() < trainer.Steps() {
 			if err := r.save(ctx); err != nil {
@@ -124,12 +128,13 @@ func (r *training) validate(ctx context.Context) error {
 	if err := r.save(ctx); err != nil {
 		return err
 	}
-	r.t.beat(workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps()})
+	r.t.beat(workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps(), Curve: r.record.curve()})
 	v, err := r.trainer.Validate(ctx)
 	if err != nil {
 		return fmt.Errorf("after step %d: %w", r.trainer.Step(), err)
 	}
 	r.record.validated(v)
+	r.curves.add(*r.record.last())
 	return nil
 }
 

@@ -18,13 +18,19 @@ type decoder struct {
 	file     string
 	lines    map[string]int // YAML path → line
 	problems Problems
+	// broken are the paths of fields that keep their defaults, since what stands there
+	// cannot be read; "" is the whole file.
+	broken map[string]bool
 }
 
-func newDecoder(file string) *decoder { return &decoder{file: file, lines: map[string]int{}} }
+func newDecoder(file string) *decoder {
+	return &decoder{file: file, lines: map[string]int{}, broken: map[string]bool{}}
+}
 
 func valueOf(exp *Experiment) reflect.Value { return reflect.ValueOf(exp).Elem() }
 
 func (d *decoder) fail(line int, path, format string, args ...any) {
+	d.broken[path] = true
 	d.problems = append(d.problems, Problem{File: d.file, Line: line, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -100,7 +106,10 @@ func (d *decoder) mapping(path string, n ast.Node, v reflect.Value) {
 		key := it.Key().GetToken().Value
 		field, ok := fieldByKey(v, key)
 		if !ok {
-			d.fail(lineOf(it.Key()), path, "%s", unknownKey(path, key, v.Type()))
+			d.problems = append(d.problems, Problem{File: d.file, Line: lineOf(it.Key()), Path: path, Message: unknownKey(path, key, v.Type())})
+			if near := nearest(key, keys(v.Type())); near != "" {
+				d.broken[join(path, near)] = true
+			}
 			continue
 		}
 		at := join(path, key)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -44,27 +45,44 @@ func Load(nameOrPath string, sets ...string) (Experiment, error) {
 	over := newDecoder(overrides)
 	touched := map[string]bool{}
 	for _, assignment := range sets {
+		path, _, _ := strings.Cut(assignment, "=")
+		path = strings.TrimSpace(path)
 		if err := Set(&exp, assignment); err != nil {
 			over.problems = append(over.problems, problemsOf(err)...)
+			d.broken[path] = true
 			continue
 		}
-		path, _, _ := strings.Cut(assignment, "=")
-		touched[strings.TrimSpace(path)] = true
+		touched[path] = true
 	}
 	problems := append(d.problems, over.problems...)
-	if len(problems) == 0 { // what a broken field would make of the rest says nothing
-		for _, p := range problemsOf(exp.Validate()) {
-			located := d
-			if within(p.Path, touched) {
-				located = over
-			}
-			problems = append(problems, located.locate(Problems{p})...)
+	for _, p := range validated(exp, d.broken) {
+		located := d
+		if within(p.Path, touched) {
+			located = over
 		}
+		problems = append(problems, located.locate(Problems{p})...)
 	}
 	if err := problems.err(); err != nil {
 		return Experiment{}, err
 	}
 	return exp, nil
+}
+
+// validated gives what validation finds wrong, without what may come of fields that
+// could not be read: it is of such a field, of one within or around it, or names it.
+func validated(exp Experiment, broken map[string]bool) Problems {
+	if broken[""] {
+		return nil
+	}
+	return slices.DeleteFunc(problemsOf(exp.Validate()), func(p Problem) bool {
+		for path := range broken {
+			named := strings.Contains(path, ".") && strings.Contains(p.Message, path)
+			if named || within(path, map[string]bool{p.Path: true}) {
+				return true
+			}
+		}
+		return within(p.Path, broken)
+	})
 }
 
 // within says whether an override set the path or something around it.

@@ -25,9 +25,7 @@ func Read(file string, content []byte) (Experiment, error) {
 	d := newDecoder(file)
 	exp := Defaults()
 	d.document(content, &exp)
-	if len(d.problems) == 0 {
-		d.problems = d.locate(problemsOf(exp.Validate()))
-	}
+	d.problems = append(d.problems, d.locate(validated(exp, d.broken))...)
 	if err := d.problems.err(); err != nil {
 		return Experiment{}, err
 	}

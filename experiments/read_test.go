@@ -42,6 +42,10 @@ func TestReadProblems(t *testing.T) {
 			`x.yaml:13: sft.learning_rate: wants a number, has text in quotes: "1e-5"`,
 			`x.yaml:14: lora: wants keys and values (rank, alpha, dropout, targets, rslora), has "16"`,
 		}},
+		{"several kinds at once", minimal + "sft: {epochs: three, batch_szie: 4}\nlora: {rank: 0}\nmethods: [ddpo]\n", []string{
+			`x.yaml:10: sft.epochs: wants a whole number, has "three"`, `x.yaml:10: sft: unknown key "batch_szie"; did you mean "batch_size"?`,
+			"x.yaml:11: lora.rank: is 0", `x.yaml:12: methods[0]: is "ddpo"`,
+		}},
 		{"float for an integer", minimal + "sft: {epochs: 1.5}\n", []string{`sft.epochs: wants a whole number, has "1.5"`}},
 		{"negative seed", minimal + "seed: -1\n", []string{`seed: wants a whole number, 0 or more, has "-1"`}},
 		{"overflow", minimal + "seed: 99999999999999999999\n", []string{"seed: wants a whole number, 0 or more", "out of range"}},
@@ -89,6 +93,28 @@ func TestReadProblems(t *testing.T) {
 				t.Errorf("an error of %d bytes", len(err.Error()))
 			}
 		})
+	}
+}
+
+// TestNoConsequences: what validation would say of a field that could not be read, or
+// because of it, is not said beside that.
+func TestNoConsequences(t *testing.T) {
+	for text, want := range map[string]string{
+		strings.Replace(minimal, "source: demo", "sorce: demo", 1):               "corpus.source",
+		strings.Replace(minimal, "name: t", "nmae: t", 1):                        "name: is",
+		minimal + "generation: {max_new_tokens: many}\nmethods: [self-refine]\n": "writes",
+		minimal + "dpo: {roles: 3}\n":                                            "dpo.roles.",
+	} {
+		_, err := Read("x.yaml", []byte(text))
+		if err == nil || strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") > 0 {
+			t.Errorf("of %q it says, want one line without %q:\n%v", text, want, err)
+		}
+	}
+	_, err := Load("demo", "sft.epochs=three", "lora.rank=0", "dpo.batch_size=0", "mining.samples.sp=x")
+	for _, want := range []string{"--set: sft.epochs: wants", "--set: mining.samples.sp: wants", "--set: lora.rank: is 0", "--set: dpo.batch_size: is 0"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("of four broken --set it lacks %q:\n%v", want, err)
+		}
 	}
 }
 

@@ -54,6 +54,16 @@ type Data struct {
 	WithPaper bool `json:"with_paper,omitempty"`
 	// About is what only the place where the report is written knows.
 	About *About `json:"about,omitempty"`
+	// Unfinished says how far the run is, in a report that is written while it goes on.
+	Unfinished *Unfinished `json:"unfinished,omitempty"`
+}
+
+// Unfinished is how far a run is. Its page loads itself anew.
+type Unfinished struct {
+	Done   int `json:"done"`   // stages
+	Stages int `json:"stages"` // of the run
+	// Seconds is how often the page loads itself anew.
+	Seconds int `json:"seconds"`
 }
 
 // About says how a run went. A report stage leaves it out: the same artifacts give

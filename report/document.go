@@ -19,6 +19,7 @@ type document struct {
 	// Warning is set where the judge is the offline one.
 	Warning  string
 	Notes    []string
+	Refresh  int // seconds after which the page loads itself anew; 0: never
 	Sections []section
 	Missing  []string // what is not in the report, and why
 }
@@ -62,7 +63,12 @@ func newDocument(d Data) (document, error) {
 	}
 	doc := document{Title: d.Run.Experiment, Notes: d.Notes, Facts: facts(d.Run), Card: newCard(d)}
 	_, doc.PaperShown = p.compared(d.Run.Backbone)
-	if a := d.About; a != nil {
+	if u := d.Unfinished; u != nil {
+		doc.Refresh = u.Seconds
+		doc.Notes = append([]string{fmt.Sprintf("The run goes on: %d of its %d stages are done. A system is shown once all of its numbers are there; "+
+			"the page is written anew as stages end, and loads itself every %d s.", u.Done, u.Stages, u.Seconds)}, doc.Notes...)
+	}
+	if a := d.About; a != nil && !a.Finished.IsZero() {
 		doc.YAML = a.YAML
 		doc.Facts = append(doc.Facts, [2]string{"Finished", a.Finished.UTC().Format("2006-01-02 15:04 MST")},
 			[2]string{"Stages took", (time.Duration(a.Seconds) * time.Second).String()}, [2]string{"On", strings.Join(a.Hardware, "; ")})

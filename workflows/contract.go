@@ -145,6 +145,9 @@ type Progress struct {
 	Steps int    `json:"steps"`
 	// Loss is the last step's loss, 0 where there is none.
 	Loss float64 `json:"loss,omitempty"`
+	// Curve is the loss from the first step on, as means over equal spans of steps;
+	// nil where there is none.
+	Curve []float32 `json:"curve,omitempty"`
 	// TokensPerSecond is the rate over the last few steps.
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 	// ETASeconds is the estimated time left.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -187,40 +186,47 @@ func runPresets(name string, out io.Writer) error {
 	return err
 }
 
-type statusOptions struct{ all, once, json bool }
+type statusOptions struct {
+	once, json bool
+	sort       string
+}
 
 func (a *app) statusCommand() *cobra.Command {
 	var o statusOptions
 	c := &cobra.Command{
 		Use:   "status [RUN]",
-		Short: "Follow a run: its stages with step, loss, tokens/s and ETA",
-		Long: `Follow a run until it ends: progress bars on a terminal, plain lines elsewhere.
-Ctrl-C stops the following, not the run. Of a run that has ended, or that nobody
-works on, print which of its stages are done.
+		Short: "Show how all runs stand, or follow one: its stages with step, loss, tokens/s and ETA",
+		Long: `Without RUN, show all runs: how far each is, the parameters in which the runs of
+an experiment differ, and what their headline system scores: preference bias B,
+weighted and macro F1 of the strategies, ROUGE-L.
 
-RUN is what esclab status --all lists (demo/0da221080876), the name of an
-experiment, or how either begins: the newest run that it fits. Without RUN, the
-newest of all.`,
-		Args: cobra.MaximumNArgs(1),
+With RUN, follow it until it ends: progress bars and the curve of the loss on a
+terminal, plain lines elsewhere. Ctrl-C stops the following, not the run. Of a run
+that has ended, or that nobody works on, print which of its stages are done.
+
+RUN is what esclab status lists (demo/0da221080876), the name of an experiment, or
+how either begins: the newest run that it fits.`,
+		Example: "  esclab status\n  esclab status --sort B\n  esclab status demo",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.runStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
 		},
 	}
-	c.Flags().BoolVar(&o.all, "all", false, "list the runs instead")
-	c.Flags().BoolVar(&o.once, "once", false, "print the state and return")
-	c.Flags().BoolVar(&o.json, "json", false, "print the state as JSON and return")
+	c.Flags().BoolVar(&o.once, "once", false, "print the state of RUN and return")
+	c.Flags().BoolVar(&o.json, "json", false, "print JSON and return")
+	c.Flags().StringVar(&o.sort, "sort", "", "without RUN: a column of Table 3, the best first (default: the newest first)")
 	return c
 }
 
-// runStatus follows the newest run of a name, or prints how it stands.
+// runStatus prints how all runs stand, or follows the newest run of a name.
 func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out io.Writer) error {
 	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer se.close()
-	if o.all {
-		return printExecutions(out, "run", se.lab.Runs(ctx, false))
+	if name == "" {
+		return se.runLeaderboard(ctx, o, out)
 	}
 	run, err := se.lab.FindRun(ctx, name, false)
 	if err != nil {
@@ -265,19 +271,6 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 	default:
 		fmt.Fprintf(out, "run %s is done\n", runName(run.ID))
 	}
-	return nil
-}
-
-// printExecutions lists runs or sweeps.
-func printExecutions(out io.Writer, what string, all iter.Seq2[lab.Execution, error]) error {
-	t := newTable(out, table.Row{what, "status", "started"})
-	for e, err := range all {
-		if err != nil {
-			return err
-		}
-		t.AppendRow(table.Row{runName(e.ID), e.Status, e.Started.Format("2006-01-02 15:04:05")})
-	}
-	t.Render()
 	return nil
 }
 

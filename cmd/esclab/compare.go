@@ -101,7 +101,7 @@ func (f compareOptions) columns() ([]experiments.Column, error) {
 func (f compareOptions) check(args []string) error {
 	switch {
 	case f.sweep == "" && len(args) == 0:
-		return errors.New("name the runs to compare (esclab status --all lists them), or a sweep with --sweep")
+		return errors.New("name the runs to compare (esclab status lists them), or a sweep with --sweep")
 	case f.sweep != "" && len(args) > 0:
 		return errors.New("name runs or a sweep, not both")
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/csv"
@@ -142,24 +141,6 @@ func TestFolderHasBorders(t *testing.T) {
 	}
 	if err := d.write("a/b", origin{}, strings.NewReader("x")); err != nil || d.write("a/b", origin{}, strings.NewReader("y")) == nil {
 		t.Errorf("%v, or written twice", err)
-	}
-}
-
-func TestWriteCurves(t *testing.T) {
-	record := `{"step":1,"loss":0.5,"rewards":{"accuracy":0.75,"margin":2}}
-{"step":2,"loss":0.25,"validation":{"loss":0.3,"samples":7}}
-`
-	var b bytes.Buffer
-	if err := writeCurves(&b, strings.NewReader(record)); err != nil {
-		t.Fatal(err)
-	}
-	for tag, n := range map[string]int{"train/loss": 2, "train/rewards/accuracies": 1, "train/rewards/margins": 1, "eval/loss": 1, "eval/samples": 1, "step": 0} {
-		if got := strings.Count(b.String(), tag); got != n {
-			t.Errorf("%s: %d values, want %d", tag, got, n)
-		}
-	}
-	if err := writeCurves(&b, strings.NewReader("{}\n")); err == nil || !strings.Contains(err.Error(), "line 1: no step") {
-		t.Errorf("%v", err)
 	}
 }
 

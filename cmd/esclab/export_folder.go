@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"math"
 	"os"
 	"path"
 	"slices"
@@ -83,70 +80,40 @@ func (d *folder) manifest(experiment, revision string) error {
 	return d.write("manifest.json", origin{}, bytes.NewReader(append(raw, '\n')))
 }
 
-// curves writes a training's record as an event file of TensorBoard.
+// curves writes a training's record as an event file of TensorBoard. A record
+// holds no times, so the events have none.
 func (x *exporter) curves(ctx context.Context, stage string, from origin, ref artifacts.Ref) error {
-	r, err := x.se.node.Store.Open(ctx, ref)
+	steps, err := x.se.steps(ctx, ref)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
 	var b bytes.Buffer
-	if err := writeCurves(&b, r); err != nil {
-		return fmt.Errorf("%s: %w", results.FileMetrics, err)
+	events, err := tfevents.NewWriter(&b, 0)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if err := events.Scalars(int64(s.Step), 0, tfevents.Of(s)...); err != nil {
+			return err
+		}
 	}
 	return x.folder.write(path.Join("tensorboard", stage, tfevents.FileName), from, &b)
 }
 
-// writeCurves turns a training's record into events: every number of a step
-// under the name that transformers' and TRL's trainers give it, train/… and,
-// of a validation, eval/…. A record holds no times, so the events have none.
-func writeCurves(w io.Writer, record io.Reader) error {
-	events, err := tfevents.NewWriter(w)
+// steps reads a training's record.
+func (se *session) steps(ctx context.Context, ref artifacts.Ref) ([]results.Step, error) {
+	r, err := se.node.Store.Open(ctx, ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	lines := bufio.NewScanner(record)
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		var step map[string]any
-		if err := json.Unmarshal(lines.Bytes(), &step); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		at, ok := step["step"].(float64)
-		if !ok {
-			return fmt.Errorf("line %d: no step", n)
-		}
-		delete(step, "step")
-		var scalars []tfevents.Scalar
-		if v, ok := step["validation"].(map[string]any); ok {
-			scalars = appendScalars(scalars, "eval/", v)
-			delete(step, "validation")
-		}
-		scalars = appendScalars(scalars, "train/", step)
-		if err := events.Scalars(int64(at), 0, scalars...); err != nil {
-			return err
-		}
+	defer r.Close()
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
 	}
-	return lines.Err()
-}
-
-func appendScalars(scalars []tfevents.Scalar, prefix string, values map[string]any) []tfevents.Scalar {
-	for _, key := range slices.Sorted(maps.Keys(values)) {
-		tag := key
-		switch key { // TRL's names
-		case "accuracy":
-			tag = "accuracies"
-		case "margin":
-			tag = "margins"
-		}
-		switch v := values[key].(type) {
-		case float64:
-			if !math.IsNaN(v) {
-				scalars = append(scalars, tfevents.Scalar{Tag: prefix + tag, Value: v})
-			}
-		case map[string]any:
-			scalars = appendScalars(scalars, prefix+tag+"/", v)
-		}
+	steps, err := results.DecodeRows[results.Step](raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", results.FileMetrics, err)
 	}
-	return scalars
+	return steps, nil
 }

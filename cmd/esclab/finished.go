@@ -16,7 +16,7 @@ import (
 
 // helpRun explains the argument RUN of the commands that read a run's
 // artifacts.
-const helpRun = `RUN is what esclab status --all lists (demo/0da221080876), the name of an
+const helpRun = `RUN is what esclab status lists (demo/0da221080876), the name of an
 experiment, or how either begins: the newest run that it fits. Of a run with several seeds the first one's stages
 are read, or those that are named, as in decoupled/dpo@2. With --set, or where RUN is a YAML file, or where
 there is no such run, RUN is planned as esclab run would and the stages that are

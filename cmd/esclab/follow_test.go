@@ -58,7 +58,7 @@ func running() lab.RunView {
 			stage("generate/decoupled/dpo", workflows.StageRunning), stage("report", workflows.StageWaiting),
 		}},
 		Running: map[string]workflows.Progress{
-			"dpo/sp": {Phase: "train", Step: 13, Steps: 156, Loss: 0.4945, TokensPerSecond: 5529, ETASeconds: 20,
+			"dpo/sp": {Phase: "train", Step: 13, Steps: 156, Loss: 0.4945, Curve: []float32{0.7, 0.6, 0.5}, TokensPerSecond: 5529, ETASeconds: 20,
 				Attempt: 2, Failure: "the worker was killed " + strings.Repeat("and killed again ", 20)},
 			"generate/decoupled/dpo": {Queued: true, Attempt: 1},
 		},
@@ -90,6 +90,9 @@ func TestBoardRepaints(t *testing.T) {
 				t.Errorf("%d columns: %q stands %d times, want once\n%s", width, once, n, got)
 			}
 		}
+		if strings.Contains(got, "loss 0.494 █▄▁  ETA") != (width >= 60) {
+			t.Errorf("%d columns: want the curve of the loss beside it where there is room\n%s", width, got)
+		}
 		if strings.Contains(got, "killed") {
 			t.Errorf("%d columns: the reason of the last attempt is shown beside the work\n%s", width, got)
 		}
@@ -105,6 +108,57 @@ func TestBoardRepaints(t *testing.T) {
 		if last := screen.rows[len(screen.rows)-1]; last != "log line 3" {
 			t.Errorf("%d columns: after the end the last line is %q, want the last log line", width, last)
 		}
+	}
+}
+
+// TestSparkline: a curve of more points than columns keeps its shape; one point is none.
+func TestSparkline(t *testing.T) {
+	for want, curve := range map[string][]float32{
+		"":         {0.5},
+		"█▁":       {2, 1},
+		"▁▁▁":      {1, 1, 1},
+		"█▆▄▂▁▁▃▅": {8, 7, 7, 6, 5, 4, 3, 2, 1, 1, 1, 1, 3, 3, 5, 5},
+	} {
+		if got := sparkline(curve, 8); got != want {
+			t.Errorf("%v: %s, want %s", curve, got, want)
+		}
+	}
+}
+
+// TestLeaderboard: all runs on lines of 80 columns, with what differs and the best of
+// each experiment marked.
+func TestLeaderboard(t *testing.T) {
+	long := strings.Repeat("long-", 12) + "name/0da221080876"
+	all := []*standing{
+		{Run: "demo/0da221080876", Experiment: "demo", Status: "running", Done: 41, Stages: 58, Differs: []differing{{"dpo/sp.beta", "0.3"}, {"seed", "2"}}},
+		{Run: "demo/5c1f0e9a7b31", Experiment: "demo", Status: "completed", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.75, "weighted_f1": 23.1, "macro_f1": 18.2, "rouge_l": 14.02}},
+		{Run: "demo/7c1f0e9a7b31", Experiment: "demo", Status: "completed", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.5, "weighted_f1": 22.1, "macro_f1": 18.2, "rouge_l": 114.02}},
+		{Run: long, Experiment: "long", Status: "failed", Done: 3, Stages: 158, Metrics: map[string]float64{"preference_bias": 0.1}},
+	}
+	var out strings.Builder
+	printStandings(&out, all)
+	got := out.String()
+	for line := range strings.Lines(got) {
+		if w := text.StringWidth(strings.TrimRight(line, "\n")); w > 79 {
+			t.Errorf("a line has %d columns: %s", w, line)
+		}
+	}
+	for _, want := range []string{
+		" stages                B      Qw       Q     R-L\n",
+		" 41/58 running        –       –       –       –\n    dpo/sp.beta 0.3, seed 2\n",
+		" 58/58 completed   0.75   23.10*  18.20*  14.02\n",
+		" 58/58 completed   0.50*  22.10   18.20* 114.02*\n",
+		" 3/158 failed      0.10       –       –       –\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q in\n%s", want, got)
+		}
+	}
+	if err := sortStandings(all, "b"); err != nil || all[0].Run != long || all[1].Metrics["preference_bias"] != 0.5 || all[3].Done != 41 {
+		t.Errorf("sorted by B: %v, %+v; want the smallest first and the run without a number last", err, all)
+	}
+	if err := sortStandings(all, "charm"); err == nil || !strings.Contains(err.Error(), "--sort charm") {
+		t.Errorf("sorted by charm: %v, want an error that names the flag", err)
 	}
 }
 

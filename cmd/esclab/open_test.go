@@ -82,7 +82,7 @@ task_queues: {control: far-control, cpu: far-cpu, gpu: far-gpu}
 	if found, _ := filepath.Glob(filepath.Join(here, "s3", "esclab", "stages", "*", "manifest.json")); len(found) != 19 {
 		t.Errorf("%d artifacts in the open store, want 19\n%s", len(found), log)
 	}
-	refused, log := esclab(t, ctx, "status", "--all", "--data", there, "--config", writeFile(t, "none.yaml",
+	refused, log := esclab(t, ctx, "status", "--data", there, "--config", writeFile(t, "none.yaml",
 		strings.Replace(other, fmt.Sprintf(", cert: %q, key: %q", ca.Path("client.pem"), ca.Path("client.key")), "", 1)))
 	if err := refused.Run(); err == nil || refused.ProcessState.ExitCode() != exitUnreachable || !strings.Contains(log.String(), "does it ask for cert and key?") {
 		t.Errorf("without a certificate: %v\n%s", err, log)

@@ -253,6 +253,9 @@ func TestRunsByName(t *testing.T) {
 	if got := say(exitOK, "report", "micro/"); strings.Contains(got, "decoupled/base") || !strings.Contains(got, "vanilla/base") {
 		t.Errorf("report micro/: want the newest run, which has no decoupled system\n%s", got)
 	}
+	if got := say(exitOK, "status", "--sort", "B"); strings.Count(got, "\nmicro/") != 2 || !strings.Contains(got, "paradigms") && !strings.Contains(got, "    ") || !strings.Contains(got, " completed ") {
+		t.Errorf("status: want both runs, and what differs\n%s", got)
+	}
 	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=2"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
 		t.Errorf("check: want each role's lengths, and a prompt with the loss marked\n%s", got)
 	}
@@ -264,7 +267,7 @@ func TestRunsByName(t *testing.T) {
 	for _, args := range [][]string{
 		{"report", "none", "--out", out}, {"export", "none", "--out", out}, {"compare", "none"}, {"status", "none"},
 	} {
-		if got := say(exitUsage, args...); !strings.Contains(got, `esclab: there is no run "none": esclab status --all lists them`) {
+		if got := say(exitUsage, args...); !strings.Contains(got, `esclab: there is no run "none": esclab status lists them`) {
 			t.Errorf("%s: want that there is no such run\n%s", args[0], got)
 		}
 	}

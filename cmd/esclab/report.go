@@ -18,6 +18,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/experiments"
@@ -33,6 +34,7 @@ type reportOptions struct {
 	set       []string
 	noSamples bool
 	paper     bool
+	follow    bool
 	human     []string
 }
 
@@ -52,10 +54,15 @@ written where the run's data are, below reports/ of the data directory, or into
 to rate replies of this run. --no-samples leaves the sample dialogues out: what
 remains quotes nothing of the corpus, nor of what the models wrote. --paper
 puts the paper's figures beside this run's in the LaTeX tables as well. All three
-make another report than the run's own and need --out.`,
+make another report than the run's own and need --out.
+
+--follow writes the page of a run that goes on whenever stages have ended, with the
+systems whose numbers are there, until the run is done: open it in a browser, where it
+loads itself anew.`,
 		Example: `  esclab report demo
   esclab report demo --out r/
   esclab report tiny-esconv --set seeds=1,2,3 --no-samples --out docs/results/tiny-esconv
+  esclab report demo --follow
   esclab human import human/key.json anna.csv ben.csv --json > figure6.json
   esclab report demo --human figure6.json --out r/`,
 		Args: cobra.ExactArgs(1),
@@ -68,11 +75,15 @@ make another report than the run's own and need --out.`,
 	flags.StringArrayVar(&o.set, "set", nil, "as for esclab run")
 	flags.BoolVar(&o.noSamples, "no-samples", false, "leave the sample dialogues out")
 	flags.BoolVar(&o.paper, "paper", false, "put the paper's figures into the LaTeX tables")
+	flags.BoolVar(&o.follow, "follow", false, "write the page of a run that goes on whenever stages end, until it is done")
 	flags.StringArrayVar(&o.human, "human", nil, "file with the JSON of esclab human import (repeatable)")
 	return c
 }
 
 func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io.Writer) error {
+	if o.follow && (o.noSamples || len(o.human) > 0) {
+		return errors.New("--follow shows the run's own report: leave --no-samples and --human to the finished one")
+	}
 	another := o.noSamples || o.paper || len(o.human) > 0
 	if another && o.out == "" {
 		return errors.New("--out is missing: with --no-samples, --paper or --human it is another report than the run's own")
@@ -101,11 +112,17 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 		return err
 	}
 	last := l.Result()
+	dir := se.reportDir(l.Name, last.Fingerprint)
+	// A stack of this command's own has no worker: the run does not go on.
+	if o.follow && l.Run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && se.stack == nil {
+		if err := se.followReport(ctx, l, cmp.Or(o.out, dir)); err != nil {
+			return err
+		}
+	}
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
 		return absent(l, last.Name, err)
 	}
-	dir := se.reportDir(l.Name, last.Fingerprint)
 	if data.About, data.Run.Revision, err = se.about(ctx, l.Stages, dir); err != nil {
 		return failed(err)
 	}

@@ -25,7 +25,17 @@ func (a *app) sweepListCommand() *cobra.Command {
 }
 
 func (a *app) runSweepList(ctx context.Context, out io.Writer) error {
-	return a.withSession(ctx, func(se *session) error { return printExecutions(out, "sweep", se.lab.Sweeps(ctx, false)) })
+	return a.withSession(ctx, func(se *session) error {
+		t := newTable(out, table.Row{"sweep", "status", "started"})
+		for e, err := range se.lab.Sweeps(ctx, false) {
+			if err != nil {
+				return err
+			}
+			t.AppendRow(table.Row{runName(e.ID), e.Status, e.Started.Format("2006-01-02 15:04:05")})
+		}
+		t.Render()
+		return nil
+	})
 }
 
 type sweepStatusOptions struct{ once, json, cells bool }

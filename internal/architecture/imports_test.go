@@ -42,14 +42,14 @@ var rules = []rule{
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
-	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/whole"},
+	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "report", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/whole"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
-	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
+	{tree: "activities", ours: []string{"workflows", "workflows/lab", "workflows/sweeptable", "lm", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/nightly", "results/tfevents", "esc", "esc/tfidf", "experiments", "artifacts", "internal/memory", "internal/whole"},
 		testOurs: []string{"artifacts/storetest", "internal/chattest", "internal/reference"}},
 	{tree: "workflows", ours: []string{"experiments", "internal/inert"}, light: true, theirs: []string{"go.temporal.io/sdk", "go.temporal.io/api/enums"}},
 
@@ -78,7 +78,7 @@ var rules = []rule{
 	{tree: "results", ours: []string{"artifacts", "esc", "experiments", "judge", "metrics"}},
 	{tree: "results/models", ours: []string{"results", "lm", "lm/tokens", "esc", "experiments", "artifacts"}, testOurs: []string{"artifacts/storetest", "internal/reference", "results/recipe"}},
 	{tree: "results/compare", ours: []string{"experiments", "internal/inert"}, light: true},
-	{tree: "results/tfevents", light: true, theirs: []string{"google.golang.org/protobuf"}},
+	{tree: "results/tfevents", ours: []string{"results"}, testOurs: []string{"internal/reference"}},
 	{tree: "results/pairs", ours: []string{"esc", "internal/whole"}, light: true},
 	{tree: "results/recipe", ours: []string{"esc", "experiments"}, light: true},
 	{tree: "results/nightly", ours: []string{"internal/inert"}, light: true},

@@ -22,6 +22,9 @@ type Parameter struct {
 	Values []string `json:"values"`
 }
 
+// OfCode says that it is the version of the code, which no experiment sets.
+func (p Parameter) OfCode() bool { return strings.HasSuffix(p.Name, codeVersion) }
+
 // absent stands for a parameter that a stage lacks.
 const absent = "–"
 

@@ -1,5 +1,6 @@
-// Package tfevents writes TensorBoard's event files: scalars by step. Of the
-// format it knows what that takes: TFRecord's framing with masked CRC-32C
+// Package tfevents writes TensorBoard's event files, at once or while a training
+// goes on, and reads them back: scalars by step. Of the format it knows what that
+// takes: TFRecord's framing with masked CRC-32C
 // (tensorflow/core/lib/io/record_writer.cc) around the messages Event, Summary
 // and Summary.Value (tensorflow/core/util/event.proto,
 // tensorflow/core/framework/summary.proto).
@@ -43,9 +44,9 @@ type Scalar struct {
 // Writer writes one event file.
 type Writer struct{ w io.Writer }
 
-// NewWriter begins an event file.
-func NewWriter(w io.Writer) (*Writer, error) {
-	e := appendWallTime(nil, 0)
+// NewWriter begins an event file. wall is as for Scalars.
+func NewWriter(w io.Writer, wall float64) (*Writer, error) {
+	e := appendWallTime(nil, wall)
 	e = protowire.AppendTag(e, eventFileVersion, protowire.BytesType)
 	e = protowire.AppendString(e, fileVersion)
 	out := &Writer{w}

@@ -23,6 +23,7 @@ import (
 	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -178,6 +179,13 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 	n.health.works(identity, n.Queues(), serve)
 	n.telemetry.Serve(n)
 	return n.promote(version)
+}
+
+// UnfinishedReport gives the data of a report of what is done of a run that goes
+// on; see activities.Activities.
+func (n *Node) UnfinishedReport(ctx context.Context, in workflows.StageInput) (report.Data, bool, error) {
+	a := &activities.Activities{Store: n.Store, Log: n.log, Scratch: n.scratch()}
+	return a.UnfinishedReport(ctx, in)
 }
 
 // judgeKey gives the key that the settings pair with a judge's endpoint. The

@@ -124,11 +124,11 @@ func (c *Client) FindRun(ctx context.Context, name string, running bool) (Execut
 	case err != nil || found:
 		return e, err
 	case running:
-		return e, fmt.Errorf("no run %q is under way: esclab status --all lists the runs", name)
+		return e, fmt.Errorf("no run %q is under way: esclab status lists the runs", name)
 	case name == "":
 		return e, errors.New("there is no run yet: start one with esclab run")
 	}
-	return e, fmt.Errorf("there is no run %q: esclab status --all lists them", name)
+	return e, fmt.Errorf("there is no run %q: esclab status lists them", name)
 }
 
 // FindSweep gives a sweep as FindRun gives a run.
