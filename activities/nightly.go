@@ -75,7 +75,8 @@ func (a *Activities) planNight(ctx context.Context, in workflows.Night) (workflo
 	if plan.Setup, err = experiments.Setup(p.Stages); err != nil {
 		return plan, err
 	}
-	plan.Run = workflows.NewRunInput(p, in.Queues, in.HeartbeatSeconds, workflows.Facts{Revision: plan.Revision, Attributes: in.Attributes})
+	plan.Run = workflows.NewRunInput(p, in.Queues, in.HeartbeatSeconds, workflows.Facts{Revision: plan.Revision, Attributes: in.Attributes},
+		workflows.Origin{Command: "esclab schedule " + in.Schedule, Build: plan.Revision})
 	plan.RunID = plan.Run.WorkflowID()
 	if len(kinds) == 0 { // its stages are those of a run that somebody may have under way
 		plan.RunID = workflows.NightRunWorkflowID(exp.Name, in.Name())

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"context"
 	"math"
 	"reflect"
 	"slices"
@@ -97,9 +96,7 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 		}
 		return nil
 	}
-	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
-		return LookupAllResult{}, nil
-	}, activityOptions(nameOf(Activities.LookupAll)))
+	emptyStore(env)
 	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in StageInput) (StageResult, error) {
 		m := metrics(in)
 		delete(m, "weighted_f1") // JSON holds no NaN

@@ -189,6 +189,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, night %s", inert.Page(in.Schedule), inert.Page(night.Name())),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
+		Memo:                  plan.Run.Origin.Memo(),
 	})
 	return workflow.ExecuteChildWorkflow(child, RunName, plan.Run).Get(ctx, &record.Result)
 }

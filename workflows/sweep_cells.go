@@ -17,7 +17,7 @@ func (s *sweep) startCell(ctx workflow.Context, cell int) {
 	// A cancelled sweep cancels its cells by name, whoever started them.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	var plan CellPlan
-	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts}
+	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts, Origin: s.in.Origin}
 	err := workflow.ExecuteActivity(s.options(detached, fmt.Sprintf("plan cell %d", cell), planLimit), nameOf(SweepActivities.PlanCell), in).Get(detached, &plan)
 	if err != nil {
 		s.started()
@@ -59,6 +59,7 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
 		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
+		Memo:                  plan.Run.Origin.Memo(),
 	}
 	for try := 1; ; try++ {
 		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RunName, plan.Run)
@@ -180,6 +181,8 @@ func (s *sweep) cancelSweep(ctx workflow.Context) (SweepResult, error) {
 	s.cancelCells(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
 	_ = workflow.Await(detached, func() bool { return s.active() == 0 }) // a detached context is never cancelled
 	s.show(detached)
+	state := s.state()
+	s.kept.ended(detached, SweepResult{Plan: state.Plan, Marks: state.Marks, Ends: state.Ends}, ctx.Err())
 	return SweepResult{}, ctx.Err()
 }
 

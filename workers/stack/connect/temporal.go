@@ -188,6 +188,8 @@ func (t Temporal) explain(err error) error {
 		// A server that wants a client certificate ends the connection after
 		// the handshake, which looks like many other things.
 		return problem(err, "check temporal.tls (does it ask for cert and key?), or correct temporal.address", "temporal: %s ended the TLS connection", t.Address)
+	case t.KeyFile != "" && errors.Is(err, context.DeadlineExceeded):
+		return problem(err, "end the process that runs it, and start again; what is finished is in the store", "temporal: the embedded server at %s does not answer", t.Address)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "error reading server preface"):
 		return problem(err, "correct temporal.address, or set temporal.tls if it expects TLS", "temporal: %s does not answer as a Temporal server", t.Address)
 	default:
