@@ -90,7 +90,7 @@ func Run(ctx workflow.Context, in RunInput) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	kept := newKeeper(ctx, RunName, workflow.Now(ctx), in)
+	kept := newKeeper(ctx, RunName, workflow.GetInfo(ctx).WorkflowStartTime, in)
 	kept.begun(ctx)
 	result, err := r.execute(ctx)
 	kept.ended(ctx, r.state, err)

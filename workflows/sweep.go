@@ -60,7 +60,7 @@ type sweep struct {
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
 	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1,
-		began: workflow.Now(ctx)}
+		began: workflow.GetInfo(ctx).WorkflowStartTime}
 	if c := in.Carry; c != nil {
 		s.marks, s.paused, s.executions, s.began = []byte(c.Marks), c.Paused, c.Executions+1, c.Started
 		for _, e := range c.Ends {

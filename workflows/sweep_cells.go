@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -57,7 +58,7 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
-		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
+		Priority:              temporal.Priority{PriorityKey: s.in.Priority, FairnessKey: fairnessKey(s.in.Name)},
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 		Memo:                  plan.Run.Origin.Memo(),
 	}
@@ -72,6 +73,12 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		}
 		return child, RunningCell{WorkflowID: execution.ID, RunID: execution.RunID}, err
 	}
+}
+
+// fairnessKey is what the cells of a sweep have in common where a service shares its
+// workers out among sweeps of the same priority; it holds 64 bytes.
+func fairnessKey(sweep string) string {
+	return strings.ToValidUTF8(sweep[:min(len(sweep), 64)], "")
 }
 
 // followCell waits for a cell that an earlier execution has started: its run tells

@@ -2,13 +2,44 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/esclab/esclab/artifacts/storetest"
+	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
+
+// What somebody else has started is not cancelled without a yes, and nobody sits at a
+// terminal here.
+func TestCancelOfAnothers(t *testing.T) {
+	store := storetest.OpenStore(t, t.TempDir())
+	for host, want := range map[string]string{"box": "", "other": `run demo/1 was started by anna@other (esclab run demo): cancel it with --yes`} {
+		input, err := json.Marshal(workflows.RunInput{Origin: workflows.Origin{User: "anna", Host: host, Command: "esclab run demo"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lab.KeepRun(t.Context(), store, workflows.KeptRun{Version: workflows.KeptVersion, ID: "run/demo/1", RunID: "1", Input: input}); err != nil {
+			t.Fatal(err)
+		}
+		se := &session{lab: &lab.Client{Store: store, Origin: workflows.Origin{User: "anna", Host: "box", Command: "esclab cancel demo"}}}
+		e := lab.Execution{ID: "run/demo/1", Kept: true}
+		switch err := se.mayCancel(t.Context(), "run", e, false); {
+		case want == "" && err != nil:
+			t.Errorf("one's own: %v", err)
+		case want != "" && (err == nil || err.Error() != want):
+			t.Errorf("another's: %v, want %s", err, want)
+		}
+		if err := se.mayCancel(t.Context(), "run", e, true); err != nil {
+			t.Errorf("with --yes: %v", err)
+		}
+	}
+}
 
 // testForgotten removes Temporal's database after a run and a sweep have ended: what
 // reads them says the same as before.
@@ -21,7 +52,7 @@ func testForgotten(t *testing.T, ctx context.Context, data string) {
 	output(t, ctx, "", "sweep", few, "--data", data)
 
 	commands := []string{
-		"status", "status micro", "status micro --json", "compare micro --md", "compare --sweep few --csv", "diff micro few-max-turns-3 --json",
+		"status", "status micro", "status micro --json", "compare micro --md", "compare --sweep few --csv", "diff micro few.max-turns-3 --json",
 		"sweep list", "sweep status few", "sweep status few --json", "sweep table few", "sweep table few --csv",
 		"pairs micro --limit 2", "chat micro --system vanilla/sft --engine go", "verify micro",
 	}

@@ -99,7 +99,7 @@ func (se *session) connect(ctx context.Context) (err error) {
 	se.node.Revision = build
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
-		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes), Origin: originOf(build),
+		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes, se.settings.SearchAttributePrefix), Origin: originOf(build),
 	}
 	return nil
 }

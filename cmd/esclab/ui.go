@@ -124,7 +124,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		}
 		return se.listLink(o.query), nil
 	case o.sweep != "":
-		return se.listLink(lab.AttributeIs(workflows.RunName, workflows.AttrSweep, o.sweep)), nil
+		return se.listLink(se.lab.AttributeIs(workflows.RunName, workflows.AttrSweep, o.sweep)), nil
 	case len(args) == 1:
 		r, err := se.runNamed(ctx, args[0])
 		if err != nil {

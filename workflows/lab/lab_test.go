@@ -124,9 +124,11 @@ func TestFindErrors(t *testing.T) {
 }
 
 func TestAttributeIs(t *testing.T) {
-	got := AttributeIs(workflows.RunName, workflows.AttrSweep, `it's a \`)
-	if want := `WorkflowType = 'Run' AND Sweep = 'it\'s a \\'`; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for name, attributes := range map[string][]string{"Sweep": nil, "lab_Sweep": {"Seed=lab_Seed", "Sweep=lab_Sweep"}} {
+		got := (&Client{Attributes: attributes}).AttributeIs(workflows.RunName, workflows.AttrSweep, `it's a \`)
+		if want := `WorkflowType = 'Run' AND ` + name + ` = 'it\'s a \\'`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 

@@ -36,8 +36,12 @@ func AllRuns() string { return ofType(workflows.RunName) }
 
 // AttributeIs is a query for the workflows of a type (workflows.RunName, …) whose search
 // attribute has a value.
-func AttributeIs(workflowType string, attribute temporal.SearchAttributeKeyKeyword, value string) string {
-	return fmt.Sprintf("%s AND %s = '%s'", ofType(workflowType), attribute.GetName(), strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value))
+func (c *Client) AttributeIs(workflowType string, attribute temporal.SearchAttributeKeyKeyword, value string) string {
+	name, ok := c.facts().AttributeNamed(attribute.GetName())
+	if !ok { // the service says that it has none
+		name = attribute.GetName()
+	}
+	return fmt.Sprintf("%s AND %s = '%s'", ofType(workflowType), name, strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value))
 }
 
 func ofType(workflowType string) string { return fmt.Sprintf("WorkflowType = '%s'", workflowType) }
