@@ -262,6 +262,8 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 	case ending != nil:
 		fmt.Fprintf(out, "run %s failed: %v\n", runName(run.ID), ending)
 	case live:
+	case run.Kept && run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		fmt.Fprintf(out, "run %s was under way when Temporal lost it: the esclab run that started it continues it\n", runName(run.ID))
 	case run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
 		fmt.Fprintf(out, "run %s is unfinished, and nobody works on it: the esclab run that started it continues it, or esclab up\n", runName(run.ID))
 	default:

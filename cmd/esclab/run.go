@@ -191,7 +191,7 @@ func (se *session) joined(ctx context.Context, e lab.Execution) string {
 	if o, err := se.lab.OriginOf(ctx, e); err == nil && o.By() != "" { // else nobody knows
 		by = ", started by " + o.By()
 	}
-	return " is under way already" + by + ": this command follows it"
+	return " is under way already" + by
 }
 
 // sayLink names the history of what was started in the web UI, where there is

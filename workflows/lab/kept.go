@@ -42,11 +42,8 @@ func (c *Client) kept(ctx context.Context, e Execution) (workflows.KeptRun, erro
 	if err != nil {
 		return kept, fmt.Errorf("record of %s: %w", e.ID, err)
 	}
-	if err := json.Unmarshal(raw, &kept); err != nil {
-		return kept, fmt.Errorf("record of %s: %w", e.ID, err)
-	}
-	if kept.Version != workflows.KeptVersion {
-		return kept, fmt.Errorf("record of %s: format version %d, this program knows %d: use the release that wrote it", e.ID, kept.Version, workflows.KeptVersion)
+	if err := json.Unmarshal(raw, &kept); err != nil || kept.Version != workflows.KeptVersion {
+		return kept, fmt.Errorf("record of %s: format version %d, this program knows %d: %w: use the release that wrote it", e.ID, kept.Version, workflows.KeptVersion, errFormat)
 	}
 	if e.RunID != "" && e.RunID != kept.RunID {
 		return kept, fmt.Errorf("record of %s: it is of another execution: %w", e.ID, artifacts.ErrNotFound)
@@ -78,13 +75,16 @@ func (c *Client) withKept(ctx context.Context, known iter.Seq2[Execution, error]
 	}
 }
 
+// errFormat tells that a record is of another release.
+var errFormat = errors.New("another format")
+
 // filled reads the records of those executions that the store alone remembers. One
-// whose record cannot be read is left out: verify names it.
+// whose record is damaged or of another release is left out.
 func (c *Client) filled(ctx context.Context, all iter.Seq2[Execution, error]) iter.Seq2[Execution, error] {
 	return func(yield func(Execution, error) bool) {
 		for e, err := range all {
 			if err == nil {
-				if e, err = c.fill(ctx, e); ignoreAbsent(err) == nil && err != nil {
+				if e, err = c.fill(ctx, e); err != nil && (ignoreAbsent(err) == nil || errors.Is(err, errFormat)) {
 					continue
 				}
 			}

@@ -114,6 +114,9 @@ func TestListsForgottenRuns(t *testing.T) {
 	for _, id := range []string{"run/new/333333333333", "run/old/0da221080876", "sweep/grid/222222222222"} {
 		keep(t, store, id, "done", workflows.RunInput{}, workflows.RunState{})
 	}
+	if _, err := store.PutRunFile(t.Context(), "run/other/444444444444", "run.json", []byte("{}")); err != nil { // of another release
+		t.Fatal(err)
+	}
 	var listed []string
 	for e, err := range (&Client{Temporal: visibility(2, "run/new/333333333333"), Store: store}).Runs(t.Context(), false) {
 		if err != nil {
