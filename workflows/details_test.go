@@ -15,10 +15,12 @@ func TestRunDetails(t *testing.T) {
 		{Name: "sft/sp", Status: StageFailed, Error: "loss NaN | at\n`step` 3"},
 		{Name: "dpo/sp", Status: StageSkipped},
 		{Name: "sft/rg", Status: StageRunning},
+		{Name: "mine/rg", Status: StageRunning, Joined: true},
+		{Name: "mine/sp", Status: StageCancelled},
 		{Name: "dpo/rg", Status: StageWaiting},
 		{Name: "report", Status: StageWaiting},
 	}})
-	want := "**demo**: 7 stages, 1 done, 1 reused, 1 running, 2 waiting, 1 failed, 1 skipped\n\n" +
+	want := "**demo**: 9 stages, 1 done, 1 reused, 2 queued or running, 2 waiting, 1 failed, 1 cancelled, 1 skipped\n\n" +
 		"- **sft/sp** failed: loss NaN \\| at \\`step\\` 3\n" + `
 | stage | state | seconds | artifact |
 |:--|:--|--:|:--|
@@ -26,7 +28,9 @@ func TestRunDetails(t *testing.T) {
 | sft/vm | ✓ done | 16.2 | ` + "`feed`" + ` |
 | sft/sp | ✗ failed |  |  |
 | dpo/sp | – skipped |  |  |
-| sft/rg | ▶ running |  |  |
+| sft/rg | ▶ queued or running |  |  |
+| mine/rg | ▶ queued or running, begun by another run |  |  |
+| mine/sp | ■ cancelled |  |  |
 | dpo/rg | · waiting |  |  |
 | report | · waiting |  |  |
 `

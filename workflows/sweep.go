@@ -53,13 +53,16 @@ type sweep struct {
 	told       map[string][]*stageEnd // by workflow ID of a run
 	await      bool                   // runs are waited for by an activity: the sweep is of an older build
 	executions int
+	began      time.Time // when the first execution did
+	kept       *keeper
 	next       int // no cell before it waits
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
-	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1}
+	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1,
+		began: workflow.GetInfo(ctx).WorkflowStartTime}
 	if c := in.Carry; c != nil {
-		s.marks, s.paused, s.executions = []byte(c.Marks), c.Paused, c.Executions+1
+		s.marks, s.paused, s.executions, s.began = []byte(c.Marks), c.Paused, c.Executions+1, c.Started
 		for _, e := range c.Ends {
 			s.ends[e.Cell] = e
 		}
@@ -88,7 +91,11 @@ func (s *sweep) mark(cell int, mark CellMark) {
 func (s *sweep) is(cell int, mark CellMark) bool { return CellMark(s.marks[cell]) == mark }
 
 func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
-	if s.in.Carry != nil {
+	first := s.in
+	first.Carry = nil
+	if s.kept = newKeeper(ctx, SweepName, s.began, first); s.in.Carry == nil {
+		s.kept.begun(ctx)
+	} else {
 		if s.await = workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion; !s.await {
 			hear(ctx, s.told)
 		}
@@ -232,9 +239,10 @@ func (s *sweep) finish(ctx workflow.Context) (SweepResult, error) {
 				break
 			}
 		}
-		return result, temporal.NewNonRetryableApplicationError(message, ErrTypeCells, nil, result)
+		err = temporal.NewNonRetryableApplicationError(message, ErrTypeCells, nil, result)
 	}
-	return result, nil
+	s.kept.ended(ctx, result, err)
+	return result, err
 }
 
 // stopHopeless gives cells up now and then.
@@ -297,7 +305,7 @@ func (s *sweep) state() SweepState {
 // carryOn is the input of the next execution.
 func (s *sweep) carryOn() SweepInput {
 	state, in := s.state(), s.in
-	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions}
+	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began}
 	return in
 }
 

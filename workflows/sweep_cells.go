@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -17,7 +18,7 @@ func (s *sweep) startCell(ctx workflow.Context, cell int) {
 	// A cancelled sweep cancels its cells by name, whoever started them.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	var plan CellPlan
-	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts}
+	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts, Origin: s.in.Origin}
 	err := workflow.ExecuteActivity(s.options(detached, fmt.Sprintf("plan cell %d", cell), planLimit), nameOf(SweepActivities.PlanCell), in).Get(detached, &plan)
 	if err != nil {
 		s.started()
@@ -57,8 +58,9 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
-		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
+		Priority:              temporal.Priority{PriorityKey: s.in.Priority, FairnessKey: fairnessKey(s.in.Name)},
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
+		Memo:                  plan.Run.Origin.Memo(),
 	}
 	for try := 1; ; try++ {
 		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RunName, plan.Run)
@@ -71,6 +73,12 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		}
 		return child, RunningCell{WorkflowID: execution.ID, RunID: execution.RunID}, err
 	}
+}
+
+// fairnessKey is what the cells of a sweep have in common where a service shares its
+// workers out among sweeps of the same priority; it holds 64 bytes.
+func fairnessKey(sweep string) string {
+	return strings.ToValidUTF8(sweep[:min(len(sweep), 64)], "")
 }
 
 // followCell waits for a cell that an earlier execution has started: its run tells
@@ -180,6 +188,8 @@ func (s *sweep) cancelSweep(ctx workflow.Context) (SweepResult, error) {
 	s.cancelCells(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
 	_ = workflow.Await(detached, func() bool { return s.active() == 0 }) // a detached context is never cancelled
 	s.show(detached)
+	state := s.state()
+	s.kept.ended(detached, SweepResult{Plan: state.Plan, Marks: state.Marks, Ends: state.Ends}, ctx.Err())
 	return SweepResult{}, ctx.Err()
 }
 

@@ -97,8 +97,8 @@ func (se *session) standings(ctx context.Context) ([]*standing, error) {
 
 // stand reads how far a run is and what its headline system scores.
 func (se *session) stand(ctx context.Context, e lab.Execution, s *standing) error {
-	var in workflows.RunInput
-	if err := se.lab.Input(ctx, e, &in); err != nil {
+	in, err := se.lab.RunInput(ctx, e)
+	if err != nil {
 		return err
 	}
 	s.Experiment, s.stages, s.Stages, s.Done = in.Experiment, in.Stages, len(in.Stages), len(in.Stages)
@@ -119,7 +119,6 @@ func (se *session) stand(ctx context.Context, e lab.Execution, s *standing) erro
 		return nil
 	}
 	s.System = sys.Name()
-	var err error
 	if s.Metrics, err = se.partial(ctx, stagesOf(in.Stages, s.System)); err != nil {
 		return failed(fmt.Errorf("run %s: %w", s.Run, err))
 	}

@@ -111,7 +111,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "run %s\n", runName(run.ID))
+	fmt.Fprintf(stderr, "run %s%s\n", runName(run.ID), se.joined(ctx, run))
 	se.sayLink(run)
 	if o.detach {
 		fmt.Fprintf(stderr, "follow it with: esclab status %s\n", runName(run.ID))
@@ -179,6 +179,19 @@ func (se *session) stayForOthers(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// joined says of what was to be started, and was under way already, who has started
+// it; "" where it was not.
+func (se *session) joined(ctx context.Context, e lab.Execution) string {
+	if !e.Joined {
+		return ""
+	}
+	by := ""
+	if o, err := se.lab.OriginOf(ctx, e); err == nil && o.By() != "" { // else nobody knows
+		by = ", started by " + o.By()
+	}
+	return " is under way already" + by
 }
 
 // sayLink names the history of what was started in the web UI, where there is

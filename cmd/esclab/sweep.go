@@ -143,7 +143,7 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "sweep %s: %d cells\n", run.ID, len(p.Plan.Cells))
+	fmt.Fprintf(stderr, "sweep %s%s: %d cells\n", run.ID, se.joined(ctx, run), len(p.Plan.Cells))
 	se.sayLink(run)
 	if o.detach {
 		fmt.Fprintf(stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)

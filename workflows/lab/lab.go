@@ -32,6 +32,8 @@ type Client struct {
 	// Waits, which may be nil, is told when a follower waits for a Temporal that
 	// has given no answer for a while.
 	Waits func(error)
+	// Origin says who uses this client, and how.
+	Origin workflows.Origin
 }
 
 // facts are those that every run has which this client starts.
@@ -64,10 +66,12 @@ func failed(err error) error {
 	return &Error{Err: err}
 }
 
+var errCancelled = errors.New("it was cancelled; what is done stays in the store, and esclab run continues it")
+
 // RootCause is what a failed workflow failed of, without Temporal's layers.
 func RootCause(err error) error {
 	if temporal.IsCanceledError(err) {
-		return errors.New("it was cancelled; what is done stays in the store, and esclab run continues it")
+		return errCancelled
 	}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
