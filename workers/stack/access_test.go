@@ -3,6 +3,8 @@ package stack_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -75,8 +77,18 @@ func testWebUI(t *testing.T, s *stack.Stack, target connect.Target) {
 	}
 	get(t, other, string(changed), "", http.StatusUnauthorized)
 
-	if body := get(t, browser, at+"/namespaces/default/workflows", "", http.StatusOK); !strings.Contains(body, "<html") {
-		t.Errorf("no page: %.200s", body)
+	// The page runs the script that fills a first visit: its policy names the digest.
+	page := get(t, browser, at+"/namespaces/default/workflows", "", http.StatusOK)
+	_, script, _ := strings.Cut(page, "<script>((defaults)")
+	script, _, found := strings.Cut(script, "</script>")
+	digest := sha256.Sum256([]byte("((defaults)" + script))
+	if allowed := "'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) + "'"; !found || !strings.Contains(page, allowed) {
+		t.Errorf("the page has no first visit that its policy allows as %s: %.3000s", allowed, page)
+	}
+	for _, want := range []string{`["namespace-workflow-table-columns","default",[{"label":"Status"}`, `{"label":"RougeL"}`, `"name":"Vanilla beside decoupled"`, `"query":"Verdict = 'regression'"`} {
+		if !strings.Contains(strings.ReplaceAll(script, `\u0027`, "'"), want) {
+			t.Errorf("the first visit does not fill in %s: %s", want, script)
+		}
 	}
 	// The UI's own API goes through to the server.
 	if body := get(t, browser, at+"/api/v1/namespaces/default", "", http.StatusOK); !strings.Contains(body, `"default"`) {

@@ -80,6 +80,10 @@ func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ui: assets: %w", err)
 	}
+	local, err = withViews(local, o.namespace, o.attributes)
+	if err != nil {
+		return nil, fmt.Errorf("ui: %w", err)
+	}
 	if err := route.SetUIRoutes(e, "", local, provider); err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}
