@@ -83,6 +83,9 @@ func UsableAttributes(have map[string]string) []string {
 	return names
 }
 
+// has says whether the namespace has a search attribute.
+func (f Facts) has(name string) bool { return slices.Contains(f.Attributes, name) }
+
 // Usable keeps the updates that the namespace has attributes for.
 func (f Facts) Usable(updates ...temporal.SearchAttributeUpdate) []temporal.SearchAttributeUpdate {
 	var kept []temporal.SearchAttributeUpdate
@@ -92,7 +95,7 @@ func (f Facts) Usable(updates ...temporal.SearchAttributeUpdate) []temporal.Sear
 		for n := range temporal.NewSearchAttributes(u).GetUntypedValues() {
 			name = n.GetName()
 		}
-		if slices.Contains(f.Attributes, name) {
+		if f.has(name) {
 			kept = append(kept, u)
 		}
 	}

@@ -180,7 +180,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 	}
 	plan := record.Plan
 	record.Report = plan.Run.Stages[len(plan.Run.Stages)-1].Fingerprint
-	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), inert.PageCode(plan.RunID), inert.PageCode(plan.Revision)))
+	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), link(plan.RunID, plan.RunID, ""), inert.PageCode(plan.Revision)))
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            plan.RunID,
 		TaskQueue:             in.Queues.Control,
@@ -188,6 +188,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, night %s", inert.Page(in.Schedule), inert.Page(night.Name())),
+		StaticDetails:         plan.Run.Details(),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 	})
 	return workflow.ExecuteChildWorkflow(child, RunName, plan.Run).Get(ctx, &record.Result)
@@ -231,8 +232,12 @@ func nightOptions(ctx workflow.Context, in NightInput, summary string, attempts 
 func show(ctx workflow.Context, markdown string) { workflow.SetCurrentDetails(ctx, markdown+"\n") }
 
 func nightDetails(in NightInput, r NightResult) string {
+	run := ""
+	if r.Run != "" {
+		run = link(r.Run, r.Run, "")
+	}
 	details := fmt.Sprintf("**%s**, night %s: **%s**\n\n%s\n\n| what | value |\n|:--|:--|\n| run | %s |\n| report | %s |\n| record | %s |\n",
-		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), inert.PageCode(r.Headline), inert.PageCode(r.Run), inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
+		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), inert.PageCode(r.Headline), run, inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
 	if r.Notified != "" {
 		details += fmt.Sprintf("| told | %s |\n", inert.PageCode(r.Notified))
 	}

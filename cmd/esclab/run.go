@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -181,13 +183,27 @@ func (se *session) stayForOthers(ctx context.Context) error {
 	}
 }
 
-// sayLink names the history of what was started in the web UI, where there is
-// one.
+// sayLink names the page in the web UI that tells the story of what was started, where
+// there is one, and what lets a browser in.
 func (se *session) sayLink(e lab.Execution) {
-	if se.target.UI != "" {
-		page := se.page(e, historyTab)
-		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
+	if se.target.UI == "" {
+		return
 	}
+	page := se.page(e)
+	visit, err := se.target.Visit(page)
+	if err != nil || visit == page {
+		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, page))
+		return
+	}
+	// On a terminal the link itself is a way in, for ten minutes.
+	if s := newScreen(os.Stderr); s.colours {
+		page = s.link(visit, page)
+	}
+	open := commandLine("esclab ui", runName(e.ID), nil)
+	if strings.HasPrefix(e.ID, "sweep/") {
+		open = commandLine("esclab ui --sweep", workflows.NamedIn(e.ID), nil)
+	}
+	fmt.Fprintf(os.Stderr, "web UI %s (a browser is let in by: %s --open)\n", page, open)
 }
 
 // sayWarnings says what an experiment allows itself and hardly means.

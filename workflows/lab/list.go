@@ -32,10 +32,10 @@ func AllRuns() string { return ofType(workflows.RunName) }
 // AttributeIs is a query for the workflows of a type (workflows.RunName, …) whose search
 // attribute has a value.
 func AttributeIs(workflowType string, attribute temporal.SearchAttributeKeyKeyword, value string) string {
-	return fmt.Sprintf("%s AND %s = '%s'", ofType(workflowType), attribute.GetName(), strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value))
+	return ofType(workflowType) + " AND " + workflows.Is(attribute.GetName(), value)
 }
 
-func ofType(workflowType string) string { return fmt.Sprintf("WorkflowType = '%s'", workflowType) }
+func ofType(workflowType string) string { return workflows.Is("WorkflowType", workflowType) }
 
 const stillRunning = " AND ExecutionStatus = 'Running'"
 

@@ -18,6 +18,7 @@ import (
 // started is what a workflow of the lab is started with.
 type started interface {
 	SearchAttributes() temporal.SearchAttributes
+	Details() string // Markdown that its page shows also where no worker is up
 }
 
 // start starts a workflow, or joins the one of the same ID that is under way.
@@ -28,6 +29,7 @@ func (c *Client) start(ctx context.Context, workflow, id, summary string, in sta
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            summary,
+		StaticDetails:            in.Details(),
 		TypedSearchAttributes:    in.SearchAttributes(),
 	}, workflow, in)
 }

@@ -1,0 +1,107 @@
+package workflows
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/inert"
+)
+
+// The web UI writes its namespace, and the page's workflow ID, where Markdown has
+// {namespace} and {workflowId}: links need to know neither, nor the UI's address.
+const (
+	uiNamespace = "/namespaces/{namespace}/workflows"
+	uiWorkflow  = "{workflowId}"
+)
+
+// maxDetails bounds the details that a workflow is started with: Temporal takes 20,000
+// bytes of JSON, in which a line's end is two.
+const maxDetails = 16_000
+
+// Is is a query for the workflows whose attribute has a value.
+func Is(attribute, value string) string {
+	return fmt.Sprintf("%s = '%s'", attribute, strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value))
+}
+
+// link leads to the page of a workflow's newest execution, or of the one with a run ID.
+func link(text, workflowID, runID string) string {
+	page := uiNamespace + "/" + url.PathEscape(workflowID)
+	if runID != "" {
+		page += "/" + url.PathEscape(runID) + "/user-metadata"
+	}
+	return fmt.Sprintf("[%s](%s)", inert.Page(text), page)
+}
+
+// listLink leads to the list of the workflows that a query finds.
+func listLink(text, query string) string {
+	query = strings.NewReplacer("+", "%20", "%7B", "{", "%7D", "}").Replace(url.QueryEscape(query))
+	return fmt.Sprintf("[%s](%s?query=%s)", inert.Page(text), uiNamespace, query)
+}
+
+// Details are what a run's page shows even where no worker is up: the ways to its
+// stages, to what it belongs to, and to its report.
+func (in RunInput) Details() string {
+	if len(in.Stages) == 0 {
+		return ""
+	}
+	last := in.Stages[len(in.Stages)-1]
+	name := strings.TrimPrefix(in.WorkflowID(), "run/")
+	lines := []string{
+		listLink("Its stages", Is("ParentWorkflowId", uiWorkflow)) + fmt.Sprintf(": %d, of which those in the store are reused", len(in.Stages)),
+		link("Its report", StageWorkflowID(last.Name, last.Fingerprint), "") + ": the comparison of its systems, once they are evaluated",
+		"The report's files: " + inert.PageCode("esclab report "+name) + ", artifacts and models: " + inert.PageCode("esclab export "+name),
+	}
+	f := in.Facts
+	if f.Sweep != "" && f.has(AttrSweep.GetName()) {
+		lines = append(lines, listLink("The cells of sweep "+f.Sweep, Is("WorkflowType", RunName)+" AND "+Is(AttrSweep.GetName(), f.Sweep)))
+	}
+	if f.has(AttrExperiment.GetName()) {
+		lines = append(lines, listLink("All runs of "+in.Experiment, Is("WorkflowType", RunName)+" AND "+Is(AttrExperiment.GetName(), in.Experiment)))
+	}
+	return bullets(lines)
+}
+
+// stageDetails are what the page of a run's stage shows even where no worker is up: the
+// run and the stages that it reads from. The report, before which everything is
+// evaluated, has the comparison of the run's systems, too.
+func (r *run) stageDetails(self wanter, in StageInput) string {
+	inputs := make([]string, 0, len(in.Stage.Inputs))
+	for _, name := range sortedValues(in.Stage.Inputs) {
+		inputs = append(inputs, link(name, r.stageID(name), ""))
+	}
+	lines := []string{"Of " + link(self.WorkflowID, self.WorkflowID, self.RunID)}
+	if len(inputs) > 0 && in.Stage.Kind != experiments.KindReport {
+		lines = append(lines, "Reads from "+strings.Join(inputs, ", "))
+	}
+	details := bullets(lines)
+	if in.Stage.Kind == experiments.KindReport {
+		details += systemsTable(r.state.Stages)
+	}
+	return details
+}
+
+// Details are what a sweep's page shows even where no worker is up.
+func (in SweepInput) Details() string {
+	name := inert.PageCode("esclab sweep table " + in.Name)
+	lines := []string{"Its table: " + name}
+	if in.Facts.has(AttrSweep.GetName()) {
+		lines = append(lines, listLink("The runs of its cells", Is("WorkflowType", RunName)+" AND "+Is(AttrSweep.GetName(), in.Name)))
+	}
+	return bullets(lines)
+}
+
+// Details are the comparison, as far as Temporal takes it.
+func (in CompareInput) Details() string { return shortened(in.Table) }
+
+func bullets(lines []string) string { return shortened("- " + strings.Join(lines, "\n- ") + "\n") }
+
+// shortened cuts details at the end of a line where they are too long.
+func shortened(details string) string {
+	if len(details)+strings.Count(details, "\n") <= maxDetails {
+		return details
+	}
+	cut := details[:maxDetails/2]
+	return cut[:strings.LastIndexByte(cut, '\n')+1] + "\n…\n"
+}
