@@ -67,6 +67,9 @@ type Facts struct {
 	// Attributes names the search attributes that the namespace has. No other
 	// is set: a workflow that sets one that is unknown to its namespace hangs.
 	Attributes []string `json:"attributes,omitempty"`
+	// FilesPath is the path, before a fingerprint, of the web UI where it has the files of
+	// stages.
+	FilesPath string `json:"files_path,omitempty"`
 }
 
 // UsableAttributes names those of AttributeTypes that a namespace has with the

@@ -29,7 +29,7 @@ func (in RunInput) Summary() string {
 
 // runDetails shows how many stages stand where, what failed, the systems side
 // by side as far as they are evaluated, and the DAG's state, stage by stage.
-func runDetails(state RunState) string {
+func runDetails(f Facts, state RunState) string {
 	counts := map[StageStatus]int{}
 	for _, s := range state.Stages {
 		counts[s.Status]++
@@ -53,7 +53,7 @@ func runDetails(state RunState) string {
 			seconds = fmt.Sprintf("%.1f", s.Result.Seconds)
 		}
 		if s.Result.Digest != "" {
-			digest = inert.PageCode(short(s.Result.Digest))
+			digest = f.files(inert.PageCode(short(s.Result.Digest)), s.Fingerprint, "")
 		}
 		name := inert.Page(s.Name)
 		if s.WorkflowID != "" && (s.Status == StageRunning || s.Status == StageDone || s.Status == StageFailed) {

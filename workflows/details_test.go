@@ -11,7 +11,7 @@ import (
 )
 
 func TestRunDetails(t *testing.T) {
-	got := runDetails(RunState{Experiment: "demo", Stages: []StageState{
+	got := runDetails(Facts{}, RunState{Experiment: "demo", Stages: []StageState{
 		{Name: "corpus", Status: StageReused, Result: StageResult{Digest: "0123456789abcdef", Seconds: 3}},
 		{Name: "sft/vm", Status: StageDone, Result: StageResult{Digest: "feed", Seconds: 16.24}},
 		{Name: "sft/sp", Status: StageFailed, Error: "stage sft/sp: loss NaN | at\n`step` 3", WorkflowID: "stage/sft/sp/0123456789ab"},
@@ -102,7 +102,7 @@ func TestSystemsTable(t *testing.T) {
 
 // No name or message can change the table that it stands in.
 func TestDetailsEscape(t *testing.T) {
-	got := runDetails(RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
+	got := runDetails(Facts{}, RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
 	want := "**a\\|b\\*c\\* \\# \\<b\\>**: 1 stages, 1 failed\n\n- **x\\|y** failed: bad \\`code\\` \\| x \\| y \\|\n\n" +
 		"| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n| x\\|y | ✗ failed |  |  |\n"
 	if got != want {
@@ -136,6 +136,14 @@ func TestStaticDetails(t *testing.T) {
 		if got := in.Details(); !strings.Contains(got, want) {
 			t.Errorf("the run's details do not have %s:\n%s", want, got)
 		}
+	}
+	in.Facts.FilesPath = "/files/"
+	if got, want := in.Details(), "[report.html](/files/"+report.Fingerprint+"/report.html)"; !strings.Contains(got, want) {
+		t.Errorf("the run's details do not have %s:\n%s", want, got)
+	}
+	if got, want := runDetails(in.Facts, RunState{Stages: []StageState{{Name: "a", Fingerprint: "f00d", Status: StageReused, Result: StageResult{Digest: "feed"}}}}),
+		"| a | ↺ reused |  | [`feed`](/files/f00d/) |"; !strings.Contains(got, want) {
+		t.Errorf("a stage that is done does not lead to its files, %s:\n%s", want, got)
 	}
 	in.Facts.Attributes = nil
 	if got := in.Details(); strings.Contains(got, "Experiment%20") {

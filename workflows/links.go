@@ -40,6 +40,15 @@ func listLink(text, query string) string {
 	return fmt.Sprintf("[%s](%s?query=%s)", inert.Page(text), uiNamespace, query)
 }
 
+// files leads to what the store holds of a stage, where the web UI has that: to a file
+// of it, or with "" to their list. Otherwise it is the text alone.
+func (f Facts) files(text, fingerprint, file string) string {
+	if f.FilesPath == "" {
+		return text
+	}
+	return fmt.Sprintf("[%s](%s%s/%s)", text, f.FilesPath, fingerprint, url.PathEscape(file))
+}
+
 // Details are what a run's page shows even where no worker is up: the ways to its
 // stages, to what it belongs to, and to its report.
 func (in RunInput) Details() string {
@@ -47,11 +56,11 @@ func (in RunInput) Details() string {
 		return ""
 	}
 	last := in.Stages[len(in.Stages)-1]
-	name := strings.TrimPrefix(in.WorkflowID(), "run/")
 	lines := []string{
 		listLink("Its stages", Is("ParentWorkflowId", uiWorkflow)) + fmt.Sprintf(": %d, of which those in the store are reused", len(in.Stages)),
 		link("Its report", StageWorkflowID(last.Name, last.Fingerprint), "") + ": the comparison of its systems, once they are evaluated",
-		"The report's files: " + inert.PageCode("esclab report "+name) + ", artifacts and models: " + inert.PageCode("esclab export "+name),
+		"The report itself, then: " + in.Facts.files("report.html", last.Fingerprint, "report.html") + ", or " + inert.PageCode("esclab report "+uiWorkflow) +
+			"; artifacts and models: " + inert.PageCode("esclab export "+uiWorkflow),
 	}
 	f := in.Facts
 	if f.Sweep != "" && f.has(AttrSweep.GetName()) {
@@ -72,6 +81,9 @@ func (r *run) stageDetails(self wanter, in StageInput) string {
 		inputs = append(inputs, link(name, r.stageID(name), ""))
 	}
 	lines := []string{"Of " + link(self.WorkflowID, self.WorkflowID, self.RunID)}
+	if f := in.Facts; f.FilesPath != "" {
+		lines = append(lines, f.files("The files of its artifact", in.Stage.Fingerprint, "")+", once it is done")
+	}
 	if len(inputs) > 0 && in.Stage.Kind != experiments.KindReport {
 		lines = append(lines, "Reads from "+strings.Join(inputs, ", "))
 	}

@@ -305,7 +305,7 @@ func (r *run) set(ctx workflow.Context, name string, status StageStatus, result 
 
 // show puts the DAG's state into the web UI.
 func (r *run) show(ctx workflow.Context) {
-	workflow.SetCurrentDetails(ctx, runDetails(r.state))
+	workflow.SetCurrentDetails(ctx, runDetails(r.in.Facts, r.state))
 }
 
 // sortedValues gives a map's values in the order of its keys, so that the

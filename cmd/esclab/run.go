@@ -191,13 +191,13 @@ func (se *session) sayLink(e lab.Execution) {
 	}
 	page := se.page(e)
 	visit, err := se.target.Visit(page)
-	if err != nil || visit == page {
-		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, page))
+	if err != nil || visit == page { // nobody asks for a ticket
+		fmt.Fprintf(os.Stderr, "web UI %s\n", newScreen(os.Stderr).link(page, se.target.UI))
 		return
 	}
-	// On a terminal the link itself is a way in, for ten minutes.
+	// A terminal's link lets a browser in, for ten minutes.
 	if s := newScreen(os.Stderr); s.colours {
-		page = s.link(visit, page)
+		page = s.link(visit, se.target.UI)
 	}
 	open := commandLine("esclab ui", runName(e.ID), nil)
 	if strings.HasPrefix(e.ID, "sweep/") {

@@ -96,7 +96,7 @@ func (se *session) connect(ctx context.Context) (err error) {
 	se.node.Revision = build
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
-		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes),
+		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes), FilesPath: se.target.FilesPath,
 	}
 	return nil
 }

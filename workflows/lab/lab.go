@@ -29,11 +29,13 @@ type Client struct {
 	// Attributes names the search attributes that a run may set; see
 	// workflows.UsableAttributes.
 	Attributes []string
+	// FilesPath is where the web UI has the store's files; empty where it has none.
+	FilesPath string
 }
 
 // facts are those that every run has which this client starts.
 func (c *Client) facts() workflows.Facts {
-	return workflows.Facts{Revision: c.Revision, Attributes: c.Attributes}
+	return workflows.Facts{Revision: c.Revision, Attributes: c.Attributes, FilesPath: c.FilesPath}
 }
 
 // Error is an error of the lab. What a caller asks for that does not exist is

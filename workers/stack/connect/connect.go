@@ -59,6 +59,9 @@ type Target struct {
 	UI       string // URL of the web UI, empty where it is not known
 
 	embedded bool // Temporal and the UI are those of a stack on this machine
+	// FilesPath is that of the embedded web UI where it has the store's files; empty
+	// elsewhere.
+	FilesPath string
 }
 
 // Resolve says where Temporal and S3 are: at the settings' addresses, and for
@@ -92,6 +95,9 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		}
 		c.Endpoint, c.Region, c.Bucket = info.S3.Endpoint, info.S3.Region, info.S3.Bucket
 		c.CredentialsFile, c.PathStyle = info.S3.CredentialsFile, true
+		if t.embedded {
+			t.FilesPath = FilesPath
+		}
 	}
 	credentials, err := c.Credentials()
 	if err != nil {
