@@ -218,6 +218,25 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	b.shows(t, ctx, address(), columns, "[Start|Cell]")
 	b.shows(t, ctx, address("micro"), details, "micro: ", "vanilla/dpo", "decoupled/dpo", "Qw", "report\t✓ done")
 	b.shows(t, ctx, address("micro"), `document.body.innerText`, "run/micro/", "User Metadata")
+	// Details need no worker, and lead to the run's stages, to its report's page with the
+	// comparison, and to the report itself.
+	const static = `document.querySelector("#user-metadata-details")?.contentDocument`
+	b.shows(t, ctx, address("micro"), static+`?.body?.innerText ?? ""`, "Its stages: ", "Its report: ", "All runs of micro")
+	href := func(part string) string {
+		t.Helper()
+		to, err := b.read(ctx, address("micro"), static+`?.querySelector('a[href*="`+part+`"]')?.href ?? ""`, []string{part}, time.Now().Add(2*time.Minute))
+		if !strings.Contains(to, part) {
+			t.Fatalf("the run's details have no link to %s (%v)", part, err)
+		}
+		return to
+	}
+	b.shows(t, ctx, href("ParentWorkflowId"), `document.querySelector("main")?.innerText ?? ""`, "stage/report/", "stage/bias/decoupled/dpo/")
+	b.shows(t, ctx, href("stage%2Freport"), `(() => {
+		const at = location.pathname.split("/"); // …/workflows/ID/RUN/TAB
+		if (at.length > 6 && at[6] != "user-metadata") location.pathname = at.slice(0, 6).concat("user-metadata").join("/");
+		return `+static+`?.body?.innerText ?? "";
+	})()`, "Of run/micro/", "vanilla/dpo", "decoupled/dpo", "Qw")
+	b.shows(t, ctx, href("report.html"), `document.body.innerText`, "micro", "vanilla/dpo", "decoupled/dpo")
 	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
 	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "PreferenceBias < 1000")
 	b.shows(t, ctx, address("--query", strings.Replace(query, "<", ">", 1)), `document.body.innerText`, "No Workflows Found", "PreferenceBias > 1000")
