@@ -205,17 +205,19 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	}
 	// The list opens with columns of what was measured and with saved views, and what
 	// a person changes stays.
-	const columns = `"[" + Array.from(document.querySelectorAll("thead th")).map(e => e.innerText.trim()).filter(Boolean).join("|") + "]"`
-	b.shows(t, ctx, address(), columns, "[Status|Workflow ID|Experiment|Paradigm|Method|PreferenceBias|WeightedF1|MacroF1|RougeL|Verdict|Start]")
+	const columns = `"|" + Array.from(document.querySelectorAll("thead th")).map(e => e.innerText.trim()).filter(Boolean).join("|") + "|"`
+	const rows = `Array.from(document.querySelectorAll("tbody tr")).map(r => Array.from(r.querySelectorAll("td")).map(c => c.innerText.trim()).join("|")).join("\n")`
+	b.shows(t, ctx, address(), columns, "|Status|Workflow ID|Experiment|Paradigm|Method|PreferenceBias|WeightedF1|MacroF1|RougeL|Verdict|Start|")
 	b.shows(t, ctx, address(), `(() => {
 		const items = Array.from(document.querySelectorAll("[data-view-item]")).map(e => e.innerText.trim()).join("|");
 		if (!items) document.querySelector('[data-testid="saved-views-button"]')?.click();
 		return items;
 	})()`, "Nights|Regressions|Runs|Sweeps|Vanilla beside decoupled")
-	b.shows(t, ctx, address("--query", "Stage STARTS_WITH 'bias/' AND Paradigm IS NOT NULL"), `document.querySelector("main")?.innerText ?? ""`,
-		"Vanilla beside decoupled", "vanilla\tdpo", "decoupled\tdpo")
+	b.shows(t, ctx, address("--query", "Stage STARTS_WITH 'bias/' AND Paradigm IS NOT NULL"), rows,
+		"micro|vanilla|dpo|", "micro|decoupled|dpo|")
 	b.shows(t, ctx, address(), `localStorage["namespace-workflow-table-columns"] = '{"default":[{"label":"Start"},{"label":"Cell"}]}'`, "Cell")
-	b.shows(t, ctx, address(), columns, "[Start|Cell]")
+	b.shows(t, ctx, address(), columns, "Workflows|Start|Cell|")
+	b.shows(t, ctx, address(), `localStorage["namespace-workflow-table-columns"] = "{}"`, "{}")
 	b.shows(t, ctx, address("micro"), details, "micro: ", "vanilla/dpo", "decoupled/dpo", "Qw", "report\t✓ done")
 	b.shows(t, ctx, address("micro"), `document.body.innerText`, "run/micro/", "User Metadata")
 	// Details need no worker, and lead to the run's stages, to its report's page with the
