@@ -95,6 +95,7 @@ ui-check: ## the web UI's pages, and reports, in a headless Chromium
 HELM        := helm.sh/helm/v3/cmd/helm@v3.22.0
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 KUBEAPI     := k8s.io/kubectl@v0.37.2
+KUBE        := 1.37
 
 .PHONY: deploy-check
 deploy-check: ## the Helm chart, rendered and checked against Kubernetes' API
@@ -103,8 +104,8 @@ deploy-check: ## the Helm chart, rendered and checked against Kubernetes' API
 	@mkdir -p out/deploy && dir=$$($(GO) mod download -json $(KUBEAPI) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
 	python3 deploy/helm/schemas.py "$$dir/testdata/openapi/swagger.json" out/deploy/schemas ConfigMap Deployment ServiceAccount && \
 	for values in deploy/helm/esclab/values.yaml deploy/helm/esclab/examples/*.yaml; do \
-	  $(BIN)/tools/helm lint --strict --quiet --values $$values deploy/helm/esclab && \
-	  $(BIN)/tools/helm template esclab deploy/helm/esclab --values $$values >out/deploy/$$(basename $$values) && \
+	  $(BIN)/tools/helm lint --strict --quiet --kube-version $(KUBE) --values $$values deploy/helm/esclab && \
+	  $(BIN)/tools/helm template esclab deploy/helm/esclab --kube-version $(KUBE) --values $$values >out/deploy/$$(basename $$values) && \
 	  $(BIN)/tools/kubeconform -strict -summary -skip ScaledObject -schema-location 'out/deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' out/deploy/$$(basename $$values) || exit 1; \
 	done
 
