@@ -133,6 +133,25 @@ histories: ## record the workflow histories that TestReplay replays, of the code
 ui-check: ## the web UI's pages, and reports, in a headless Chromium
 	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser|TestReportFitsScreens' -count=1 -v
 
+# Helm and kubeconform come through the module proxy, and so does Kubernetes' own
+# description of its API, which is test data of a module of it.
+HELM        := helm.sh/helm/v3/cmd/helm@v3.22.0
+KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+KUBEAPI     := k8s.io/kubectl@v0.37.2
+KUBE        := 1.37
+
+.PHONY: deploy-check
+deploy-check: ## the Helm chart, rendered and checked against Kubernetes' API
+	GOBIN=$(CURDIR)/$(BIN)/tools $(GO) install $(HELM)
+	GOBIN=$(CURDIR)/$(BIN)/tools $(GO) install $(KUBECONFORM)
+	@mkdir -p out/deploy && dir=$$($(GO) mod download -json $(KUBEAPI) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') && \
+	python3 deploy/helm/schemas.py "$$dir/testdata/openapi/swagger.json" out/deploy/schemas ConfigMap Deployment ServiceAccount && \
+	for values in deploy/helm/esclab/values.yaml deploy/helm/esclab/examples/*.yaml; do \
+	  $(BIN)/tools/helm lint --strict --quiet --kube-version $(KUBE) --values $$values deploy/helm/esclab && \
+	  $(BIN)/tools/helm template esclab deploy/helm/esclab --kube-version $(KUBE) --values $$values >out/deploy/$$(basename $$values) && \
+	  $(BIN)/tools/kubeconform -strict -summary -skip ScaledObject -schema-location 'out/deploy/schemas/{{.ResourceKind}}{{.KindSuffix}}.json' out/deploy/$$(basename $$values) || exit 1; \
+	done
+
 demo: build ## the whole paper on the sample corpus, to its report
 	$(BIN)/esclab run demo --report out/demo/report
 

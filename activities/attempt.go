@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -130,20 +131,25 @@ func (a *Activities) begin(ctx context.Context, in workflows.StageInput) (*attem
 			return nil, classify(&permanentError{workflows.ErrTypeCrashes, fmt.Errorf("stage %s: %w", in.Stage.Name, err)})
 		}
 	}
-	// In one namespace a stage's workflow is the only one of its fingerprint and
-	// gives the stage to one attempt at a time, so whoever comes now takes the
-	// lease over; an earlier attempt, should it wake up, cannot write any more.
-	// Another Temporal with the same store knows nothing of this one, and the
-	// other way round: of the two the later waits, without a slot.
-	lease, err := a.Store.Acquire(ctx, in.Stage.Fingerprint, artifacts.Claim{
-		Owner:   info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID,
+	// In one namespace a stage's workflow gives the stage to one attempt at a time, so
+	// whoever comes now takes the lease over from an earlier one, which cannot write
+	// any more should it wake up. Another workflow, of another Temporal with the same
+	// store or of a run that knows the stage by another name, knows nothing of this
+	// one, and the other way round: of the two the later waits, without a slot.
+	workflow := info.WorkflowExecution.ID
+	claim := artifacts.Claim{
+		Owner:   workflow + "/" + info.WorkflowExecution.RunID,
 		Attempt: int(info.Attempt),
 		Realm:   a.Realm,
 		Worker:  a.Identity,
-		Steal:   true,
 		Keep:    in.Checkpoint.Keep,
-	})
+	}
+	lease, err := a.Store.Acquire(ctx, in.Stage.Fingerprint, claim)
 	var held *artifacts.HeldError
+	if errors.As(err, &held) && strings.HasPrefix(held.Owner, workflow+"/") {
+		claim.Steal = true
+		lease, err = a.Store.Acquire(ctx, in.Stage.Fingerprint, claim)
+	}
 	if errors.As(err, &held) {
 		return a.waitFor(ctx, in, held)
 	}

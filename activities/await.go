@@ -56,7 +56,7 @@ func (a *Activities) awaitOnce(ctx context.Context, in workflows.StageInput) (wo
 	run, err := a.Client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		VersioningOverride: a.override(),
 
-		ID:        in.WorkflowID(),
+		ID:        workflows.UnnamedStageID(in.Stage.Kind, in.Stage.Fingerprint),
 		TaskQueue: in.Queues.Control,
 		// A closed workflow says nothing about the store's state today, so
 		// another may always start: its first act is a look into the store.

@@ -87,7 +87,7 @@ func TestPriorities(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Until its stage is in the queue.
-		for id := workflows.StageWorkflowID(stage.Kind, stage.Fingerprint); ; {
+		for id := workflows.StageWorkflowID(stage.Name, stage.Fingerprint); ; {
 			d, err := s.client.DescribeWorkflowExecution(ctx, id, "")
 			if err == nil && slices.ContainsFunc(d.GetPendingActivities(), func(p pending) bool { return p.GetActivityType().GetName() == "Base" }) {
 				if got := d.GetWorkflowExecutionInfo().GetPriority().GetPriorityKey(); int(got) != priority {

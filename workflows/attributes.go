@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -14,8 +15,9 @@ import (
 
 // The search attributes by which workflows are found in the web UI and by
 // esclab ui. Temporal's SQL visibility has columns for 10 of type Keyword and
-// 3 of each other type in a namespace, which is why ROUGE-L is an Int. The
-// same names and types are the settings' default for search_attributes.
+// 3 of each other type in a namespace, which is why ROUGE-L is an Int to ask for
+// and a Keyword to read. The same names and types are the settings' default for
+// search_attributes.
 //
 // Paradigm and Method name the one system whose numbers a workflow carries: a
 // stage's own, a run's headline system (see experiments.Headline). Paradigms and Methods
@@ -38,6 +40,7 @@ var (
 	AttrWeightedF1 = temporal.NewSearchAttributeKeyFloat64("WeightedF1") // percent
 	AttrMacroF1    = temporal.NewSearchAttributeKeyFloat64("MacroF1")    // percent
 	AttrRougeL     = temporal.NewSearchAttributeKeyInt64("RougeLBasisPoints")
+	AttrRougeLText = temporal.NewSearchAttributeKeyKeyword("RougeL") // percent, "15.02"
 )
 
 // AttributeTypes are all the attributes above, by name, with the names that
@@ -48,7 +51,7 @@ func AttributeTypes() map[string]string {
 		AttrParadigm.GetName(): "Keyword", AttrMethod.GetName(): "Keyword",
 		AttrSweep.GetName(): "Keyword", AttrCell.GetName(): "Keyword", AttrRevision.GetName(): "Keyword", AttrVerdict.GetName(): "Keyword",
 		AttrParadigms.GetName(): "KeywordList", AttrMethods.GetName(): "KeywordList",
-		AttrSeed.GetName(): "Int", AttrRougeL.GetName(): "Int",
+		AttrSeed.GetName(): "Int", AttrRougeL.GetName(): "Int", AttrRougeLText.GetName(): "Keyword",
 		AttrBias.GetName(): "Double", AttrWeightedF1.GetName(): "Double", AttrMacroF1.GetName(): "Double",
 	}
 }
@@ -66,6 +69,9 @@ type Facts struct {
 	// name there as Experiment=lab_Experiment. No other is set: a workflow that sets
 	// one that is unknown to its namespace hangs.
 	Attributes []string `json:"attributes,omitempty"`
+	// FilesPath is the path, before a fingerprint, of the web UI where it has the files of
+	// stages.
+	FilesPath string `json:"files_path,omitempty"`
 }
 
 // UsableAttributes names those of AttributeTypes that a namespace has with the
@@ -170,8 +176,9 @@ func (in StageInput) SearchAttributes() temporal.SearchAttributes {
 	return temporal.NewSearchAttributes(in.Facts.Usable(updates...)...)
 }
 
-// measured are the search attributes of a stage's metrics. What is not a
-// number is left out: no search attribute holds it.
+// measured are the search attributes of a stage's metrics, rounded to the two digits
+// of a table: the web UI shows what is stored. What is not a number is left out: no
+// search attribute holds it.
 func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
 	var updates []temporal.SearchAttributeUpdate
 	//workflowcheck:ignore
@@ -180,6 +187,7 @@ func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			continue
 		}
+		v = math.Round(v*100) / 100
 		switch name {
 		case "preference_bias":
 			updates = append(updates, AttrBias.ValueSet(v))
@@ -188,7 +196,7 @@ func measured(metrics map[string]float64) []temporal.SearchAttributeUpdate {
 		case "macro_f1":
 			updates = append(updates, AttrMacroF1.ValueSet(v))
 		case "rouge_l":
-			updates = append(updates, AttrRougeL.ValueSet(int64(math.Round(v*100))))
+			updates = append(updates, AttrRougeL.ValueSet(int64(math.Round(v*100))), AttrRougeLText.ValueSet(fmt.Sprintf("%.2f", v)))
 		}
 	}
 	return updates

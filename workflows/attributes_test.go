@@ -104,7 +104,7 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 		case experiments.KindScore:
 			return map[string]float64{"rouge_l": 10.004 + x}
 		case experiments.KindBias:
-			return map[string]float64{"preference_bias": x / 10, "weighted_f1": math.NaN(), "macro_f1": 20 + x}
+			return map[string]float64{"preference_bias": x/10 + 0.004, "weighted_f1": math.NaN(), "macro_f1": 20 + x}
 		}
 		return nil
 	}
@@ -124,7 +124,7 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 	if err := env.GetWorkflowError(); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"PreferenceBias": 0.5, "MacroF1": 25.0, "RougeLBasisPoints": int64(1500)}
+	want := map[string]any{"PreferenceBias": 0.5, "MacroF1": 25.0, "RougeLBasisPoints": int64(1500), "RougeL": "15.00"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -80,14 +80,16 @@ type StageInput struct {
 	Facts Facts `json:"facts"`
 }
 
-// WorkflowID is the identity of the stage's own workflow: two runs that need
-// the same stage at the same time meet there.
-func (in StageInput) WorkflowID() string {
-	return StageWorkflowID(in.Stage.Kind, in.Stage.Fingerprint)
+// StageWorkflowID is the identity of a stage's own workflow: two runs that need the
+// same stage at the same time meet there. A seed is in the fingerprint, and in the name
+// only where a run has several. Should two runs know a stage by different names, its
+// lease in the store lets one of them compute it.
+func StageWorkflowID(name, fingerprint string) string {
+	return fmt.Sprintf("stage/%s/%.12s", experiments.WithoutSeed(name), fingerprint)
 }
 
-// StageWorkflowID is the workflow ID of the stage with a fingerprint.
-func StageWorkflowID(kind experiments.Kind, fingerprint string) string {
+// UnnamedStageID is what StageWorkflowID was for the runs of older builds.
+func UnnamedStageID(kind experiments.Kind, fingerprint string) string {
 	return fmt.Sprintf("stage/%s/%s", kind, fingerprint)
 }
 

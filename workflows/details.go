@@ -29,7 +29,7 @@ func (in RunInput) Summary() string {
 
 // runDetails shows how many stages stand where, what failed, the systems side
 // by side as far as they are evaluated, and the DAG's state, stage by stage.
-func runDetails(state RunState) string {
+func runDetails(f Facts, state RunState) string {
 	counts := map[StageStatus]int{}
 	for _, s := range state.Stages {
 		counts[s.Status]++
@@ -42,10 +42,8 @@ func runDetails(state RunState) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**: %d stages, %s\n\n", inert.Page(state.Experiment), len(state.Stages), strings.Join(parts, ", "))
-	for _, s := range state.Stages {
-		if s.Error != "" {
-			fmt.Fprintf(&b, "- **%s** failed: %s\n", inert.Page(s.Name), inert.PageCode(s.Error))
-		}
+	for _, f := range failures(state.Stages) {
+		b.WriteString(f.line())
 	}
 	b.WriteString(systemsTable(state.Stages))
 	b.WriteString("\n| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n")
@@ -55,13 +53,17 @@ func runDetails(state RunState) string {
 			seconds = fmt.Sprintf("%.1f", s.Result.Seconds)
 		}
 		if s.Result.Digest != "" {
-			digest = inert.PageCode(short(s.Result.Digest))
+			digest = f.files(inert.PageCode(short(s.Result.Digest)), s.Fingerprint, "")
 		}
 		state := onPage(s.Status)
 		if s.Joined {
 			state += ", begun by another run"
 		}
-		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", inert.Page(s.Name), sign(s.Status), state, seconds, digest)
+		name := inert.Page(s.Name)
+		if s.WorkflowID != "" && (s.Status == StageRunning || s.Status == StageDone || s.Status == StageFailed) {
+			name = link(s.Name, s.WorkflowID, "")
+		}
+		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", name, sign(s.Status), state, seconds, digest)
 	}
 	return b.String()
 }
@@ -72,6 +74,50 @@ func onPage(s StageStatus) string {
 		return "queued or running"
 	}
 	return string(s)
+}
+
+// failure is how stages, or cells, have ended, all of them alike: "failed", and why.
+type failure struct {
+	who      []string
+	how, why string
+}
+
+// addFailure adds what one has ended of to those that have ended of the same.
+func addFailure(all []failure, one failure) []failure {
+	for i, f := range all {
+		if f.how == one.how && f.why == one.why {
+			all[i].who = append(f.who, one.who...)
+			return all
+		}
+	}
+	return append(all, one)
+}
+
+// shownNames bounds those that a line names.
+const shownNames = 12
+
+// names lists who has ended so.
+func (f failure) names() string {
+	if more := len(f.who) - shownNames; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(f.who[:shownNames], ", "), more)
+	}
+	return strings.Join(f.who, ", ")
+}
+
+// line is the failure in Markdown.
+func (f failure) line() string {
+	return fmt.Sprintf("- **%s** %s: %s\n", inert.Page(f.names()), f.how, inert.PageCode(f.why))
+}
+
+// failures lists what stages have failed of: what eight have met is one.
+func failures(stages []StageState) []failure {
+	var all []failure
+	for _, s := range stages {
+		if s.Status == StageFailed {
+			all = addFailure(all, failure{[]string{s.Name}, "failed", strings.TrimPrefix(s.Error, "stage "+s.Name+": ")})
+		}
+	}
+	return all
 }
 
 // systemsTable is Table 3 of a run's own systems, vanilla beside decoupled, as

@@ -1,7 +1,9 @@
 package workflows
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,24 +11,28 @@ import (
 )
 
 func TestRunDetails(t *testing.T) {
-	got := runDetails(RunState{Experiment: "demo", Stages: []StageState{
+	got := runDetails(Facts{}, RunState{Experiment: "demo", Stages: []StageState{
 		{Name: "corpus", Status: StageReused, Result: StageResult{Digest: "0123456789abcdef", Seconds: 3}},
 		{Name: "sft/vm", Status: StageDone, Result: StageResult{Digest: "feed", Seconds: 16.24}},
-		{Name: "sft/sp", Status: StageFailed, Error: "loss NaN | at\n`step` 3"},
-		{Name: "dpo/sp", Status: StageSkipped},
+		{Name: "sft/sp", Status: StageFailed, Error: "stage sft/sp: loss NaN | at\n`step` 3", WorkflowID: "stage/sft/sp/0123456789ab"},
+		{Name: "mine/rg", Status: StageFailed, Error: "disk full"},
+		{Name: "judge/rg", Status: StageFailed, Error: "stage judge/rg: loss NaN | at\n`step` 3"},
+		{Name: "dpo/sp", Status: StageSkipped, WorkflowID: "stage/dpo/sp/0123456789ab"},
 		{Name: "sft/rg", Status: StageRunning},
 		{Name: "mine/rg", Status: StageRunning, Joined: true},
 		{Name: "mine/sp", Status: StageCancelled},
 		{Name: "dpo/rg", Status: StageWaiting},
 		{Name: "report", Status: StageWaiting},
 	}})
-	want := "**demo**: 9 stages, 1 done, 1 reused, 2 queued or running, 2 waiting, 1 failed, 1 cancelled, 1 skipped\n\n" +
-		"- **sft/sp** failed: loss NaN \\| at \\`step\\` 3\n" + `
+	want := "**demo**: 11 stages, 1 done, 1 reused, 2 queued or running, 2 waiting, 3 failed, 1 cancelled, 1 skipped\n\n" +
+		"- **sft/sp, judge/rg** failed: loss NaN \\| at \\`step\\` 3\n- **mine/rg** failed: `disk full`\n" + `
 | stage | state | seconds | artifact |
 |:--|:--|--:|:--|
 | corpus | ↺ reused |  | ` + "`0123456789ab`" + ` |
 | sft/vm | ✓ done | 16.2 | ` + "`feed`" + ` |
-| sft/sp | ✗ failed |  |  |
+| [sft/sp](/namespaces/{namespace}/workflows/stage%2Fsft%2Fsp%2F0123456789ab) | ✗ failed |  |  |
+| mine/rg | ✗ failed |  |  |
+| judge/rg | ✗ failed |  |  |
 | dpo/sp | – skipped |  |  |
 | sft/rg | ▶ queued or running |  |  |
 | mine/rg | ▶ queued or running, begun by another run |  |  |
@@ -100,7 +106,7 @@ func TestSystemsTable(t *testing.T) {
 
 // No name or message can change the table that it stands in.
 func TestDetailsEscape(t *testing.T) {
-	got := runDetails(RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
+	got := runDetails(Facts{}, RunState{Experiment: "a|b*c*\n# <b>", Stages: []StageState{{Name: "x|y", Status: StageFailed, Error: "bad `code` | x\n| y |"}}})
 	want := "**a\\|b\\*c\\* \\# \\<b\\>**: 1 stages, 1 failed\n\n- **x\\|y** failed: bad \\`code\\` \\| x \\| y \\|\n\n" +
 		"| stage | state | seconds | artifact |\n|:--|:--|--:|:--|\n| x\\|y | ✗ failed |  |  |\n"
 	if got != want {
@@ -117,5 +123,77 @@ func TestRunSummary(t *testing.T) {
 	want := `demo on \<img src=x onerror=alert(1)\>, seed 3, sweep betas, cell \[beta\](javascript:alert(1))`
 	if got := in.Summary(); got != want {
 		t.Errorf("the summary of a run with hostile names is %q, want %q", got, want)
+	}
+}
+
+// What a workflow is started with leads to what belongs to it, whatever its name.
+func TestStaticDetails(t *testing.T) {
+	report := experiments.Stage{Name: "report", Kind: experiments.KindReport, Fingerprint: strings.Repeat("ab", 32),
+		Inputs: map[string]string{"score/vanilla/dpo": "score/vanilla/dpo"}}
+	score := experiments.Stage{Name: "score/vanilla/dpo", Kind: experiments.KindScore, Fingerprint: strings.Repeat("cd", 32), Inputs: map[string]string{"generate": "generate@2"}}
+	in := RunInput{Experiment: "it's", Stages: []experiments.Stage{report}, Facts: Facts{Sweep: "b)[x", Attributes: all()}}
+	for _, want := range []string{
+		"- [Its stages](/namespaces/{namespace}/workflows?query=ParentWorkflowId%20%3D%20%27{workflowId}%27): 1,",
+		"[Its report](/namespaces/{namespace}/workflows/stage%2Freport%2Fabababababab)",
+		"Sweep%20%3D%20%27b%29%5Bx%27)", `All runs of it's](`, "Experiment%20%3D%20%27it%5C%27s%27)",
+	} {
+		if got := in.Details(); !strings.Contains(got, want) {
+			t.Errorf("the run's details do not have %s:\n%s", want, got)
+		}
+	}
+	in.Facts.FilesPath = "/files/"
+	if got, want := in.Details(), "[report.html](/files/"+report.Fingerprint+"/report.html)"; !strings.Contains(got, want) {
+		t.Errorf("the run's details do not have %s:\n%s", want, got)
+	}
+	if got, want := runDetails(in.Facts, RunState{Stages: []StageState{{Name: "a", Fingerprint: "f00d", Status: StageReused, Result: StageResult{Digest: "feed"}}}}),
+		"| a | ↺ reused |  | [`feed`](/files/f00d/) |"; !strings.Contains(got, want) {
+		t.Errorf("a stage that is done does not lead to its files, %s:\n%s", want, got)
+	}
+	in.Facts.Attributes = nil
+	if got := in.Details(); strings.Contains(got, "Experiment%20") {
+		t.Errorf("a query by an attribute that the namespace does not have:\n%s", got)
+	}
+	r := &run{index: map[string]int{"generate@2": 0, "score/vanilla/dpo": 1}, state: RunState{Stages: []StageState{
+		{Name: "generate@2", WorkflowID: "stage/generate/0"},
+		{Name: "score/vanilla/dpo", Kind: experiments.KindScore, WorkflowID: "stage/score/1", Result: StageResult{Metrics: map[string]float64{"rouge_l": 15}}},
+	}}}
+	of := wanter{"run/demo/1", "r"}
+	if got, want := r.stageDetails(of, StageInput{Stage: score}), "- Of [run/demo/1](/namespaces/{namespace}/workflows/run%2Fdemo%2F1/r/user-metadata)\n"+
+		"- Reads from [generate@2](/namespaces/{namespace}/workflows/stage%2Fgenerate%2F0)\n"; strings.ReplaceAll(got, `\@`, "@") != want {
+		t.Errorf("a stage's details are\n%s\nwant\n%s", got, want)
+	}
+	if got := r.stageDetails(of, StageInput{Stage: report}); !strings.Contains(got, "| vanilla/dpo | – | – | – | 15.00 |") || strings.Contains(got, "Reads from") {
+		t.Errorf("the report's details have no comparison of the systems:\n%s", got)
+	}
+	long := CompareInput{Table: strings.Repeat("| a | b |\n", 10_000)}.Details()
+	if raw, err := json.Marshal(long); err != nil || len(raw) > 20_000 || !strings.HasSuffix(long, "|\n\n…\n") {
+		t.Errorf("a long comparison has %d bytes (%v), want what Temporal takes, to the end of a line: …%q", len(raw), err, long[len(long)-20:])
+	}
+}
+
+func TestSweepDetails(t *testing.T) {
+	score := func(cell int, bias float64) CellScore {
+		return CellScore{Cell: cell, Name: fmt.Sprintf("c%d", cell), WorkflowID: fmt.Sprintf("run/c%d", cell), System: "decoupled/dpo",
+			Metrics: map[string]float64{"preference_bias": bias, "rouge_l": 15}}
+	}
+	var best []CellScore
+	for cell, bias := range []float64{0.9, 0.3, 0.5, 0.8, 0.7, 0.6, 0.2} {
+		best = better(best, score(cell, bias))
+	}
+	best = better(best, score(1, 0.55)) // it ran again
+	got := sweepDetails(SweepState{Name: "betas", Parallel: 2, Priority: 3, Marks: "ddddddfffw", Best: best, ETASeconds: 90.4, Ends: []CellEnd{
+		{7, "c7", CellFailed, "disk full"}, {8, "c8", CellFailed, "disk full"}, {9, "c9", CellCancelled, "disk full"},
+	}})
+	want := "**betas**: 10 cells, 6 done, 1 waiting, 3 failed\n\n2 at a time, priority 3, about 1m30s left\n\n" + `| best so far | system | R-L | B | Qw | Q |
+|:--|:--|--:|--:|--:|--:|
+| [c6](/namespaces/{namespace}/workflows/run%2Fc6) | decoupled/dpo | 15.00 | 0.20 | – | – |
+| [c2](/namespaces/{namespace}/workflows/run%2Fc2) | decoupled/dpo | 15.00 | 0.50 | – | – |
+| [c1](/namespaces/{namespace}/workflows/run%2Fc1) | decoupled/dpo | 15.00 | 0.55 | – | – |
+| [c5](/namespaces/{namespace}/workflows/run%2Fc5) | decoupled/dpo | 15.00 | 0.60 | – | – |
+| [c4](/namespaces/{namespace}/workflows/run%2Fc4) | decoupled/dpo | 15.00 | 0.70 | – | – |
+
+- **c7, c8** failed: ` + "`disk full`\n- **c9** cancelled: `disk full`\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

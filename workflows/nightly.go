@@ -187,7 +187,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 	}
 	plan := record.Plan
 	record.Report = plan.Run.Last()
-	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), inert.PageCode(plan.RunID), inert.PageCode(plan.Revision)))
+	show(ctx, fmt.Sprintf("**%s**, night %s: %s runs on revision %s", inert.Page(in.Schedule), inert.Page(night.Name()), link(plan.RunID, plan.RunID, ""), inert.PageCode(plan.Revision)))
 	child := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            plan.RunID,
 		TaskQueue:             in.Queues.Control,
@@ -195,6 +195,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, night %s", inert.Page(in.Schedule), inert.Page(night.Name())),
+		StaticDetails:         plan.Run.Details(),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 		Memo:                  plan.Run.Origin.Memo(),
 	})
@@ -239,12 +240,15 @@ func nightOptions(ctx workflow.Context, in NightInput, summary string, attempts 
 func show(ctx workflow.Context, markdown string) { workflow.SetCurrentDetails(ctx, markdown+"\n") }
 
 func nightDetails(in NightInput, r NightResult) string {
-	effects := ""
+	run, effects := "", ""
+	if r.Run != "" {
+		run = link(r.Run, r.Run, "")
+	}
 	if r.Effects != "" {
 		effects = inert.PageCode(r.Effects) + "\n\n"
 	}
 	details := fmt.Sprintf("**%s**, night %s: **%s**\n\n%s%s\n\n| what | value |\n|:--|:--|\n| run | %s |\n| report | %s |\n| record | %s |\n",
-		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), effects, inert.PageCode(r.Headline), inert.PageCode(r.Run), inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
+		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), effects, inert.PageCode(r.Headline), run, inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
 	if r.Notified != "" {
 		details += fmt.Sprintf("| told | %s |\n", inert.PageCode(r.Notified))
 	}

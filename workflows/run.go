@@ -67,8 +67,10 @@ type StageState struct {
 	Name        string           `json:"name"`
 	Kind        experiments.Kind `json:"kind"`
 	Fingerprint string           `json:"fingerprint"`
-	Status      StageStatus      `json:"status"`
-	Error       string           `json:"error,omitempty"`
+	// WorkflowID is the stage's own; empty in the answers of older builds.
+	WorkflowID string      `json:"workflow_id,omitempty"`
+	Status     StageStatus `json:"status"`
+	Error      string      `json:"error,omitempty"`
 	// Joined tells that the stage was running for another run already.
 	Joined bool        `json:"joined,omitempty"`
 	Result StageResult `json:"result"`
@@ -96,7 +98,9 @@ func Run(ctx workflow.Context, in RunInput) (RunResult, error) {
 	result, err := r.execute(ctx)
 	kept.ended(ctx, r.state, err)
 	if !r.await { // a sweep that has continued as new may wait for it
-		tellAll(ctx, nil, endOf(workflow.GetInfo(ctx).WorkflowExecution.ID, err), workflow.GetSignalChannel(ctx, signalWant))
+		end := endOf(workflow.GetInfo(ctx).WorkflowExecution.ID, err)
+		end.Score = in.score(result)
+		tellAll(ctx, nil, end, workflow.GetSignalChannel(ctx, signalWant))
 	}
 	return result, err
 }
@@ -142,7 +146,7 @@ func (r *run) layOut(stages []experiments.Stage) error {
 		r.index[s.Name] = i
 		r.fingerprints[s.Name] = s.Fingerprint
 		r.state.Stages = append(r.state.Stages, StageState{
-			Name: s.Name, Kind: s.Kind, Fingerprint: s.Fingerprint, Status: StageWaiting,
+			Name: s.Name, Kind: s.Kind, Fingerprint: s.Fingerprint, WorkflowID: StageWorkflowID(s.Name, s.Fingerprint), Status: StageWaiting,
 		})
 	}
 	return nil
@@ -157,7 +161,13 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	if r.await = workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion; !r.await {
+	version := workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, versionNamed)
+	if version < versionNamed {
+		for i, s := range r.state.Stages {
+			r.state.Stages[i].WorkflowID = UnnamedStageID(s.Kind, s.Fingerprint)
+		}
+	}
+	if r.await = version == workflow.DefaultVersion; !r.await {
 		hear(ctx, r.ends)
 	}
 	for _, s := range r.in.Stages {
@@ -175,17 +185,12 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 	}
 
 	var result RunResult
-	var failures []string
 	r.showNow(ctx)
 	for _, s := range r.in.Stages {
 		var sr StageResult
-		if err := r.done[s.Name].Get(ctx, &sr); err != nil {
-			if st := r.state.Stages[r.index[s.Name]]; st.Status == StageFailed {
-				failures = append(failures, fmt.Sprintf("%s: %s", s.Name, st.Error))
-			}
-			continue
+		if r.done[s.Name].Get(ctx, &sr) == nil {
+			result.Stages = append(result.Stages, sr)
 		}
-		result.Stages = append(result.Stages, sr)
 	}
 	r.showNow(ctx)
 	// Also of a run that fails or is cancelled: what it has is found.
@@ -196,8 +201,12 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 		// Only now: every stage has heard of the cancellation and let go.
 		return result, ctx.Err()
 	}
-	if len(failures) > 0 {
-		return result, temporal.NewNonRetryableApplicationError(strings.Join(failures, "; "), ErrTypeStageFailed, nil)
+	if failed := failures(r.state.Stages); len(failed) > 0 {
+		message := make([]string, len(failed))
+		for i, f := range failed {
+			message[i] = f.names() + ": " + f.why
+		}
+		return result, temporal.NewNonRetryableApplicationError(strings.Join(message, "; "), ErrTypeStageFailed, nil)
 	}
 	return result, nil
 }
@@ -295,6 +304,9 @@ func (r *run) record(ctx workflow.Context) error {
 	return upsert(ctx, r.in.Facts, rows[headline])
 }
 
+// stageID is the workflow ID of a stage of the run.
+func (r *run) stageID(name string) string { return r.state.Stages[r.index[name]].WorkflowID }
+
 // joins notes that a stage runs for another run, too.
 func (r *run) joins(ctx workflow.Context, name string) {
 	if s := &r.state.Stages[r.index[name]]; !s.Joined {
@@ -325,7 +337,7 @@ func (r *run) show(ctx workflow.Context) {
 const pages = 100
 
 func (r *run) showNow(ctx workflow.Context) {
-	workflow.SetCurrentDetails(ctx, runDetails(r.state))
+	workflow.SetCurrentDetails(ctx, runDetails(r.in.Facts, r.state))
 }
 
 // sortedValues gives a map's values in the order of its keys, so that the

@@ -37,8 +37,12 @@ func Stage(ctx workflow.Context, in StageInput) (StageResult, error) {
 	return result, err
 }
 
-// versionWanted is the change by which stages became children of runs.
-const versionWanted = "wanted"
+// versionWanted is the change by which stages became children of runs. Since its
+// version versionNamed, their workflow IDs have their names.
+const (
+	versionWanted = "wanted"
+	versionNamed  = 2
+)
 
 // stageLookedUp is a stage as older builds started it.
 func stageLookedUp(ctx workflow.Context, in StageInput) (StageResult, error) {

@@ -56,13 +56,18 @@ type sweep struct {
 	began      time.Time // when the first execution did
 	kept       *keeper
 	next       int // no cell before it waits
+	best       []CellScore
+	pace       SweepPace // with what earlier executions had
+	earlier    float64   // seconds of those
+	resumed    time.Time // when this execution began
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
 	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1,
-		began: workflow.GetInfo(ctx).WorkflowStartTime}
+		began: workflow.GetInfo(ctx).WorkflowStartTime, resumed: workflow.Now(ctx)}
 	if c := in.Carry; c != nil {
 		s.marks, s.paused, s.executions, s.began = []byte(c.Marks), c.Paused, c.Executions+1, c.Started
+		s.best, s.pace, s.earlier = c.Best, c.Pace, c.Pace.Seconds
 		for _, e := range c.Ends {
 			s.ends[e.Cell] = e
 		}
@@ -289,7 +294,10 @@ func (s *sweep) options(ctx workflow.Context, summary string, limit time.Duratio
 func (s *sweep) state() SweepState {
 	state := SweepState{
 		Name: s.in.Name, Plan: s.in.Plan, Parallel: s.in.Parallel, Priority: s.in.Priority, Paused: s.paused,
-		Executions: s.executions, Marks: CellMarks(s.marks), Running: []RunningCell{}, Ends: []CellEnd{},
+		Executions: s.executions, Marks: CellMarks(s.marks), Running: []RunningCell{}, Ends: []CellEnd{}, Best: s.best,
+	}
+	if left := s.active() + state.Marks.Count(CellWaiting) + state.Marks.Count(CellUnknown); s.pace.Cells > 0 && !s.paused {
+		state.ETASeconds = s.pace.Seconds / float64(s.pace.Cells) * float64(left)
 	}
 	for _, cell := range s.runningCells() {
 		state.Running = append(state.Running, s.running[cell])
@@ -305,7 +313,7 @@ func (s *sweep) state() SweepState {
 // carryOn is the input of the next execution.
 func (s *sweep) carryOn() SweepInput {
 	state, in := s.state(), s.in
-	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began}
+	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began, Best: s.best, Pace: s.pace}
 	return in
 }
 

@@ -37,7 +37,9 @@ func (s *sweep) startCell(ctx workflow.Context, cell int) {
 	if end, asked := s.cancelling[cell]; asked { // cancelled while it was started
 		s.cancelCell(ctx, cell, end)
 	}
-	s.endRun(ctx, running, child.Get(detached, nil))
+	var result RunResult
+	err = child.Get(detached, &result)
+	s.endRun(ctx, running, plan.Run.score(result), err)
 }
 
 // started notes that a cell starts no longer: it has a run, or none begins.
@@ -59,6 +61,7 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
 		Priority:              temporal.Priority{PriorityKey: s.in.Priority, FairnessKey: fairnessKey(s.in.Name)},
+		StaticDetails:         plan.Run.Details(),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
 		Memo:                  plan.Run.Origin.Memo(),
 	}
@@ -101,20 +104,26 @@ func (s *sweep) followCell(ctx workflow.Context, r RunningCell) {
 			case end.Failure != "":
 				err = temporal.NewNonRetryableApplicationError(end.Failure, ErrTypeStageFailed, nil)
 			}
-			s.endRun(ctx, r, err)
+			s.endRun(ctx, r, s.told[r.WorkflowID][0].Score, err)
 			return
 		}
 	}
 	options := s.options(detached, r.Name, stageTotal)
-	s.endRun(ctx, r, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
+	s.endRun(ctx, r, nil, workflow.ExecuteActivity(options, nameOf(SweepActivities.AwaitCell), r).Get(detached, nil))
 }
 
-// endRun marks a cell by how its run has ended.
-func (s *sweep) endRun(ctx workflow.Context, r RunningCell, err error) {
+// endRun marks a cell by how its run has ended, and notes its score where it has one.
+func (s *sweep) endRun(ctx workflow.Context, r RunningCell, score *CellScore, err error) {
 	end := CellEnd{Cell: r.Cell, Name: r.Name, Mark: CellDone}
 	wanted, asked := s.cancelling[r.Cell]
 	switch {
 	case err == nil:
+		s.pace.Cells++
+		s.pace.Seconds = s.earlier + workflow.Now(ctx).Sub(s.resumed).Seconds()
+		if score != nil {
+			score.Cell, score.Name, score.WorkflowID = r.Cell, r.Name, r.WorkflowID
+			s.best = better(s.best, *score)
+		}
 	case asked:
 		end.Mark, end.Reason = wanted.Mark, wanted.Reason
 	case temporal.IsCanceledError(err) || hasType(err, ErrTypeCancelled):

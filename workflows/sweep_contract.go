@@ -210,6 +210,24 @@ type SweepCarry struct {
 	Paused     bool          `json:"paused,omitempty"`
 	Executions int           `json:"executions"`
 	Started    time.Time     `json:"started,omitzero"` // when the first execution was
+	Best       []CellScore   `json:"best,omitempty"`
+	Pace       SweepPace     `json:"pace,omitzero"`
+}
+
+// CellScore is what a cell's headline system has come to.
+type CellScore struct {
+	Cell       int                `json:"cell"`
+	Name       string             `json:"name"`
+	WorkflowID string             `json:"workflow_id"`
+	System     string             `json:"system"`
+	Metrics    map[string]float64 `json:"metrics"`
+}
+
+// SweepPace is how long cells take: how many have run to their end, and the time that
+// the sweep had for them.
+type SweepPace struct {
+	Cells   int     `json:"cells"`
+	Seconds float64 `json:"seconds"`
 }
 
 // SearchAttributes are those that a sweep starts with, whoever starts it.
@@ -237,6 +255,9 @@ type SweepState struct {
 	Marks      CellMarks     `json:"marks"`
 	Running    []RunningCell `json:"running"`
 	Ends       []CellEnd     `json:"ends"`
+	Best       []CellScore   `json:"best,omitempty"` // cells that ran, the least preference bias first
+	// ETASeconds is the estimated time left; 0 where nothing tells.
+	ETASeconds float64 `json:"eta_seconds,omitempty"`
 }
 
 // SweepResult is what a sweep ends with.

@@ -2,11 +2,8 @@ package workflows
 
 import (
 	"fmt"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
-
-	"github.com/esclab/esclab/internal/inert"
 )
 
 // handlers answers queries and takes commands. What a validator refuses never
@@ -157,33 +154,4 @@ func (s *sweep) retryable(cell int) bool {
 func (s *sweep) answer(ctx workflow.Context) SweepState {
 	s.show(ctx)
 	return s.state()
-}
-
-// shownEnds bounds the failures that the web UI lists.
-const shownEnds = 50
-
-// sweepDetails says how far a sweep is, what runs and what went wrong.
-func sweepDetails(state SweepState) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "**%s**: %d cells, %s\n\n", inert.Page(state.Name), len(state.Marks), state.Marks.Summary())
-	fmt.Fprintf(&b, "%d at a time, priority %d", state.Parallel, state.Priority)
-	if state.Paused {
-		b.WriteString(", **paused**")
-	}
-	b.WriteString("\n\n")
-	if len(state.Running) > 0 {
-		b.WriteString("| running | run |\n|:--|:--|\n")
-		for _, r := range state.Running[:min(len(state.Running), shownEnds)] {
-			fmt.Fprintf(&b, "| %s | %s |\n", inert.Page(r.Name), inert.PageCode(r.WorkflowID))
-		}
-		b.WriteString("\n")
-	}
-	for i, e := range state.Ends {
-		if i == shownEnds {
-			fmt.Fprintf(&b, "- and %d more\n", len(state.Ends)-i)
-			break
-		}
-		fmt.Fprintf(&b, "- **%s** %s: %s\n", inert.Page(e.Name), e.Mark, inert.PageCode(e.Reason))
-	}
-	return b.String()
 }

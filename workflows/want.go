@@ -24,13 +24,14 @@ const (
 func (r *run) want(ctx workflow.Context, in StageInput) (StageResult, error) {
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	child := workflow.WithChildOptions(detached, workflow.ChildWorkflowOptions{
-		WorkflowID:        in.WorkflowID(),
+		WorkflowID:        r.stageID(in.Stage.Name),
 		TaskQueue:         in.Queues.Control,
 		ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
 		// A closed workflow says nothing about the store's state today, so another
 		// may always start.
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:         in.Stage.Summary(),
+		StaticDetails:         r.stageDetails(self(ctx), in),
 		TypedSearchAttributes: in.SearchAttributes(),
 		Priority:              workflow.GetInfo(ctx).Priority,
 	})
@@ -88,7 +89,7 @@ func (r *run) join(ctx workflow.Context, in StageInput, limit time.Duration) (*s
 	fingerprint := in.Stage.Fingerprint
 	heard := len(r.ends[fingerprint])
 	told := func() bool { return len(r.ends[fingerprint]) > heard }
-	if workflow.SignalExternalWorkflow(ctx, in.WorkflowID(), "", signalWant, self(ctx)).Get(ctx, nil) != nil {
+	if workflow.SignalExternalWorkflow(ctx, r.stageID(in.Stage.Name), "", signalWant, self(ctx)).Get(ctx, nil) != nil {
 		return nil, nil // it has just ended
 	}
 	r.joins(ctx, in.Stage.Name)
@@ -110,7 +111,7 @@ func (r *run) leave(ctx workflow.Context, in StageInput, runID string, ended fun
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	fingerprint := in.Stage.Fingerprint
 	heard := len(r.ends[fingerprint])
-	if workflow.SignalExternalWorkflow(detached, in.WorkflowID(), runID, signalLeave, self(ctx)).Get(detached, nil) != nil {
+	if workflow.SignalExternalWorkflow(detached, r.stageID(in.Stage.Name), runID, signalLeave, self(ctx)).Get(detached, nil) != nil {
 		return nil // it has just ended
 	}
 	_, err := workflow.AwaitWithTimeout(detached, cancelGrace, func() bool { return ended() || len(r.ends[fingerprint]) > heard })

@@ -29,6 +29,8 @@ type stageEnd struct {
 	Result      *StageResult `json:"result,omitempty"`
 	Failure     string       `json:"failure,omitempty"` // of which the stage has failed
 	Cancelled   bool         `json:"cancelled,omitempty"`
+	// Score is what a run's headline system has come to.
+	Score *CellScore `json:"score,omitempty"`
 	// Left answers signalLeave: the stage goes on for others.
 	Left bool `json:"left,omitempty"`
 }

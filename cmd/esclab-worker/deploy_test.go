@@ -63,10 +63,19 @@ func TestDeployCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	workers := 0
-	example := read(t, ".env.example")
+	example, modules := read(t, ".env.example"), read(t, "../go.mod")
+	// The images are of the versions that this program is built and tested with.
+	of := map[string]string{
+		"temporalio/server": "go.temporal.io/server", "temporalio/admin-tools": "go.temporal.io/server",
+		"temporalio/ui": "github.com/temporalio/ui-server/v2", "ghcr.io/versity/versitygw": "github.com/versity/versitygw",
+	}
 	for name, s := range file.Services {
-		if s.Image == "" {
+		image, tag, _ := strings.Cut(s.Image, ":")
+		if image == "" {
 			t.Errorf("%s has no image", name)
+		}
+		if module := of[image]; module != "" && !strings.Contains(modules, "\t"+module+" v"+strings.TrimPrefix(tag, "v")+"\n") {
+			t.Errorf("%s runs %s, go.mod has another version of %s", name, s.Image, module)
 		}
 		if strings.HasPrefix(name, "worker-") {
 			workers++
@@ -109,6 +118,54 @@ func TestDeploySettings(t *testing.T) {
 	for _, name := range []string{s.S3.AccessKeyEnv, s.S3.SecretKeyEnv} {
 		if !strings.Contains(read(t, "worker.env.example"), "\n"+name+"=\n") || !strings.Contains(read(t, "compose.yaml"), name+":") {
 			t.Errorf("nobody sets $%s", name)
+		}
+	}
+}
+
+// TestDeployChart reads what the templates are filled with; make deploy-check renders them.
+func TestDeployChart(t *testing.T) {
+	type worker struct {
+		Queues []string `yaml:"queues"`
+	}
+	var values struct {
+		Settings  map[string]any    `yaml:"settings"`
+		SecretEnv map[string]any    `yaml:"secretEnv"`
+		Workers   map[string]worker `yaml:"workers"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "helm/esclab/values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := yaml.Marshal(values.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "temporal.yaml")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.EmbedS3() || s.EmbedTemporal() {
+		t.Errorf("the chart's settings embed a server: %+v", s)
+	}
+	for _, name := range []string{s.S3.AccessKeyEnv, s.S3.SecretKeyEnv} {
+		if values.SecretEnv[name] == nil {
+			t.Errorf("no Secret sets $%s, which the settings name", name)
+		}
+	}
+	var served []string
+	for name, w := range values.Workers {
+		accepts(t, "values.yaml: "+name, []string{"--queues=" + strings.Join(w.Queues, ",")})
+		served = append(served, w.Queues...)
+	}
+	if slices.Sort(served); !slices.Equal(served, []string{"control", "cpu", "gpu"}) {
+		t.Errorf("the workers serve %q, want each class of queues once", served)
+	}
+	for _, flag := range regexp.MustCompile(`(?m)^ +- (--[a-z-]+)=`).FindAllStringSubmatch(read(t, "helm/esclab/templates/workers.yaml"), -1) {
+		if command().Flags().Lookup(strings.TrimPrefix(flag[1], "--")) == nil {
+			t.Errorf("workers.yaml gives the worker %s, which it does not have", flag[1])
 		}
 	}
 }

@@ -337,7 +337,7 @@ func withTheKey(t *testing.T, ctx context.Context, info *connect.Info) []attempt
 	}
 	stage := p.Stages[0]
 	stage.Params = bytes.Replace(stage.Params, []byte(`"split_seed":`), []byte(`"split_seed":9`), 1)
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.StageWorkflowID(stage.Kind, stage.Fingerprint), TaskQueue: "esclab-control"}, workflows.StageName,
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.StageWorkflowID(stage.Name, stage.Fingerprint), TaskQueue: "esclab-control"}, workflows.StageName,
 		workflows.StageInput{Stage: stage, Queues: workflows.Queues{Control: "esclab-control", CPU: "esclab-cpu", GPU: "esclab-gpu"},
 			Checkpoint: p.Experiment.Checkpoint, HeartbeatSeconds: 30})
 	if err != nil {

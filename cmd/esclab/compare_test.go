@@ -185,8 +185,42 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	address := func(args ...string) string {
 		return strings.TrimSpace(output(t, ctx, "", append(append([]string{"ui"}, args...), "--data", data)...))
 	}
+	// The list opens with columns of what was measured and with saved views, and what
+	// a person changes stays.
+	const columns = `"|" + Array.from(document.querySelectorAll("thead th")).map(e => e.innerText.trim()).filter(Boolean).join("|") + "|"`
+	const rows = `Array.from(document.querySelectorAll("tbody tr")).map(r => Array.from(r.querySelectorAll("td")).map(c => c.innerText.trim()).join("|")).join("\n")`
+	b.shows(t, ctx, address(), columns, "|Status|Workflow ID|Experiment|Paradigm|Method|PreferenceBias|WeightedF1|MacroF1|RougeL|Verdict|Start|")
+	b.shows(t, ctx, address(), `(() => {
+		const items = Array.from(document.querySelectorAll("[data-view-item]")).map(e => e.innerText.trim()).join("|");
+		if (!items) document.querySelector('[data-testid="saved-views-button"]')?.click();
+		return items;
+	})()`, "Nights|Regressions|Runs|Sweeps|Vanilla beside decoupled")
+	b.shows(t, ctx, address("--query", "Stage STARTS_WITH 'bias/' AND Paradigm IS NOT NULL"), rows,
+		"micro|vanilla|dpo|", "micro|decoupled|dpo|")
+	b.shows(t, ctx, address(), `localStorage["namespace-workflow-table-columns"] = '{"default":[{"label":"Start"},{"label":"Cell"}]}'`, "Cell")
+	b.shows(t, ctx, address(), columns, "Workflows|Start|Cell|")
+	b.shows(t, ctx, address(), `localStorage["namespace-workflow-table-columns"] = "{}"`, "{}")
 	b.shows(t, ctx, address("micro"), details, "micro: ", "vanilla/dpo", "decoupled/dpo", "Qw", "report\t✓ done")
 	b.shows(t, ctx, address("micro"), `document.body.innerText`, "run/micro/", "User Metadata")
+	// Details need no worker, and lead to the run's stages, to its report's page with the
+	// comparison, and to the report itself.
+	const static = `document.querySelector("#user-metadata-details")?.contentDocument`
+	b.shows(t, ctx, address("micro"), static+`?.body?.innerText ?? ""`, "Its stages: ", "Its report: ", "All runs of micro")
+	href := func(part string) string {
+		t.Helper()
+		to, err := b.read(ctx, address("micro"), static+`?.querySelector('a[href*="`+part+`"]')?.href ?? ""`, []string{part}, time.Now().Add(2*time.Minute))
+		if !strings.Contains(to, part) {
+			t.Fatalf("the run's details have no link to %s (%v)", part, err)
+		}
+		return to
+	}
+	b.shows(t, ctx, href("ParentWorkflowId"), `document.querySelector("main")?.innerText ?? ""`, "stage/report/", "stage/bias/decoupled/dpo/")
+	b.shows(t, ctx, href("stage%2Freport"), `(() => {
+		const at = location.pathname.split("/"); // …/workflows/ID/RUN/TAB
+		if (at.length > 6 && at[6] != "user-metadata") location.pathname = at.slice(0, 6).concat("user-metadata").join("/");
+		return `+static+`?.body?.innerText ?? "";
+	})()`, "Of run/micro/", "vanilla/dpo", "decoupled/dpo", "Qw")
+	b.shows(t, ctx, href("report.html"), `document.body.innerText`, "micro", "vanilla/dpo", "decoupled/dpo")
 	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
 	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "PreferenceBias < 1000")
 	b.shows(t, ctx, address("--query", strings.Replace(query, "<", ">", 1)), `document.body.innerText`, "No Workflows Found", "PreferenceBias > 1000")

@@ -126,7 +126,7 @@ func recordCancelled(t *testing.T, ctx context.Context, se *session, data string
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage := workflows.StageWorkflowID(p.Stages[1].Kind, p.Stages[1].Fingerprint)
+	stage := workflows.StageWorkflowID(p.Stages[1].Name, p.Stages[1].Fingerprint)
 	for {
 		progress, err := lab.ReadProgress(ctx, se.node.Client, stage)
 		if err == nil && progress.Step > 0 {

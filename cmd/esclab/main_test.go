@@ -249,7 +249,7 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := p.Stages[1]
-	stage := workflows.StageWorkflowID(base.Kind, base.Fingerprint)
+	stage := workflows.StageWorkflowID(base.Name, base.Fingerprint)
 	for { // until the base is being trained
 		progress, err := lab.ReadProgress(ctx, se.node.Client, stage)
 		if err == nil && progress.Step > 2 {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -194,13 +196,27 @@ func (se *session) joined(ctx context.Context, e lab.Execution) string {
 	return " is under way already" + by
 }
 
-// sayLink names the history of what was started in the web UI, where there is
-// one.
+// sayLink names the page in the web UI that tells the story of what was started, where
+// there is one, and what lets a browser in.
 func (se *session) sayLink(e lab.Execution) {
-	if se.target.UI != "" {
-		page := se.page(e, historyTab)
-		fmt.Fprintf(stderr, "web UI %s\n", newScreen(stderr).link(page, se.target.UI))
+	if se.target.UI == "" {
+		return
 	}
+	page := se.page(e)
+	visit, err := se.target.Visit(page)
+	if err != nil || visit == page { // nobody asks for a ticket
+		fmt.Fprintf(stderr, "web UI %s\n", newScreen(stderr).link(page, se.target.UI))
+		return
+	}
+	// A terminal's link lets a browser in, for ten minutes.
+	if s := newScreen(stderr); s.colours {
+		page = s.link(visit, se.target.UI)
+	}
+	open := commandLine("esclab ui", runName(e.ID), nil)
+	if strings.HasPrefix(e.ID, "sweep/") {
+		open = commandLine("esclab ui --sweep", workflows.NamedIn(e.ID), nil)
+	}
+	fmt.Fprintf(stderr, "web UI %s (a browser is let in by: %s --open)\n", page, open)
 }
 
 // sayWarnings says what an experiment allows itself and hardly means.

@@ -105,7 +105,7 @@ func (se *session) connect(ctx context.Context) (err error) {
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
 		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes, se.settings.SearchAttributePrefix), Origin: originOf(build),
-		Waits: func(err error) { se.app.log.Warn().Err(err).Msg("Temporal gives no answer; waiting for it") },
+		Waits: func(err error) { se.app.log.Warn().Err(err).Msg("Temporal gives no answer; waiting for it") }, FilesPath: se.target.FilesPath,
 	}
 	return nil
 }

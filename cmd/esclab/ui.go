@@ -22,11 +22,8 @@ import (
 	"github.com/esclab/esclab/workflows/lab"
 )
 
-// Tabs of a workflow's page.
-const (
-	detailsTab = "user-metadata"
-	historyTab = "history"
-)
+// detailsTab is the tab of a workflow's page that tells its story.
+const detailsTab = "user-metadata"
 
 // maxShown bounds the Markdown that a comparison's workflow is started with;
 // Temporal warns at 512 KiB.
@@ -136,7 +133,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		if r.of.Kept {
 			return "", failed(fmt.Errorf("Temporal has forgotten run %s, so that it has no page; what it has left is printed by %s", runName(r.ID), commandLine("esclab status", runName(r.ID), nil)))
 		}
-		return se.page(r.of, detailsTab), nil
+		return se.page(r.of), nil
 	}
 	return se.listLink(lab.AllRuns()), nil
 }
@@ -147,10 +144,10 @@ func (se *session) listLink(query string) string {
 		url.PathEscape(se.target.Temporal.Namespace), strings.ReplaceAll(url.QueryEscape(query), "+", "%20"))
 }
 
-// page is a tab of a workflow's page in the UI: detailsTab, historyTab.
-func (se *session) page(e lab.Execution, tab string) string {
+// page is the page of a workflow in the UI, at the tab that tells its story.
+func (se *session) page(e lab.Execution) string {
 	return fmt.Sprintf("%s/namespaces/%s/workflows/%s/%s/%s", strings.TrimSuffix(se.target.UI, "/"),
-		url.PathEscape(se.target.Temporal.Namespace), url.PathEscape(e.ID), url.PathEscape(e.RunID), tab)
+		url.PathEscape(se.target.Temporal.Namespace), url.PathEscape(e.ID), url.PathEscape(e.RunID), detailsTab)
 }
 
 // showComparison gives a comparison a page in the web UI: a small workflow
@@ -188,7 +185,7 @@ func (se *session) showComparison(ctx context.Context, f compareOptions, runs []
 	if err != nil {
 		return "", err
 	}
-	return se.page(shown, detailsTab), nil
+	return se.page(shown), nil
 }
 
 // openBrowser opens an address with what the desktop has for it.

@@ -45,7 +45,7 @@ var rules = []rule{
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "report", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/whole"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
-	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal"}, testOurs: []string{"artifacts", "artifacts/s3", "artifacts/storetest", "internal/certtest"}},
+	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal", "artifacts", "artifacts/s3"}, testOurs: []string{"artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 

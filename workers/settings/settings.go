@@ -192,7 +192,7 @@ func Default() *Settings {
 		SearchAttributes: map[string]string{
 			"Experiment": "Keyword", "Stage": "Keyword", "Backbone": "Keyword", "Paradigm": "Keyword", "Method": "Keyword",
 			"Sweep": "Keyword", "Cell": "Keyword", "Revision": "Keyword", "Verdict": "Keyword",
-			"Paradigms": "KeywordList", "Methods": "KeywordList", "Seed": "Int", "RougeLBasisPoints": "Int",
+			"Paradigms": "KeywordList", "Methods": "KeywordList", "Seed": "Int", "RougeLBasisPoints": "Int", "RougeL": "Keyword",
 			"PreferenceBias": "Double", "WeightedF1": "Double", "MacroF1": "Double",
 		},
 	}

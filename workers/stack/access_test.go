@@ -3,6 +3,8 @@ package stack_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -20,6 +22,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
 )
@@ -75,9 +79,21 @@ func testWebUI(t *testing.T, s *stack.Stack, target connect.Target) {
 	}
 	get(t, other, string(changed), "", http.StatusUnauthorized)
 
-	if body := get(t, browser, at+"/namespaces/default/workflows", "", http.StatusOK); !strings.Contains(body, "<html") {
-		t.Errorf("no page: %.200s", body)
+	// The page runs the script that fills a first visit: its policy names the digest.
+	page := get(t, browser, at+"/namespaces/default/workflows", "", http.StatusOK)
+	_, script, _ := strings.Cut(page, "<script>((defaults)")
+	script, _, found := strings.Cut(script, "</script>")
+	digest := sha256.Sum256([]byte("((defaults)" + script))
+	if allowed := "'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) + "'"; !found || !strings.Contains(page, allowed) {
+		t.Errorf("the page has no first visit that its policy allows as %s: %.3000s", allowed, page)
 	}
+	for _, want := range []string{`["namespace-workflow-table-columns","default",[{"label":"Status"}`, `{"label":"RougeL"}`, `"name":"Vanilla beside decoupled"`, `"query":"Verdict = 'regression'"`} {
+		if !strings.Contains(strings.ReplaceAll(script, `\u0027`, "'"), want) {
+			t.Errorf("the first visit does not fill in %s: %s", want, script)
+		}
+	}
+	testFiles(t, s, browser, at+connect.FilesPath)
+	get(t, other, at+connect.FilesPath, "", http.StatusUnauthorized)
 	// The UI's own API goes through to the server.
 	if body := get(t, browser, at+"/api/v1/namespaces/default", "", http.StatusOK); !strings.Contains(body, `"default"`) {
 		t.Errorf("no namespace: %.200s", body)
@@ -157,5 +173,53 @@ func testAccess(t *testing.T, s *stack.Stack, dir string) {
 	target.Temporal.APIKey = "other"
 	if _, err := connect.Dial(t.Context(), target.Temporal, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "temporal-key") {
 		t.Errorf("another key: %v, want an error that names the file", err)
+	}
+}
+
+// testFiles: a browser with a session sees what the store holds of a stage, and runs
+// none of it.
+func testFiles(t *testing.T, s *stack.Stack, browser *http.Client, at string) {
+	t.Helper()
+	p := s.S3()
+	b, err := s3.Open(t.Context(), s3.Config{Bucket: p.Bucket, Endpoint: p.Endpoint, Region: p.Region, PathStyle: true,
+		AccessKey: p.Credentials.AccessKey, SecretKey: string(p.Credentials.SecretKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	store, err := artifacts.New(b, artifacts.Options{CacheDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fingerprint := strings.Repeat("ab", 32)
+	get(t, browser, at+fingerprint+"/", "", http.StatusNotFound)
+	get(t, browser, at+"..%2f..%2fx/", "", http.StatusBadGateway)
+	lease, err := store.Acquire(t.Context(), fingerprint, artifacts.Claim{Owner: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := artifacts.Manifest{Kind: "report", Stage: "report", Files: map[string]artifacts.Ref{}}
+	for name, content := range map[string]string{"report.html": "<h1>it</h1>", "rows.jsonl": "{}"} {
+		if m.Files[name], err = store.PutFunc(t.Context(), artifacts.BytesFile([]byte(content))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := lease.Commit(t.Context(), m, nil); err != nil {
+		t.Fatal(err)
+	}
+	if body := get(t, browser, at+fingerprint+"/", "", http.StatusOK); !strings.Contains(body, `<a href="report.html">report.html</a>`) || !strings.Contains(body, "<h1>report</h1>") {
+		t.Errorf("the list of files is %s, want the stage and its files", body)
+	}
+	get(t, browser, at+fingerprint+"/none", "", http.StatusNotFound)
+	for name, kind := range map[string]string{"report.html": "text/html; charset=utf-8", "rows.jsonl": "text/plain; charset=UTF-8"} {
+		answer, err := browser.Get(at + fingerprint + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		policy := answer.Header.Get("Content-Security-Policy")
+		if got := answer.Header.Get("Content-Type"); got != kind || !strings.HasPrefix(policy, "sandbox ") || strings.Contains(policy, "script") {
+			t.Errorf("%s is %s under %q, want %s, in a sandbox without scripts", name, got, policy, kind)
+		}
 	}
 }

@@ -148,6 +148,11 @@ func (s *Stack) start(ctx context.Context, o Options) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if !o.NoTemporal && !o.NoS3 {
+		if err := s.ui.files.open(ctx, s.dir, s.s3); err != nil {
+			return err
+		}
+	}
 	if o.Open.Enabled() {
 		if err := s.open(o.Open, o.Log); err != nil {
 			return err

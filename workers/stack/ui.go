@@ -21,12 +21,15 @@ import (
 	"github.com/temporalio/ui-server/v2/server/headers"
 	"github.com/temporalio/ui-server/v2/server/route"
 	assets "github.com/temporalio/ui-server/v2/ui"
+
+	"github.com/esclab/esclab/workers/stack/connect"
 )
 
 // webUI is Temporal's web UI.
 type webUI struct {
 	server *http.Server
 	done   chan error
+	files  files // what the store holds of stages
 }
 
 // startUI serves the web UI of the Temporal server whose internal frontend is at
@@ -80,15 +83,19 @@ func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ui: assets: %w", err)
 	}
+	local, err = withViews(local, o.namespace, o.attributes)
+	if err != nil {
+		return nil, fmt.Errorf("ui: %w", err)
+	}
 	if err := route.SetUIRoutes(e, "", local, provider); err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}
 	route.SetRenderRoute(e, "/")
-
 	u := &webUI{
 		server: &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second},
 		done:   make(chan error, 1),
 	}
+	e.GET(connect.FilesPath+"*", u.files.serve)
 	go func() { u.done <- u.server.Serve(l) }()
 	return u, nil
 }
@@ -114,6 +121,9 @@ func (u *webUI) stop() error {
 	defer cancel()
 	if err := u.server.Shutdown(ctx); err != nil {
 		u.server.Close()
+	}
+	if u.files.close != nil {
+		u.files.close()
 	}
 	if err := <-u.done; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("ui: %w", err)

@@ -84,7 +84,7 @@ func (c *Client) CostOf(ctx context.Context, run Execution) (Cost, error) {
 		}
 		at := a.GetInitiatedEventId()
 		s := StageCost{Stage: asked[at].Stage.Name, ready: ready[at], done: e.GetEventTime().AsTime()}
-		if err := c.stageCost(ctx, asked[at], &s); err != nil {
+		if err := c.stageCost(ctx, a.GetWorkflowExecution().GetWorkflowId(), &s); err != nil {
 			return cost, err
 		}
 		cost.Stages = append(cost.Stages, s)
@@ -97,8 +97,8 @@ func (c *Client) CostOf(ctx context.Context, run Execution) (Cost, error) {
 }
 
 // stageCost reads the history of a stage's workflow.
-func (c *Client) stageCost(ctx context.Context, in workflows.StageInput, s *StageCost) error {
-	events, err := c.eventsOf(ctx, Execution{ID: in.WorkflowID()})
+func (c *Client) stageCost(ctx context.Context, id string, s *StageCost) error {
+	events, err := c.eventsOf(ctx, Execution{ID: id})
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (c *Client) stageCost(ctx context.Context, in workflows.StageInput, s *Stag
 		}
 	}
 	if s.completed.IsZero() {
-		return failed(fmt.Errorf("stage %s: its workflow %s says nothing about its computing: another run may have taken it over", s.Stage, in.WorkflowID()))
+		return failed(fmt.Errorf("stage %s: its workflow %s says nothing about its computing: another run may have taken it over", s.Stage, id))
 	}
 	s.Before = s.scheduled.Sub(s.ready).Seconds()
 	s.After = s.done.Sub(s.completed).Seconds()

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 		if s.Status != workflows.StageRunning {
 			continue
 		}
-		p, err := ReadProgress(ctx, c.Temporal, workflows.StageWorkflowID(s.Kind, s.Fingerprint))
+		p, err := ReadProgress(ctx, c.Temporal, cmp.Or(s.WorkflowID, workflows.UnnamedStageID(s.Kind, s.Fingerprint)))
 		if err != nil && errors.Is(err, context.DeadlineExceeded) {
 			return v, unreachable("%w", err)
 		}

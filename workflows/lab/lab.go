@@ -34,11 +34,13 @@ type Client struct {
 	Waits func(error)
 	// Origin says who uses this client, and how.
 	Origin workflows.Origin
+	// FilesPath is where the web UI has the store's files; empty where it has none.
+	FilesPath string
 }
 
 // facts are those that every run has which this client starts.
 func (c *Client) facts() workflows.Facts {
-	return workflows.Facts{Revision: c.Revision, Attributes: c.Attributes}
+	return workflows.Facts{Revision: c.Revision, Attributes: c.Attributes, FilesPath: c.FilesPath}
 }
 
 // Error is an error of the lab. What a caller asks for that does not exist is

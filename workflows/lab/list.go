@@ -41,10 +41,10 @@ func (c *Client) AttributeIs(workflowType string, attribute temporal.SearchAttri
 	if !ok { // the service says that it has none
 		name = attribute.GetName()
 	}
-	return fmt.Sprintf("%s AND %s = '%s'", ofType(workflowType), name, strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(value))
+	return ofType(workflowType) + " AND " + workflows.Is(name, value)
 }
 
-func ofType(workflowType string) string { return fmt.Sprintf("WorkflowType = '%s'", workflowType) }
+func ofType(workflowType string) string { return workflows.Is("WorkflowType", workflowType) }
 
 const stillRunning = " AND ExecutionStatus = 'Running'"
 

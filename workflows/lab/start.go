@@ -20,6 +20,7 @@ import (
 // started is what a workflow of the lab is started with.
 type started interface {
 	SearchAttributes() temporal.SearchAttributes
+	Details() string // Markdown that its page shows also where no worker is up
 }
 
 // start starts a workflow, or joins the one of the same ID that is under way.
@@ -31,6 +32,7 @@ func (c *Client) start(ctx context.Context, workflow, id, summary string, in sta
 		WorkflowIDReusePolicy:                    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		StaticSummary:                            summary,
+		StaticDetails:                            in.Details(),
 		TypedSearchAttributes:                    in.SearchAttributes(),
 		Memo:                                     c.Origin.Memo(),
 	}, workflow, in)

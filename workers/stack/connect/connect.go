@@ -63,6 +63,9 @@ type Target struct {
 	UI       string // URL of the web UI, empty where it is not known
 
 	Stack *Info // the stack on this machine that one of them is of; nil: none
+	// FilesPath is that of the embedded web UI where it has the store's files; empty
+	// elsewhere.
+	FilesPath string
 
 	embedded bool // Temporal and the UI are those of that stack
 }
@@ -99,6 +102,9 @@ func Resolve(s *settings.Settings, info *Info) (Target, error) {
 		}
 		c.Endpoint, c.Region, c.Bucket = info.S3.Endpoint, info.S3.Region, info.S3.Bucket
 		c.CredentialsFile, c.PathStyle = info.S3.CredentialsFile, true
+		if t.embedded {
+			t.FilesPath = FilesPath
+		}
 	}
 	credentials, err := c.Credentials()
 	if err != nil {

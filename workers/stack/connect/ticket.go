@@ -17,6 +17,10 @@ import (
 // SessionPath is where the embedded web UI takes tickets.
 const SessionPath = "/esclab-session"
 
+// FilesPath is where the embedded web UI has the files of stages, each under its
+// fingerprint: FilesPath + fingerprint + "/report.html".
+const FilesPath = "/esclab-stages/"
+
 // ticketLife is how long a link into the web UI waits to be followed.
 const ticketLife = 10 * time.Minute
 
