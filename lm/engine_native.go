@@ -131,9 +131,9 @@ func openXLA(plugin, dataDir string) (*Engine, error) {
 	return e, nil
 }
 
-// xlaGraphs counts the changes of what graphs for XLA compute, in bits: 2, since products of a base in bfloat16 take
-// and give bfloat16 throughout, and dropout is drawn in the graph.
-const xlaGraphs = 2
+// xlaGraphs counts the changes of what graphs for XLA compute, in bits: 3, since products with matrices of a base in
+// bfloat16 that read the same input are one, with the adapter's added before the result is rounded.
+const xlaGraphs = 3
 
 // startXLA loads a plugin and tries it.
 func startXLA(path string) (e *Engine, err error) {

@@ -123,7 +123,10 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 	if whole != nil {
 		model, adapter = whole, nil
 	}
-	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: isMerged}
+	g := &Generator{engine: engine, config: config, model: model.Config, merged: isMerged}
+	if g.operands, err = operandsOf(engine, model, adapter); err != nil {
+		return nil, fmt.Errorf("generate: %w", err)
+	}
 	if adapter == nil {
 		if g.native, err = newNative(engine, model); err != nil {
 			return nil, fmt.Errorf("generate: %w", err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
@@ -25,6 +26,9 @@ type Model struct {
 	Config  Config
 	weights map[string]*tensors.Tensor // by Hugging Face name
 	rope    [2]*tensors.Tensor         // cos, sin: [MaxPositionEmbeddings, HeadDim/2]
+
+	joining sync.Mutex
+	joined  map[string]*tensors.Tensor // weights of several parts, on the engine that the model is used on
 }
 
 // initialDeviation is Hugging Face's initializer_range.
@@ -256,22 +260,34 @@ type operands struct {
 	maxLogits int // of its decoders
 }
 
-// operandsOf lists the rope tables, the model's weights and, with an adapter, its weights.
-func operandsOf(model *Model, adapter *Adapter) operands {
-	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: model.rope[:]}
-	o.tensors = slices.Clone(o.tensors)
-	for _, p := range model.Config.parameters() {
-		o.names = append(o.names, p.name)
-		o.tensors = append(o.tensors, model.weights[p.name])
+// operandsOf lists the rope tables, the model's weights and, with an adapter, its weights, as programs of the engine
+// take them; without an engine each of the model's weights by itself.
+func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error) {
+	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: slices.Clone(model.rope[:])}
+	add := func(name string, t *tensors.Tensor) { o.names, o.tensors = append(o.names, name), append(o.tensors, t) }
+	if engine != nil && halved(engine.Backend, model.weights[embeddingWeight].DType()) {
+		for _, p := range model.Config.jointParameters() {
+			t := model.weights[p.name]
+			if len(p.parts) > 1 {
+				var err error
+				if t, err = model.joint(engine, p); err != nil {
+					return operands{}, err
+				}
+			}
+			add(p.name, t)
+		}
+	} else {
+		for _, p := range model.Config.parameters() {
+			add(p.name, model.weights[p.name])
+		}
 	}
 	if adapter != nil {
 		o.lora = &adapter.Config
 		for _, p := range adapter.Config.parameters(&model.Config) {
-			o.names = append(o.names, p.name)
-			o.tensors = append(o.tensors, adapter.weights[p.name])
+			add(p.name, adapter.weights[p.name])
 		}
 	}
-	return o
+	return o, nil
 }
 
 // decoder binds the operands' graph nodes, in the same order, to a decoder.
