@@ -386,10 +386,11 @@ func TestGenerateAdapter(t *testing.T) {
 	if reflect.DeepEqual(merged, plain) {
 		t.Error("the adapter changes nothing")
 	}
+	release(g.own...)
 	if g.operands, err = operandsOf(engine, model, adapter); err != nil {
 		t.Fatal(err)
 	}
-	g.native = nil
+	g.own, g.native = nil, nil
 	g.prefill.close() // graphs without adapter weights
 	g.decode.close()
 	apart, err := g.Generate(context.Background(), requests, nil)

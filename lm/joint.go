@@ -92,3 +92,37 @@ func (m *Model) joint(engine *Engine, p jointParameter) (*tensors.Tensor, error)
 	m.joined[p.name] = t
 	return t, nil
 }
+
+// programParameters lists a model's weights as programs of the engine take them.
+func programParameters(engine *Engine, model *Model) []jointParameter {
+	if engine != nil && halved(engine.Backend, model.weights[embeddingWeight].DType()) {
+		return model.Config.jointParameters()
+	}
+	var list []jointParameter
+	for _, p := range model.Config.parameters() {
+		list = append(list, jointParameter{p, []string{p.name}})
+	}
+	return list
+}
+
+// operand is the tensor of a parameter.
+func (m *Model) operand(engine *Engine, p jointParameter) (*tensors.Tensor, error) {
+	if len(p.parts) > 1 {
+		return m.joint(engine, p)
+	}
+	return m.weights[p.name], nil
+}
+
+// leave takes a parameter off the device where the host has it, too.
+func (m *Model) leave(p jointParameter) error {
+	m.joining.Lock()
+	defer m.joining.Unlock()
+	if t := m.joined[p.name]; t != nil {
+		delete(m.joined, p.name)
+		return t.FinalizeAll()
+	}
+	if t := m.weights[p.name]; !t.IsShared() && t.HasLocal() {
+		return t.InvalidateOnDevice()
+	}
+	return nil
+}

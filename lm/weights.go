@@ -265,21 +265,12 @@ type operands struct {
 func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error) {
 	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: slices.Clone(model.rope[:])}
 	add := func(name string, t *tensors.Tensor) { o.names, o.tensors = append(o.names, name), append(o.tensors, t) }
-	if engine != nil && halved(engine.Backend, model.weights[embeddingWeight].DType()) {
-		for _, p := range model.Config.jointParameters() {
-			t := model.weights[p.name]
-			if len(p.parts) > 1 {
-				var err error
-				if t, err = model.joint(engine, p); err != nil {
-					return operands{}, err
-				}
-			}
-			add(p.name, t)
+	for _, p := range programParameters(engine, model) {
+		t, err := model.operand(engine, p)
+		if err != nil {
+			return operands{}, err
 		}
-	} else {
-		for _, p := range model.Config.parameters() {
-			add(p.name, model.weights[p.name])
-		}
+		add(p.name, t)
 	}
 	if adapter != nil {
 		o.lora = &adapter.Config
