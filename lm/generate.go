@@ -29,9 +29,6 @@ type GenerateConfig struct {
 	// NoReuse makes every sample compute its whole prompt for itself. The results are the same up to float
 	// arithmetic; it is there to measure and to test what reuse saves.
 	NoReuse bool
-	// HostSampling has logits cross to the host and tokens drawn there on engines that draw them themselves (xla). The
-	// results are the same but where float arithmetic decides between two tokens; it is there to measure and to test.
-	HostSampling bool
 }
 
 // Request asks for samples of what follows a prompt.
@@ -163,7 +160,7 @@ func (g *Generator) place(model *Model, adapter *Adapter) (err error) {
 
 // draws says whether the decoding graph draws tokens itself.
 func (g *Generator) draws() bool {
-	return isXLA(g.engine.Backend) && !g.config.HostSampling && !g.config.best()
+	return isXLA(g.engine.Backend) && !g.config.best() && !g.engine.ablated[ablateSampling]
 }
 
 // mergedFor gives a model that computes what model and adapter do: the model itself where there is no adapter, nil where

@@ -193,7 +193,7 @@ func (d *decoder) halfJoint(x *Node, modules []string) *Node {
 	})
 	low = narrow(MulScalar(widen(low), scale)) // [T, rank]
 	b := narrow(Concatenate(up, 0))            // [sum of out, rank]
-	if besides(x.Shape().Dimensions[0], x.Shape().Dimensions[1]) {
+	if !d.apart && besides(x.Shape().Dimensions[0], x.Shape().Dimensions[1]) {
 		return withBias(widen(halfAdapted(narrow(x), low, w, b)))
 	}
 	y := withBias(widen(halfBase(narrow(x), w)))

@@ -66,14 +66,9 @@ func (c *Config) rowsOf(module string) int {
 	return 0
 }
 
-// joint is a weight of several parts, on the engine, made where it is first asked for. It has no copy on the host, and
-// its parts, which no program takes then, none on the device.
-func (m *Model) joint(engine *Engine, p jointParameter) (*tensors.Tensor, error) {
-	m.joining.Lock()
-	defer m.joining.Unlock()
-	if t := m.joined[p.name]; t != nil {
-		return t, nil
-	}
+// join makes a weight of several parts on the engine. It has no copy on the host, and its parts, which no program takes
+// then, none on the device.
+func (m *Model) join(engine *Engine, p jointParameter) (*tensors.Tensor, error) {
 	shape := shapes.Make(dtypes.BFloat16, p.shape...)
 	data := make([]byte, 0, shape.ByteSize())
 	for _, part := range p.parts {
@@ -86,10 +81,6 @@ func (m *Model) joint(engine *Engine, p jointParameter) (*tensors.Tensor, error)
 	if err != nil {
 		return nil, fmt.Errorf("weight %s: %w", p.name, err)
 	}
-	if m.joined == nil {
-		m.joined = map[string]*tensors.Tensor{}
-	}
-	m.joined[p.name] = t
 	return t, nil
 }
 
@@ -105,24 +96,41 @@ func programParameters(engine *Engine, model *Model) []jointParameter {
 	return list
 }
 
-// operand is the tensor of a parameter.
+// operand is the tensor of a parameter. A joint one stays on the engine as long as the model.
 func (m *Model) operand(engine *Engine, p jointParameter) (*tensors.Tensor, error) {
-	if len(p.parts) > 1 {
-		return m.joint(engine, p)
+	if len(p.parts) == 1 {
+		return m.weights[p.name], nil
 	}
-	return m.weights[p.name], nil
-}
-
-// leave takes a parameter off the device where the host has it, too.
-func (m *Model) leave(p jointParameter) error {
 	m.joining.Lock()
 	defer m.joining.Unlock()
 	if t := m.joined[p.name]; t != nil {
-		delete(m.joined, p.name)
-		return t.FinalizeAll()
+		return t, nil
 	}
-	if t := m.weights[p.name]; !t.IsShared() && t.HasLocal() {
-		return t.InvalidateOnDevice()
+	t, err := m.join(engine, p)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	if m.joined == nil {
+		m.joined = map[string]*tensors.Tensor{}
+	}
+	m.joined[p.name] = t
+	return t, nil
+}
+
+// borrow is operand for a moment: what is not on the device yet is taken off it again by giveBack.
+func (m *Model) borrow(engine *Engine, p jointParameter) (t *tensors.Tensor, giveBack func(), err error) {
+	if len(p.parts) == 1 {
+		t = m.weights[p.name]
+		if t.IsOnAnyDevice() || engine.Backend.HasSharedBuffers() {
+			return t, func() {}, nil
+		}
+		return t, func() { _ = t.InvalidateOnDevice() }, nil // fails on what is gone already
+	}
+	m.joining.Lock()
+	defer m.joining.Unlock()
+	if t = m.joined[p.name]; t != nil {
+		return t, func() {}, nil
+	}
+	t, err = m.join(engine, p)
+	return t, func() { release(t) }, err
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // mergedOperands are a model's weights with an adapter added, W + Scale · B A, summed on the device in float32 and
-// rounded to the weight's type. It goes from weight to weight and takes each base weight off the device again, so that
-// it needs room for one model and one weight. own are the tensors that are the caller's.
+// rounded to the weight's type. It goes from weight to weight, and a base weight that is not on the device otherwise is
+// there for its sum alone: it takes room for one model and one weight. own are the tensors that are the caller's.
 func mergedOperands(engine *Engine, model *Model, adapter *Adapter) (o operands, own []*tensors.Tensor, err error) {
 	o, err = operandsOf(nil, model, nil) // the rope tables
 	if err != nil {
@@ -23,21 +23,25 @@ func mergedOperands(engine *Engine, model *Model, adapter *Adapter) (o operands,
 	})
 	defer p.close()
 	merge := func(w jointParameter) (*tensors.Tensor, error) {
-		base, err := model.operand(engine, w)
+		a, b, err := adapter.joint(&model.Config, w)
 		if err != nil {
 			return nil, err
 		}
-		a, b, err := adapter.joint(&model.Config, w)
-		if a == nil || err != nil {
-			return base, err
+		if a == nil {
+			return model.operand(engine, w)
 		}
 		defer release(a, b)
+		base, giveBack, err := model.borrow(engine, w)
+		if err != nil {
+			return nil, err
+		}
+		defer giveBack()
 		out, err := p.run(keep(base, a, b))
 		if err != nil {
 			return nil, err
 		}
 		own = append(own, out[0])
-		return out[0], model.leave(w)
+		return out[0], nil
 	}
 	for _, w := range programParameters(engine, model) {
 		t, err := merge(w)

@@ -91,7 +91,9 @@ func TestGenerateDrawnOnDevice(t *testing.T) {
 		}
 	}
 	device, _ := generate(t, engine, model, nil, c, requests)
-	c.HostSampling = true
+	if err := engine.Ablate("sampling"); err != nil {
+		t.Fatal(err)
+	}
 	host, _ := generate(t, engine, model, nil, c, requests)
 	if !reflect.DeepEqual(device, host) {
 		t.Errorf("the graph draws %v, the host %v", device, host)

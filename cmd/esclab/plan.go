@@ -15,14 +15,14 @@ import (
 )
 
 // printPlan shows what a run would do.
-func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
+func (se *session) printPlan(ctx context.Context, p experiments.Prepared, o runOptions, out io.Writer) error {
 	var corpus esc.Survey
-	var parameters int
+	var shape experiments.Shape
 	wrong := p.Missing
 	if wrong == nil {
 		var ofCorpus, ofBackbone error
 		corpus, ofCorpus = surveyCorpus(p.Stages[0], os.Stderr)
-		parameters, ofBackbone = surveyBackbone(p.Stages, os.Stderr)
+		shape, ofBackbone = surveyBackbone(p.Stages, os.Stderr)
 		wrong = errors.Join(ofCorpus, ofBackbone)
 	}
 	if wrong != nil {
@@ -39,7 +39,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 		}
 	}
 	all := experiments.Planned(p.Stages, decisions)
-	if asJSON {
+	if o.json {
 		return experiments.WritePlanJSON(out, all)
 	}
 	width := 0
@@ -52,7 +52,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 	if err := se.printEstimate(ctx, p.Stages, out); err != nil {
 		return err
 	}
-	return sayForecast(all, p.Experiment, corpus, parameters, os.Stderr)
+	return sayForecast(all, &p.Experiment, corpus, shape, o.card, os.Stderr)
 }
 
 // explain says of stages that are not in the store in what they differ from those of
