@@ -82,6 +82,9 @@ func sayCardForecast(planned []experiments.PlannedStage, exp *experiments.Experi
 		}
 	}
 	if exp.Backbone.DType != experiments.DTypeBFloat16 {
+		if name == "" && exp.Engine == "auto" {
+			return false, nil
+		}
 		fmt.Fprintf(out, "backbone.dtype is %s: time and memory on a card are estimated for bfloat16 alone\n", exp.Backbone.DType)
 		return true, nil
 	}
