@@ -16,6 +16,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GPU         ?= out/gpu
 # What arm64 runs: the emulator takes minutes for the rest.
 ARM64       ?= Half|TestDecoder$$
+XLA         ?= $(CURDIR)/out/xla
 RACE        ?= ./lm/cpu ./artifacts/...
 
 # Where `make smollm2` puts the model and tests look for it.
@@ -23,7 +24,7 @@ MODELS      ?= $(or $(ESCLAB_MODELS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/escl
 SMOLLM2     := SmolLM2-135M-Instruct.Q4_1.gguf
 SMOLLM2_SHA := b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
-.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race smollm2 arm64
+.PHONY: help build test vet lint histories judge demo sweep-kill sweep-scale sweep-load gpu-build gpu-bench store-bench clean ci ui-check race smollm2 arm64 xla-test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -183,6 +184,12 @@ sweep-load: ## 500 cells of the demo by eight workers: every stage once, memory 
 .PHONY: postgres
 postgres: build ## the DAG on a Temporal whose database is PostgreSQL (apt install postgresql)
 	ESCLAB_TEST_PROGRAM=$(CURDIR)/$(BIN)/esclab $(GO) test ./workers/stack/external -run TestPostgres -count 1 -v -timeout 15m
+
+XLA_TESTS = TestGoldenLogits|TestPackingExactLoRA|TestBFloat16Activations|TestBFloat16Adapted|TestBFloat16Gradients|TestBFloat16Dropout|TestDrawGraph|TestGenerateHalf
+
+xla-test: build ## kernels on xla:cpu, whose plugin pip gets: golden logits, packing, bfloat16, tokens drawn in the graph
+	@ESCLAB_DATA_DIR=$(XLA) $(BIN)/esclab engine install xla:cpu || { echo "no plugin of xla:cpu: its tests are skipped"; exit 0; }; \
+	ESCLAB_DATA_DIR=$(XLA) ESCLAB_TEST_ENGINE=xla:cpu $(GO) test -count=1 -timeout 15m ./lm -run '^($(XLA_TESTS))$$'
 
 gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm

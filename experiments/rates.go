@@ -11,6 +11,8 @@ type Rates struct {
 	Prefill    float64 // tokens a second
 	// SFTBytes and DPOBytes are the process's peak where no activation is computed twice.
 	SFTBytes, DPOBytes float64
+	// DecodeBytes are where replies are sampled, ReferenceBytes where log-probabilities are computed; 0: not known.
+	DecodeBytes, ReferenceBytes float64
 }
 
 // TwoCores are rates that were measured with SmolLM2-135M in float32, on two quiet cores with AVX-512 (docs/performance.md,
@@ -30,8 +32,15 @@ const (
 
 // Forecast is about how long a run's stages take, one after the other, and the memory that the largest needs.
 type Forecast struct {
+	Stages  []StageForecast
 	Seconds map[Kind]float64
 	Bytes   float64
+}
+
+// StageForecast is about how long a stage takes, and the memory that it needs; 0 bytes: not known.
+type StageForecast struct {
+	Name           string
+	Seconds, Bytes float64
 }
 
 // Total adds up the seconds.
@@ -69,13 +78,15 @@ func (r Rates) Forecast(plan []PlannedStage, parameters float64, turns Turns) (F
 				reply = plannerTokens
 			}
 			seconds = mined * (turnTokens/r.Prefill + float64(p.Samples)*min(reply, float64(p.MaxNewTokens))/r.Decode)
+			bytes = r.DecodeBytes * larger
 			pairs[s.Name] = mined
 		case KindReference, KindDPO:
 			mined := 0.0
 			for _, input := range s.Inputs {
 				mined += pairs[input]
 			}
-			if seconds = mined / 3 / r.Pairs; s.Kind == KindDPO {
+			seconds, bytes = mined/3/r.Pairs, r.ReferenceBytes*larger
+			if s.Kind == KindDPO {
 				p, err := ParamsOf[DPOParams](s)
 				if err != nil {
 					return f, err
@@ -90,10 +101,12 @@ func (r Rates) Forecast(plan []PlannedStage, parameters float64, turns Turns) (F
 			}
 			texts := float64(p.Method.Texts())
 			seconds = atMost(turns.Test, p.MaxTurns) * texts * (turnTokens/r.Prefill + min(replyTokens, float64(p.MaxNewTokens))/r.Decode)
+			bytes = r.DecodeBytes * larger
 		default:
 			continue
 		}
-		if planned.Action == ActionRun {
+		if planned.Action != ActionReuse {
+			f.Stages = append(f.Stages, StageForecast{s.Name, seconds * larger, bytes})
 			f.Seconds[s.Kind] += seconds * larger
 			f.Bytes = max(f.Bytes, bytes)
 		}

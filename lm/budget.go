@@ -122,7 +122,8 @@ func through(n *graph.Node, over graph.NodeType) *graph.Node {
 func (b *graphBudget) keep(n *graph.Node, kept map[*graph.Node]bool, length int) {
 	for {
 		switch n.Type() {
-		case graph.NodeTypeReshape, graph.NodeTypeTranspose, graph.NodeTypeBroadcastInDim, graph.NodeTypeIdentity, graph.NodeTypeSlice:
+		case graph.NodeTypeReshape, graph.NodeTypeTranspose, graph.NodeTypeBroadcastInDim, graph.NodeTypeIdentity,
+			graph.NodeTypeSlice, graph.NodeTypePad:
 		case graph.NodeTypeConvertDType:
 			if n.DType() != dtypes.Float32 {
 				in := n.Inputs()[0] // rounded: kept once, whoever rounds it

@@ -37,7 +37,14 @@ func Diverge(ctx context.Context, engine *Engine, first *Model, adapter *Adapter
 	if err := options.complete(); err != nil {
 		return d, err
 	}
-	one, two := operandsOf(first, adapter), operandsOf(second, nil)
+	one, err := operandsOf(engine, first, adapter)
+	if err != nil {
+		return d, fmt.Errorf("compare models: %w", err)
+	}
+	two, err := operandsOf(engine, second, nil)
+	if err != nil {
+		return d, fmt.Errorf("compare models: %w", err)
+	}
 	p := newProgram(engine, "divergence", func(nodes []*Node) []*Node {
 		from := len(one.names)
 		to := from + len(two.names)
@@ -46,7 +53,7 @@ func Diverge(ctx context.Context, engine *Engine, first *Model, adapter *Adapter
 	})
 	defer p.close()
 	both := slices.Concat(one.tensors, two.tensors)
-	err := options.each(ctx, &first.Config, examples, func(b *packed) error {
+	err = options.each(ctx, &first.Config, examples, func(b *packed) error {
 		values, err := p.edgeValues(both, b)
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ type Engine struct {
 	Variables []engines.Variable // of the environment that it read
 	Backend   compute.Backend    // what runs graphs
 
+	ablated map[string]bool // see Ablate
 	builder compute.Backend // what graphs are built with, where that is not Backend itself; buffers are Backend's
 	shapes  atomic.Int64    // graphs compiled so far
 }
@@ -101,6 +102,30 @@ func (e *Engine) Identity(base BaseType) string {
 
 // Close releases the backend.
 func (e *Engine) Close() { e.Backend.Finalize() }
+
+// What Ablate leaves out.
+const (
+	ablateBeside   = "beside"   // the product of an adapter's B and the base's weight in one
+	ablateSampling = "sampling" // drawing tokens on the device
+)
+
+// Ablations lists what Ablate takes.
+func Ablations() []string { return []string{ablateBeside, ablateSampling} }
+
+// Ablate leaves changes of graphs for XLA out of what is made on the engine from now on, so that a benchmark can tell
+// what each is worth. It is not for results: the engine's version does not say it.
+func (e *Engine) Ablate(changes ...string) error {
+	for _, c := range changes {
+		if !slices.Contains(Ablations(), c) {
+			return fmt.Errorf("there is no change %q to leave out: use %s", c, strings.Join(Ablations(), ", "))
+		}
+		if e.ablated == nil {
+			e.ablated = map[string]bool{}
+		}
+		e.ablated[c] = true
+	}
+	return nil
+}
 
 // onOnnx says whether a graph is built for ONNX Runtime.
 func onOnnx(g *graph.Graph) bool { return g.Backend().Name() == "onnxruntime" }

@@ -114,7 +114,11 @@ func openXLA(plugin, dataDir string) (*Engine, error) {
 		}
 	}
 	// The plugin's libraries read the environment; there is no other way to tell them.
-	environment := found.Environment(os.Getenv)
+	choices, err := found.Choices(os.Getenv, dataDir)
+	if err != nil {
+		return nil, missing(err)
+	}
+	environment := found.Environment(os.Getenv, choices)
 	variables = append(variables, environment...)
 	for _, v := range environment {
 		if v.Set {
@@ -128,18 +132,33 @@ func openXLA(plugin, dataDir string) (*Engine, error) {
 		return nil, missing(fmt.Errorf("%s: %w", found.Path, err))
 	}
 	e.Name, e.Variables = name, variables
+	if choices != "" {
+		digest, err := engines.ChoicesDigest(choices)
+		if err != nil {
+			e.Close()
+			return nil, missing(err)
+		}
+		e.Version += " autotune " + digest[:12]
+	}
 	return e, nil
 }
 
-// xlaGraphs counts the changes of what graphs for XLA compute, in bits: 2, since products of a base in bfloat16 take
-// and give bfloat16 throughout, and dropout is drawn in the graph.
-const xlaGraphs = 2
+// deviceMemory is the share of a CUDA device's memory that its one process may take; XLA's own default is 0.75.
+const deviceMemory = 0.92
+
+// xlaGraphs counts the changes of what graphs for XLA compute, in bits: 3, since products with matrices of a base in
+// bfloat16 that read the same input are one, with the adapter's added before the result is rounded.
+const xlaGraphs = 3
 
 // startXLA loads a plugin and tries it.
 func startXLA(path string) (e *Engine, err error) {
 	defer recovered("start", &err)
 	xla.EnableAutoInstall(false)
-	backend, err := xla.New(path + ",tf32=false")
+	options := ",tf32=false"
+	if pjrt.IsCUDAName(path) {
+		options += fmt.Sprintf(",memory_fraction=%v", deviceMemory)
+	}
+	backend, err := xla.New(path + options)
 	if err != nil {
 		return nil, err
 	}

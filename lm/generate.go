@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gomlx/gomlx/core/tensors"
 )
 
 // GenerateConfig says how to generate.
@@ -22,6 +24,8 @@ type GenerateConfig struct {
 	Stop  []int32 // tokens that end a sample: tokens.Tokenizer.StopIDs
 	Slots int     // samples decoded together; 0: 64
 	Seed  uint64
+	// MaxTokens bounds a prompt's tokens, and with them the cache on an accelerator; 0: the model's positions.
+	MaxTokens int
 	// NoReuse makes every sample compute its whole prompt for itself. The results are the same up to float
 	// arithmetic; it is there to measure and to test what reuse saves.
 	NoReuse bool
@@ -67,7 +71,8 @@ func (c *GenerateConfig) best() bool { return c.Temperature == 0 && c.Repetition
 // slot that ends is refilled at the next step.
 //
 // On the engine go with its kernels, a native decoder computes them (package lm/cpu); elsewhere graphs do, one for
-// loading and one for decoding a layout of the cache.
+// loading and one for decoding a layout of the cache. On XLA the graph also draws the tokens (sample_graph.go), an
+// adapter of any size is merged on the device, and keys and values of a model in bfloat16 are kept so.
 //
 // A sampled token depends on (seed, prompt, index of the sample, position) and on the logits alone. A native decoder's
 // logits depend on the prefix alone, so that nothing that runs beside a sample changes it. Those of graphs can differ
@@ -78,8 +83,9 @@ type Generator struct {
 	config   GenerateConfig
 	model    Config
 	operands operands
-	merged   bool    // the operands are the Generator's own
-	native   *native // nil where graphs compute
+	own      []*tensors.Tensor // those of the operands that are the Generator's
+	half     bool              // keys and values are bfloat16
+	native   *native           // nil where graphs compute
 	prefill  *program
 	decode   *program
 	layouts  []*wave // of graphs, so far
@@ -116,28 +122,51 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
 		}
 	}
-	native, err := newNative(engine, model, adapter)
-	merge := err == nil && native == nil && adapter != nil && model.Parameters() <= mergeLimit
-	if merge {
-		model, err = adapter.Merge(model)
-		adapter = nil
-	}
-	if err != nil {
+	g := &Generator{engine: engine, config: config, model: model.Config, half: halved(engine.Backend, model.weights[embeddingWeight].DType())}
+	if err := g.place(model, adapter); err != nil {
+		g.Close()
 		return nil, fmt.Errorf("generate: %w", err)
 	}
-	g := &Generator{engine: engine, config: config, model: model.Config, operands: operandsOf(model, adapter), merged: merge, native: native}
 	g.prefill = newProgram(engine, "prefill", g.buildPrefill)
 	g.decode = newProgram(engine, "decode", g.buildDecode)
 	return g, nil
 }
 
+// place makes the operands of a model and an adapter, and the native decoder where there is one.
+func (g *Generator) place(model *Model, adapter *Adapter) (err error) {
+	if adapter != nil && isXLA(g.engine.Backend) {
+		g.operands, g.own, err = mergedOperands(g.engine, model, adapter)
+		return err
+	}
+	if g.native, err = newNative(g.engine, model, adapter); err != nil {
+		return err
+	}
+	merge := g.native == nil && adapter != nil && model.Parameters() <= mergeLimit
+	if merge {
+		if model, err = adapter.Merge(model); err != nil {
+			return err
+		}
+		adapter = nil
+	}
+	if g.operands, err = operandsOf(g.engine, model, adapter); err == nil && merge {
+		g.own = g.operands.tensors
+	}
+	return err
+}
+
+// draws says whether the decoding graph draws tokens itself.
+func (g *Generator) draws() bool {
+	return isXLA(g.engine.Backend) && !g.config.best() && !g.engine.ablated[ablateSampling]
+}
+
 // Close releases the compiled graphs and the merged weights.
 func (g *Generator) Close() {
-	g.prefill.close()
-	g.decode.close()
-	if g.merged {
-		release(g.operands.tensors...)
+	for _, p := range []*program{g.prefill, g.decode} {
+		if p != nil {
+			p.close()
+		}
 	}
+	release(g.own...)
 }
 
 // Stats returns the counts of all calls of Generate so far.
@@ -189,6 +218,9 @@ func (g *Generator) check(r Request) error {
 	}
 	if limit := g.model.MaxPositionEmbeddings; len(r.Prompt) >= limit {
 		return fmt.Errorf("the prompt has %d tokens, the model takes %d (max_position_embeddings): cut the context first", len(r.Prompt), limit)
+	}
+	if limit := g.longest(); len(r.Prompt) > limit {
+		return fmt.Errorf("the prompt has %d tokens, MaxTokens allows %d: cut the context first", len(r.Prompt), limit)
 	}
 	if i := slices.IndexFunc(r.Prompt, func(id int32) bool { return id < 0 || int(id) >= g.model.VocabSize }); i >= 0 {
 		return fmt.Errorf("token %d of the prompt is %d, outside the vocabulary of %d", i, r.Prompt[i], g.model.VocabSize)

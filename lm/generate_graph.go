@@ -22,13 +22,18 @@ type graphCache struct {
 	tensors []*tensors.Tensor
 	valid   []float32 // [D, S]: 1 where a slot is occupied
 	mask    []float32 // [D, 1, S, M]
+	words   []int32   // [D, M], the token of each node
 }
 
 func (g *Generator) newGraphCache(w *wave) *graphCache {
 	c := &graphCache{g: g, wave: w, tensors: make([]*tensors.Tensor, 2*g.model.NumHiddenLayers),
-		valid: make([]float32, w.rows*w.slots), mask: masked(w.rows * w.slots * w.nodes)}
+		valid: make([]float32, w.rows*w.slots), mask: masked(w.rows * w.slots * w.nodes), words: make([]int32, w.rows*w.nodes)}
+	dtype := dtypes.Float32
+	if g.half {
+		dtype = dtypes.BFloat16
+	}
 	for i := range c.tensors {
-		c.tensors[i] = zeros([]int{w.rows * g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim})
+		c.tensors[i] = tensors.FromShape(shapes.Make(dtype, w.rows*g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim))
 	}
 	return c
 }
@@ -105,18 +110,25 @@ func (c *cached) forward(tokens, positions, mask *Node) *Node {
 func (c *cached) attention(q, k, v, mask *Node) *Node {
 	b, h, n, dim := q.Shape().Dimensions[0], q.Shape().Dimensions[1], q.Shape().Dimensions[2], q.Shape().Dimensions[3]
 	all, m := k.Shape().Dimensions[0], k.Shape().Dimensions[1]
+	product := func(x, y *Node, axis int) *Node {
+		if y.DType() == dtypes.BFloat16 {
+			return wideSums(narrow(x), []int{2}, []int{0}, y, []int{axis}, []int{0})
+		}
+		return DotGeneral(x, []int{2}, []int{0}, y, []int{axis}, []int{0})
+	}
 	q = Reshape(MulScalar(q, 1/math.Sqrt(float64(dim))), all, b*h*n/all, dim)
-	scores := DotGeneral(q, []int{2}, []int{0}, k, []int{2}, []int{0}) // [B·K, G·N, M]
+	scores := product(q, k, 2) // [B·K, G·N, M]
 	p := Softmax(Add(Reshape(scores, b, h, n, m), mask), -1)
-	out := DotGeneral(Reshape(p, all, b*h*n/all, m), []int{2}, []int{0}, v, []int{1}, []int{0}) // [B·K, G·N, C]
+	out := product(Reshape(p, all, b*h*n/all, m), v, 1) // [B·K, G·N, C]
 	return Reshape(TransposeAllAxes(Reshape(out, b, h, n, dim), 0, 2, 1, 3), b*n, h*dim)
 }
 
 // write puts new keys or values x [B, K, N, C] into the cache and returns those of the rows, [B·K, M, C].
 func (c *cached) write(i int, x *Node) *Node {
 	cache, dim := c.cache[i], x.Shape().Dimensions[3]
-	fresh := Mul(Reshape(x, x.Shape().Size()/dim, dim), c.valid) // [B·K·N, C]
-	stale := Mul(Gather(cache, c.index), c.valid)
+	valid := ConvertDType(c.valid, cache.DType())
+	fresh := Mul(ConvertDType(Reshape(x, x.Shape().Size()/dim, dim), cache.DType()), valid) // [B·K·N, C]
+	stale := Mul(Gather(cache, c.index), valid)
 	// Not every engine can scatter values in place of others. Two scattered sums give the same: x + -x is exactly 0,
 	// and 0 + y is exactly y.
 	cache = ScatterSum(cache, c.index, Neg(stale), false, false) // padding repeats indices
@@ -135,8 +147,9 @@ func (g *Generator) bind(inputs []*Node) (d *decoder, cache, rest []*Node) {
 }
 
 // buildDecode computes one token for every slot. Inputs after weights and cache: tokens, positions, nodes [D, S]
-// (int32), valid [D, S], mask [D, 1, S, M]. Results: the cache, then the logits [D·S, V], or, where the most likely
-// token is all that is asked for, that token [D·S] (int32).
+// (int32), valid [D, S], mask [D, 1, S, M], and where tokens are drawn in the graph what they depend on: uniform [D·S, 1],
+// temperature, top-p and penalty [3] (float64), the nodes' tokens [D, M] (int32). Results: the cache, then the token that
+// was drawn or is the most likely, [D·S] (int32), or the logits [D·S, V].
 func (g *Generator) buildDecode(inputs []*Node) []*Node {
 	d, cache, rest := g.bind(inputs)
 	tokens, positions, nodes, valid, mask := rest[0], rest[1], rest[2], rest[3], rest[4]
@@ -144,10 +157,30 @@ func (g *Generator) buildDecode(inputs []*Node) []*Node {
 	c := newCached(d, cache, rows, nodes, valid, true)
 	x := c.forward(tokens, positions, mask)
 	scores := d.logits(x) // [D·S, V]
-	if g.config.best() {
+	switch {
+	case g.config.best():
 		scores = ArgMax(scores, -1, dtypes.Int32)
+	case g.draws():
+		number := func(i int) *Node { return Reshape(SliceAxis(rest[6], 0, AxisElem(i))) }
+		on := drawing{uniform: rest[5], temperature: number(0), topP: number(1), penalty: number(2)}
+		if g.config.RepetitionPenalty != 1 {
+			on.seen = seenBy(mask, rest[7], g.model.VocabSize)
+		}
+		scores = on.draw(&g.config, scores)
 	}
 	return append(c.cache, scores)
+}
+
+// seenBy are the tokens of the nodes that each slot sees, those of its prompt and its sample: [D·S, V], bool. mask is
+// [D, 1, S, M], words [D, M].
+func seenBy(mask, words *Node, vocab int) *Node {
+	d, s, m := mask.Shape().Dimensions[0], mask.Shape().Dimensions[2], mask.Shape().Dimensions[3]
+	g := mask.Graph()
+	slot := Iota(g, shapes.Make(dtypes.Int32, d*s, m), 0)
+	word := Reshape(BroadcastToDims(Reshape(words, d, 1, m), d, s, m), d*s, m)
+	at := Reshape(Stack([]*Node{slot, word}, -1), d*s*m, 2)
+	visible := Reshape(ConvertDType(GreaterThan(mask, Const(g, float32(maskedScore/2))), dtypes.Float32), d*s*m)
+	return GreaterThan(ScatterSum(Zeros(g, shapes.Make(dtypes.Float32, d*s, vocab)), at, visible, false, false), Const(g, float32(0)))
 }
 
 // buildPrefill computes a chunk of a tree. Inputs after weights and cache: row (scalar, int32), tokens, positions,
@@ -185,6 +218,7 @@ func (c *graphCache) loadTree(ctx context.Context, row int, p *promptTree) error
 		copy(nodes, p.nodes[from:from+n])
 		for i := range n {
 			valid[i] = 1
+			c.words[row*m+int(nodes[i])] = tokens[i]
 			for node := range p.path(int32(from + i)) {
 				mask[i*m+int(node)] = 0
 			}
@@ -201,16 +235,27 @@ func (c *graphCache) loadTree(ctx context.Context, row int, p *promptTree) error
 }
 
 func (c *graphCache) step(s *scheduler) (chosen []int32, err error) {
-	w := c.wave
-	scores, err := c.run(c.g.decode,
+	w, config := c.wave, &c.g.config
+	inputs := []*tensors.Tensor{
 		tensors.FromFlatDataAndDimensions(s.tokens, w.rows, w.slots), tensors.FromFlatDataAndDimensions(s.positions, w.rows, w.slots),
 		tensors.FromFlatDataAndDimensions(s.nodes, w.rows, w.slots), tensors.FromFlatDataAndDimensions(c.valid, w.rows, w.slots),
-		tensors.FromFlatDataAndDimensions(c.mask, w.rows, 1, w.slots, w.nodes))
+		tensors.FromFlatDataAndDimensions(c.mask, w.rows, 1, w.slots, w.nodes)}
+	if c.g.draws() {
+		uniform := make([]float64, len(s.tokens))
+		for _, at := range s.occupied() {
+			uniform[at] = s.uniform(at)
+			c.words[at/w.slots*w.nodes+int(s.nodes[at])] = s.tokens[at]
+		}
+		inputs = append(inputs, tensors.FromFlatDataAndDimensions(uniform, len(uniform), 1),
+			tensors.FromFlatDataAndDimensions([]float64{config.Temperature, config.TopP, config.RepetitionPenalty}, 3),
+			tensors.FromFlatDataAndDimensions(c.words, w.rows, w.nodes))
+	}
+	scores, err := c.run(c.g.decode, inputs...)
 	if err != nil {
 		return nil, err
 	}
 	defer release(scores)
-	if c.g.config.best() {
+	if config.best() || c.g.draws() {
 		return tensors.CopyFlatData[int32](scores)
 	}
 	chosen = make([]int32, len(s.tokens))

@@ -200,13 +200,25 @@ func (g *Generator) reuseLayout(w *wave, largest int) *wave {
 		if !room {
 			slots := min(slotsPerRow, g.config.Slots)
 			best = &wave{rows: max(1, g.config.Slots/slots), slots: slots, unit: 1, room: g.graphRoom(slots), chunk: chunkLimit}
-			best.nodes = ladder(max(treeLimit, g.model.MaxPositionEmbeddings)+best.room, 64)
+			longest := g.model.MaxPositionEmbeddings
+			if isXLA(g.engine.Backend) { // elsewhere the sums, which a layout orders, stay what they are
+				longest = g.longest()
+			}
+			best.nodes = ladder(max(treeLimit, longest)+best.room, 64)
 		}
 		layout := *best
 		g.layouts = append(g.layouts, &layout)
 	}
 	own := *best
 	return &own
+}
+
+// longest bounds a prompt's tokens.
+func (g *Generator) longest() int {
+	if g.config.MaxTokens > 0 {
+		return min(g.config.MaxTokens, g.model.MaxPositionEmbeddings)
+	}
+	return g.model.MaxPositionEmbeddings
 }
 
 func (p *promptTree) samples() int {

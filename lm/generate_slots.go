@@ -284,6 +284,12 @@ func (s *scheduler) occupied() []int {
 	return slots
 }
 
+// uniform is the random number that an occupied slot's next token is drawn by.
+func (s *scheduler) uniform(at int) float64 {
+	sl := s.occupant(at)
+	return uniformAt(sl.seed, len(sl.tokens))
+}
+
 // draw samples a token for each of the listed slots from its logits, [V], into chosen, [D·S].
 func (s *scheduler) draw(slots []int, chosen []int32, logits func(at int) []float32) {
 	workers := min(runtime.GOMAXPROCS(0), len(slots))
@@ -296,7 +302,7 @@ func (s *scheduler) draw(slots []int, chosen []int32, logits func(at int) []floa
 				at := slots[i]
 				sl := s.occupant(at)
 				scores := sampler.penalise(logits(at), s.requests[sl.request].Prompt, sl.tokens)
-				chosen[at] = sampler.draw(scores, uniformAt(sl.seed, len(sl.tokens)))
+				chosen[at] = sampler.draw(scores, s.uniform(at))
 			}
 		})
 	}

@@ -68,7 +68,10 @@ func chats(dialogues, turns int, samples int) []Request {
 // token, without a cache.
 func fullForward(t testing.TB, engine *Engine, model *Model) func(prompt []int32, n int) []int32 {
 	t.Helper()
-	o := operandsOf(model, nil)
+	o, err := operandsOf(engine, model, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := newProgram(engine, "full forward", func(inputs []*graph.Node) []*graph.Node {
 		weights := len(o.tensors)
 		d := o.decoder(inputs[:weights])
@@ -383,7 +386,11 @@ func TestGenerateAdapter(t *testing.T) {
 	if reflect.DeepEqual(merged, plain) {
 		t.Error("the adapter changes nothing")
 	}
-	g.operands, g.native = operandsOf(model, adapter), nil
+	release(g.own...)
+	if g.operands, err = operandsOf(engine, model, adapter); err != nil {
+		t.Fatal(err)
+	}
+	g.own, g.native = nil, nil
 	g.prefill.close() // graphs without adapter weights
 	g.decode.close()
 	apart, err := g.Generate(context.Background(), requests, nil)

@@ -35,28 +35,47 @@ func wideSums(x *Node, xAxes, xBatch []int, y *Node, yAxes, yBatch []int) *Node 
 	return Dot(x, y).WithAccumulatorDType(dtypes.Float32).WithOutputDType(dtypes.Float32).General(xAxes, xBatch, yAxes, yBatch)
 }
 
-// byHand is value, of one of x's rank, whose gradient with respect to x comes from slope: of x and the gradient that
-// arrives, shaped as value is, it makes that of x. What slope computes of x is not shared with the way there.
-func byHand(x *Node, value func(x *Node) *Node, slope func(x, arrived *Node) *Node) *Node {
-	y, ok := InternalFusedOpCaller(
-		func() *Node { return value(x) },
-		func() *Node { return passes(x, value(x).Shape(), slope) }, true) // where the gradient goes
-	if !ok { // GOMLX_FUSION is off: y is what passes gives
-		y = Add(StopGradient(value(x)), Sub(y, StopGradient(y)))
+// A slope makes a node's gradient of the one that arrives at a value, which has the value's shape.
+type slope struct {
+	of   *Node
+	from func(arrived *Node) *Node
+}
+
+// byHand is value with gradients from slopes, of nodes of its rank and type; of others it has none. What a slope takes
+// from the way there is kept until the way back; what it computes anew it ties to what arrives (SchedulingBarrier).
+func byHand(value func() *Node, slopes ...slope) *Node {
+	y, ok := InternalFusedOpCaller(value, func() *Node { // where the gradient goes
+		var sum *Node
+		for _, s := range slopes {
+			if x := s.passes(value().Shape()); sum == nil {
+				sum = x
+			} else {
+				sum = Add(sum, x)
+			}
+		}
+		return sum
+	}, true)
+	if !ok { // GOMLX_FUSION is off: y is what the slopes pass
+		y = Add(StopGradient(value()), Sub(y, StopGradient(y)))
 	}
 	return y
 }
 
-// passes is something of a shape that depends on x as byHand says. (A gradient can be given by hand for the identity
-// alone, so x is filled up with zeros, and cut, to shapes that hold both.)
-func passes(x *Node, shape shapes.Shape, slope func(x, arrived *Node) *Node) *Node {
-	own, both := x.Shape().Dimensions, slices.Clone(shape.Dimensions)
-	for i, dim := range own {
+// again is byHand for one node that the value is computed of, and computed of again on the way back.
+func again(x *Node, value func(x *Node) *Node, from func(x, arrived *Node) *Node) *Node {
+	return byHand(func() *Node { return value(x) },
+		slope{x, func(arrived *Node) *Node { return from(SchedulingBarrier(x, arrived), arrived) }})
+}
+
+// passes is something of a shape that depends on the node as the slope says. (A gradient can be given by hand for the
+// identity alone, so the node is filled up with zeros, and cut, to shapes that hold both.)
+func (s slope) passes(shape shapes.Shape) *Node {
+	both := slices.Clone(shape.Dimensions)
+	for i, dim := range s.of.Shape().Dimensions {
 		both[i] = max(both[i], dim)
 	}
-	x = IdentityWithCustomGradient(fitted(x, both), func(x, arrived *Node) *Node {
-		arrived = fitted(arrived, shape.Dimensions)
-		return fitted(slope(SchedulingBarrier(fitted(x, own), arrived), arrived), both)
+	x := IdentityWithCustomGradient(fitted(s.of, both), func(_, arrived *Node) *Node {
+		return fitted(s.from(fitted(arrived, shape.Dimensions)), both)
 	})
 	return fitted(x, shape.Dimensions)
 }
@@ -85,45 +104,82 @@ func times(x *Node, axis int, w *Node, other int) *Node {
 
 // halfBase is x [T, in] times a base weight w [out, in] transposed: [T, out], all bfloat16.
 func halfBase(x, w *Node) *Node {
-	return byHand(x, func(x *Node) *Node { return times(x, 1, w, 1) }, func(_, v *Node) *Node { return times(v, 1, w, 0) })
+	return byHand(func() *Node { return times(x, 1, w, 1) }, slope{x, func(v *Node) *Node { return times(v, 1, w, 0) }})
 }
 
 // halfTrained is x [T, in], with its elements dropped where drop does so, times w [out, in] transposed: [T, out], all
 // bfloat16, with the gradients of both. The dropped x is made again on the way back rather than kept.
 func halfTrained(x, w *Node, drop func(x, after *Node) *Node) *Node {
-	t := x.Shape().Dimensions[0]
-	parts := func(both *Node) (x, w *Node) {
-		return SliceAxis(both, 0, AxisRangeFromStart(t)), SliceAxis(both, 0, AxisRangeToEnd(t))
-	}
-	return byHand(Concatenate([]*Node{x, w}, 0), // [T + out, in]
-		func(both *Node) *Node {
-			x, w := parts(both)
-			return times(drop(x, nil), 1, w, 1)
-		},
-		func(both, v *Node) *Node { // v [T, out]
-			x, w := parts(both)
-			return Concatenate([]*Node{drop(times(v, 1, w, 0), v), times(v, 0, drop(x, v), 0)}, 0)
-		})
+	return byHand(func() *Node { return times(drop(x, nil), 1, w, 1) },
+		slope{x, func(v *Node) *Node { return drop(times(v, 1, w, 0), v) }},
+		slope{w, func(v *Node) *Node { return times(v, 0, drop(x, v), 0) }})
 }
 
-// halfLinears maps x [T, in] by modules that read the same input: [T, out] of each, in float32. Their adapters are one
-// product each way: A's rows lie one below the other, and B's blocks along a diagonal.
+// halfAdapted is x [T, in] times a base weight w [out, in] transposed, plus low [T, rank] times b [out, rank] transposed:
+// [T, out], all bfloat16, with the gradients of x, low and b. The two are one product there, and those of x and low one
+// on the way back, of w and b side by side, which is made again there rather than kept.
+func halfAdapted(x, low, w, b *Node) *Node {
+	beside := func(x, y *Node) *Node { return Concatenate([]*Node{x, y}, 1) }
+	both := beside(x, low)
+	return byHand(func() *Node { return times(both, 1, beside(w, b), 1) },
+		slope{both, func(v *Node) *Node { return times(v, 1, beside(w, SchedulingBarrier(b, v)), 0) }},
+		slope{b, func(v *Node) *Node { return times(v, 0, low, 0) }})
+}
+
+// besides says whether the product of an adapter's B joins that of the base. It saves passing over [T, out] three more
+// times, written and read on the way there and read on the way back, for writing w [out, in] once more and reading that
+// each way: fewer bytes where there are more than 4/3·in tokens.
+func besides(tokens, in int) bool { return 3*tokens > 4*in }
+
+// halfLinears maps x [T, in] by modules that read the same input: [T, out] of each, in float32.
 func (d *decoder) halfLinears(x *Node, modules []string) []*Node {
-	x = widen(x) // its gradients, one of each product, are summed in float32
-	results, rank := make([]*Node, len(modules)), 0
-	var down, up []*Node
+	y := d.halfJoint(x, modules)
+	results, at := make([]*Node, len(modules)), 0
 	for i, module := range modules {
-		results[i] = widen(halfBase(narrow(x), d.weights[module+".weight"]))
-		if bias := d.weights[module+".bias"]; bias != nil {
-			results[i] = Add(results[i], InsertAxes(bias, 0))
-		}
+		out := d.config.rowsOf(module)
+		results[i] = SliceAxis(y, 1, AxisRange(at, at+out))
+		at += out
+	}
+	return results
+}
+
+// halfJoint maps x [T, in] by modules that read the same input, side by side: [T, sum of out], in float32. Their
+// adapters are one product each way: A's rows lie one below the other, and B's blocks along a diagonal.
+func (d *decoder) halfJoint(x *Node, modules []string) *Node {
+	x = widen(x) // its gradients, one of each product, are summed in float32
+	g := x.Graph()
+	w := d.weights[jointName(modules[0])] // [sum of out, in]
+	var down, up, biases []*Node
+	rank, biased := 0, false
+	for _, module := range modules {
 		if a := d.weights[module+".lora_A.weight"]; a != nil {
-			down, up = append(down, a), append(up, d.weights[module+".lora_B.weight"])
+			down = append(down, a)
 			rank += a.Shape().Dimensions[0]
 		}
+		bias := d.weights[module+".bias"]
+		if biased = biased || bias != nil; bias == nil {
+			bias = Zeros(g, shapes.Make(dtypes.Float32, d.config.rowsOf(module)))
+		}
+		biases = append(biases, bias)
+	}
+	withBias := func(y *Node) *Node {
+		if !biased {
+			return y
+		}
+		return Add(y, InsertAxes(Concatenate(biases, 0), 0))
 	}
 	if len(down) == 0 {
-		return results
+		return withBias(widen(halfBase(narrow(x), w)))
+	}
+	column := 0
+	for _, module := range modules {
+		if b := d.weights[module+".lora_B.weight"]; b != nil { // [out, rank of it], with zeros around
+			r := b.Shape().Dimensions[1]
+			up = append(up, Pad(b, ScalarZero(g, b.DType()), compute.PadAxis{}, compute.PadAxis{Start: column, End: rank - column - r}))
+			column += r
+		} else {
+			up = append(up, Zeros(g, shapes.Make(dtypes.Float32, d.config.rowsOf(module), rank)))
+		}
 	}
 	scale := d.lora.Scale()
 	if d.dropout != nil {
@@ -136,22 +192,12 @@ func (d *decoder) halfLinears(x *Node, modules []string) []*Node {
 		return d.dropout.dropped(x, modules[0], after)
 	})
 	low = narrow(MulScalar(widen(low), scale)) // [T, rank]
-	for i, at := 0, 0; i < len(up); i++ {
-		r := up[i].Shape().Dimensions[1]
-		up[i] = Pad(up[i], ScalarZero(x.Graph(), up[i].DType()), compute.PadAxis{}, compute.PadAxis{Start: at, End: rank - at - r})
-		at += r
+	b := narrow(Concatenate(up, 0))            // [sum of out, rank]
+	if !d.apart && besides(x.Shape().Dimensions[0], x.Shape().Dimensions[1]) {
+		return withBias(widen(halfAdapted(narrow(x), low, w, b)))
 	}
-	added := halfTrained(low, narrow(Concatenate(up, 0)), func(x, _ *Node) *Node { return x }) // [T, sum of out]
-	for i, at, n := 0, 0, 0; i < len(modules); i++ {
-		if d.weights[modules[i]+".lora_A.weight"] == nil {
-			continue
-		}
-		out := up[n].Shape().Dimensions[0]
-		results[i] = Add(results[i], widen(SliceAxis(added, 1, AxisRange(at, at+out))))
-		at += out
-		n++
-	}
-	return results
+	y := withBias(widen(halfBase(narrow(x), w)))
+	return Add(y, widen(halfTrained(low, b, func(x, _ *Node) *Node { return x })))
 }
 
 // dropped zeroes elements of x [T, in] with the dropout's probability, without rescaling. Which is decided by a hash of
@@ -189,8 +235,8 @@ func dropoutSeed(seed uint64) *tensors.Tensor {
 
 // halfMLP is SwiGLU over h [T, D]: [T, D].
 func (d *decoder) halfMLP(name string, h *Node) *Node {
-	both := d.halfLinears(h, []string{name + "gate_proj", name + "up_proj"})
-	width := both[0].Shape().Dimensions[1]
+	x := narrow(d.halfJoint(h, []string{name + "gate_proj", name + "up_proj"})) // [T, 2·I]
+	width := x.Shape().Dimensions[1] / 2
 	parts := func(both *Node) (gate, up *Node) {
 		return widen(SliceAxis(both, 1, AxisRangeFromStart(width))), widen(SliceAxis(both, 1, AxisRangeToEnd(width)))
 	}
@@ -198,19 +244,18 @@ func (d *decoder) halfMLP(name string, h *Node) *Node {
 		gate, up := parts(both)
 		return narrow(Mul(Mul(gate, Logistic(gate)), up))
 	}
-	x := Concatenate([]*Node{narrow(both[0]), narrow(both[1])}, 1) // [T, 2·I]
 	if !d.training {
-		return d.halfLinears(value(x), []string{name + "down_proj"})[0]
+		return d.halfJoint(value(x), []string{name + "down_proj"})
 	}
-	x = byHand(x, value, func(both, v *Node) *Node { // v [T, I]
+	x = again(x, value, func(both, v *Node) *Node { // v [T, I]
 		gate, up := parts(both)
 		v = widen(v)
 		s := Logistic(gate)
 		silu := Mul(gate, s)
-		slope := Add(s, Mul(silu, OneMinus(s))) // of silu
-		return Concatenate([]*Node{narrow(Mul(Mul(v, up), slope)), narrow(Mul(v, silu))}, 1)
+		rise := Add(s, Mul(silu, OneMinus(s))) // of silu
+		return Concatenate([]*Node{narrow(Mul(Mul(v, up), rise)), narrow(Mul(v, silu))}, 1)
 	})
-	return d.halfLinears(x, []string{name + "down_proj"})[0]
+	return d.halfJoint(x, []string{name + "down_proj"})
 }
 
 // halfAttention is softmax(q kᵀ / √C + mask) v of q [B, H, N, C] over k, v [B, K, N, C]: [T, H·C], in bfloat16. On the
@@ -228,33 +273,35 @@ func (d *decoder) halfAttention(q, k, v, mask *Node) *Node {
 	parts := func(all *Node) (q, k, v *Node) {
 		return grouped(SliceAxis(all, 1, AxisRangeFromStart(h))), SliceAxis(all, 1, AxisRange(h, h+kv)), SliceAxis(all, 1, AxisRangeToEnd(h+kv))
 	}
-	// weights are e^(score - highest), [B, H, N, N], and their sums, [B, H, N, 1].
-	weights := func(q, k *Node) (e, sum *Node) {
-		scores := Add(MulScalar(single(wideSums(q, []int{3}, batch, k, []int{3}, batch)), scale), mask)
+	// weights are e^(score - highest) of products [B, H, N, N], and their sums, [B, H, N, 1].
+	weights := func(products *Node) (e, sum *Node) {
+		scores := Add(MulScalar(products, scale), mask)
 		e = Exp(Sub(scores, ReduceAndKeep(scores, ReduceMax, -1)))
 		return e, ReduceAndKeep(e, ReduceSum, -1)
 	}
 	value := func(all *Node) *Node {
 		q, k, v := parts(all)
-		e, sum := weights(q, k)
+		e, sum := weights(single(wideSums(q, []int{3}, batch, k, []int{3}, batch)))
 		out := single(wideSums(grouped(narrow(e)), []int{3}, batch, v, []int{2}, batch))
 		return narrow(Mul(out, Reciprocal(sum)))
 	}
 	all := Concatenate([]*Node{narrow(q), narrow(k), narrow(v)}, 1) // [B, H + 2·K, N, C]
 	var out *Node
 	if d.training {
-		out = byHand(all, value, func(all, arrived *Node) *Node { // arrived [B, H, N, C]
+		out = again(all, value, func(all, arrived *Node) *Node { // arrived [B, H, N, C]
 			q, k, v := parts(all)
-			arrived = grouped(arrived)
-			e, sum := weights(q, k)
-			p := Mul(e, Reciprocal(sum))
-			dp := single(wideSums(arrived, []int{3}, batch, v, []int{3}, batch)) // [B, H, N, N]
+			// Products of q and of what arrives are one product over twice the heads.
+			joint := func(x, y *Node) *Node { return Concatenate([]*Node{x, y}, 1) }
+			given := joint(q, grouped(arrived)) // [B, 2·K, G·N, C]
+			halves := wideSums(given, []int{3}, batch, joint(k, v), []int{3}, batch)
+			scores, dp := single(SliceAxis(halves, 1, AxisRangeFromStart(kv))), single(SliceAxis(halves, 1, AxisRangeToEnd(kv)))
+			e, sum := weights(scores)
+			p := Mul(e, Reciprocal(sum)) // [B, H, N, N]
 			ds := Mul(p, Sub(dp, ReduceAndKeep(Mul(p, dp), ReduceSum, -1)))
 			ds = grouped(narrow(MulScalar(ds, scale)))
 			dq := single(wideSums(ds, []int{3}, batch, k, []int{2}, batch))
-			dk := wideSums(ds, []int{2}, batch, q, []int{2}, batch) // [B, K, N, C]
-			dv := wideSums(grouped(narrow(p)), []int{2}, batch, arrived, []int{2}, batch)
-			return Concatenate([]*Node{narrow(dq), narrow(dk), narrow(dv)}, 1)
+			dkv := wideSums(joint(ds, grouped(narrow(p))), []int{2}, batch, given, []int{2}, batch) // [B, 2·K, N, C]
+			return joint(narrow(dq), narrow(dkv))
 		})
 	} else {
 		out = value(all)

@@ -205,14 +205,7 @@ func TestBFloat16Dropout(t *testing.T) {
 		gradient := func(y *graph.Node) []*graph.Node { return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, c)), x, w) }
 		return append(append([]*graph.Node{half, wide}, gradient(half)...), gradient(wide)...)
 	})
-	random := func(seed uint64, rows, columns int) *tensors.Tensor {
-		values, s := make([]float32, rows*columns), newStream(seed)
-		for i := range values {
-			values[i] = float32(s.normal())
-		}
-		return tensors.FromFlatDataAndDimensions(values, rows, columns)
-	}
-	results, err := p.run(keep(random(1, tokens, in), random(2, out, in), random(3, tokens, out), dropoutSeed(4)))
+	results, err := p.run(keep(normal(1, tokens, in), normal(2, out, in), normal(3, tokens, out), dropoutSeed(4)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,6 +229,53 @@ func TestBFloat16Dropout(t *testing.T) {
 	}
 	if share := float64(zeros) / (tokens * in); math.Abs(share-0.4) > 0.05 {
 		t.Errorf("%v of x's gradients are 0, want 0.4", share)
+	}
+}
+
+// normal is a matrix of normal numbers.
+func normal(seed uint64, rows, columns int) *tensors.Tensor {
+	values, s := make([]float32, rows*columns), newStream(seed)
+	for i := range values {
+		values[i] = float32(s.normal())
+	}
+	return tensors.FromFlatDataAndDimensions(values, rows, columns)
+}
+
+// TestBFloat16Adapted: the product of a base weight and an adapter's B in one has the value and the gradients of the two
+// one after the other.
+func TestBFloat16Adapted(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Backend.Name() != "xla" {
+		t.Skip("the engine multiplies with the base and the adapter one after the other")
+	}
+	const tokens, in, rank, out = 40, 24, 6, 56
+	p := newProgram(engine, "adapted product", func(n []*graph.Node) []*graph.Node {
+		x, low, w, b, c := n[0], n[1], narrow(n[2]), n[3], n[4]
+		one := widen(halfAdapted(narrow(x), narrow(low), w, narrow(b)))
+		two := graph.Add(widen(halfBase(narrow(x), w)),
+			widen(halfTrained(narrow(low), narrow(b), func(x, _ *graph.Node) *graph.Node { return x })))
+		gradient := func(y *graph.Node) []*graph.Node {
+			return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, c)), x, low, b)
+		}
+		return slices.Concat([]*graph.Node{one}, gradient(one), []*graph.Node{two}, gradient(two))
+	})
+	defer p.close()
+	results, err := p.run(keep(normal(1, tokens, in), normal(2, tokens, rank), normal(3, out, in), normal(4, out, rank), normal(5, tokens, out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"value", "gradient of x", "gradient of low", "gradient of b"} {
+		one, err := floats(results[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := floats(results[i+4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off := apart(one, two, 0); off > 1.0/128 {
+			t.Errorf("%s: %v of the largest apart, want at most 2^-7: two roundings", name, off)
+		}
 	}
 }
 

@@ -69,7 +69,11 @@ func NewScorer(engine *Engine, model *Model, adapter *Adapter, options LogProbsO
 	if err := options.complete(); err != nil {
 		return nil, err
 	}
-	s := &Scorer{engine: engine, model: model, operands: operandsOf(model, adapter), options: options}
+	operands, err := operandsOf(engine, model, adapter)
+	if err != nil {
+		return nil, fmt.Errorf("log-probabilities: %w", err)
+	}
+	s := &Scorer{engine: engine, model: model, operands: operands, options: options}
 	s.program = newProgram(engine, "log-probabilities", func(nodes []*Node) []*Node {
 		count := len(s.operands.names)
 		return []*Node{s.operands.decoder(nodes[:count]).edgeLogProbs(packedOf(nodes[count:]))}

@@ -26,6 +26,8 @@ type decoder struct {
 	checkpointing bool
 	// maxLogits bounds the logits that exist at once; 0: the package's bound.
 	maxLogits int
+	// apart has an adapter's product never join that of the base (besides).
+	apart bool
 }
 
 // attend is a layer's attention: of queries [B, H, N, C] among its new keys and values, [B, K, N, C], and whatever keys

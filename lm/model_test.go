@@ -48,7 +48,10 @@ func tinyModel(t testing.TB, config Config) *Model {
 // logitsOf runs a model over one sequence: [tokens][vocabulary].
 func logitsOf(t *testing.T, engine *Engine, m *Model, ids []int32) [][]float32 {
 	t.Helper()
-	o := operandsOf(m, nil)
+	o, err := operandsOf(engine, m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := newProgram(engine, "logits", func(nodes []*graph.Node) []*graph.Node {
 		d := o.decoder(nodes[:len(o.names)])
 		b := packedOf(nodes[len(o.names):])

@@ -158,14 +158,17 @@ func (t *Trainer) newPlanner(examples []Example, shuffle bool) planner {
 }
 
 // place copies the weights to be trained and makes room for moments and gradients.
-func (t *Trainer) place() error {
-	t.operands = operandsOf(t.model, t.adapter)
-	parameters := t.model.Config.parameters()
-	offset := 2 // after the rope tables
+func (t *Trainer) place() (err error) {
+	parameters, base := t.model.Config.parameters(), t.engine
 	if t.adapter != nil {
-		offset += len(parameters)
 		parameters = t.adapter.Config.parameters(&t.model.Config)
+	} else {
+		base = nil // every weight is trained by itself
 	}
+	if t.operands, err = operandsOf(base, t.model, t.adapter); err != nil {
+		return err
+	}
+	offset := len(t.operands.names) - len(parameters) // after the rope tables and what is not trained
 	for i, p := range parameters {
 		values, err := floats(t.operands.tensors[offset+i])
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
@@ -25,6 +26,9 @@ type Model struct {
 	Config  Config
 	weights map[string]*tensors.Tensor // by Hugging Face name
 	rope    [2]*tensors.Tensor         // cos, sin: [MaxPositionEmbeddings, HeadDim/2]
+
+	joining sync.Mutex
+	joined  map[string]*tensors.Tensor // weights of several parts, on the engine that the model is used on
 }
 
 // initialDeviation is Hugging Face's initializer_range.
@@ -253,30 +257,35 @@ type operands struct {
 	names   []string
 	tensors []*tensors.Tensor
 
-	maxLogits int // of its decoders
+	maxLogits int  // of its decoders
+	apart     bool // the decoder's field
 }
 
-// operandsOf lists the rope tables, the model's weights and, with an adapter, its weights.
-func operandsOf(model *Model, adapter *Adapter) operands {
-	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: model.rope[:]}
-	o.tensors = slices.Clone(o.tensors)
-	for _, p := range model.Config.parameters() {
-		o.names = append(o.names, p.name)
-		o.tensors = append(o.tensors, model.weights[p.name])
+// operandsOf lists the rope tables, the model's weights and, with an adapter, its weights, as programs of the engine
+// take them; without an engine each of the model's weights by itself.
+func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error) {
+	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: slices.Clone(model.rope[:])}
+	o.apart = engine != nil && engine.ablated[ablateBeside]
+	add := func(name string, t *tensors.Tensor) { o.names, o.tensors = append(o.names, name), append(o.tensors, t) }
+	for _, p := range programParameters(engine, model) {
+		t, err := model.operand(engine, p)
+		if err != nil {
+			return operands{}, err
+		}
+		add(p.name, t)
 	}
 	if adapter != nil {
 		o.lora = &adapter.Config
 		for _, p := range adapter.Config.parameters(&model.Config) {
-			o.names = append(o.names, p.name)
-			o.tensors = append(o.tensors, adapter.weights[p.name])
+			add(p.name, adapter.weights[p.name])
 		}
 	}
-	return o
+	return o, nil
 }
 
 // decoder binds the operands' graph nodes, in the same order, to a decoder.
 func (o operands) decoder(nodes []*graph.Node) *decoder {
-	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits}
+	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits, apart: o.apart}
 	d.rope = [2]*graph.Node{nodes[0], nodes[1]}
 	for i, name := range o.names[2:] {
 		d.weights[name] = nodes[i+2]

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/cmd/internal/benchlm"
+	"github.com/esclab/esclab/cmd/internal/devices"
 	"github.com/esclab/esclab/cmd/internal/revision"
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/workers"
@@ -38,7 +39,7 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var config, data, metrics string
+	var config, data, metrics, cards string
 	var queues []string
 	var slots int
 	var stop time.Duration
@@ -47,16 +48,20 @@ func command() *cobra.Command {
 		Use:   "esclab-worker",
 		Short: "Work on the task queues of a Temporal that temporal.yaml names",
 		Long: `Poll task queues and execute stages until Ctrl-C or SIGTERM; running stages then
-save a checkpoint, and another worker continues them. Start one process per
-device. temporal.yaml says where Temporal and the S3 store are. "bench lm"
+save a checkpoint, and another worker continues them. One process serves one
+device: --devices starts one for each. temporal.yaml says where Temporal and the S3 store are. "bench lm"
 measures what the device makes of training and generation, and needs neither.`,
 		Version: version, SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if cards != "" {
+				return devices.Run(c.Context(), cards, metrics, zerolog.New(os.Stderr).With().Timestamp().Logger())
+			}
 			return work(c.Context(), config, data, metrics, queues, slots, stop, promote)
 		},
 	}
 	c.Flags().StringVar(&config, "config", "", "settings file (default: temporal.yaml here; $ESCLAB_CONFIG)")
 	c.PersistentFlags().StringVar(&data, "data", "", "directory for engines' libraries, cache and scratch files (default: $ESCLAB_DATA_DIR or ~/.local/share/esclab)")
+	c.Flags().StringVar(&cards, devices.Flag, "", devices.Usage)
 	c.Flags().StringSliceVar(&queues, "queues", []string{"gpu"}, "classes of queues to serve: control, cpu, gpu")
 	c.Flags().IntVar(&slots, "slots", 1, "kernel stages at the same time: one per device")
 	c.Flags().DurationVar(&stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/api/enums/v1"
 
+	"github.com/esclab/esclab/cmd/internal/devices"
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/metrics"
@@ -107,6 +108,7 @@ type workerOptions struct {
 	slots   int
 	stop    time.Duration
 	promote bool
+	devices string
 }
 
 func (a *app) workerCommand() *cobra.Command {
@@ -121,8 +123,14 @@ save a checkpoint, and another worker continues them.
   cpu      stages that run a model on CPU cores
   gpu      stages that run a model on this machine's best device`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.runWorker(c.Context(), o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.devices != "" {
+				return devices.Run(c.Context(), o.devices, a.metrics, a.log)
+			}
+			return a.runWorker(c.Context(), o)
+		},
 	}
+	c.Flags().StringVar(&o.devices, devices.Flag, "", devices.Usage)
 	c.Flags().StringSliceVar(&o.queues, "queues", []string{"control", "cpu", "gpu"}, "classes of queues to serve")
 	c.Flags().IntVar(&o.slots, "slots", 1, "kernel stages at the same time: one per device")
 	c.Flags().DurationVar(&o.stop, "stop-timeout", workers.DefaultStopTimeout, "time that running stages have to save a checkpoint at the end: more than a step and a save")

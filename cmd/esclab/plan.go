@@ -14,14 +14,14 @@ import (
 )
 
 // printPlan shows what a run would do.
-func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON bool, out io.Writer) error {
+func (se *session) printPlan(ctx context.Context, p experiments.Prepared, o runOptions, out io.Writer) error {
 	var corpus esc.Survey
-	var parameters int
+	var shape experiments.Shape
 	wrong := p.Missing
 	if wrong == nil {
 		var ofCorpus, ofBackbone error
 		corpus, ofCorpus = surveyCorpus(p.Stages[0], stderr)
-		parameters, ofBackbone = surveyBackbone(p.Stages, stderr)
+		shape, ofBackbone = surveyBackbone(p.Stages, stderr)
 		wrong = errors.Join(ofCorpus, ofBackbone)
 	}
 	if wrong != nil {
@@ -38,7 +38,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 		}
 	}
 	all := experiments.Planned(p.Stages, decisions)
-	if asJSON {
+	if o.json {
 		return experiments.WritePlanJSON(out, all)
 	}
 	width := 0
@@ -51,7 +51,7 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, asJSON
 	if err := se.printEstimate(ctx, p.Stages, out); err != nil {
 		return err
 	}
-	return sayForecast(all, p.Experiment, corpus, parameters, stderr)
+	return sayForecast(all, &p.Experiment, corpus, shape, o.card, stderr)
 }
 
 // explain says of stages that are not in the store in what they differ from those of

@@ -20,6 +20,7 @@ type runOptions struct {
 	set    []string
 	plan   bool
 	json   bool
+	card   string
 	detach bool
 	out    string
 }
@@ -49,6 +50,7 @@ command continues there, also after a kill or a power failure.`,
 	c.Flags().StringArrayVar(&o.set, "set", nil, "set a field: --set dpo.roles.sp.beta=0.3 (repeatable)")
 	c.Flags().BoolVar(&o.plan, "plan", false, "print every stage and whether it would be reused or run, and why; run nothing")
 	c.Flags().BoolVar(&o.json, "json", false, "with --plan: print JSON")
+	c.Flags().StringVar(&o.card, "card", "", "with --plan: estimate time and memory for this card (h100, h200, a100-80, 4090; default: the one that is here)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "start the run and return; a worker has to be up")
 	c.Flags().StringVar(&o.out, "report", "", "copy the report into this directory when the run is done")
 	return c
@@ -66,6 +68,9 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 	}
 	if o.json && !o.plan {
 		return errors.New("--json goes with --plan; a finished run's numbers are in the report's report.json")
+	}
+	if o.card != "" && !o.plan {
+		return errors.New("--card goes with --plan: a run takes the card that is there")
 	}
 	if p.Missing != nil && !o.plan {
 		if p, err = a.offerModel(ctx, p, name, o.set); err != nil {
@@ -91,7 +96,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		} else {
 			fmt.Fprintln(stderr, "check: nothing is wrong")
 		}
-		return se.printPlan(ctx, p, o.json, out)
+		return se.printPlan(ctx, p, o, out)
 	}
 	if err := a.allowJudges(p.Experiment); err != nil {
 		return err

@@ -11,14 +11,15 @@ import (
 
 // DecodingOptions are the sizes of plain decoding.
 type DecodingOptions struct {
-	Slots  int // prompts, decoded together
-	Prompt int // tokens of a prompt
-	New    int // tokens of an answer, at least 2
+	Slots  int     // prompts, decoded together
+	Prompt int     // tokens of a prompt
+	New    int     // tokens of an answer, at least 2
+	TopP   float64 // 0: greedily; else sampled at temperature 1
 	Seed   uint64
 }
 
 // Decoding is what was measured of plain decoding: prompts that share nothing
-// continued greedily, all to the same length.
+// continued, all to the same length.
 type Decoding struct {
 	Slots  int `json:"slots"`
 	Prompt int `json:"prompt_tokens"`
@@ -33,7 +34,7 @@ type Decoding struct {
 	PeakBytes      int64   `json:"peak_bytes"`
 }
 
-// Decode continues random prompts greedily, as the usual loop over a key-value
+// Decode continues random prompts, as the usual loop over a key-value
 // cache does, twice, and measures the second time. A prompt's last token is
 // computed by a step like the others, which counts as prefill.
 func Decode(ctx context.Context, engine *lm.Engine, model *lm.Model, options DecodingOptions) (Decoding, error) {
@@ -51,7 +52,11 @@ func Decode(ctx context.Context, engine *lm.Engine, model *lm.Model, options Dec
 		requests[i] = lm.Request{Prompt: prompt, Group: strconv.Itoa(i)}
 	}
 	memory.ResetPeak()
-	generator, err := lm.NewGenerator(engine, model, nil, lm.GenerateConfig{MaxNewTokens: options.New, Slots: options.Slots})
+	config := lm.GenerateConfig{MaxNewTokens: options.New, Slots: options.Slots, MaxTokens: options.Prompt + options.New, Seed: options.Seed}
+	if options.TopP > 0 {
+		config.Temperature, config.TopP = 1, options.TopP
+	}
+	generator, err := lm.NewGenerator(engine, model, nil, config)
 	if err != nil {
 		return r, fmt.Errorf("decoding: %w", err)
 	}

@@ -17,6 +17,7 @@ type TrainingOptions struct {
 	Batch   int     // examples a step
 	Steps   int     // measured, after one that warms up
 	Rank    int     // of LoRA on all seven projections, without dropout; 0 trains every weight
+	Pack    int     // tokens of a micro-batch; 0: lm's default
 	Beta    float64 // of DPO
 	Seed    uint64
 }
@@ -128,6 +129,7 @@ func newTrainer(engine *lm.Engine, model *lm.Model, w Workload, options Training
 	return lm.NewTrainer(engine, model, adapter, lm.Dataset{Examples: w.Examples}, lm.TrainConfig{
 		Loss: loss, Epochs: options.Steps/perEpoch + 1, MaxSteps: options.Steps + 1, BatchSize: options.Batch,
 		LearningRate: 1e-4, Schedule: lm.ScheduleConstant, ClipNorm: 1, Seed: options.Seed, Packing: options.Packing,
+		MicroBatchTokens: options.Pack,
 	})
 }
 

@@ -144,13 +144,14 @@ func (p Plugin) cudaDirs() []string {
 // be the one that was stopped, bit by bit.
 var cudaFlags = []struct{ name, value string }{
 	{"xla_gpu_enable_triton_gemm", "false"},
-	{"xla_gpu_autotune_level", "0"},
+	{flagAutotuneLevel, "0"},
 }
 
 // Environment lists what has to stand in the environment before a CUDA plugin is loaded: flags that make compiling
 // quick and repeatable, and, for a plugin of Python packages, where CUDA's own tools are and no check for a layout that
-// these packages do not have. What is there already stays.
-func (p Plugin) Environment(env func(string) string) []Variable {
+// these packages do not have. With a directory for choices (Choices) kernels are timed and their choice kept there. What is
+// there already stays.
+func (p Plugin) Environment(env func(string) string, choices string) []Variable {
 	flags := Variable{Name: EnvXLAFlags, Value: env(EnvXLAFlags)}
 	checks := Variable{Name: EnvCUDAChecks, Value: env(EnvCUDAChecks)}
 	add := func(name, value string) {
@@ -169,7 +170,11 @@ func (p Plugin) Environment(env func(string) string) []Variable {
 			checks.Value, checks.Set = "0", true
 		}
 	}
-	if strings.Contains(filepath.Base(filepath.Dir(p.Path))+filepath.Base(p.Path), "cuda") {
+	if p.cuda() {
+		if choices != "" {
+			add(flagAutotuneCache, choices)
+			add(flagAutotuneLevel, "4")
+		}
 		for _, f := range cudaFlags {
 			if knows(p.Path, f.name) {
 				add(f.name, f.value)
@@ -177,6 +182,11 @@ func (p Plugin) Environment(env func(string) string) []Variable {
 		}
 	}
 	return []Variable{flags, checks}
+}
+
+// cuda says whether the plugin is for CUDA, by its name.
+func (p Plugin) cuda() bool {
+	return strings.Contains(filepath.Base(filepath.Dir(p.Path))+filepath.Base(p.Path), "cuda")
 }
 
 // knows says whether a plugin has a flag: its name is in the file. XLA ends the process over one that it does not know,

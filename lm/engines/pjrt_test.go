@@ -69,7 +69,7 @@ func TestEnvironment(t *testing.T) {
 	environment := func(plugin string, env map[string]string) string {
 		p := PluginAt(filepath.Join(site, "jax_plugins", plugin, "xla_cuda_plugin.so"))
 		var list []string
-		for _, v := range p.Environment(func(name string) string { return env[name] }) {
+		for _, v := range p.Environment(func(name string) string { return env[name] }, "") {
 			list = append(list, strings.ReplaceAll(v.String(), site, "SITE"))
 		}
 		return strings.Join(list, "; ")
@@ -102,13 +102,13 @@ func TestEnvironment(t *testing.T) {
 			"--a=b":                             "--a=b --xla_gpu_enable_triton_gemm=false",
 			"--xla_gpu_enable_triton_gemm=true": "--xla_gpu_enable_triton_gemm=true",
 		} {
-			got := PluginAt(path).Environment(func(name string) string { return map[string]string{EnvXLAFlags: given}[name] })[0]
+			got := PluginAt(path).Environment(func(name string) string { return map[string]string{EnvXLAFlags: given}[name] }, "")[0]
 			if got.Value != want || got.Set != (given != want) {
 				t.Errorf("flag at %d, XLA_FLAGS=%q: %v, want %q", at, given, got, want)
 			}
 		}
 	}
-	for _, v := range (Plugin{Path: "/somewhere/pjrt_c_api_cuda_plugin.so"}).Environment(func(string) string { return "" }) {
+	for _, v := range (Plugin{Path: "/somewhere/pjrt_c_api_cuda_plugin.so"}).Environment(func(string) string { return "" }, "") {
 		if v.Set || !strings.HasSuffix(v.String(), "(not set)") {
 			t.Errorf("a plugin that stands alone: %v, want it not set", v)
 		}

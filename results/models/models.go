@@ -83,6 +83,7 @@ func (b *Backbone) Sampler(role esc.Role, adapter *lm.Adapter, s experiments.Sam
 		Stop:         b.Tok.StopIDs(),
 		Slots:        s.DecodeBatch,
 		Seed:         seed,
+		MaxTokens:    b.Params.MaxTokens,
 
 		RepetitionPenalty: s.RepetitionPenalty,
 	})

@@ -28,7 +28,7 @@ const (
 	generateSP = "sp-generate" // the planner's strategies
 	generateVM = "vm-generate" // the vanilla model's whole answers
 	scoreSP    = "sp-score"    // all strategies after every turn
-	decoding   = "generate"    // random prompts, greedily
+	decoding   = "generate"    // random prompts, greedily or by --top-p
 )
 
 type benchFlags struct {
@@ -38,7 +38,10 @@ type benchFlags struct {
 	dtype                                string
 	workloads                            []string
 	peer                                 string
-	batch, steps, rank, slots, new       int
+	without                              []string
+	slots                                []int
+	topP                                 float64
+	batch, steps, rank, packTokens, new  int
 	dialogues, maxTokens, length, rounds int
 	promptTokens                         int
 	prepareOnly, asJSON                  bool
@@ -96,8 +99,8 @@ ratio. It is called as
 and prints one JSON object with samples_per_second, tokens_per_second and
 peak_rss_mb. The workload "equal" is for kernels alone: the corpus's text in
 sequences of --length tokens, nothing shared and nothing padded. So is
-"generate": --slots random prompts of --prompt-tokens continued greedily by
---new tokens, on the peer's side by
+"generate": --slots random prompts of --prompt-tokens continued by --new tokens,
+for each number of slots, greedily or sampled by --top-p, on the peer's side by
 
   PEER generate --config FILE --prompt N --new N --batch N --threads N
 
@@ -129,7 +132,10 @@ times, and the speed of tree over none is printed.`,
 	flags.IntVar(&f.batch, "batch", 32, "turns or pairs a step")
 	flags.IntVar(&f.steps, "steps", 5, "measured steps a workload")
 	flags.IntVar(&f.rank, "rank", 16, "of LoRA; 0 trains every weight")
-	flags.IntVar(&f.slots, "slots", 16, "answers decoded together")
+	flags.IntVar(&f.packTokens, "pack-tokens", 0, "tokens of a micro-batch; 0: 2048")
+	flags.IntSliceVar(&f.slots, "slots", []int{16}, "answers decoded together; generate takes several numbers, one after the other")
+	flags.Float64Var(&f.topP, "top-p", 0, "of generate: sample at temperature 1 instead of greedily")
+	flags.StringSliceVar(&f.without, "without", nil, "changes of graphs for XLA to leave out, to see what each is worth: "+strings.Join(lm.Ablations(), ", "))
 	flags.IntVar(&f.new, "new", 32, "tokens of an answer (sp-generate: of the longest strategy)")
 	flags.IntVar(&f.dialogues, "dialogues", 100, "train dialogues, drawn at random; a tenth of them for generation; 0: all")
 	flags.IntVar(&f.maxTokens, "max-tokens", 1024, "leave longer sequences out")
@@ -145,16 +151,17 @@ times, and the speed of tree over none is printed.`,
 
 // benchReport is the output of bench lm.
 type benchReport struct {
-	Engine     string  `json:"engine"`
-	Cores      int     `json:"cores"`
-	Parameters int     `json:"parameters"`
-	Vocabulary int     `json:"vocabulary"`
-	DType      string  `json:"dtype"` // of the base model
-	Rank       int     `json:"rank"`
-	Prompts    string  `json:"prompts"`
-	MaxTokens  int     `json:"max_tokens"`
-	PeakFLOPS  float64 `json:"peak_flops,omitempty"`
-	Formula    string  `json:"flop_formula"`
+	Engine     string   `json:"engine"`
+	Cores      int      `json:"cores"`
+	Parameters int      `json:"parameters"`
+	Vocabulary int      `json:"vocabulary"`
+	DType      string   `json:"dtype"` // of the base model
+	Rank       int      `json:"rank"`
+	Prompts    string   `json:"prompts"`
+	MaxTokens  int      `json:"max_tokens"`
+	Without    []string `json:"without,omitempty"` // left out of graphs for XLA
+	PeakFLOPS  float64  `json:"peak_flops,omitempty"`
+	Formula    string   `json:"flop_formula"`
 
 	Workloads  []benchWorkload    `json:"workloads"`
 	Training   []bench.Training   `json:"training"`
@@ -196,6 +203,9 @@ func (h Host) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 		return err
 	}
 	defer engine.Close()
+	if err := engine.Ablate(f.without...); err != nil {
+		return fmt.Errorf("--without: %w", err)
+	}
 	base := lm.BaseType(f.dtype)
 	if err := engine.Keeps(base); err != nil {
 		return fmt.Errorf("--dtype: %w", err)
@@ -208,7 +218,7 @@ func (h Host) benchLM(ctx context.Context, f benchFlags, out io.Writer) error {
 		host: h, flags: f, corpus: corpus, tok: tok, engine: engine, model: model,
 		report: benchReport{
 			Engine: engine.Identity(base), Cores: runtime.NumCPU(), Parameters: model.Parameters(), Vocabulary: config.VocabSize, DType: string(base),
-			Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
+			Without: f.without, Rank: f.rank, Prompts: f.prompts, MaxTokens: f.maxTokens, Formula: bench.FLOPFormula,
 			Workloads: []benchWorkload{}, Training: []bench.Training{}, Generation: []bench.Generation{},
 		},
 	}
@@ -232,10 +242,13 @@ func (f *benchFlags) check() ([]lm.Packing, error) {
 			return nil, fmt.Errorf("--workloads %s: there are %s", w, strings.Join(all, ", "))
 		}
 	}
+	if len(f.slots) == 0 || f.topP < 0 || f.topP > 1 || f.packTokens < 0 {
+		return nil, fmt.Errorf("--slots %v, --top-p %v, --pack-tokens %d: give slots, a top-p in [0, 1], and no negative number", f.slots, f.topP, f.packTokens)
+	}
 	for _, n := range []struct {
 		name  string
 		value int
-	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", f.slots}, {"new", f.new}, {"max-tokens", f.maxTokens}, {"rounds", f.rounds}, {"prompt-tokens", f.promptTokens}} {
+	}{{"batch", f.batch}, {"steps", f.steps}, {"slots", slices.Min(f.slots)}, {"new", f.new}, {"max-tokens", f.maxTokens}, {"rounds", f.rounds}, {"prompt-tokens", f.promptTokens}} {
 		if n.value < 1 {
 			return nil, fmt.Errorf("--%s %d: give a positive number", n.name, n.value)
 		}

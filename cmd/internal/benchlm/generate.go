@@ -67,7 +67,7 @@ func (b *benchRun) generation(name string) (func(context.Context, lm.Packing) (b
 			return bench.Score(ctx, b.engine, b.model, examples, packing)
 		}, err
 	}
-	options := bench.GenerationOptions{Role: esc.VM, New: b.flags.new, Slots: b.flags.slots, Seed: 1}
+	options := bench.GenerationOptions{Role: esc.VM, New: b.flags.new, Slots: b.flags.slots[0], Seed: 1}
 	if name == generateSP {
 		longest, err := bench.PlanTokens(b.tok, b.corpus.Test, prepared)
 		if err != nil {
@@ -84,8 +84,8 @@ func (b *benchRun) generation(name string) (func(context.Context, lm.Packing) (b
 }
 
 // decode measures plain decoding, beside the peer where there is one.
-func (b *benchRun) decode(ctx context.Context) error {
-	options := bench.DecodingOptions{Slots: b.flags.slots, Prompt: b.flags.promptTokens, New: b.flags.new, Seed: 1}
+func (b *benchRun) decode(ctx context.Context, slots int) error {
+	options := bench.DecodingOptions{Slots: slots, Prompt: b.flags.promptTokens, New: b.flags.new, TopP: b.flags.topP, Seed: 1}
 	var ours []bench.Decoding
 	var prefill, decode, peerPrefill, peerDecode []float64
 	for round := range b.flags.rounds {

@@ -57,7 +57,11 @@ func (b *benchRun) run(ctx context.Context, packings []lm.Packing) error {
 		if name == bench.Equal || slices.Contains(bench.Names(), name) {
 			err = b.train(ctx, name, packings)
 		} else if name == decoding && !b.flags.prepareOnly {
-			err = b.decode(ctx)
+			for _, slots := range b.flags.slots {
+				if err = b.decode(ctx, slots); err != nil {
+					break
+				}
+			}
 		} else if !b.flags.prepareOnly {
 			err = b.generate(ctx, name, packings)
 		}
@@ -80,7 +84,7 @@ func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing
 		}
 	}
 	b.report.Workloads = append(b.report.Workloads, described)
-	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Beta: 0.2, Seed: 1}
+	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Pack: b.flags.packTokens, Beta: 0.2, Seed: 1}
 	if b.data != "" {
 		order, err := bench.Order(b.engine, b.model, w, options)
 		if err != nil {
