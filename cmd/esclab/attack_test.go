@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -273,6 +274,36 @@ func TestAttacker(t *testing.T) {
 	}
 	status, body := request(t, "GET", f.S3+"/esclab?list-type=2", "")
 	tell("S3 store", "list without a signature", status == http.StatusOK, fmt.Sprint(status, " ", body))
+	const held = 600
+	left := holdOpen(t, strings.TrimPrefix(f.S3, "http://"), held)
+	tell("S3 store", fmt.Sprintf("%d connections at a time with half a header", held), left > held/2, fmt.Sprint(left, " stay open"))
+}
+
+// holdOpen begins so many requests at a time and says how many connections the server
+// has left open, once it has closed some.
+func holdOpen(t *testing.T, address string, n int) (left int) {
+	t.Helper()
+	var conns []net.Conn
+	for range n {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n"); err == nil {
+			conns = append(conns, conn)
+		}
+	}
+	_, _ = io.ReadAll(conns[0]) // until it is closed, as the oldest goes first
+	for _, conn := range conns {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			left++
+		}
+	}
+	return left
 }
 
 // poisonous starts a stage whose input has dialogues and a key sent elsewhere.
