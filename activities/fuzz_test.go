@@ -59,7 +59,7 @@ func FuzzStageInput(f *testing.F) {
 		if fits, err := in.Stage.FingerprintOf(in.Inputs); err == nil {
 			in.Stage.Fingerprint = fits
 		}
-		in.WorkflowID()
+		workflows.StageWorkflowID(in.Stage.Name, in.Stage.Fingerprint)
 		in.Stage.Summary()
 		in.SearchAttributes()
 		var suite testsuite.WorkflowTestSuite

@@ -208,6 +208,7 @@ func sparkline(curve []float32, columns int) string {
 	}
 	return string(drawn)
 }
+
 // begunByAnother says of a stage that the run has joined it.
 const begunByAnother = "begun by another run"
 

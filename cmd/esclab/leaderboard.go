@@ -16,7 +16,6 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
-	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 

@@ -40,7 +40,7 @@ func (se *session) followReport(ctx context.Context, l lab.Layout, dir string) e
 			se.app.log.Warn().Err(err).Msg("the report of the run so far cannot be written")
 		case path != "" && !said:
 			said = true
-			fmt.Fprintf(os.Stderr, "report so far  %s\n", newScreen(os.Stderr).file(path))
+			fmt.Fprintf(stderr, "report so far  %s\n", newScreen(stderr).file(path))
 		}
 		last, at = done, time.Now()
 	})

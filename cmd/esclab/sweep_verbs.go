@@ -67,7 +67,7 @@ func (a *app) sweepCancelCommand() *cobra.Command {
 			if err := se.lab.CancelSweep(ctx, id); err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
+			fmt.Fprintf(stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
 			return nil
 		})
 	c.Flags().BoolVar(&yes, "yes", false, "also a sweep that another has started, without a question")
