@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -261,12 +262,25 @@ func (t *attempt) input(ctx context.Context, name string, only ...string) (strin
 	}
 	defer t.onStore(time.Now())
 	dir := filepath.Join(t.dir, "inputs", filepath.FromSlash(name))
-	a, err := results.Checkout(ctx, t.a.Store, fingerprint, dir, only...)
+	a, err := results.Checkout(artifacts.WithProgress(ctx, t.loading()), t.a.Store, fingerprint, dir, only...)
 	if err != nil {
 		return "", inputError(name, err)
 	}
 	t.inputs[name] = a.Digest
 	return dir, nil
+}
+
+// loading reports the bytes of inputs as they come: a download of hours is no silence.
+func (t *attempt) loading() func(bytes int) {
+	var total atomic.Int64
+	return func(bytes int) {
+		n := total.Add(int64(bytes))
+		t.pulse.touch(func(last *workflows.Progress) {
+			if last.Step == 0 && n >= 1<<30 {
+				last.Phase = fmt.Sprintf("load %.1f GB", float64(n)/1e9)
+			}
+		})
+	}
 }
 
 // onStore counts the time since a call of the store began.

@@ -8,6 +8,26 @@ import (
 	"strings"
 )
 
+// hostname is this machine's, "" where it has none.
+func hostname() string {
+	name, _ := os.Hostname() // without one there is none to tell
+	return name
+}
+
+// load is how many processes ran or wanted to over the last minute, on average; nil
+// where the system does not tell.
+func load() *float64 {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil { // Linux alone has it
+		return nil
+	}
+	var minute float64
+	if _, err := fmt.Sscan(string(raw), &minute); err != nil {
+		return nil
+	}
+	return &minute
+}
+
 // hardware names the processor and its cores: "AMD EPYC 9654, 8 cores, linux/amd64".
 // An accelerator stands in the engine's name.
 func hardware() string {

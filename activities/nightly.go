@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (a *Activities) PlanNight(ctx context.Context, in workflows.Night) (workflo
 }
 
 func (a *Activities) planNight(ctx context.Context, in workflows.Night) (workflows.NightPlan, error) {
-	plan := workflows.NightPlan{Revision: a.Nightly.Revision}
+	plan := workflows.NightPlan{Revision: a.Nightly.Revision, Host: hostname(), Cores: runtime.NumCPU(), Load: load()}
 	exp, err := a.nightExperiment(ctx, in)
 	if err != nil {
 		return plan, err
@@ -75,7 +76,8 @@ func (a *Activities) planNight(ctx context.Context, in workflows.Night) (workflo
 	if plan.Setup, err = experiments.Setup(p.Stages); err != nil {
 		return plan, err
 	}
-	plan.Run = workflows.NewRunInput(p, in.Queues, in.HeartbeatSeconds, workflows.Facts{Revision: plan.Revision, Attributes: in.Attributes})
+	plan.Run = workflows.NewRunInput(p, in.Queues, in.HeartbeatSeconds, workflows.Facts{Revision: plan.Revision, Attributes: in.Attributes},
+		workflows.Origin{Command: "esclab schedule " + in.Schedule, Build: plan.Revision})
 	plan.RunID = plan.Run.WorkflowID()
 	if len(kinds) == 0 { // its stages are those of a run that somebody may have under way
 		plan.RunID = workflows.NightRunWorkflowID(exp.Name, in.Name())
@@ -148,6 +150,10 @@ func (a *Activities) recordNight(ctx context.Context, in workflows.RecordInput) 
 		Schedule: night.Schedule, Night: night.Name(), Workflow: night.Workflow, Run: in.Plan.RunID, Report: in.Report,
 		Started: night.Started, Finished: night.Finished, Experiment: night.Experiment.Name,
 		Revision: in.Plan.Revision, Newest: in.Plan.Newest, Setup: in.Plan.Setup, Fresh: night.Fresh, Error: in.Error,
+		Machine: nightly.Machine{Host: in.Plan.Host, Cores: in.Plan.Cores, LoadBefore: in.Plan.Load},
+	}
+	if in.Plan.Host == hostname() {
+		r.Machine.LoadAfter = load()
 	}
 	for _, s := range in.Result.Stages {
 		kind, _, _ := strings.Cut(s.Stage, "/")
@@ -159,7 +165,7 @@ func (a *Activities) recordNight(ctx context.Context, in workflows.RecordInput) 
 	}
 	if in.Error == "" {
 		var err error
-		if r.Systems, err = a.nightSystems(ctx, in.Report); err != nil {
+		if r.Systems, r.Effects, err = a.nightSystems(ctx, in.Report); err != nil {
 			return workflows.NightResult{}, err
 		}
 	}
@@ -170,7 +176,7 @@ func (a *Activities) recordNight(ctx context.Context, in workflows.RecordInput) 
 	r.Judgement = nightly.Compare(r, past, nightly.Options{Window: c.Window, MinNights: c.MinNights, Noise: c.Noise, Slack: c.Slack})
 	r.Notes = append(r.Notes, notes...)
 
-	result := workflows.NightResult{Verdict: string(r.Verdict), Headline: r.Headline(), Night: r.Night, Run: r.Run}
+	result := workflows.NightResult{Verdict: string(r.Verdict), Effects: r.EffectsLine(), Headline: r.Headline(), Night: r.Night, Run: r.Run}
 	data, err := r.Encode()
 	if err != nil {
 		return result, err
@@ -191,20 +197,27 @@ func (a *Activities) putNight(ctx context.Context, r nightly.Record, ext string,
 	return workflows.StoredFile{Key: ref.Key, SHA256: ref.SHA256, Bytes: ref.Bytes}, err
 }
 
-// nightSystems reads the run's Table 3 with its intervals.
-func (a *Activities) nightSystems(ctx context.Context, fingerprint string) ([]nightly.System, error) {
+// nightSystems reads the run's Table 3 with its intervals, and its headline.
+func (a *Activities) nightSystems(ctx context.Context, fingerprint string) ([]nightly.System, []nightly.Effect, error) {
 	from, err := results.Open(ctx, a.Store, fingerprint)
 	if err != nil {
-		return nil, fmt.Errorf("the run's report: %w", err)
+		return nil, nil, fmt.Errorf("the run's report: %w", err)
 	}
 	var data struct { // of another worker's version perhaps: with other columns
 		Systems []struct {
 			report.Row
 			Columns map[string]*float64 `json:"columns"`
 		} `json:"systems"`
+		Headline []report.Effect `json:"headline"`
 	}
 	if err := results.ReadJSON(from, results.FileReport, &data); err != nil {
-		return nil, fmt.Errorf("the run's report: %w", err)
+		return nil, nil, fmt.Errorf("the run's report: %w", err)
+	}
+	var effects []nightly.Effect
+	for _, e := range data.Headline {
+		if e.Difference != nil && e.Low != nil && e.High != nil {
+			effects = append(effects, nightly.Effect{Name: e.Measure.Short(), System: e.System, Against: e.Against, Difference: *e.Difference, Low: *e.Low, High: *e.High})
+		}
 	}
 	var systems []nightly.System
 	for _, row := range data.Systems {
@@ -219,7 +232,7 @@ func (a *Activities) nightSystems(ctx context.Context, fingerprint string) ([]ni
 		}
 		systems = append(systems, system)
 	}
-	return systems, nil
+	return systems, effects, nil
 }
 
 // pastNights reads the records before a night, the newest first, until window

@@ -22,7 +22,7 @@ func TestPlanNight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := workflows.NewRunInput(p, workflows.Queues{}, 30, workflows.Facts{Revision: "r"})
+	run := workflows.NewRunInput(p, workflows.Queues{}, 30, workflows.Facts{Revision: "r"}, workflows.Origin{})
 
 	var s testsuite.WorkflowTestSuite
 	env := s.NewTestActivityEnvironment()

@@ -29,6 +29,7 @@ type notice struct {
 	Schedule   string               `json:"schedule"`
 	Night      string               `json:"night"`
 	Verdict    string               `json:"verdict"`
+	Effects    string               `json:"effects,omitempty"`
 	Headline   string               `json:"headline"`
 	Experiment string               `json:"experiment"`
 	Revision   string               `json:"revision"`
@@ -56,7 +57,7 @@ func (a *Activities) NotifyNight(ctx context.Context, in workflows.NotifyInput) 
 		return "", err
 	}
 	body, err := json.MarshalIndent(notice{
-		Schedule: r.Schedule, Night: r.Night, Verdict: in.Result.Verdict, Headline: in.Result.Headline, Experiment: r.Experiment,
+		Schedule: r.Schedule, Night: r.Night, Verdict: in.Result.Verdict, Effects: in.Result.Effects, Headline: in.Result.Headline, Experiment: r.Experiment,
 		Revision: r.Revision, Newest: r.Newest, Run: r.Run, Workflow: r.Workflow, Started: r.Started, Finished: r.Finished,
 		Findings: r.Findings, Record: in.Result.Record, Report: in.Result.Report,
 	}, "", " ")

@@ -150,7 +150,7 @@ func (a *Activities) PlanCell(ctx context.Context, in workflows.CellInput) (work
 	}
 	facts := in.Facts
 	facts.Sweep, facts.Cell = plan.Name, plan.Cells[in.Cell].Name
-	run := workflows.NewRunInput(experiments.Prepared{Experiment: exp, Stages: stages}, in.Queues, in.HeartbeatSeconds, facts)
+	run := workflows.NewRunInput(experiments.Prepared{Experiment: exp, Stages: stages}, in.Queues, in.HeartbeatSeconds, facts, in.Origin)
 	cell := workflows.CellPlan{Name: facts.Cell, WorkflowID: run.WorkflowID(), Run: run}
 	// Temporal refuses what is larger with a message about blobs, and the
 	// workflow that sends it is stuck.
@@ -186,6 +186,11 @@ func (a *Activities) AwaitCell(ctx context.Context, in workflows.RunningCell) er
 			activity.RecordHeartbeat(ctx)
 		}
 	}
+}
+
+// KeepRun writes what a run, or a sweep, leaves of itself into the store.
+func (a *Activities) KeepRun(ctx context.Context, kept workflows.KeptRun) error {
+	return classify(lab.KeepRun(ctx, a.Store, kept))
 }
 
 // FindHopeless compares the cells by the watched stage's curves: of what is

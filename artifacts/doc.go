@@ -11,7 +11,7 @@
 //	stages/<fingerprint>/leases/<token>.json             who may write; the highest token wins
 //	stages/<fingerprint>/checkpoints/<step>-<token>/…    resumable state, marker.json written last
 //	stages/<fingerprint>/checkpoints/latest.json         which one is the newest, should a list lag behind
-//	runs/<workflow id>/…                                 files of one run, each with a .sha256 beside it
+//	runs/<workflow id>/…                                 files of one run (run.json is what it leaves of itself), each with a .sha256 beside it
 //	schedules/<id>/…                                     a schedule's experiments and nights, likewise
 //	cache/<space>/ab/<key>.json                          what an expensive question was answered with
 //	gc/…                                                 what a garbage collection under way is about to remove

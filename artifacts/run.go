@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -89,6 +90,39 @@ func (s *Store) ListRuns(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(runs)
 	return runs, nil
+}
+
+// RunFile is a run's file, and when it was written by the store's clock.
+type RunFile struct {
+	Run     string // ID
+	Written time.Time
+}
+
+// RunsWith returns the runs that have a file of a name, the newest file first.
+func (s *Store) RunsWith(ctx context.Context, name string) ([]RunFile, error) {
+	escaped, err := escapePath(name)
+	if err != nil {
+		return nil, err
+	}
+	var found []RunFile
+	for o, err := range s.backend.List(ctx, "runs/") {
+		if err != nil {
+			return nil, fmt.Errorf("list runs: %w", err)
+		}
+		run, file, _ := strings.Cut(strings.TrimPrefix(o.Key, "runs/"), "/")
+		if file != escaped {
+			continue
+		}
+		id, err := unescapePath(run)
+		if err != nil {
+			return nil, fmt.Errorf("list runs: %w", err)
+		}
+		found = append(found, RunFile{id, o.ModTime})
+	}
+	slices.SortFunc(found, func(a, b RunFile) int {
+		return cmp.Or(b.Written.Compare(a.Written), strings.Compare(a.Run, b.Run))
+	})
+	return found, nil
 }
 
 // ListRunFiles returns the names of the files of a run, sorted.

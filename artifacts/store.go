@@ -19,6 +19,8 @@ type Store struct {
 	cache   string
 	now     func() time.Time
 
+	cacheBytes int64
+
 	compared compared
 }
 
@@ -28,6 +30,9 @@ type Options struct {
 	// into the store; it needs room for the largest blob. Processes may share
 	// it. Required.
 	CacheDir string
+	// CacheBytes bounds the local copies together: of those above it the ones go that
+	// were asked for longest ago, though none within a day. 0: no bound.
+	CacheBytes int64
 	// Now is the clock of the leases; nil means time.Now.
 	Now func() time.Time
 }
@@ -44,7 +49,7 @@ func New(backend Backend, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{backend: backend, cache: cache, now: o.Now}
+	s := &Store{backend: backend, cache: cache, now: o.Now, cacheBytes: o.CacheBytes}
 	if err := s.openCache(); err != nil {
 		return nil, fmt.Errorf("open store: cache directory: %w", err)
 	}

@@ -46,6 +46,9 @@ func (b *build) LookupAll(context.Context, []workflows.StageKey) (workflows.Look
 	return workflows.LookupAllResult{}, nil
 }
 
+// KeepRun keeps nothing.
+func (b *build) KeepRun(context.Context, workflows.KeptRun) error { return nil }
+
 // A run stays on the build that started it, while new runs start on the build
 // that was promoted since.
 func TestRunsStayOnTheirBuild(t *testing.T) {

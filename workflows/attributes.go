@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -64,8 +65,9 @@ type Facts struct {
 	Cell       string `json:"cell,omitempty"`     // its point of the grid
 	Seed       uint64 `json:"seed,omitempty"`     //
 	Revision   string `json:"revision,omitempty"` // git revision of the program
-	// Attributes names the search attributes that the namespace has. No other
-	// is set: a workflow that sets one that is unknown to its namespace hangs.
+	// Attributes names the search attributes that the namespace has, one of another
+	// name there as Experiment=lab_Experiment. No other is set: a workflow that sets
+	// one that is unknown to its namespace hangs.
 	Attributes []string `json:"attributes,omitempty"`
 	// FilesPath is the path, before a fingerprint, of the web UI where it has the files of
 	// stages.
@@ -73,32 +75,57 @@ type Facts struct {
 }
 
 // UsableAttributes names those of AttributeTypes that a namespace has with the
-// right type, sorted: the value for Facts.Attributes.
-func UsableAttributes(have map[string]string) []string {
+// right type, each behind the prefix, sorted: the value for Facts.Attributes.
+func UsableAttributes(have map[string]string, prefix string) []string {
 	var names []string
 	//workflowcheck:ignore
 	for name, kind := range AttributeTypes() {
-		if have[name] == kind {
+		switch {
+		case have[prefix+name] != kind:
+		case prefix == "":
 			names = append(names, name)
+		default:
+			names = append(names, name+"="+prefix+name)
 		}
 	}
 	slices.Sort(names)
 	return names
 }
 
-// has says whether the namespace has a search attribute.
-func (f Facts) has(name string) bool { return slices.Contains(f.Attributes, name) }
+// AttributeNamed is the name that a namespace has for a search attribute; false
+// where it has none.
+func (f Facts) AttributeNamed(name string) (string, bool) {
+	for _, attribute := range f.Attributes {
+		if own, there, renamed := strings.Cut(attribute, "="); own == name {
+			if !renamed {
+				there = own
+			}
+			return there, true
+		}
+	}
+	return "", false
+}
 
-// Usable keeps the updates that the namespace has attributes for.
+// Usable keeps the updates that the namespace has attributes for, under its names.
 func (f Facts) Usable(updates ...temporal.SearchAttributeUpdate) []temporal.SearchAttributeUpdate {
 	var kept []temporal.SearchAttributeUpdate
 	for _, u := range updates {
-		var name string
 		//workflowcheck:ignore
-		for n := range temporal.NewSearchAttributes(u).GetUntypedValues() {
-			name = n.GetName()
-		}
-		if f.has(name) {
+		for key, value := range temporal.NewSearchAttributes(u).GetUntypedValues() { // one
+			name, ok := f.AttributeNamed(key.GetName())
+			if !ok {
+				continue
+			}
+			switch v := value.(type) {
+			case string:
+				u = temporal.NewSearchAttributeKeyKeyword(name).ValueSet(v)
+			case []string:
+				u = temporal.NewSearchAttributeKeyKeywordList(name).ValueSet(v)
+			case int64:
+				u = temporal.NewSearchAttributeKeyInt64(name).ValueSet(v)
+			case float64:
+				u = temporal.NewSearchAttributeKeyFloat64(name).ValueSet(v)
+			}
 			kept = append(kept, u)
 		}
 	}

@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"context"
 	"math"
 	"reflect"
 	"slices"
@@ -43,7 +42,7 @@ func demoPlan() []experiments.Stage {
 	return stages
 }
 
-func all() []string { return UsableAttributes(AttributeTypes()) }
+func all() []string { return UsableAttributes(AttributeTypes(), "") }
 
 func TestHeadline(t *testing.T) {
 	plan := demoPlan()
@@ -77,8 +76,20 @@ func TestRunAttributes(t *testing.T) {
 	if got := values(in.SearchAttributes()); !reflect.DeepEqual(got, map[string]any{"Seed": int64(7)}) {
 		t.Errorf("where the namespace has Seed alone: %v", got)
 	}
-	if got := UsableAttributes(map[string]string{"Seed": "Keyword", "MacroF1": "Double", "Other": "Int"}); !slices.Equal(got, []string{"MacroF1"}) {
+	if got := UsableAttributes(map[string]string{"Seed": "Keyword", "MacroF1": "Double", "Other": "Int"}, ""); !slices.Equal(got, []string{"MacroF1"}) {
 		t.Errorf("usable: %v", got)
+	}
+}
+
+// In a namespace that others share, every attribute has its prefix.
+func TestAttributePrefix(t *testing.T) {
+	have := map[string]string{"lab_Seed": "Int", "lab_Methods": "KeywordList", "lab_MacroF1": "Double", "lab_Sweep": "Keyword", "Backbone": "Keyword"}
+	f := Facts{Sweep: "s", Seed: 7, Backbone: "b", Attributes: UsableAttributes(have, "lab_")}
+	updates := append(f.updates(), AttrMethods.ValueSet([]string{"dpo"}), AttrMacroF1.ValueSet(0.5))
+	got := values(temporal.NewSearchAttributes(f.Usable(updates...)...))
+	want := map[string]any{"lab_Seed": int64(7), "lab_Methods": []string{"dpo"}, "lab_MacroF1": 0.5, "lab_Sweep": "s"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v: those that the namespace has, under its names", got, want)
 	}
 }
 
@@ -97,9 +108,7 @@ func TestRunRecordsItsHeadline(t *testing.T) {
 		}
 		return nil
 	}
-	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
-		return LookupAllResult{}, nil
-	}, activityOptions(nameOf(Activities.LookupAll)))
+	emptyStore(env)
 	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in StageInput) (StageResult, error) {
 		m := metrics(in)
 		delete(m, "weighted_f1") // JSON holds no NaN

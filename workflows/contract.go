@@ -39,6 +39,8 @@ type Activities interface {
 	Lookup(ctx context.Context, in StageInput) (LookupResult, error)
 	// LookupAll looks up many stages at once.
 	LookupAll(ctx context.Context, in []StageKey) (LookupAllResult, error)
+	// KeepRun writes what a run, or a sweep, leaves of itself into the store.
+	KeepRun(ctx context.Context, kept KeptRun) error
 	SweepActivities
 
 	// PlanNight plans a schedule's experiment as this worker has it tonight.

@@ -35,9 +35,9 @@ func runDetails(f Facts, state RunState) string {
 		counts[s.Status]++
 	}
 	var parts []string
-	for _, status := range []StageStatus{StageDone, StageReused, StageRunning, StageWaiting, StageFailed, StageSkipped} {
+	for _, status := range []StageStatus{StageDone, StageReused, StageRunning, StageWaiting, StageFailed, StageCancelled, StageSkipped} {
 		if n := counts[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+			parts = append(parts, fmt.Sprintf("%d %s", n, onPage(status)))
 		}
 	}
 	var b strings.Builder
@@ -55,11 +55,14 @@ func runDetails(f Facts, state RunState) string {
 		if s.Result.Digest != "" {
 			digest = f.files(inert.PageCode(short(s.Result.Digest)), s.Fingerprint, "")
 		}
-		name := inert.Page(s.Name)
+		name, state := inert.Page(s.Name), onPage(s.Status)
 		if s.WorkflowID != "" && (s.Status == StageRunning || s.Status == StageDone || s.Status == StageFailed) {
 			name = link(s.Name, s.WorkflowID, "")
 		}
-		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", name, sign(s.Status), s.Status, seconds, digest)
+		if s.Joined {
+			state += ", begun by another run"
+		}
+		fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", name, sign(s.Status), state, seconds, digest)
 	}
 	return b.String()
 }
@@ -106,6 +109,14 @@ func failures(stages []StageState) []failure {
 		}
 	}
 	return all
+}
+
+// onPage is the word for a state where nobody has asked Temporal.
+func onPage(s StageStatus) string {
+	if s == StageRunning {
+		return "queued or running"
+	}
+	return string(s)
 }
 
 // systemsTable is Table 3 of a run's own systems, vanilla beside decoupled, as
@@ -201,6 +212,8 @@ func sign(s StageStatus) string {
 		return "▶"
 	case StageFailed:
 		return "✗"
+	case StageCancelled:
+		return "■"
 	case StageSkipped:
 		return "–"
 	}
@@ -214,6 +227,11 @@ func runningDetails(in StageInput, reason string) string {
 	}
 	return fmt.Sprintf("**%s** runs on the queue %s%s\n\nIts phase, step, loss and speed stand under *Pending Activities*.\n",
 		inert.Page(in.Stage.Name), inert.PageCode(in.Queues.Queue(in.Stage.Queue)), reason)
+}
+
+// cancelledDetails says that nobody wants a stage any more.
+func cancelledDetails(in StageInput) string {
+	return fmt.Sprintf("**%s** was cancelled; a run that wants it goes on from its last checkpoint\n", inert.Page(in.Stage.Name))
 }
 
 // failedDetails says what a stage ended of.

@@ -19,10 +19,12 @@ func TestRunDetails(t *testing.T) {
 		{Name: "judge/rg", Status: StageFailed, Error: "stage judge/rg: loss NaN | at\n`step` 3"},
 		{Name: "dpo/sp", Status: StageSkipped, WorkflowID: "stage/dpo/sp/0123456789ab"},
 		{Name: "sft/rg", Status: StageRunning},
+		{Name: "mine/rg", Status: StageRunning, Joined: true},
+		{Name: "mine/sp", Status: StageCancelled},
 		{Name: "dpo/rg", Status: StageWaiting},
 		{Name: "report", Status: StageWaiting},
 	}})
-	want := "**demo**: 9 stages, 1 done, 1 reused, 1 running, 2 waiting, 3 failed, 1 skipped\n\n" +
+	want := "**demo**: 11 stages, 1 done, 1 reused, 2 queued or running, 2 waiting, 3 failed, 1 cancelled, 1 skipped\n\n" +
 		"- **sft/sp, judge/rg** failed: loss NaN \\| at \\`step\\` 3\n- **mine/rg** failed: `disk full`\n" + `
 | stage | state | seconds | artifact |
 |:--|:--|--:|:--|
@@ -32,7 +34,9 @@ func TestRunDetails(t *testing.T) {
 | mine/rg | ✗ failed |  |  |
 | judge/rg | ✗ failed |  |  |
 | dpo/sp | – skipped |  |  |
-| sft/rg | ▶ running |  |  |
+| sft/rg | ▶ queued or running |  |  |
+| mine/rg | ▶ queued or running, begun by another run |  |  |
+| mine/sp | ■ cancelled |  |  |
 | dpo/rg | · waiting |  |  |
 | report | · waiting |  |  |
 `

@@ -43,12 +43,12 @@ func NamedIn(workflowID string) string {
 
 // NewRunInput is what a run of an experiment is started with. facts say what
 // the experiment does not know: the sweep and its cell, the program's revision
-// and the search attributes that the namespace has.
-func NewRunInput(p experiments.Prepared, queues Queues, heartbeatSeconds int, facts Facts) RunInput {
+// and the search attributes that the namespace has; origin who starts it.
+func NewRunInput(p experiments.Prepared, queues Queues, heartbeatSeconds int, facts Facts, origin Origin) RunInput {
 	exp := p.Experiment
 	facts.Experiment, facts.Backbone, facts.Seed = exp.Name, exp.Backbone.Name, exp.AllSeeds()[0]
 	return RunInput{
 		Experiment: exp.Name, Stages: p.Stages, Queues: queues, Checkpoint: exp.Checkpoint, Memory: exp.Memory, Judge: exp.Judge.JudgeAccess,
-		HeartbeatSeconds: heartbeatSeconds, Facts: facts,
+		HeartbeatSeconds: heartbeatSeconds, Facts: facts, Origin: origin,
 	}
 }

@@ -17,7 +17,7 @@ func TestNewRunInput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in := NewRunInput(p, Queues{Control: "c"}, 30, Facts{Sweep: "s", Cell: "1", Revision: "r", Attributes: all()})
+		in := NewRunInput(p, Queues{Control: "c"}, 30, Facts{Sweep: "s", Cell: "1", Revision: "r", Attributes: all()}, Origin{User: "u"})
 		facts := Facts{Experiment: "demo", Backbone: p.Experiment.Backbone.Name, Sweep: "s", Cell: "1", Seed: want, Revision: "r", Attributes: all()}
 		if !reflect.DeepEqual(in.Facts, facts) {
 			t.Errorf("%s: facts are %+v, want %+v", seeds, in.Facts, facts)

@@ -63,11 +63,11 @@ func (in RunInput) Details() string {
 			"; artifacts and models: " + inert.PageCode("esclab export "+uiWorkflow),
 	}
 	f := in.Facts
-	if f.Sweep != "" && f.has(AttrSweep.GetName()) {
-		lines = append(lines, listLink("The cells of sweep "+f.Sweep, Is("WorkflowType", RunName)+" AND "+Is(AttrSweep.GetName(), f.Sweep)))
+	if name, ok := f.AttributeNamed(AttrSweep.GetName()); ok && f.Sweep != "" {
+		lines = append(lines, listLink("The cells of sweep "+f.Sweep, Is("WorkflowType", RunName)+" AND "+Is(name, f.Sweep)))
 	}
-	if f.has(AttrExperiment.GetName()) {
-		lines = append(lines, listLink("All runs of "+in.Experiment, Is("WorkflowType", RunName)+" AND "+Is(AttrExperiment.GetName(), in.Experiment)))
+	if name, ok := f.AttributeNamed(AttrExperiment.GetName()); ok {
+		lines = append(lines, listLink("All runs of "+in.Experiment, Is("WorkflowType", RunName)+" AND "+Is(name, in.Experiment)))
 	}
 	return bullets(lines)
 }
@@ -98,8 +98,8 @@ func (r *run) stageDetails(self wanter, in StageInput) string {
 func (in SweepInput) Details() string {
 	name := inert.PageCode("esclab sweep table " + in.Name)
 	lines := []string{"Its table: " + name}
-	if in.Facts.has(AttrSweep.GetName()) {
-		lines = append(lines, listLink("The runs of its cells", Is("WorkflowType", RunName)+" AND "+Is(AttrSweep.GetName(), in.Name)))
+	if name, ok := in.Facts.AttributeNamed(AttrSweep.GetName()); ok {
+		lines = append(lines, listLink("The runs of its cells", Is("WorkflowType", RunName)+" AND "+Is(name, in.Name)))
 	}
 	return bullets(lines)
 }

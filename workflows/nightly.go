@@ -95,6 +95,11 @@ type NightPlan struct {
 	Revision string `json:"revision"`
 	Newest   string `json:"newest,omitempty"`
 	Setup    string `json:"setup"`
+	// Host, Cores and Load are the machine of that build and what else it had to do;
+	// see nightly.Machine.
+	Host  string   `json:"host,omitempty"`
+	Cores int      `json:"cores,omitempty"`
+	Load  *float64 `json:"load,omitempty"`
 }
 
 // RecordInput is what a night's record is made of.
@@ -108,7 +113,9 @@ type RecordInput struct {
 
 // NightResult is a night's verdict.
 type NightResult struct {
-	Verdict  string `json:"verdict"`
+	Verdict string `json:"verdict"`
+	// Effects says in a line how the decoupled system stands to the vanilla one.
+	Effects  string `json:"effects,omitempty"`
 	Headline string `json:"headline"`
 	Night    string `json:"night"`
 	Run      string `json:"run,omitempty"`
@@ -190,6 +197,7 @@ func nightRun(ctx workflow.Context, night Night, record *RecordInput) error {
 		StaticSummary:         fmt.Sprintf("%s, night %s", inert.Page(in.Schedule), inert.Page(night.Name())),
 		StaticDetails:         plan.Run.Details(),
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
+		Memo:                  plan.Run.Origin.Memo(),
 	})
 	return workflow.ExecuteChildWorkflow(child, RunName, plan.Run).Get(ctx, &record.Result)
 }
@@ -232,12 +240,15 @@ func nightOptions(ctx workflow.Context, in NightInput, summary string, attempts 
 func show(ctx workflow.Context, markdown string) { workflow.SetCurrentDetails(ctx, markdown+"\n") }
 
 func nightDetails(in NightInput, r NightResult) string {
-	run := ""
+	run, effects := "", ""
 	if r.Run != "" {
 		run = link(r.Run, r.Run, "")
 	}
-	details := fmt.Sprintf("**%s**, night %s: **%s**\n\n%s\n\n| what | value |\n|:--|:--|\n| run | %s |\n| report | %s |\n| record | %s |\n",
-		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), inert.PageCode(r.Headline), run, inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
+	if r.Effects != "" {
+		effects = inert.PageCode(r.Effects) + "\n\n"
+	}
+	details := fmt.Sprintf("**%s**, night %s: **%s**\n\n%s%s\n\n| what | value |\n|:--|:--|\n| run | %s |\n| report | %s |\n| record | %s |\n",
+		inert.Page(in.Schedule), inert.Page(r.Night), inert.Page(r.Verdict), effects, inert.PageCode(r.Headline), run, inert.PageCode(r.Report.Key), inert.PageCode(r.Record.Key))
 	if r.Notified != "" {
 		details += fmt.Sprintf("| told | %s |\n", inert.PageCode(r.Notified))
 	}

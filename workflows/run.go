@@ -24,6 +24,8 @@ type RunInput struct {
 	HeartbeatSeconds int                     `json:"heartbeat_seconds"`
 	// Facts describe the run to those who look for it.
 	Facts Facts `json:"facts"`
+	// Origin says who has started it; runs of earlier versions have none.
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // RunResult says what a run made: one result per stage, in the plan's order.
@@ -47,11 +49,16 @@ type StageStatus string
 // The states of a stage within a run.
 const (
 	StageWaiting StageStatus = "waiting"
+	// StageRunning is a stage that was ordered. The run does not hear when a worker
+	// takes it up: whoever asks Temporal shows it as queued until then.
 	StageRunning StageStatus = "running"
+	StageQueued  StageStatus = "queued"
 	StageDone    StageStatus = "done"
 	StageReused  StageStatus = "reused"
 	StageFailed  StageStatus = "failed"
 	StageSkipped StageStatus = "skipped" // an input failed
+	// StageCancelled is what a cancelled run had not finished.
+	StageCancelled StageStatus = "cancelled"
 )
 
 // StageState is one line of a run's state.
@@ -85,7 +92,10 @@ func Run(ctx workflow.Context, in RunInput) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
+	kept := newKeeper(ctx, RunName, workflow.GetInfo(ctx).WorkflowStartTime, in)
+	kept.begun(ctx)
 	result, err := r.execute(ctx)
+	kept.ended(ctx, r.state, err)
 	if !r.await { // a sweep that has continued as new may wait for it
 		end := endOf(workflow.GetInfo(ctx).WorkflowExecution.ID, err)
 		end.Score = in.score(result)
@@ -223,7 +233,7 @@ func (r *run) lookupAll(ctx workflow.Context) (map[string]StageResult, error) {
 func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, error) {
 	for _, input := range sortedValues(s.Inputs) {
 		if err := r.done[input].Get(ctx, nil); err != nil {
-			r.set(ctx, s.Name, StageSkipped, StageResult{}, nil)
+			r.set(ctx, s.Name, unlessCancelled(ctx, StageSkipped), StageResult{}, nil)
 			return StageResult{}, fmt.Errorf("input %s: %w", input, err)
 		}
 	}
@@ -236,7 +246,12 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 	}
 	result, err := have(ctx, in)
 	if err != nil {
-		r.set(ctx, s.Name, StageFailed, StageResult{}, err)
+		status := unlessCancelled(ctx, StageFailed)
+		if status == StageCancelled {
+			r.set(ctx, s.Name, status, StageResult{}, nil)
+		} else {
+			r.set(ctx, s.Name, status, StageResult{}, err)
+		}
 		return StageResult{}, err
 	}
 	// The workflow that ran the stage may have been started for another
@@ -248,6 +263,15 @@ func (r *run) stage(ctx workflow.Context, s experiments.Stage) (StageResult, err
 	}
 	r.set(ctx, s.Name, status, result, nil)
 	return result, nil
+}
+
+// unlessCancelled is the state of a stage without a result, which is another one
+// where its run was cancelled.
+func unlessCancelled(ctx workflow.Context, status StageStatus) StageStatus {
+	if ctx.Err() != nil {
+		return StageCancelled
+	}
+	return status
 }
 
 // awaitStage has a stage run as older builds do.

@@ -27,6 +27,20 @@ func chain() []experiments.Stage {
 	return []experiments.Stage{stage("a"), stage("b", "a"), stage("c", "a"), stage("d", "b", "c")}
 }
 
+// emptyStore registers the activities of a store that has nothing in it, and returns
+// what runs leave of themselves.
+func emptyStore(env *testsuite.TestWorkflowEnvironment) *[]KeptRun {
+	kept := &[]KeptRun{}
+	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
+		return LookupAllResult{}, nil
+	}, activityOptions(nameOf(Activities.LookupAll)))
+	env.RegisterActivityWithOptions(func(_ context.Context, one KeptRun) error {
+		*kept = append(*kept, one)
+		return nil
+	}, activityOptions(nameOf(Activities.KeepRun)))
+	return kept
+}
+
 // runWith executes Run with the given behaviour of its stages and returns the
 // environment and the order in which stages began.
 func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (StageResult, error)) (*testsuite.TestWorkflowEnvironment, []string) {
@@ -35,9 +49,7 @@ func runWith(t *testing.T, stages []experiments.Stage, await func(StageInput) (S
 	env := suite.NewTestWorkflowEnvironment()
 	var mu sync.Mutex
 	var began []string
-	env.RegisterActivityWithOptions(func(context.Context, []StageKey) (LookupAllResult, error) {
-		return LookupAllResult{}, nil
-	}, activityOptions(nameOf(Activities.LookupAll)))
+	emptyStore(env)
 	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in StageInput) (StageResult, error) {
 		mu.Lock()
 		began = append(began, in.Stage.Name)

@@ -72,6 +72,7 @@ func compute(ctx workflow.Context, in StageInput, reason string, until func(work
 	if err != nil && ctx.Err() != nil {
 		// Cancelled, whatever the activity said on its way out: another run
 		// that waits for this stage starts it again.
+		workflow.SetCurrentDetails(ctx, cancelledDetails(in))
 		return StageResult{}, ctx.Err()
 	}
 	if err != nil {

@@ -53,18 +53,19 @@ type sweep struct {
 	told       map[string][]*stageEnd // by workflow ID of a run
 	await      bool                   // runs are waited for by an activity: the sweep is of an older build
 	executions int
+	began      time.Time // when the first execution did
+	kept       *keeper
 	next       int // no cell before it waits
 	best       []CellScore
-	pace       SweepPace // with what earlier executions had
-	earlier    float64   // seconds of those
-	began      time.Time // this execution
+	pace       SweepPace
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
-	s := &sweep{in: in, began: workflow.Now(ctx), running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1}
+	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1,
+		began: workflow.GetInfo(ctx).WorkflowStartTime}
 	if c := in.Carry; c != nil {
-		s.marks, s.paused, s.executions = []byte(c.Marks), c.Paused, c.Executions+1
-		s.best, s.pace, s.earlier = c.Best, c.Pace, c.Pace.Seconds
+		s.marks, s.paused, s.executions, s.began = []byte(c.Marks), c.Paused, c.Executions+1, c.Started
+		s.best, s.pace = c.Best, c.Pace
 		for _, e := range c.Ends {
 			s.ends[e.Cell] = e
 		}
@@ -93,7 +94,11 @@ func (s *sweep) mark(cell int, mark CellMark) {
 func (s *sweep) is(cell int, mark CellMark) bool { return CellMark(s.marks[cell]) == mark }
 
 func (s *sweep) execute(ctx workflow.Context) (SweepResult, error) {
-	if s.in.Carry != nil {
+	first := s.in
+	first.Carry = nil
+	if s.kept = newKeeper(ctx, SweepName, s.began, first); s.in.Carry == nil {
+		s.kept.begun(ctx)
+	} else {
 		if s.await = workflow.GetVersion(ctx, versionWanted, workflow.DefaultVersion, 1) == workflow.DefaultVersion; !s.await {
 			hear(ctx, s.told)
 		}
@@ -237,9 +242,10 @@ func (s *sweep) finish(ctx workflow.Context) (SweepResult, error) {
 				break
 			}
 		}
-		return result, temporal.NewNonRetryableApplicationError(message, ErrTypeCells, nil, result)
+		err = temporal.NewNonRetryableApplicationError(message, ErrTypeCells, nil, result)
 	}
-	return result, nil
+	s.kept.ended(ctx, result, err)
+	return result, err
 }
 
 // stopHopeless gives cells up now and then.
@@ -305,7 +311,8 @@ func (s *sweep) state() SweepState {
 // carryOn is the input of the next execution.
 func (s *sweep) carryOn() SweepInput {
 	state, in := s.state(), s.in
-	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Best: s.best, Pace: s.pace}
+	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began,
+		Best: s.best, Pace: s.pace}
 	return in
 }
 

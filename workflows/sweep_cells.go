@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -17,7 +18,7 @@ func (s *sweep) startCell(ctx workflow.Context, cell int) {
 	// A cancelled sweep cancels its cells by name, whoever started them.
 	detached, _ := workflow.NewDisconnectedContext(ctx)
 	var plan CellPlan
-	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts}
+	in := CellInput{Plan: s.in.Plan, Cell: cell, Queues: s.in.Queues, HeartbeatSeconds: s.in.HeartbeatSeconds, Facts: s.in.Facts, Origin: s.in.Origin}
 	err := workflow.ExecuteActivity(s.options(detached, fmt.Sprintf("plan cell %d", cell), planLimit), nameOf(SweepActivities.PlanCell), in).Get(detached, &plan)
 	if err != nil {
 		s.started()
@@ -59,9 +60,10 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WaitForCancellation:   true,
 		StaticSummary:         fmt.Sprintf("%s, cell %s", inert.Page(s.in.Name), inert.Page(plan.Name)),
-		Priority:              temporal.Priority{PriorityKey: s.in.Priority},
 		StaticDetails:         plan.Run.Details(),
+		Priority:              temporal.Priority{PriorityKey: s.in.Priority, FairnessKey: fairnessKey(s.in.Name)},
 		TypedSearchAttributes: plan.Run.SearchAttributes(),
+		Memo:                  plan.Run.Origin.Memo(),
 	}
 	for try := 1; ; try++ {
 		child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), RunName, plan.Run)
@@ -74,6 +76,12 @@ func (s *sweep) startRun(ctx workflow.Context, plan CellPlan) (workflow.ChildWor
 		}
 		return child, RunningCell{WorkflowID: execution.ID, RunID: execution.RunID}, err
 	}
+}
+
+// fairnessKey is what the cells of a sweep have in common where a service shares its
+// workers out among sweeps of the same priority; it holds 64 bytes.
+func fairnessKey(sweep string) string {
+	return strings.ToValidUTF8(sweep[:min(len(sweep), 64)], "")
 }
 
 // followCell waits for a cell that an earlier execution has started: its run tells
@@ -111,7 +119,7 @@ func (s *sweep) endRun(ctx workflow.Context, r RunningCell, score *CellScore, er
 	switch {
 	case err == nil:
 		s.pace.Cells++
-		s.pace.Seconds = s.earlier + workflow.Now(ctx).Sub(s.began).Seconds()
+		s.pace.Seconds = workflow.Now(ctx).Sub(s.began).Seconds()
 		if score != nil {
 			score.Cell, score.Name, score.WorkflowID = r.Cell, r.Name, r.WorkflowID
 			s.best = better(s.best, *score)
@@ -189,6 +197,8 @@ func (s *sweep) cancelSweep(ctx workflow.Context) (SweepResult, error) {
 	s.cancelCells(detached, CellEnd{Mark: CellCancelled, Reason: "the sweep was cancelled"})
 	_ = workflow.Await(detached, func() bool { return s.active() == 0 }) // a detached context is never cancelled
 	s.show(detached)
+	state := s.state()
+	s.kept.ended(detached, SweepResult{Plan: state.Plan, Marks: state.Marks, Ends: state.Ends}, ctx.Err())
 	return SweepResult{}, ctx.Err()
 }
 

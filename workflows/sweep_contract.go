@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 
@@ -57,7 +58,8 @@ type CellInput struct {
 	Queues           Queues  `json:"queues"`
 	HeartbeatSeconds int     `json:"heartbeat_seconds"`
 	// Facts has what all cells have in common.
-	Facts Facts `json:"facts"`
+	Facts  Facts  `json:"facts"`
+	Origin Origin `json:"origin,omitzero"`
 }
 
 // CellPlan is a cell ready to run.
@@ -190,6 +192,8 @@ type SweepInput struct {
 	HeartbeatSeconds int     `json:"heartbeat_seconds"`
 	// Facts of the sweep; each cell adds its own.
 	Facts Facts `json:"facts"`
+	// Origin says who has started it; sweeps of earlier versions have none.
+	Origin Origin `json:"origin,omitzero"`
 	// StopEverySeconds is how often hopeless cells are looked for; 0: never.
 	StopEverySeconds int `json:"stop_every_seconds,omitempty"`
 	// HistoryEvents ends an execution; 0: 3,000.
@@ -205,6 +209,7 @@ type SweepCarry struct {
 	Ends       []CellEnd     `json:"ends,omitempty"`
 	Paused     bool          `json:"paused,omitempty"`
 	Executions int           `json:"executions"`
+	Started    time.Time     `json:"started,omitzero"` // when the first execution was
 	Best       []CellScore   `json:"best,omitempty"`
 	Pace       SweepPace     `json:"pace,omitzero"`
 }

@@ -30,12 +30,14 @@ type sweepLab struct {
 	stops  []experiments.HopelessCell
 	tries  map[string]int
 	survey []CellsInput
+	kept   *[]KeptRun
 }
 
 func newSweepLab(cell func(name string, try int) (time.Duration, error)) *sweepLab {
 	var suite testsuite.WorkflowTestSuite
 	l := &sweepLab{env: suite.NewTestWorkflowEnvironment(), cell: cell, tries: map[string]int{}}
 	l.marks = func(_, count int) string { return strings.Repeat("w", count) }
+	l.kept = emptyStore(l.env)
 	register := func(f any, method any) { l.env.RegisterActivityWithOptions(f, activityOptions(nameOf(method))) }
 	register(func(_ context.Context, in CellsInput) (SurveyResult, error) {
 		l.survey = append(l.survey, in)

@@ -3,7 +3,6 @@ package s3
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +22,7 @@ type reader struct {
 	etag    string
 	body    io.ReadCloser
 	offset  int64
+	end     int64 // of the part that is read; 0: the object's own
 	resumes int
 }
 
@@ -43,7 +43,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	out, again := r.backend.client.GetObject(r.ctx, &awss3.GetObjectInput{
 		Bucket:  &r.backend.bucket,
 		Key:     r.backend.key(r.key),
-		Range:   aws.String(fmt.Sprintf("bytes=%d-", r.offset)),
+		Range:   byteRange(r.offset, max(r.end-r.offset, 0)),
 		IfMatch: aws.String(r.etag),
 	})
 	if again != nil {

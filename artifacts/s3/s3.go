@@ -222,6 +222,19 @@ func Open(ctx context.Context, c Config) (*Backend, error) {
 	return &Backend{client: client, uploads: uploads, conns: conns, bucket: c.Bucket, prefix: c.Prefix, sse: sse, keys: keys}, nil
 }
 
+// DefaultChain gives the credentials that the AWS SDK finds by itself: in the
+// environment and its shared files, by web identity, from a container's or an
+// instance's role. They are asked for anew before they expire.
+func DefaultChain(region string) *aws.CredentialsCache {
+	return aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
+		if err != nil {
+			return aws.Credentials{}, err
+		}
+		return cfg.Credentials.Retrieve(ctx)
+	}))
+}
+
 // Close closes the connections, none of which may be in use any more. A service
 // that is being stopped may otherwise wait for them.
 func (b *Backend) Close() error { return b.conns.close() }
@@ -295,6 +308,26 @@ func (b *Backend) Get(ctx context.Context, key string) (io.ReadCloser, error) {
 		return nil, b.fail("get", key, err)
 	}
 	return &reader{ctx: ctx, backend: b, key: key, etag: aws.ToString(out.ETag), body: out.Body}, nil
+}
+
+// GetRange implements artifacts.Ranger.
+func (b *Backend) GetRange(ctx context.Context, key string, offset, n int64) (io.ReadCloser, error) {
+	if err := artifacts.ValidKey(key); err != nil {
+		return nil, b.fail("get", key, err)
+	}
+	out, err := b.client.GetObject(ctx, &awss3.GetObjectInput{Bucket: &b.bucket, Key: b.key(key), Range: byteRange(offset, n)})
+	if err != nil {
+		return nil, b.fail("get", key, err)
+	}
+	return &reader{ctx: ctx, backend: b, key: key, etag: aws.ToString(out.ETag), body: out.Body, offset: offset, end: offset + n}, nil
+}
+
+// byteRange names n bytes from an offset on; n 0: all that follow.
+func byteRange(offset, n int64) *string {
+	if n == 0 {
+		return aws.String(fmt.Sprintf("bytes=%d-", offset))
+	}
+	return aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+n-1))
 }
 
 // Stat implements artifacts.Backend.

@@ -24,6 +24,7 @@ import (
 	"github.com/esclab/esclab/workers/node"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
+	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -227,7 +228,7 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 		return err
 	}
 	// A stack of this command's own has no worker that could answer or go on.
-	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && se.stack == nil
+	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && !run.Kept && se.stack == nil
 	if live && !o.once && !o.json {
 		l, err := se.layoutOf(ctx, run.ID, nil)
 		if err != nil {
@@ -256,9 +257,13 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 	}
 	newLines(out).update(v)
 	switch {
+	case ending != nil && run.Status == enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		fmt.Fprintf(out, "run %s: %v\n", runName(run.ID), ending)
 	case ending != nil:
 		fmt.Fprintf(out, "run %s failed: %v\n", runName(run.ID), ending)
 	case live:
+	case run.Kept && run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		fmt.Fprintf(out, "run %s was under way when Temporal lost it: the esclab run that started it continues it\n", runName(run.ID))
 	case run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
 		fmt.Fprintf(out, "run %s is unfinished, and nobody works on it: the esclab run that started it continues it, or esclab up\n", runName(run.ID))
 	default:
@@ -274,25 +279,34 @@ func printExecutions(out io.Writer, what string, all iter.Seq2[lab.Execution, er
 		if err != nil {
 			return err
 		}
-		t.AppendRow(table.Row{runName(e.ID), e.Status, e.Started.Format("2006-01-02 15:04:05")})
+		t.AppendRow(table.Row{runName(e.ID), workflows.StatusWord(e.Status), e.Started.Format("2006-01-02 15:04:05")})
 	}
 	t.Render()
 	return nil
 }
 
 func (a *app) cancelCommand() *cobra.Command {
-	return &cobra.Command{
+	var yes bool
+	c := &cobra.Command{
 		Use:   "cancel RUN",
 		Short: "Cancel a run: its stages save a checkpoint and stop",
-		Args:  cobra.ExactArgs(1),
-		RunE:  func(c *cobra.Command, args []string) error { return a.runCancel(c.Context(), args[0]) },
+		Long: `Cancel a run: its stages save a checkpoint and stop. A run that somebody else has
+started, or that was started on another machine, is cancelled when a question on
+the terminal is answered by yes, or with --yes.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.runCancel(c.Context(), args[0], yes) },
 	}
+	c.Flags().BoolVar(&yes, "yes", false, "also a run that another has started, without a question")
+	return c
 }
 
-func (a *app) runCancel(ctx context.Context, name string) error {
+func (a *app) runCancel(ctx context.Context, name string, yes bool) error {
 	return a.withSession(ctx, func(se *session) error {
 		run, err := se.lab.FindRun(ctx, name, true)
 		if err != nil {
+			return err
+		}
+		if err := se.mayCancel(ctx, "run", run, yes); err != nil {
 			return err
 		}
 		if err := se.lab.CancelRun(ctx, run.ID); err != nil {
@@ -301,6 +315,25 @@ func (a *app) runCancel(ctx context.Context, name string) error {
 		fmt.Fprintf(os.Stderr, "run %s is being cancelled; what is done stays in the store\n", run.ID)
 		return nil
 	})
+}
+
+// mayCancel asks before what somebody else has started is cancelled.
+func (se *session) mayCancel(ctx context.Context, what string, e lab.Execution, yes bool) error {
+	if yes {
+		return nil
+	}
+	by, err := se.lab.OriginOf(ctx, e)
+	if err != nil {
+		return err
+	}
+	if by.By() == "" || by.By() == se.lab.Origin.By() { // of an older build, or one's own
+		return nil
+	}
+	others := fmt.Sprintf("%s %s was started by %s (%s)", what, runName(e.ID), by.By(), by.Command)
+	if agreed(others + ". Cancel it?") {
+		return nil
+	}
+	return fmt.Errorf("%s: cancel it with --yes", others)
 }
 
 type scoreOptions struct{ json bool }

@@ -15,6 +15,7 @@ import (
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/compare"
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // comparedRun is a run, and what it takes to read its systems.
@@ -22,7 +23,7 @@ type comparedRun struct {
 	compare.Run
 	experiment string
 	seed       uint64
-	runID      string // of the workflow's newest execution
+	of         lab.Execution
 	evaluated  map[string]*results.System
 }
 
@@ -50,10 +51,10 @@ func (se *session) runNamed(ctx context.Context, arg string) (*comparedRun, erro
 		return nil, err
 	}
 	r := newCompared(l.Name, l.Run.ID, l.Stages)
-	r.runID = l.Run.RunID
+	r.of = l.Run
 	r.Name = cmp.Or(l.Cell, r.Name)
 	if l.Planned == "" && l.Run.Status != enums.WORKFLOW_EXECUTION_STATUS_COMPLETED {
-		r.State = strings.ToLower(l.Run.Status.String())
+		r.State = workflows.StatusWord(l.Run.Status)
 	}
 	return r, nil
 }
@@ -65,9 +66,13 @@ func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, err
 	if err != nil {
 		return nil, err
 	}
-	plan, marks, err := se.lab.SweepStands(ctx, found.ID)
+	state, err := se.lab.StoredSweep(ctx, found)
 	if err != nil {
 		return nil, err
+	}
+	plan, err := lab.ReadSweepPlan(ctx, se.node.Store, state.Plan)
+	if err != nil {
+		return nil, failed(err)
 	}
 	runs := make([]*comparedRun, len(plan.Cells))
 	for i, cell := range plan.Cells {
@@ -77,10 +82,10 @@ func (se *session) cells(ctx context.Context, sweep string) ([]*comparedRun, err
 		}
 		runs[i] = newCompared(exp.Name, workflows.RunWorkflowID(exp.Name, cell.Fingerprint), stages)
 		runs[i].Name = cell.Name
-		if i >= len(marks) {
+		if i >= len(state.Marks) {
 			continue
 		}
-		switch mark := marks.At(i); mark {
+		switch mark := state.Marks.At(i); mark {
 		case workflows.CellDone, workflows.CellReused, workflows.CellUnknown:
 		default:
 			runs[i].State = mark.String()

@@ -1,13 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
-	"strings"
-
-	"golang.org/x/term"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/workers/settings"
@@ -40,12 +34,7 @@ func (a *app) allowJudge(name string, j experiments.JudgeAt) error {
 	}
 	add := fmt.Errorf("%s.base_url: %s does not list %s: if you trust it with dialogues%s, add to judge.endpoints there: %s",
 		j.Path, s.File(), want.BaseURL, andKey(want), want.YAML())
-	if !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
-		return add
-	}
-	yes, err := confirm(os.Stdin, os.Stderr, fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?",
-		name, want.BaseURL, andKey(want), s.File()))
-	if err != nil || !yes {
+	if !agreed(fmt.Sprintf("%s wants %q asked to judge: it would get dialogues%s. Add it to %s?", name, want.BaseURL, andKey(want), s.File())) {
 		return add
 	}
 	if err := s.AddEndpoint(want); err != nil {
@@ -81,15 +70,4 @@ func andKey(e settings.Endpoint) string {
 		return ""
 	}
 	return " and the key in $" + e.APIKeyEnv
-}
-
-// confirm asks a question that only "y" or "yes" affirms.
-func confirm(in io.Reader, out io.Writer, question string) (bool, error) {
-	fmt.Fprintf(out, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil {
-		return false, err
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes", nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -31,14 +30,5 @@ func TestJudgeIsAllowed(t *testing.T) {
 	}
 	if data, err := os.ReadFile(listed); err != nil || strings.Contains(string(data), "judge.example") {
 		t.Errorf("nobody said yes, and the settings hold %s (%v)", data, err)
-	}
-}
-
-func TestConfirm(t *testing.T) {
-	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "\n": false, "no\n": false, "y": false, "": false} {
-		var out bytes.Buffer
-		if got, _ := confirm(strings.NewReader(answer), &out, "Sure?"); got != want || !strings.HasPrefix(out.String(), "Sure? [y/N]") {
-			t.Errorf("%q: %v after %q, want %v", answer, got, out.String(), want)
-		}
 	}
 }

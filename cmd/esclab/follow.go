@@ -89,7 +89,7 @@ func (b *runBoard) update(v lab.RunView) {
 
 func over(s workflows.StageStatus) bool {
 	switch s {
-	case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageSkipped:
+	case workflows.StageDone, workflows.StageReused, workflows.StageFailed, workflows.StageCancelled, workflows.StageSkipped:
 		return true
 	}
 	return false
@@ -107,7 +107,7 @@ func runLines(v lab.RunView, left string, width int) []string {
 			if s.Status == workflows.StageReused {
 				reused++
 			}
-		case s.Status == workflows.StageRunning && v.Running[s.Name].Queued:
+		case s.Status == workflows.StageQueued:
 			queued = append(queued, s.Name)
 		case s.Status == workflows.StageRunning:
 			running = append(running, s)
@@ -123,7 +123,7 @@ func runLines(v lab.RunView, left string, width int) []string {
 	}
 	lines := []string{head}
 	for _, s := range running {
-		lines = append(lines, stageLine(s.Name, v.Running[s.Name], min(name, width/3), width))
+		lines = append(lines, stageLine(s, v.Running[s.Name], min(name, width/3), width))
 	}
 	if len(queued) > 0 {
 		lines = append(lines, "queued: "+strings.Join(queued, ", "))
@@ -133,8 +133,11 @@ func runLines(v lab.RunView, left string, width int) []string {
 
 // stageLine is a running stage on one line: its name, a bar, and first of all
 // where it is, its loss and its time left; the rest as far as there is room.
-func stageLine(name string, p workflows.Progress, nameWidth, width int) string {
+func stageLine(s workflows.StageState, p workflows.Progress, nameWidth, width int) string {
 	var first, rest []string
+	if s.Joined {
+		rest = append(rest, begunByAnother)
+	}
 	if p.Steps > 0 {
 		first = append(first, fmt.Sprintf("%d/%d", p.Step, p.Steps))
 	}
@@ -159,7 +162,7 @@ func stageLine(name string, p workflows.Progress, nameWidth, width int) string {
 	if p.Spent != nil {
 		rest = append(rest, spent(*p.Spent))
 	}
-	line := fmt.Sprintf("%-*s", nameWidth, cut(name, nameWidth))
+	line := fmt.Sprintf("%-*s", nameWidth, cut(s.Name, nameWidth))
 	tail := strings.Join(first, "  ")
 	if p.Steps > 0 {
 		if room := width - len(line) - len(tail) - 4; room >= 6 {
@@ -177,6 +180,9 @@ func stageLine(name string, p workflows.Progress, nameWidth, width int) string {
 	}
 	return line
 }
+
+// begunByAnother says of a stage that the run has joined it.
+const begunByAnother = "begun by another run"
 
 // bar draws a share of so many columns.
 func bar(share float64, columns int) string {
@@ -205,14 +211,14 @@ func newLines(out io.Writer) *lines {
 func (l *lines) update(v lab.RunView) {
 	for _, s := range v.Stages {
 		state, p := string(s.Status), v.Running[s.Name]
-		if s.Status == workflows.StageRunning && p.Queued {
-			state = "queued"
+		if s.Joined && !over(s.Status) {
+			state += ", " + begunByAnother
 		}
 		changed := l.last[s.Name] != state
 		l.last[s.Name] = state
 		switch {
 		case s.Status == workflows.StageWaiting:
-		case s.Status == workflows.StageRunning:
+		case s.Status == workflows.StageRunning, s.Status == workflows.StageQueued:
 			if p.Attempt > max(l.seen[s.Name], 1) && p.Failure != "" { // say once what failed
 				fmt.Fprintf(l.screen.out, "%-26s attempt %d, after: %.200s\n", s.Name, p.Attempt, oneLine(p.Failure))
 			}
@@ -272,7 +278,11 @@ func ending(s workflows.StageState) string {
 	case workflows.StageReused:
 		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
-		return fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
+		line := fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
+		if s.Joined {
+			line += ", " + begunByAnother
+		}
+		return line
 	case workflows.StageFailed:
 		return fmt.Sprintf("%-26s failed   %s", s.Name, oneLine(s.Error))
 	default:

@@ -55,7 +55,7 @@ func running() lab.RunView {
 	return lab.RunView{
 		RunState: workflows.RunState{Stages: []workflows.StageState{
 			stage("corpus", workflows.StageReused), stage("base", workflows.StageDone), stage("dpo/sp", workflows.StageRunning),
-			stage("generate/decoupled/dpo", workflows.StageRunning), stage("report", workflows.StageWaiting),
+			stage("generate/decoupled/dpo", workflows.StageQueued), stage("report", workflows.StageWaiting),
 		}},
 		Running: map[string]workflows.Progress{
 			"dpo/sp": {Phase: "train", Step: 13, Steps: 156, Loss: 0.4945, TokensPerSecond: 5529, ETASeconds: 20,
@@ -114,11 +114,20 @@ func TestLinesOfARun(t *testing.T) {
 	l := newLines(&out)
 	l.update(running())
 	l.update(running())
+	end := running()
+	end.Stages[2].Status, end.Stages[2].Joined = workflows.StageDone, true
+	end.Stages[3].Joined = true
+	end.Stages[4].Status = workflows.StageCancelled
+	l.update(end)
 	want := `corpus                     reused   0123456789ab
 base                       done     0123456789ab in 60.0 s
 dpo/sp                     attempt 2, after: the worker was killed `
 	if got := out.String(); !strings.HasPrefix(got, want) || strings.Count(got, "attempt 2, after") != 1 || strings.Contains(got, "\x1b") ||
-		!strings.Contains(got, "\ngenerate/decoupled/dpo     queued\n") {
+		!strings.Contains(got, "\ngenerate/decoupled/dpo     queued\n") || !strings.HasSuffix(got, `
+dpo/sp                     done     0123456789ab in 60.0 s, begun by another run
+generate/decoupled/dpo     queued, begun by another run
+report                     cancelled
+`) {
 		t.Errorf("got\n%swant it to begin\n%s", got, want)
 	}
 }

@@ -273,6 +273,9 @@ func writeHistory(t *testing.T, ctx context.Context, se *session, of *common.Wor
 	}
 }
 
+// byWhom is who has started a run, and where, as an Origin has it.
+var byWhom = regexp.MustCompile(`"(user|host)":"[^"]*"`)
+
 var sticky = regexp.MustCompile(`^[^:]*(:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
 // anonymous replaces the identity of workers and clients, which names process
@@ -285,7 +288,7 @@ func anonymous(m protoreflect.Message, places *regexp.Regexp) {
 		case f.Name() == "name" && f.Kind() == protoreflect.StringKind: // of a sticky queue: host:UUID
 			m.Set(f, protoreflect.ValueOfString(sticky.ReplaceAllString(v.String(), "esclab$1")))
 		case f.Name() == "data" && f.Kind() == protoreflect.BytesKind:
-			m.Set(f, protoreflect.ValueOfBytes(places.ReplaceAll(v.Bytes(), []byte("/lab"))))
+			m.Set(f, protoreflect.ValueOfBytes(byWhom.ReplaceAll(places.ReplaceAll(v.Bytes(), []byte("/lab")), []byte(`"$1":"lab"`))))
 		case f.Name() == "message" && f.Kind() == protoreflect.StringKind:
 			m.Set(f, protoreflect.ValueOfString(places.ReplaceAllString(v.String(), "/lab")))
 		case f.IsMap() && f.MapValue().Kind() == protoreflect.MessageKind:

@@ -96,10 +96,7 @@ func (a *app) modelGet(ctx context.Context, repo hub.Repo, out io.Writer) error 
 // it, and then plans again. Otherwise the error is what is missing.
 func (a *app) offerModel(ctx context.Context, p experiments.Prepared, name string, set []string) (experiments.Prepared, error) {
 	model, ok := missingModel(p)
-	if !ok || !term.IsTerminal(int(os.Stdin.Fd())) || !onTerminal(os.Stderr) {
-		return p, p.Missing
-	}
-	if !agreed(os.Stdin, os.Stderr, fmt.Sprintf("esclab: backbone.path: %s is not here. Get it now, with `%s`?", p.Experiment.Backbone.Path, model.GetCommand())) {
+	if !ok || !agreed(fmt.Sprintf("esclab: backbone.path: %s is not here. Get it now, with `%s`?", p.Experiment.Backbone.Path, model.GetCommand())) {
 		return p, p.Missing
 	}
 	repo := hub.Repo{Name: model.Name, Revision: model.Revision}
@@ -123,8 +120,14 @@ func missingModel(p experiments.Prepared) (experiments.HubModel, bool) {
 	return experiments.ParseHubModel(p.Experiment.Backbone.Path)
 }
 
-// agreed asks a question and says whether the answer was yes.
-func agreed(in io.Reader, out io.Writer, question string) bool {
+// agreed asks a question on the terminal and says whether the answer was yes. Where
+// nobody sits at one, it was not.
+func agreed(question string) bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && onTerminal(os.Stderr) && affirmed(os.Stdin, os.Stderr, question)
+}
+
+// affirmed asks a question that only "y" or "yes" affirms.
+func affirmed(in io.Reader, out io.Writer, question string) bool {
 	fmt.Fprint(out, question, " [y/N] ")
 	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of the input is a no
 	answer = strings.ToLower(strings.TrimSpace(answer))

@@ -75,11 +75,11 @@ func TestModelGet(t *testing.T) {
 	}
 }
 
-// TestAgreed: only a yes is one.
-func TestAgreed(t *testing.T) {
+// TestAffirmed: only a yes is one.
+func TestAffirmed(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "\n": false, "n\n": false, "": false, "yesterday\n": false} {
 		var out bytes.Buffer
-		if got := agreed(strings.NewReader(answer), &out, "Well?"); got != want || out.String() != "Well? [y/N] " {
+		if got := affirmed(strings.NewReader(answer), &out, "Well?"); got != want || out.String() != "Well? [y/N] " {
 			t.Errorf("%q to %q counts as %v, want %v", answer, out.String(), got, want)
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ func testReaders(t *testing.T, ctx context.Context, data string) {
 	t.Run("export", func(t *testing.T) { testExport(t, ctx, data) })
 	t.Run("ui", func(t *testing.T) { testUI(t, ctx, data) })
 	t.Run("verify and gc", func(t *testing.T) { testTidy(t, ctx, data) })
+	t.Run("forgotten by Temporal", func(t *testing.T) { testForgotten(t, ctx, data) }) // last: it removes its database
 }
 
 // testChat talks with two systems of a run through a pipe.
@@ -290,6 +293,30 @@ func TestReadersLeaveNothing(t *testing.T) {
 			t.Errorf("esclab %s made the data directory", strings.Join(args, " "))
 		}
 	}
+}
+
+// A command beside a process that somebody has stopped says so and waits for nothing;
+// when that goes on, so does the next command.
+func TestStoppedStack(t *testing.T) {
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	data := t.TempDir()
+	info, _, down := stackUp(t, ctx, data)
+	defer down()
+	if err := syscall.Kill(info.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"run", "testdata/micro.yaml"}, {"status"}, {"worker"}} {
+		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		_ = c.Run() // the exit code is looked at
+		if want := fmt.Sprintf("is stopped: continue it (fg in its terminal, or kill -CONT %d)", info.PID); c.ProcessState.ExitCode() != exitUnreachable || !strings.Contains(log.String(), want) {
+			t.Errorf("%s: exit code %d, want %d and %q\n%s", args[0], c.ProcessState.ExitCode(), exitUnreachable, want, log)
+		}
+	}
+	if err := syscall.Kill(info.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	output(t, ctx, "", "status", "--all", "--data", data)
 }
 
 // Hints can be typed as they are printed.

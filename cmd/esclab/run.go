@@ -113,7 +113,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "run %s\n", runName(run.ID))
+	fmt.Fprintf(os.Stderr, "run %s%s\n", runName(run.ID), se.joined(ctx, run))
 	se.sayLink(run)
 	if o.detach {
 		fmt.Fprintf(os.Stderr, "follow it with: esclab status %s\n", runName(run.ID))
@@ -181,6 +181,19 @@ func (se *session) stayForOthers(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// joined says of what was to be started, and was under way already, who has started
+// it; "" where it was not.
+func (se *session) joined(ctx context.Context, e lab.Execution) string {
+	if !e.Joined {
+		return ""
+	}
+	by := ""
+	if o, err := se.lab.OriginOf(ctx, e); err == nil && o.By() != "" { // else nobody knows
+		by = ", started by " + o.By()
+	}
+	return " is under way already" + by
 }
 
 // sayLink names the page in the web UI that tells the story of what was started, where

@@ -205,6 +205,9 @@ func printNights(records []nightly.Record, out io.Writer) {
 	t.AppendHeader(table.Row{"night", "verdict", "revision", "took", "what"})
 	for _, r := range records {
 		_, what, _ := strings.Cut(r.Headline(), ": ")
+		if effects := r.EffectsLine(); effects != "" {
+			what = strings.TrimSuffix(effects+"\n"+what, "\n")
+		}
 		t.AppendRow(table.Row{r.Night, r.Verdict, r.Revision, r.Finished.Sub(r.Started).Round(time.Second), what})
 	}
 	fmt.Fprintln(out)

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"os/user"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -96,9 +99,23 @@ func (se *session) connect(ctx context.Context) (err error) {
 	se.node.Revision = build
 	se.lab = &lab.Client{
 		Temporal: se.node.Client, Store: se.node.Store, Queues: se.node.Queues(), HeartbeatSeconds: int(se.settings.HeartbeatTimeout().Seconds()),
-		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes), FilesPath: se.target.FilesPath,
+		Revision: revision.Of(), Attributes: workflows.UsableAttributes(se.node.Attributes, se.settings.SearchAttributePrefix), FilesPath: se.target.FilesPath,
+		Origin: originOf(build),
 	}
 	return nil
+}
+
+// originOf says who uses this program of a build, and how.
+func originOf(build string) workflows.Origin {
+	o := workflows.Origin{User: os.Getenv("USER"), Command: filepath.Base(os.Args[0]), Build: build}
+	if u, err := user.Current(); err == nil {
+		o.User = u.Username
+	}
+	o.Host, _ = os.Hostname() // without a name there is none to tell
+	for _, arg := range os.Args[1:] {
+		o.Command += " " + quoted(arg)
+	}
+	return o
 }
 
 // close stops the workers, which save their checkpoints, then the stack.

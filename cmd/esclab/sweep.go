@@ -142,7 +142,7 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "sweep %s: %d cells\n", run.ID, len(p.Plan.Cells))
+	fmt.Fprintf(os.Stderr, "sweep %s%s: %d cells\n", run.ID, se.joined(ctx, run), len(p.Plan.Cells))
 	se.sayLink(run)
 	if o.detach {
 		fmt.Fprintf(os.Stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)

@@ -114,7 +114,7 @@ func (v *sweepView) lines(ctx context.Context, state workflows.SweepState) []str
 			for _, s := range run.Stages {
 				if over(s.Status) {
 					done++
-				} else if p := run.Running[s.Name]; s.Status == workflows.StageRunning && !p.Queued && (now == "" || p.Steps > 0) {
+				} else if p := run.Running[s.Name]; s.Status == workflows.StageRunning && (now == "" || p.Steps > 0) {
 					now = s.Name + " " + detail(p)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/enums/v1"
 
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/workflows"
@@ -25,7 +26,12 @@ func (a *app) sweepListCommand() *cobra.Command {
 }
 
 func (a *app) runSweepList(ctx context.Context, out io.Writer) error {
-	return a.withSession(ctx, func(se *session) error { return printExecutions(out, "sweep", se.lab.Sweeps(ctx, false)) })
+	se, err := a.openToRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	return printExecutions(out, "sweep", se.lab.Sweeps(ctx, false))
 }
 
 type sweepStatusOptions struct{ once, json, cells bool }
@@ -52,24 +58,29 @@ by stage.`,
 
 // runSweepStatus follows the newest sweep of a name, or prints how it stands.
 func (a *app) runSweepStatus(ctx context.Context, name string, o sweepStatusOptions, out io.Writer) error {
-	return a.withSession(ctx, func(se *session) error {
-		sweep, err := se.lab.FindSweep(ctx, name, false)
-		if err != nil {
-			return err
+	se, err := a.openToRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer se.close()
+	sweep, err := se.lab.FindSweep(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	// A stack of this command's own has no worker that could answer or go on.
+	live := sweep.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && !sweep.Kept && se.stack == nil
+	if live && !o.once && !o.json && !o.cells {
+		_, err := se.followSweep(ctx, sweep.ID, out)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if !o.once && !o.json && !o.cells {
-			_, err := se.followSweep(ctx, sweep.ID, out)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return failed(err)
-		}
-		state, err := se.lab.SweepState(ctx, sweep.ID)
-		if err != nil {
-			return err
-		}
-		return se.printSweepState(ctx, sweep.ID, state, o.json, out)
-	})
+		return failed(err)
+	}
+	state, err := se.lab.StoredSweep(ctx, sweep)
+	if err != nil {
+		return err
+	}
+	return se.printSweepState(ctx, sweep.ID, state, o.json, out)
 }
 
 // cellState is one cell of `esclab sweep status`.
@@ -85,6 +96,9 @@ func (se *session) printSweepState(ctx context.Context, id string, state workflo
 	plan, err := lab.ReadSweepPlan(ctx, se.node.Store, state.Plan)
 	if err != nil {
 		return failed(err)
+	}
+	for len(state.Marks) < len(plan.Cells) { // nobody was there to be asked
+		state.Marks += workflows.CellMarks(workflows.CellUnknown)
 	}
 	cells := make([]cellState, len(state.Marks))
 	for i := range cells {
@@ -156,7 +170,7 @@ func (a *app) runSweepTable(ctx context.Context, name string, o sweepTableOption
 			return err
 		}
 	}
-	se, err := a.open(ctx, true)
+	se, err := a.openToRead(ctx)
 	if err != nil {
 		return err
 	}

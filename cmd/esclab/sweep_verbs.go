@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esclab/esclab/workflows"
+	"github.com/esclab/esclab/workflows/lab"
 )
 
 // sweepVerbs are the commands that look at a sweep or change it.
@@ -52,16 +53,26 @@ func (a *app) sweepVerbs() []*cobra.Command {
 				return said(id)(se.lab.UpdateSweep(ctx, id, workflows.UpdateRetryFailed))
 			}),
 		a.addCellsCommand(),
-		a.sweepVerb("cancel SWEEP", "Cancel a sweep: its running cells save a checkpoint and stop", cobra.ExactArgs(1),
-			"  esclab sweep cancel demo-sweep",
-			func(ctx context.Context, se *session, id string, _ []string) error {
-				if err := se.lab.CancelSweep(ctx, id); err != nil {
-					return err
-				}
-				fmt.Fprintf(os.Stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
-				return nil
-			}),
+		a.sweepCancelCommand(),
 	}
+}
+
+func (a *app) sweepCancelCommand() *cobra.Command {
+	var yes bool
+	c := a.sweepVerb("cancel SWEEP", "Cancel a sweep: its running cells save a checkpoint and stop", cobra.ExactArgs(1),
+		"  esclab sweep cancel demo-sweep",
+		func(ctx context.Context, se *session, id string, _ []string) error {
+			if err := se.mayCancel(ctx, "sweep", lab.Execution{ID: id}, yes); err != nil {
+				return err
+			}
+			if err := se.lab.CancelSweep(ctx, id); err != nil {
+				return err
+			}
+			fmt.Fprintf(os.Stderr, "sweep %s is being cancelled; what is done stays in the store\n", id)
+			return nil
+		})
+	c.Flags().BoolVar(&yes, "yes", false, "also a sweep that another has started, without a question")
+	return c
 }
 
 // said prints how a sweep stands after a command to it.

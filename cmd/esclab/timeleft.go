@@ -53,7 +53,7 @@ func (l *timeLeft) of(v lab.RunView) string {
 		p := v.Running[s.Name]
 		guess := l.estimator.Estimate(l.stages[s.Name])
 		seconds, known := guess.Seconds, guess.Past > 0
-		if s.Status == workflows.StageRunning && !p.Queued {
+		if s.Status == workflows.StageRunning {
 			parallel++
 			if l.began[s.Name].IsZero() {
 				l.began[s.Name] = time.Now()

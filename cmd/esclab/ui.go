@@ -121,7 +121,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		}
 		return se.listLink(o.query), nil
 	case o.sweep != "":
-		return se.listLink(lab.AttributeIs(workflows.RunName, workflows.AttrSweep, o.sweep)), nil
+		return se.listLink(se.lab.AttributeIs(workflows.RunName, workflows.AttrSweep, o.sweep)), nil
 	case len(args) == 1:
 		r, err := se.runNamed(ctx, args[0])
 		if err != nil {
@@ -130,7 +130,10 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 		if r.ID == "" {
 			return "", fmt.Errorf("%s has not been run here: esclab run %s", args[0], args[0])
 		}
-		return se.page(lab.Execution{ID: r.ID, RunID: r.runID}), nil
+		if r.of.Kept {
+			return "", failed(fmt.Errorf("Temporal has forgotten run %s, so that it has no page; what it has left is printed by %s", runName(r.ID), commandLine("esclab status", runName(r.ID), nil)))
+		}
+		return se.page(r.of), nil
 	}
 	return se.listLink(lab.AllRuns()), nil
 }

@@ -42,6 +42,8 @@ type Judgement struct {
 	// Against are the nights that this one was compared with, the oldest first.
 	Against []string `json:"against"`
 	Notes   []string `json:"notes,omitempty"`
+	// Trends say how tonight's effects move from night to night, by their names.
+	Trends map[string]Trend `json:"trends,omitempty"`
 }
 
 // What a finding is about.
@@ -99,6 +101,7 @@ func Compare(night Record, past []Record, o Options) Judgement {
 		j.Verdict = First
 		return j
 	}
+	j.Trends = trends(night, window)
 	j.Findings = append(j.Findings, quality(night, window)...)
 	found, notes := speed(night, window, o)
 	j.Findings, j.Notes = append(j.Findings, found...), append(j.Notes, notes...)

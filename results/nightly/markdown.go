@@ -43,7 +43,12 @@ func (f Finding) String() string {
 // Markdown is the night's report.
 func (r Record) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s, night %s: %s\n\n%s\n\n", inert.Markdown(r.Schedule), inert.Markdown(r.Night), inert.Markdown(string(r.Verdict)), inert.Markdown(r.Headline()))
+	fmt.Fprintf(&b, "# %s, night %s: %s\n\n", inert.Markdown(r.Schedule), inert.Markdown(r.Night), inert.Markdown(string(r.Verdict)))
+	for _, line := range []string{r.EffectsLine(), r.Headline()} {
+		if line != "" {
+			fmt.Fprintf(&b, "%s\n\n", inert.Markdown(line))
+		}
+	}
 	b.WriteString("| what | value |\n|:--|:--|\n")
 	row := func(what, value string) {
 		if value != "" {
@@ -57,6 +62,7 @@ func (r Record) Markdown() string {
 	}
 	row("measured anew", r.Fresh)
 	row("run", r.Run)
+	row("machine", r.Machine.String())
 	row("started", r.Started.UTC().Format("2006-01-02 15:04:05 UTC"))
 	row("took", fmt.Sprintf("%.0f s", r.Finished.Sub(r.Started).Seconds()))
 	row("compared with", strings.Join(r.Against, ", "))

@@ -38,6 +38,12 @@ type Record struct {
 	Setup string `json:"setup"`
 	Fresh string `json:"fresh"` // what was measured anew: all, none, or kinds
 
+	// Machine is that of the worker that planned the night; records of earlier
+	// versions have none.
+	Machine Machine `json:"machine,omitzero"`
+
+	// Effects are the paired differences of the run's headline.
+	Effects []Effect `json:"effects,omitempty"`
 	Systems []System `json:"systems"`
 	Stages  []Stage  `json:"stages"`
 

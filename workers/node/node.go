@@ -92,12 +92,15 @@ func (n *Node) open(ctx context.Context, target connect.Target) error {
 	if err := os.MkdirAll(n.settings.Embedded.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w: set ESCLAB_DATA_DIR to a directory that you may write", err)
 	}
+	if err := os.MkdirAll(n.settings.CacheDir(), 0o700); err != nil {
+		return fmt.Errorf("cache directory: %w: set cache.dir to a directory that you may write", err)
+	}
 	backend, err := s3.Open(ctx, storeConfig(target.S3))
 	if err != nil {
 		return err
 	}
 	n.backend = backend
-	n.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: filepath.Join(n.settings.Embedded.DataDir, "cache")})
+	n.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: n.settings.CacheDir(), CacheBytes: int64(n.settings.Cache.Gigabytes) * 1e9})
 	return err
 }
 

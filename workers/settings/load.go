@@ -141,12 +141,17 @@ func Parse(name string, data []byte) (*Settings, error) {
 	if err := s.validate(file); err != nil {
 		return nil, err
 	}
+	prefixed := make(map[string]string, len(s.SearchAttributes))
+	for name, kind := range s.SearchAttributes {
+		prefixed[s.SearchAttributePrefix+name] = kind
+	}
+	s.SearchAttributes = prefixed
 	return s, nil
 }
 
 // resolvePaths makes every path absolute, relative to the settings file.
 func (s *Settings) resolvePaths(dir string) {
-	paths := []*string{&s.Embedded.DataDir, &s.S3.CredentialsFile, &s.Temporal.APIKeyFile,
+	paths := []*string{&s.Embedded.DataDir, &s.Cache.Dir, &s.S3.CredentialsFile, &s.Temporal.APIKeyFile,
 		&s.Embedded.Open.Cert, &s.Embedded.Open.Key, &s.Embedded.Open.ClientCA}
 	for _, t := range []*TLS{s.Temporal.TLS, s.S3.TLS} {
 		if t != nil {

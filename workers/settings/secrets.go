@@ -80,14 +80,17 @@ func oneWord(key string) bool {
 }
 
 // Credentials returns the S3 credentials: those of credentials_file, else
-// those of the environment variables.
+// those of the environment variables. Where neither of these is set there are
+// none: the AWS default chain is asked.
 func (c S3) Credentials() (Credentials, error) {
 	if c.CredentialsFile != "" {
 		return ReadCredentials(c.CredentialsFile)
 	}
+	if os.Getenv(c.AccessKeyEnv) == "" && os.Getenv(c.SecretKeyEnv) == "" {
+		return Credentials{}, nil
+	}
 	if os.Getenv(c.AccessKeyEnv) == "" || os.Getenv(c.SecretKeyEnv) == "" {
-		return Credentials{}, fmt.Errorf("s3: no credentials for %s: export %s and %s, or set s3.credentials_file",
-			c.Endpoint, or(c.AccessKeyEnv, "(s3.access_key_env)"), or(c.SecretKeyEnv, "(s3.secret_key_env)"))
+		return Credentials{}, fmt.Errorf("s3: half of the credentials for %s: export both %s and %s, or set s3.credentials_file", c.Endpoint, c.AccessKeyEnv, c.SecretKeyEnv)
 	}
 	access, err1 := keyVariable("s3.access_key_env", c.AccessKeyEnv)
 	secret, err2 := keyVariable("s3.secret_key_env", c.SecretKeyEnv)
@@ -155,11 +158,4 @@ func ReadSecretFile(path string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(path)
 	return bytes.TrimPrefix(data, []byte("\ufeff")), err // what editors put in front is no part of a key
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -28,12 +28,16 @@ type Settings struct {
 	Temporal         Temporal          `yaml:"temporal"`
 	S3               S3                `yaml:"s3"`
 	Embedded         Embedded          `yaml:"embedded"`
+	Cache            Cache             `yaml:"cache"`
 	Judge            Judge             `yaml:"judge"`
 	TaskQueues       TaskQueues        `yaml:"task_queues"`
 	Versioning       Versioning        `yaml:"versioning"`
 	SearchAttributes map[string]string `yaml:"search_attributes"` // name → type, see AttributeTypes
-	Nightly          Nightly           `yaml:"nightly"`
-	Schedules        []Schedule        `yaml:"schedules"`
+	// SearchAttributePrefix stands before the name of every search attribute in the
+	// namespace; Parse has put it into SearchAttributes.
+	SearchAttributePrefix string     `yaml:"search_attribute_prefix"`
+	Nightly               Nightly    `yaml:"nightly"`
+	Schedules             []Schedule `yaml:"schedules"`
 }
 
 // Temporal says how to reach the Temporal service.
@@ -104,6 +108,18 @@ type Embedded struct {
 	Ports     Ports         `yaml:"ports"`     //
 	Open      Open          `yaml:"open"`      // for other machines; of esclab up alone
 	Retention time.Duration `yaml:"retention"` // how long closed workflows stay in the embedded Temporal
+}
+
+// Cache is where local copies of artifact files lie. Workers of a host that name the
+// same directory share it.
+type Cache struct {
+	Dir       string `yaml:"dir"`       // absolute after Load; empty: cache/ in the data directory
+	Gigabytes int    `yaml:"gigabytes"` // of all copies together; 0: no bound
+}
+
+// CacheDir is where local copies of artifact files lie.
+func (s *Settings) CacheDir() string {
+	return cmp.Or(s.Cache.Dir, filepath.Join(s.Embedded.DataDir, "cache"))
 }
 
 // Mode says whether services without an address are run inside the process.

@@ -43,7 +43,8 @@ func TestRootFileExplainsEveryKey(t *testing.T) {
 	for _, key := range []string{"address", "namespace", "api_key_env", "tls", "ca", "cert", "key", "server_name",
 		"endpoint", "bucket", "region", "path_style", "access_key_env", "secret_key_env", "credentials_file", "checksum", "encryption", "kms_key",
 		"mode", "data_dir", "ports", "ui", "retention", "control", "cpu", "gpu", "id", "experiment", "cron", "overlap",
-		"endpoints", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note", "open", "listen", "client_ca"} {
+		"endpoints", "api_key_file", "catchup_window", "pause_on_failure", "paused", "note", "open", "listen", "client_ca",
+		"cache", "dir", "gigabytes", "search_attribute_prefix"} {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in %s", key, FileName)
 		}
@@ -73,7 +74,9 @@ embedded:
   retention: 48h
 judge: {endpoints: [{base_url: "https://a.example/v1", api_key_file: judge.key}]}
 task_queues: {control: c, cpu: p, gpu: p}
+cache: {dir: copies, gigabytes: 5}
 search_attributes: {Stage: Keyword}
+search_attribute_prefix: lab_
 schedules:
 - {id: nightly, experiment: demo, cron: "0 22 * * *", catchup_window: 2h}
 `
@@ -91,7 +94,8 @@ schedules:
 		Open: Open{Ports: OpenPorts{Temporal: 7243}, Cert: "/etc/esclab/server.pem", Key: "/etc/esclab/server.key", ClientCA: "/abs/clients.pem"}}
 	want.Judge = Judge{Endpoints: []Endpoint{{BaseURL: "https://a.example/v1", APIKeyFile: "/etc/esclab/judge.key"}}}
 	want.TaskQueues = TaskQueues{Control: "c", CPU: "p", GPU: "p"}
-	want.SearchAttributes = map[string]string{"Stage": "Keyword"}
+	want.Cache = Cache{Dir: "/etc/esclab/copies", Gigabytes: 5}
+	want.SearchAttributes, want.SearchAttributePrefix = map[string]string{"lab_Stage": "Keyword"}, "lab_"
 	want.Schedules = []Schedule{{ID: "nightly", Experiment: "demo", Cron: "0 22 * * *", Overlap: "skip", CatchupWindow: 2 * time.Hour,
 		Fresh: "all", Window: 14, MinNights: 3, Noise: 4, Slack: 0.1}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -317,10 +321,13 @@ func TestKeysAreOneWord(t *testing.T) {
 func TestCredentials(t *testing.T) {
 	c := Default().S3
 	c.AccessKeyEnv, c.SecretKeyEnv = "TEST_ACCESS", "TEST_SECRET"
-	if _, err := c.Credentials(); err == nil || !strings.Contains(err.Error(), "export TEST_ACCESS and TEST_SECRET") {
-		t.Errorf("no variables: %v", err)
+	if got, err := c.Credentials(); err != nil || got != (Credentials{}) {
+		t.Errorf("no variables: %v, %v; want none, so that the AWS default chain is asked", got, err)
 	}
 	t.Setenv("TEST_ACCESS", "a")
+	if _, err := c.Credentials(); err == nil || !strings.Contains(err.Error(), "export both TEST_ACCESS and TEST_SECRET") {
+		t.Errorf("one variable of two: %v", err)
+	}
 	t.Setenv("TEST_SECRET", "b")
 	if got, err := c.Credentials(); err != nil || got != (Credentials{AccessKey: "a", SecretKey: "b"}) {
 		t.Errorf("credentials of the environment: %v, %v; want a and b", got, err)

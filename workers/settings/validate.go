@@ -165,6 +165,9 @@ func (s *Settings) embeddedProblems() (out []problem) {
 	} else if e.Open.Enabled() && !s.EmbedTemporal() && !s.EmbedS3() {
 		out = append(out, problem{"embedded.open.listen", "Temporal and S3 both run elsewhere: there is nothing to open"})
 	}
+	if s.Cache.Gigabytes < 0 {
+		out = append(out, problem{"cache.gigabytes", fmt.Sprintf("%d: a size, or 0 for no bound", s.Cache.Gigabytes)})
+	}
 	if e.Retention < 24*time.Hour {
 		out = append(out, problem{"embedded.retention", fmt.Sprintf("%s: at least 24h", e.Retention)})
 	}
@@ -204,6 +207,9 @@ func (s *Settings) attributeProblems() (out []problem) {
 		names = append(names, name)
 	}
 	sort.Strings(names)
+	if p := s.SearchAttributePrefix; p != "" && !attributeName.MatchString(p) {
+		out = append(out, problem{"search_attribute_prefix", fmt.Sprintf("%q: letters, digits, '_' and '-', a letter first", p)})
+	}
 	count := make(map[string]int)
 	for _, name := range names {
 		kind := s.SearchAttributes[name]

@@ -67,7 +67,7 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 	if err := c.ask(ctx, "run", id, &v.RunState); err != nil {
 		return v, err
 	}
-	for _, s := range v.Stages {
+	for i, s := range v.Stages {
 		if s.Status != workflows.StageRunning {
 			continue
 		}
@@ -75,15 +75,24 @@ func (c *Client) ViewRun(ctx context.Context, id string) (RunView, error) {
 		if err != nil && errors.Is(err, context.DeadlineExceeded) {
 			return v, unreachable("%w", err)
 		}
+		if p.Queued {
+			v.Stages[i].Status = workflows.StageQueued
+		}
 		v.Running[s.Name] = p
 	}
 	return v, nil
 }
 
-// StoredRun says how a run stands by its history and the store alone, which also
-// answer where no worker is up. The error is what a run that has ended failed of.
+// StoredRun says how a run stands by its record, its history and the store alone,
+// which also answer where no worker is up. The error is what a run that has ended
+// failed of.
 func (c *Client) StoredRun(ctx context.Context, e Execution) (RunView, error) {
 	v := RunView{Run: e.ID, Running: map[string]workflows.Progress{}}
+	if kept, ended, err := c.keptEnd(ctx, e, &v.RunState); err != nil {
+		return v, err
+	} else if ended {
+		return v, ending(kept)
+	}
 	var in workflows.RunInput
 	if err := c.Input(ctx, e, &in); err != nil {
 		return v, err
@@ -91,7 +100,7 @@ func (c *Client) StoredRun(ctx context.Context, e Execution) (RunView, error) {
 	v.Experiment = in.Experiment
 	var result workflows.RunResult
 	var ending error
-	if e.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+	if e.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING && !e.Kept {
 		ending = RootCause(c.Temporal.GetWorkflow(ctx, e.ID, e.RunID).Get(ctx, &result))
 	}
 	for _, s := range in.Stages {
@@ -151,6 +160,8 @@ func ReadProgress(ctx context.Context, c client.Client, workflowID string) (work
 	if err != nil {
 		return p, fmt.Errorf("describe workflow %s: %w", workflowID, err)
 	}
+	// Before its first workflow task there is no activity yet that could be queued.
+	p.Queued = len(d.GetPendingActivities()) == 0 && d.GetWorkflowExecutionInfo().GetHistoryLength() <= 3
 	for _, pending := range d.GetPendingActivities() {
 		if details := pending.GetHeartbeatDetails(); details != nil {
 			if err := decode(details, &p); err != nil {

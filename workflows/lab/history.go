@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 
@@ -9,6 +10,8 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/converter"
+
+	"github.com/esclab/esclab/workflows"
 )
 
 // History gives the events of an execution, page by page; an execution has at
@@ -34,9 +37,15 @@ func (c *Client) History(ctx context.Context, e Execution) iter.Seq2[*history.Hi
 }
 
 // Input reads what an execution was started with from the first event of its
-// history: no worker has to be up to answer.
+// history, or from what it has left in the store: no worker has to be up to answer.
 func (c *Client) Input(ctx context.Context, e Execution, in any) error {
+	if e.Kept {
+		return c.keptInput(ctx, e, in)
+	}
 	for event, err := range c.History(ctx, e) {
+		if forgotten(err) { // since it was listed
+			return c.keptInput(ctx, e, in)
+		}
 		if err != nil {
 			return err
 		}
@@ -46,6 +55,23 @@ func (c *Client) Input(ctx context.Context, e Execution, in any) error {
 		break
 	}
 	return nil
+}
+
+func (c *Client) keptInput(ctx context.Context, e Execution, in any) error {
+	kept, err := c.kept(ctx, e)
+	if err == nil {
+		err = json.Unmarshal(kept.Input, in)
+	}
+	return failed(err)
+}
+
+// OriginOf says who has started an execution; it is zero where that was not noted.
+func (c *Client) OriginOf(ctx context.Context, e Execution) (workflows.Origin, error) {
+	var in struct {
+		Origin workflows.Origin `json:"origin"`
+	}
+	err := c.Input(ctx, e, &in)
+	return in.Origin, err
 }
 
 func decode(p *commonpb.Payloads, v any) error {

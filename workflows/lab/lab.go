@@ -31,6 +31,8 @@ type Client struct {
 	Attributes []string
 	// FilesPath is where the web UI has the store's files; empty where it has none.
 	FilesPath string
+	// Origin says who uses this client, and how.
+	Origin workflows.Origin
 }
 
 // facts are those that every run has which this client starts.
@@ -63,10 +65,12 @@ func failed(err error) error {
 	return &Error{Err: err}
 }
 
+var errCancelled = errors.New("it was cancelled; what is done stays in the store, and esclab run continues it")
+
 // RootCause is what a failed workflow failed of, without Temporal's layers.
 func RootCause(err error) error {
 	if temporal.IsCanceledError(err) {
-		return errors.New("it was cancelled; what is done stays in the store, and esclab run continues it")
+		return errCancelled
 	}
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {

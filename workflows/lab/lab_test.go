@@ -53,7 +53,7 @@ func visibility(n int, last string) *mocks.Client {
 func TestListsPageThroughEverything(t *testing.T) {
 	const n = 2*pageSize + 7
 	v := visibility(n, "run/demo/0da221080876")
-	c := &Client{Temporal: v}
+	c := &Client{Temporal: v, Store: storetest.OpenStore(t, t.TempDir())}
 	for name, all := range map[string]func(context.Context, bool) int{
 		"runs":   func(ctx context.Context, running bool) int { return count(t, c.Runs(ctx, running)) },
 		"sweeps": func(ctx context.Context, running bool) int { return count(t, c.Sweeps(ctx, running)) },
@@ -102,7 +102,7 @@ func count(t *testing.T, all func(func(Execution, error) bool)) int {
 // A name that means nothing is an error of the request, a server that does not
 // answer one of the lab.
 func TestFindErrors(t *testing.T) {
-	none := &Client{Temporal: visibility(0, "")}
+	none := &Client{Temporal: visibility(0, ""), Store: storetest.OpenStore(t, t.TempDir())}
 	var ofLab *Error
 	for what, find := range map[string]func() (Execution, error){
 		`there is no run "x"`:           func() (Execution, error) { return none.FindRun(t.Context(), "x", false) },
@@ -124,9 +124,11 @@ func TestFindErrors(t *testing.T) {
 }
 
 func TestAttributeIs(t *testing.T) {
-	got := AttributeIs(workflows.RunName, workflows.AttrSweep, `it's a \`)
-	if want := `WorkflowType = 'Run' AND Sweep = 'it\'s a \\'`; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	for name, attributes := range map[string][]string{"Sweep": nil, "lab_Sweep": {"Seed=lab_Seed", "Sweep=lab_Sweep"}} {
+		got := (&Client{Attributes: attributes}).AttributeIs(workflows.RunName, workflows.AttrSweep, `it's a \`)
+		if want := `WorkflowType = 'Run' AND ` + name + ` = 'it\'s a \\'`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -190,7 +192,7 @@ func TestLayoutOf(t *testing.T) {
 		t.Errorf("dpo/sp@2 is %q, %v", s.Name, ok)
 	}
 
-	none := &Client{Temporal: visibility(0, "")}
+	none := &Client{Temporal: visibility(0, ""), Store: storetest.OpenStore(t, t.TempDir())}
 	for name, set := range map[string][]string{"a preset": nil, "with fields set": {"name=mine"}} {
 		l, err := none.LayoutOf(t.Context(), "demo", set, host)
 		if err != nil || len(l.Of(experiments.KindReport)) != 1 {
@@ -266,7 +268,8 @@ func TestStart(t *testing.T) {
 		run.On("GetRunID").Return("first")
 		return run, nil
 	})
-	c := &Client{Temporal: m, Store: storetest.OpenStore(t, t.TempDir()), Queues: workflows.Queues{Control: "control"}, HeartbeatSeconds: 30, Revision: "r", Attributes: []string{"Seed"}}
+	c := &Client{Temporal: m, Store: storetest.OpenStore(t, t.TempDir()), Queues: workflows.Queues{Control: "control"}, HeartbeatSeconds: 30, Revision: "r", Attributes: []string{"Seed"},
+		Origin: workflows.Origin{User: "anna", Host: "box"}}
 
 	p, err := experiments.Prepare("demo", nil, host)
 	if err != nil {
@@ -276,8 +279,8 @@ func TestStart(t *testing.T) {
 	if run, ok := in.(workflows.RunInput); err != nil || !ok || e.ID != run.WorkflowID() || run.Facts.Revision != "r" || run.HeartbeatSeconds != 30 {
 		t.Errorf("started %+v as %+v, %v", in, e, err)
 	}
-	if options.TaskQueue != "control" || options.WorkflowIDConflictPolicy != enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING {
-		t.Errorf("started with %+v, want to join what is under way", options)
+	if by := options.Memo["origin"]; options.TaskQueue != "control" || by != c.Origin {
+		t.Errorf("started with %+v, want the queue and a memo of who starts it", options)
 	}
 
 	s, err := experiments.PrepareSweep("demo-sweep", nil, host)
@@ -296,6 +299,20 @@ func TestStart(t *testing.T) {
 	var unusable *PlanError
 	if _, err := ReadSweepPlan(t.Context(), c.Store, sweep.Plan); !errors.As(err, &unusable) {
 		t.Errorf("got %v, want that the plan is not the one that is asked for", err)
+	}
+}
+
+// What is under way already is joined, and said to be.
+func TestStartJoins(t *testing.T) {
+	m := &mocks.Client{}
+	m.On("ExecuteWorkflow", mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(nil, serviceerror.NewWorkflowExecutionAlreadyStarted("there", "", "second"))
+	p, err := experiments.Prepare("demo", nil, experiments.OS([]byte("[]")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := (&Client{Temporal: m}).StartRun(t.Context(), p)
+	if err != nil || !e.Joined || e.RunID != "second" || workflows.NamedIn(e.ID) != "demo" {
+		t.Errorf("got %+v, %v; want the run that is under way", e, err)
 	}
 }
 

@@ -21,6 +21,11 @@ type Execution struct {
 	RunID   string // of the execution; "" stands for the newest
 	Status  enums.WorkflowExecutionStatus
 	Started time.Time
+	// Kept tells that Temporal has forgotten it: what it has left in the store is all
+	// that there is.
+	Kept bool
+	// Joined tells that it was under way already when it was to be started.
+	Joined bool
 }
 
 // pageSize is how many executions one answer of Temporal has.
@@ -31,8 +36,12 @@ func AllRuns() string { return ofType(workflows.RunName) }
 
 // AttributeIs is a query for the workflows of a type (workflows.RunName, …) whose search
 // attribute has a value.
-func AttributeIs(workflowType string, attribute temporal.SearchAttributeKeyKeyword, value string) string {
-	return ofType(workflowType) + " AND " + workflows.Is(attribute.GetName(), value)
+func (c *Client) AttributeIs(workflowType string, attribute temporal.SearchAttributeKeyKeyword, value string) string {
+	name, ok := c.facts().AttributeNamed(attribute.GetName())
+	if !ok { // the service says that it has none
+		name = attribute.GetName()
+	}
+	return ofType(workflowType) + " AND " + workflows.Is(name, value)
 }
 
 func ofType(workflowType string) string { return workflows.Is("WorkflowType", workflowType) }
@@ -52,7 +61,7 @@ func (c *Client) List(ctx context.Context, query string) iter.Seq2[Execution, er
 			}
 			for _, e := range page.GetExecutions() {
 				of := e.GetExecution()
-				if !yield(Execution{of.GetWorkflowId(), of.GetRunId(), e.GetStatus(), e.GetStartTime().AsTime()}, nil) {
+				if !yield(Execution{ID: of.GetWorkflowId(), RunID: of.GetRunId(), Status: e.GetStatus(), Started: e.GetStartTime().AsTime()}, nil) {
 					return
 				}
 			}
@@ -63,26 +72,30 @@ func (c *Client) List(ctx context.Context, query string) iter.Seq2[Execution, er
 	}
 }
 
-// Runs lists the runs, the newest first; with running, those that have not
-// ended.
+// Runs lists the runs, the newest first, those that Temporal has forgotten last;
+// with running, those that have not ended.
 func (c *Client) Runs(ctx context.Context, running bool) iter.Seq2[Execution, error] {
-	query := AllRuns()
-	if running {
-		query += stillRunning
-	}
-	return c.List(ctx, query)
+	return c.filled(ctx, c.runs(ctx, running))
 }
 
-// Sweeps lists the sweeps, the newest first; with running, those that have not
-// ended. A sweep that has continued as new is listed once.
-func (c *Client) Sweeps(ctx context.Context, running bool) iter.Seq2[Execution, error] {
-	query := ofType(workflows.SweepName)
+func (c *Client) runs(ctx context.Context, running bool) iter.Seq2[Execution, error] {
 	if running {
-		query += stillRunning
-	} else {
-		query += " AND ExecutionStatus != 'ContinuedAsNew'"
+		return c.List(ctx, AllRuns()+stillRunning)
 	}
-	return c.List(ctx, query)
+	return c.withKept(ctx, c.List(ctx, AllRuns()), "run")
+}
+
+// Sweeps lists the sweeps as Runs lists the runs. A sweep that has continued as
+// new is listed once.
+func (c *Client) Sweeps(ctx context.Context, running bool) iter.Seq2[Execution, error] {
+	return c.filled(ctx, c.sweeps(ctx, running))
+}
+
+func (c *Client) sweeps(ctx context.Context, running bool) iter.Seq2[Execution, error] {
+	if running {
+		return c.List(ctx, ofType(workflows.SweepName)+stillRunning)
+	}
+	return c.withKept(ctx, c.List(ctx, ofType(workflows.SweepName)+" AND ExecutionStatus != 'ContinuedAsNew'"), "sweep")
 }
 
 // find gives the execution that a name means: the newest of those whose workflow
@@ -119,10 +132,12 @@ func find(all iter.Seq2[Execution, error], name string, change bool) (Execution,
 // of all. With running, only runs that have not ended count, and one alone may be
 // meant.
 func (c *Client) FindRun(ctx context.Context, name string, running bool) (Execution, error) {
-	e, found, err := find(c.Runs(ctx, running), name, running)
+	e, found, err := find(c.runs(ctx, running), name, running)
 	switch {
-	case err != nil || found:
+	case err != nil:
 		return e, err
+	case found:
+		return c.fill(ctx, e)
 	case running:
 		return e, fmt.Errorf("no run %q is under way: esclab status --all lists the runs", name)
 	case name == "":
@@ -133,10 +148,12 @@ func (c *Client) FindRun(ctx context.Context, name string, running bool) (Execut
 
 // FindSweep gives a sweep as FindRun gives a run.
 func (c *Client) FindSweep(ctx context.Context, name string, running bool) (Execution, error) {
-	e, found, err := find(c.Sweeps(ctx, running), name, running)
+	e, found, err := find(c.sweeps(ctx, running), name, running)
 	switch {
-	case err != nil || found:
+	case err != nil:
 		return e, err
+	case found:
+		return c.fill(ctx, e)
 	case running:
 		return e, fmt.Errorf("no sweep %q is under way: esclab sweep list lists the sweeps", name)
 	case name == "":

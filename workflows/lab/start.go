@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -22,26 +24,36 @@ type started interface {
 }
 
 // start starts a workflow, or joins the one of the same ID that is under way.
-func (c *Client) start(ctx context.Context, workflow, id, summary string, in started) (client.WorkflowRun, error) {
-	return c.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                       id,
-		TaskQueue:                c.Queues.Control,
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            summary,
-		StaticDetails:            in.Details(),
-		TypedSearchAttributes:    in.SearchAttributes(),
+func (c *Client) start(ctx context.Context, workflow, id, summary string, in started) (Execution, error) {
+	run, err := c.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                                       id,
+		TaskQueue:                                c.Queues.Control,
+		WorkflowIDConflictPolicy:                 enums.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            summary,
+		StaticDetails:                            in.Details(),
+		TypedSearchAttributes:                    in.SearchAttributes(),
+		Memo:                                     c.Origin.Memo(),
 	}, workflow, in)
+	var there *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &there) {
+		return Execution{ID: id, RunID: there.RunId, Joined: true}, nil
+	}
+	if err != nil {
+		return Execution{}, err
+	}
+	return Execution{ID: run.GetID(), RunID: run.GetRunID()}, nil
 }
 
 // StartRun starts a run, or joins the one that is under way.
 func (c *Client) StartRun(ctx context.Context, p experiments.Prepared) (Execution, error) {
-	in := workflows.NewRunInput(p, c.Queues, c.HeartbeatSeconds, c.facts())
+	in := workflows.NewRunInput(p, c.Queues, c.HeartbeatSeconds, c.facts(), c.Origin)
 	run, err := c.start(ctx, workflows.RunName, in.WorkflowID(), in.Summary(), in)
 	if err != nil {
-		return Execution{}, unreachable("start run %s: %w", in.WorkflowID(), err)
+		return run, unreachable("start run %s: %w", in.WorkflowID(), err)
 	}
-	return Execution{ID: run.GetID(), RunID: run.GetRunID()}, nil
+	return run, nil
 }
 
 // stopEverySeconds is how often hopeless cells are looked for.
@@ -59,7 +71,7 @@ func (c *Client) StartSweep(ctx context.Context, p experiments.PreparedSweep) (E
 	facts.Experiment, facts.Backbone = p.Sweep.Base.Name, p.Sweep.Base.Backbone.Name
 	in := workflows.SweepInput{
 		Name: p.Sweep.Name, Plan: ref, Parallel: p.Sweep.Parallel, Priority: p.Sweep.Priority,
-		Queues: c.Queues, HeartbeatSeconds: c.HeartbeatSeconds, Facts: facts,
+		Queues: c.Queues, HeartbeatSeconds: c.HeartbeatSeconds, Facts: facts, Origin: c.Origin,
 	}
 	if p.Sweep.EarlyStopping.On() {
 		in.StopEverySeconds = stopEverySeconds
@@ -67,9 +79,9 @@ func (c *Client) StartSweep(ctx context.Context, p experiments.PreparedSweep) (E
 	summary := fmt.Sprintf("%s: %d cells over %s", p.Sweep.Name, len(p.Plan.Cells), strings.Join(p.Plan.ShortNames(), ", "))
 	run, err := c.start(ctx, workflows.SweepName, id, summary, in)
 	if err != nil {
-		return Execution{}, unreachable("start sweep %s: %w", id, err)
+		return run, unreachable("start sweep %s: %w", id, err)
 	}
-	return Execution{ID: run.GetID(), RunID: run.GetRunID()}, nil
+	return run, nil
 }
 
 // ShowComparison gives a comparison a page in the web UI: a small workflow whose
@@ -84,8 +96,8 @@ func (c *Client) ShowComparison(ctx context.Context, in workflows.CompareInput) 
 	if err != nil {
 		return Execution{}, fmt.Errorf("start the workflow of the comparison: %w", err)
 	}
-	if err := run.Get(ctx, nil); err != nil {
+	if err := c.Temporal.GetWorkflow(ctx, run.ID, run.RunID).Get(ctx, nil); err != nil {
 		return Execution{}, fmt.Errorf("the workflow of the comparison: %w", err)
 	}
-	return Execution{ID: run.GetID(), RunID: run.GetRunID()}, nil
+	return run, nil
 }

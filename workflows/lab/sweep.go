@@ -64,37 +64,35 @@ func (c *Client) SweepState(ctx context.Context, id string) (workflows.SweepStat
 	return state, c.ask(ctx, "sweep", id, &state)
 }
 
-// SweepStands gives a sweep's plan and where its cells stand: from its result,
-// by asking it, or, where no worker is up to answer, as it was started and with
-// no marks.
-func (c *Client) SweepStands(ctx context.Context, id string) (experiments.SweepPlan, workflows.CellMarks, error) {
-	ref, marks, err := c.sweepStands(ctx, id)
+// StoredSweep says how a sweep stands: by its record or its result where it has
+// ended, by asking it where it runs, and, where no worker is up to answer, as it was
+// started and with no marks.
+func (c *Client) StoredSweep(ctx context.Context, e Execution) (workflows.SweepState, error) {
+	var result workflows.SweepResult
+	_, ended, err := c.keptEnd(ctx, e, &result)
 	if err != nil {
-		return experiments.SweepPlan{}, "", err
+		return workflows.SweepState{}, err
 	}
-	plan, err := ReadSweepPlan(ctx, c.Store, ref)
-	return plan, marks, failed(err)
-}
-
-func (c *Client) sweepStands(ctx context.Context, id string) (workflows.PlanRef, workflows.CellMarks, error) {
-	d, err := c.Temporal.DescribeWorkflowExecution(ctx, id, "")
-	if err != nil {
-		return workflows.PlanRef{}, "", unreachable("sweep %s: %w", id, err)
-	}
-	info := d.GetWorkflowExecutionInfo()
-	e := Execution{ID: id, RunID: info.GetExecution().GetRunId()}
-	if info.GetStatus() != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		// A sweep with failed cells has a result, too; a cancelled one has none.
-		if result, _ := c.sweepResult(ctx, e); result.Marks != "" {
-			return result.Plan, result.Marks, nil
+	if !ended && !e.Kept {
+		if e.Status != enums.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			// A sweep with failed cells has a result, too; a cancelled one has none.
+			result, _ = c.sweepResult(ctx, e)
+		}
+		if result.Marks == "" {
+			if state, err := c.SweepState(ctx, e.ID); err == nil {
+				return state, nil
+			}
 		}
 	}
-	if state, err := c.SweepState(ctx, id); err == nil {
-		return state.Plan, state.Marks, nil
-	}
 	var in workflows.SweepInput
-	err = c.Input(ctx, e, &in)
-	return in.Plan, "", err
+	if err := c.Input(ctx, e, &in); err != nil {
+		return workflows.SweepState{}, err
+	}
+	state := workflows.SweepState{Name: in.Name, Plan: in.Plan, Parallel: in.Parallel, Priority: in.Priority, Executions: 1, Marks: result.Marks, Running: []workflows.RunningCell{}, Ends: result.Ends}
+	if result.Marks != "" {
+		state.Plan = result.Plan
+	}
+	return state, nil
 }
 
 // UpdateSweep sends a running sweep one of its updates (workflows.UpdatePause,

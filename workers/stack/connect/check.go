@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/rs/zerolog"
 	"go.temporal.io/sdk/client"
@@ -121,7 +122,8 @@ func missingAttributes(ctx context.Context, c client.Client, namespace string, a
 }
 
 // CheckS3 writes, reads and deletes a small object, having created the bucket
-// where it was missing.
+// where it was missing. The object is written on the condition that it is not there,
+// twice: a service that ignores the condition would let two workers take one stage.
 func CheckS3(ctx context.Context, p S3) Check {
 	start := time.Now()
 	if err := EnsureBucket(ctx, p); err != nil {
@@ -133,7 +135,7 @@ func CheckS3(ctx context.Context, p S3) Check {
 		return failed("s3", err)
 	}
 	check := Check{Name: "s3", Status: OK,
-		Detail: fmt.Sprintf("%s, bucket %s, put, get and delete in %d ms", p.Endpoint, p.Bucket, time.Since(start).Milliseconds())}
+		Detail: fmt.Sprintf("%s, bucket %s, put, conditional put, get and delete in %d ms", p.Endpoint, p.Bucket, time.Since(start).Milliseconds())}
 	if exposed := p.Exposed(); exposed != "" {
 		check.Status, check.Remedy = Warn, "give s3.endpoint as https://, if the service speaks TLS"
 		check.Detail += "; " + exposed
@@ -150,8 +152,11 @@ func (p S3) roundTrip(ctx context.Context) error {
 	key := "checks/" + hex.EncodeToString(content[:8])
 	c := p.Client()
 	encryption, kmsKey := p.encryption()
-	put, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket, Key: &key, Body: bytes.NewReader(content),
-		ServerSideEncryption: encryption, SSEKMSKeyId: kmsKey})
+	ifAbsent := func() (*s3.PutObjectOutput, error) {
+		return c.PutObject(ctx, &s3.PutObjectInput{Bucket: &p.Bucket, Key: &key, Body: bytes.NewReader(content), IfNoneMatch: aws.String("*"),
+			ServerSideEncryption: encryption, SSEKMSKeyId: kmsKey})
+	}
+	put, err := ifAbsent()
 	if err != nil {
 		return p.explain("write to", err)
 	}
@@ -168,11 +173,19 @@ func (p S3) roundTrip(ctx context.Context) error {
 	if err != nil {
 		return p.explain("read from", err)
 	}
+	_, again := ifAbsent()
 	if _, err := c.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &p.Bucket, Key: &key}); err != nil {
 		return p.explain("delete from", err)
 	}
 	if !bytes.Equal(read, content) {
 		return problem(nil, "the service is broken, use another", "s3: %s returned other bytes than were written to bucket %s", p.Endpoint, p.Bucket)
+	}
+	switch {
+	case again == nil:
+		return problem(nil, "use a service that honours conditional writes (AWS, MinIO, Ceph, R2, versitygw from 1.0.20 on)",
+			"s3: %s has written an object of bucket %s again that was to be written only where there is none (If-None-Match): two workers could take the same stage", p.Endpoint, p.Bucket)
+	case statusOf(again) != http.StatusPreconditionFailed:
+		return p.explain("refuse a second conditional write to", again)
 	}
 	return nil
 }

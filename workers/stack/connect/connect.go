@@ -37,6 +37,10 @@ func Discover(ctx context.Context, dataDir string) (*Info, error) {
 		if pid == 0 {
 			return nil, notRunning(dataDir)
 		}
+		if datadir.Stopped(pid) { // by Ctrl-Z, say: its servers take connections and answer none
+			return nil, problem(nil, fmt.Sprintf("continue it (fg in its terminal, or kill -CONT %d), or end it (kill -KILL %d); what it has finished is in the store", pid, pid),
+				"process %d, whose stack runs on %s, is stopped", pid, dataDir)
+		}
 		info, err := datadir.Read(dataDir)
 		if err == nil {
 			return info, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -103,6 +104,76 @@ func TestResolve(t *testing.T) {
 	if got, err := Resolve(s, nil); err != nil || got.Temporal.TLS == nil || got.Temporal.APIKey != "k" {
 		t.Errorf("an API key goes out in plain text: %+v, %v", got.Temporal, err)
 	}
+}
+
+// Doctor finds out whether the service honours conditional writes, and whether
+// anything gives credentials where the settings have none.
+func TestCheckS3ProvesConditionalWrites(t *testing.T) {
+	for name, c := range map[string]struct {
+		again        int // status of the second conditional write
+		want, remedy string
+	}{
+		"honoured": {http.StatusPreconditionFailed, "", ""},
+		"ignored":  {http.StatusOK, "two workers could take the same stage", "use a service that honours conditional writes"},
+		"unknown":  {http.StatusNotImplemented, "could not refuse a second conditional write to bucket", "see its log"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var content []byte
+			puts := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.URL.Query().Get("list-type") != "":
+					io.WriteString(w, `<?xml version="1.0"?><ListBucketResult></ListBucketResult>`)
+				case r.Method == http.MethodPut:
+					if puts++; r.Header.Get("If-None-Match") != "*" {
+						t.Errorf("put %d is not conditional", puts)
+					}
+					if puts > 1 && c.again != http.StatusOK {
+						w.WriteHeader(c.again)
+						io.WriteString(w, `<?xml version="1.0"?><Error><Code>Other</Code><Message>no</Message></Error>`)
+						return
+					}
+					content, _ = io.ReadAll(r.Body) // of this process
+				case r.Method == http.MethodGet:
+					w.Write(content)
+				}
+			}))
+			defer server.Close()
+			p := S3{Endpoint: server.URL, Region: "us-east-1", Bucket: "b", PathStyle: true, Credentials: settings.Credentials{AccessKey: "id", SecretKey: "secret"}}
+			got := CheckS3(t.Context(), p)
+			if ok := c.want == ""; ok != (got.Status == OK) || !strings.Contains(got.Detail, c.want) || !strings.Contains(got.Remedy, c.remedy) {
+				t.Errorf("got %+v, want %q and %q", got, c.want, c.remedy)
+			}
+		})
+	}
+
+	var asked http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Header
+		io.WriteString(w, `<?xml version="1.0"?><ListBucketResult></ListBucketResult>`)
+	}))
+	defer server.Close()
+	for key, value := range map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "none",
+		"AWS_SHARED_CREDENTIALS_FILE": writeShared(t, "[default]\naws_access_key_id = chained\naws_secret_access_key = x\n")} {
+		t.Setenv(key, value)
+	}
+	p := S3{Endpoint: server.URL, Region: "us-east-1", Bucket: "b", PathStyle: true}
+	if err := EnsureBucket(t.Context(), p); err != nil || !strings.Contains(asked.Get("Authorization"), "Credential=chained/") {
+		t.Errorf("without keys of its own: %v, authorization %q; want those of the AWS default chain", err, asked.Get("Authorization"))
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+	if err := EnsureBucket(t.Context(), p); err == nil || !strings.Contains(err.Error(), "nor the AWS default chain have any: export") {
+		t.Errorf("without any keys: %v, want what to set", err)
+	}
+}
+
+func writeShared(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // Doctor says for what reason the service refuses, and what mends that one.

@@ -29,7 +29,7 @@ type S3 struct {
 	Region      string
 	Bucket      string
 	PathStyle   bool
-	Credentials settings.Credentials
+	Credentials settings.Credentials // without keys: those of the AWS default chain
 	Checksum    settings.Checksum
 	Encryption  settings.Encryption
 	KMSKey      string
@@ -63,12 +63,16 @@ func (p S3) encryption() (types.ServerSideEncryption, *string) {
 
 // Client returns an S3 client. It opens no connection.
 func (p S3) Client() *s3.Client {
+	keys := store.DefaultChain(p.Region)
+	if p.Credentials.AccessKey != "" {
+		keys = aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider(
+			p.Credentials.AccessKey, string(p.Credentials.SecretKey), string(p.Credentials.SessionToken)))
+	}
 	options := s3.Options{
-		BaseEndpoint: aws.String(p.Endpoint),
-		Region:       p.Region,
-		UsePathStyle: p.PathStyle,
-		Credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider(
-			p.Credentials.AccessKey, string(p.Credentials.SecretKey), string(p.Credentials.SessionToken))),
+		BaseEndpoint:               aws.String(p.Endpoint),
+		Region:                     p.Region,
+		UsePathStyle:               p.PathStyle,
+		Credentials:                keys,
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
 		RetryMaxAttempts:           2,
@@ -89,6 +93,12 @@ func EnsureBucket(ctx context.Context, p S3) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	c := p.Client()
+	if p.Credentials.AccessKey == "" {
+		if _, err := c.Options().Credentials.Retrieve(ctx); err != nil {
+			return problem(nil, "export s3.access_key_env and s3.secret_key_env, set s3.credentials_file, or give this machine a role (a profile, web identity, a container's or an instance's)",
+				"s3: no credentials for %s: neither the settings nor the AWS default chain have any", p.Endpoint)
+		}
+	}
 	_, err := c.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &p.Bucket, MaxKeys: aws.Int32(1)})
 	if err == nil {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -42,11 +43,14 @@ type Temporal struct {
 	TLS       *tls.Config // nil: plain text
 	APIKey    settings.Secret
 	KeyFile   string // of an embedded Temporal, for messages
+	// APIKeyFile is where APIKey was read from, "" for the environment: it may be
+	// renewed while a process runs.
+	APIKeyFile string
 }
 
 // external reads the TLS files and the API key of an external service.
 func external(s settings.Temporal) (Temporal, error) {
-	t := Temporal{Address: s.Address, Namespace: s.Namespace}
+	t := Temporal{Address: s.Address, Namespace: s.Namespace, APIKeyFile: s.APIKeyFile}
 	var err error
 	if t.APIKey, err = s.APIKey(); err != nil {
 		return t, err
@@ -65,7 +69,8 @@ func external(s settings.Temporal) (Temporal, error) {
 	return t, err
 }
 
-// tlsConfig reads the files of a TLS setting; key is its name, for errors.
+// tlsConfig reads the files of a TLS setting; key is its name, for errors. The
+// client's certificate is read again for every connection.
 func tlsConfig(key string, s settings.TLS) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
 	if s.CA != "" {
@@ -79,21 +84,48 @@ func tlsConfig(key string, s settings.TLS) (*tls.Config, error) {
 		}
 	}
 	if s.Cert != "" {
-		private, err := settings.ReadSecretFile(s.Key)
+		pair, err := clientCertificate(key, s)
 		if err != nil {
-			return nil, fmt.Errorf("%s.key: %w", key, err)
+			return nil, err
 		}
-		cert, err := os.ReadFile(s.Cert)
-		if err != nil {
-			return nil, fmt.Errorf("%s.cert: %w", key, err)
-		}
-		pair, err := tls.X509KeyPair(cert, private)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s and %s: %w", key, s.Cert, s.Key, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+		latest := newest[*tls.Certificate]{read: func() (*tls.Certificate, error) { return clientCertificate(key, s) }, last: pair}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return latest.get(), nil }
 	}
 	return c, nil
+}
+
+func clientCertificate(key string, s settings.TLS) (*tls.Certificate, error) {
+	private, err := settings.ReadSecretFile(s.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%s.key: %w", key, err)
+	}
+	cert, err := os.ReadFile(s.Cert)
+	if err != nil {
+		return nil, fmt.Errorf("%s.cert: %w", key, err)
+	}
+	pair, err := tls.X509KeyPair(cert, private)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s and %s: %w", key, s.Cert, s.Key, err)
+	}
+	return &pair, nil
+}
+
+// newest reads a secret again each time. One that cannot be read, because it is just
+// being replaced, say, is as it was last.
+type newest[T any] struct {
+	read func() (T, error)
+
+	mu   sync.Mutex
+	last T
+}
+
+func (n *newest[T]) get() T {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now, err := n.read(); err == nil {
+		n.last = now
+	}
+	return n.last
 }
 
 // Dial connects to Temporal and makes sure that the namespace is there. Errors
@@ -114,7 +146,11 @@ func Dial(ctx context.Context, t Temporal, log zerolog.Logger, changes ...func(*
 		ConnectionOptions: client.ConnectionOptions{TLS: t.TLS, TLSDisabled: t.TLS == nil, GetSystemInfoTimeout: callTimeout,
 			DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(keepBeating)}},
 	}
-	if t.APIKey != "" {
+	switch {
+	case t.APIKeyFile != "":
+		key := newest[settings.Secret]{read: func() (settings.Secret, error) { return settings.ReadKey("temporal.api_key_file", t.APIKeyFile) }, last: t.APIKey}
+		options.Credentials = client.NewAPIKeyDynamicCredentials(func(context.Context) (string, error) { return string(key.get()), nil })
+	case t.APIKey != "":
 		options.Credentials = client.NewAPIKeyStaticCredentials(string(t.APIKey))
 	}
 	for _, change := range changes {
@@ -188,6 +224,8 @@ func (t Temporal) explain(err error) error {
 		// A server that wants a client certificate ends the connection after
 		// the handshake, which looks like many other things.
 		return problem(err, "check temporal.tls (does it ask for cert and key?), or correct temporal.address", "temporal: %s ended the TLS connection", t.Address)
+	case t.KeyFile != "" && errors.Is(err, context.DeadlineExceeded):
+		return problem(err, "end the process that runs it, and start again; what is finished is in the store", "temporal: the embedded server at %s does not answer", t.Address)
 	case errors.Is(err, context.DeadlineExceeded) || strings.Contains(text, "error reading server preface"):
 		return problem(err, "correct temporal.address, or set temporal.tls if it expects TLS", "temporal: %s does not answer as a Temporal server", t.Address)
 	default:

@@ -98,6 +98,68 @@ func TestDialTLS(t *testing.T) {
 	})
 }
 
+// A key and a certificate that are replaced are used from then on; one that cannot be
+// read stays as it was.
+func TestRotatedSecrets(t *testing.T) {
+	dir := t.TempDir()
+	ca := certtest.New(t, dir)
+	ca.Issue(t, "server", "temporal.test")
+	ca.Issue(t, "client")
+	address, key := serveTLS(t, dir, ca), filepath.Join(dir, "key")
+	rotate := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rotate("right")
+	target, err := external(settings.Temporal{Address: address, Namespace: "esc", APIKeyFile: key, TLS: &settings.TLS{
+		CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "client.pem"), Key: filepath.Join(dir, "client.key"), ServerName: "temporal.test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Dial(t.Context(), target, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, step := range []struct {
+		key  string
+		good bool
+	}{{"wrong", false}, {"right", true}, {"no key of one word", true}} { // the last one stays unread
+		rotate(step.key)
+		_, err := c.WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: "esc"})
+		if step.good != (err == nil) {
+			t.Errorf("key %q: %v, want that it is let in: %v", step.key, err, step.good)
+		}
+	}
+
+	serial := func() string {
+		t.Helper()
+		pair, err := target.TLS.GetClientCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf.SerialNumber.String()
+	}
+	before := serial()
+	ca.Issue(t, "client")
+	after := serial()
+	if after == before {
+		t.Error("the certificate was replaced, and the old one is used")
+	}
+	if err := os.Remove(filepath.Join(dir, "client.key")); err != nil {
+		t.Fatal(err)
+	}
+	if serial() != after {
+		t.Error("a certificate that cannot be read is not the last one that could")
+	}
+}
+
 func TestDialFailsFast(t *testing.T) {
 	t.Run("nothing listens", func(t *testing.T) {
 		address := nowhere(t)

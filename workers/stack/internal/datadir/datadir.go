@@ -145,6 +145,18 @@ func Running(dir string) (pid int, err error) {
 	return 0, nil
 }
 
+// Stopped tells whether a process lives and a signal has stopped it. Where there is
+// no /proc, it never is.
+func Stopped(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// "1234 (name) T …": the name may hold anything.
+	_, after, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return strings.HasPrefix(after, "T") || strings.HasPrefix(after, "t")
+}
+
 func readPID(path string) int {
 	data, err := os.ReadFile(path)
 	if err != nil {
