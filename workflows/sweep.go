@@ -57,17 +57,15 @@ type sweep struct {
 	kept       *keeper
 	next       int // no cell before it waits
 	best       []CellScore
-	pace       SweepPace // with what earlier executions had
-	earlier    float64   // seconds of those
-	resumed    time.Time // when this execution began
+	pace       SweepPace
 }
 
 func newSweep(ctx workflow.Context, in SweepInput) *sweep {
 	s := &sweep{in: in, running: map[int]RunningCell{}, ends: map[int]CellEnd{}, cancelling: map[int]CellEnd{}, told: map[string][]*stageEnd{}, executions: 1,
-		began: workflow.GetInfo(ctx).WorkflowStartTime, resumed: workflow.Now(ctx)}
+		began: workflow.GetInfo(ctx).WorkflowStartTime}
 	if c := in.Carry; c != nil {
 		s.marks, s.paused, s.executions, s.began = []byte(c.Marks), c.Paused, c.Executions+1, c.Started
-		s.best, s.pace, s.earlier = c.Best, c.Pace, c.Pace.Seconds
+		s.best, s.pace = c.Best, c.Pace
 		for _, e := range c.Ends {
 			s.ends[e.Cell] = e
 		}
@@ -313,7 +311,8 @@ func (s *sweep) state() SweepState {
 // carryOn is the input of the next execution.
 func (s *sweep) carryOn() SweepInput {
 	state, in := s.state(), s.in
-	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began, Best: s.best, Pace: s.pace}
+	in.Carry = &SweepCarry{Marks: state.Marks, Running: state.Running, Ends: state.Ends, Paused: s.paused, Executions: s.executions, Started: s.began,
+		Best: s.best, Pace: s.pace}
 	return in
 }
 

@@ -119,7 +119,7 @@ func (s *sweep) endRun(ctx workflow.Context, r RunningCell, score *CellScore, er
 	switch {
 	case err == nil:
 		s.pace.Cells++
-		s.pace.Seconds = s.earlier + workflow.Now(ctx).Sub(s.resumed).Seconds()
+		s.pace.Seconds = workflow.Now(ctx).Sub(s.began).Seconds()
 		if score != nil {
 			score.Cell, score.Name, score.WorkflowID = r.Cell, r.Name, r.WorkflowID
 			s.best = better(s.best, *score)

@@ -35,6 +35,7 @@ type Options struct {
 	Namespace        string            // of Temporal, created when missing
 	Retention        time.Duration     // of closed workflows
 	SearchAttributes map[string]string // name → type, registered when missing
+	AttributePrefix  string            // of their names
 	Bucket           string            // of S3, created when missing
 	NoTemporal       bool              // leave out Temporal and its UI
 	NoS3             bool              // leave out S3
@@ -51,6 +52,7 @@ func OptionsFrom(s *settings.Settings, log zerolog.Logger) Options {
 		Namespace:        s.Temporal.Namespace,
 		Retention:        s.Embedded.Retention,
 		SearchAttributes: s.SearchAttributes,
+		AttributePrefix:  s.SearchAttributePrefix,
 		Bucket:           s.S3.Bucket,
 		NoTemporal:       !s.EmbedTemporal(),
 		NoS3:             !s.EmbedS3(),
@@ -190,7 +192,7 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 	if s.mesh, err = newMesh(); err != nil {
 		return errors.Join(fmt.Errorf("temporal: certificate: %w", err), uiListener.Close())
 	}
-	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes,
+	options := temporalOptions{dataDir: s.dir, port: port, namespace: o.Namespace, retention: o.Retention, attributes: o.SearchAttributes, prefix: o.AttributePrefix,
 		key: key, mesh: s.mesh, log: log}
 	if s.temporal, s.inside, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())

@@ -54,6 +54,7 @@ type temporalOptions struct {
 	namespace  string
 	retention  time.Duration
 	attributes map[string]string // name → type
+	prefix     string            // of their names
 	key        settings.Secret   // that clients have to send
 	mesh       *mesh
 	log        temporallog.Logger

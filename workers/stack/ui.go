@@ -83,7 +83,7 @@ func startUI(l net.Listener, inside string, o temporalOptions) (*webUI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ui: assets: %w", err)
 	}
-	local, err = withViews(local, o.namespace, o.attributes)
+	local, err = withViews(local, o.namespace, o.attributes, o.prefix)
 	if err != nil {
 		return nil, fmt.Errorf("ui: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // firstVisit runs before the web UI's own script. The UI keeps a person's columns and
@@ -51,32 +52,37 @@ var listColumns = []column{
 // ownColumns are those of listColumns that are no search attributes.
 var ownColumns = []string{"Status", "Workflow ID", "Start"}
 
-// listViews are the saved views. The UI sorts them by their names.
+// listViews are the saved views. The UI sorts them by their names. A $ stands before a
+// search attribute.
 var listViews = []struct {
 	name, query string
 	needs       []string // search attributes
 }{
 	{"Runs", "WorkflowType = 'Run'", nil},
-	{"Vanilla beside decoupled", "Stage STARTS_WITH 'bias/' AND Paradigm IS NOT NULL", []string{"Stage", "Paradigm"}},
+	{"Vanilla beside decoupled", "$Stage STARTS_WITH 'bias/' AND $Paradigm IS NOT NULL", []string{"Stage", "Paradigm"}},
 	{"Sweeps", "WorkflowType = 'Sweep' AND ExecutionStatus != 'ContinuedAsNew'", nil},
 	{"Nights", "WorkflowType = 'Nightly'", nil},
-	{"Regressions", "Verdict = 'regression'", []string{"Verdict"}},
+	{"Regressions", "$Verdict = 'regression'", []string{"Verdict"}},
 }
 
 // withViews are the web UI's files, whose page fills a browser that comes for the
 // first time: the list of a namespace has columns of what was measured, as far as it
-// has these search attributes (name → type), and saved views.
-func withViews(files fs.FS, namespace string, attributes map[string]string) (fs.FS, error) {
+// has these search attributes (name → type), and saved views. The names begin with a
+// prefix.
+func withViews(files fs.FS, namespace string, attributes map[string]string, prefix string) (fs.FS, error) {
 	columns := []column{}
 	for _, c := range listColumns {
-		if _, there := attributes[c.Label]; there || slices.Contains(ownColumns, c.Label) {
-			columns = append(columns, c)
+		if !slices.Contains(ownColumns, c.Label) {
+			if c.Label = prefix + c.Label; attributes[c.Label] == "" {
+				continue
+			}
 		}
+		columns = append(columns, c)
 	}
 	views := []savedView{}
 	for _, view := range listViews {
-		if !slices.ContainsFunc(view.needs, func(name string) bool { return attributes[name] == "" }) {
-			views = append(views, savedView{ID: "esclab " + view.name, Name: view.name, Query: view.query, Type: "user"})
+		if !slices.ContainsFunc(view.needs, func(name string) bool { return attributes[prefix+name] == "" }) {
+			views = append(views, savedView{ID: "esclab " + view.name, Name: view.name, Query: strings.ReplaceAll(view.query, "$", prefix), Type: "user"})
 		}
 	}
 	defaults, err := json.Marshal([][3]any{
