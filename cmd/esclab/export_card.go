@@ -126,7 +126,7 @@ func (x *exporter) card(ctx context.Context) error {
 	if base != "" {
 		backbone = "[" + base + "](https://huggingface.co/" + base + ")"
 	}
-	fmt.Fprintf(&b, "# %s\n\nModels for emotional support conversations after *DecoupledESC* (Zhang et al.): LoRA adapters of\n%s, fine-tuned and preference-optimized on %s.\n"+
+	fmt.Fprintf(&b, "# %s\n\nModels for emotional support conversations after *DecoupledESC* (Zhang et al.): LoRA adapters of\n%s, trained on %s.\n"+
 		"Written by `esclab export`; `manifest.json` has the SHA-256 of every file, and the\nstage and artifact that it comes from.\n", name, backbone, corpus)
 	b.WriteString("\nThey are for research. Their replies have not been reviewed by anyone who is qualified to support people in distress,\nand are no substitute for one.\n")
 	numbers, err := x.numbers(ctx)
@@ -222,10 +222,10 @@ func (x *exporter) loading() string {
 		b.WriteString("\n## Pairs\n\nFor TRL's DPOTrainer, one file a role: vm the vanilla model, sp the strategy\nplanner, rg the response generator.\n\n```python\nfrom datasets import load_dataset\n\npairs = load_dataset(\"json\", data_files=\"pairs/sp.jsonl\")\n```\n")
 	}
 	if has(dirSFT) {
-		b.WriteString("\n## SFT data\n\nFor TRL's SFTTrainer, one file a role, a line a turn. The run's loss is on the last message alone:\n\n```python\nsft = load_dataset(\"json\", data_files=\"sft/vm.jsonl\").map(\n    lambda row: {\"prompt\": row[\"messages\"][:-1], \"completion\": row[\"messages\"][-1:]}, remove_columns=\"messages\")\n```\n")
+		b.WriteString("\n## SFT data\n\nFor TRL's SFTTrainer, one file a role, a line a turn. The run's loss is on the last message alone:\n\n```python\nfrom datasets import load_dataset\n\nsft = load_dataset(\"json\", data_files=\"sft/vm.jsonl\").map(\n    lambda row: {\"prompt\": row[\"messages\"][:-1], \"completion\": row[\"messages\"][-1:]}, remove_columns=\"messages\")\n```\n")
 	}
 	if has(dirFactory) {
-		b.WriteString("\n`llamafactory/` has pairs and SFT data for LLaMA-Factory: `dataset_dir: llamafactory`, `dataset: sft_vm` with\n`mask_history: true`, or `dataset: pairs_vm`.\n")
+		b.WriteString("\n`llamafactory/` has pairs and SFT data for LLaMA-Factory: `dataset_dir: llamafactory`, `dataset: sft_vm` with\n`mask_history: true`, and so on, as in its `dataset_info.json`.\n")
 	}
 	if has("tables") {
 		b.WriteString("\n## Tables\n\n`tables/report.html` is the report; `table3.csv` and `report.json` have its numbers,\n`tables.tex` its tables.\n")

@@ -25,7 +25,9 @@ func TestExportReplies(t *testing.T) {
 	}
 	ctx, data := t.Context(), t.TempDir()
 	for _, strategy := range []string{"free", "constrained"} { // the second run has the first's models
-		sets := []string{"--set", "methods=[base, sft]", "--set", "generation.greedy=true", "--set", "generation.max_turns=12", "--set", "judge.samples=2", "--set", "generation.strategy=" + strategy}
+		sets := []string{"--set", "methods=[base, sft]", "--set", "generation.greedy=true",
+			// Without it a model of this size says one thing to everybody.
+			"--set", "generation.repetition_penalty=1.5", "--set", "generation.max_turns=12", "--set", "judge.samples=2", "--set", "generation.strategy=" + strategy}
 		c, log := esclab(t, ctx, append([]string{"run", "testdata/micro.yaml", "--data", data, "--set", "name=" + strategy}, sets...)...)
 		if err := c.Run(); err != nil {
 			t.Fatalf("esclab run: %v\n%s", err, log)
@@ -52,7 +54,7 @@ func TestExportReplies(t *testing.T) {
 			if err != nil {
 				t.Fatalf("inference.py %s: %v (it needs pip install torch transformers peft)\n%s", system, err, &said)
 			}
-			named := 0
+			named, distinct := 0, map[string]bool{}
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 			if len(lines) != len(predicted) || len(lines) < 5 {
 				t.Fatalf("%s: %d replies to %d turns, want one each of at least 5", system, len(lines), len(predicted))
@@ -62,6 +64,7 @@ func TestExportReplies(t *testing.T) {
 				if err := json.Unmarshal([]byte(line), &reply); err != nil {
 					t.Fatal(err)
 				}
+				distinct[reply.Response] = true
 				if reply.Strategy != "" {
 					named++
 				}
@@ -70,7 +73,9 @@ func TestExportReplies(t *testing.T) {
 						reply.Strategy, reply.Response, predicted[i].Strategy, predicted[i].Response)
 				}
 			}
-			t.Logf("%s, %s: %d equal replies, %d with a strategy", strategy, system, len(lines), named)
+			if len(distinct) < 5 || named == 0 {
+				t.Errorf("%s, %s: %d distinct replies, %d with a strategy; the comparison wants at least 5, and one", strategy, system, len(distinct), named)
+			}
 		}
 	}
 }
