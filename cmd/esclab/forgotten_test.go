@@ -56,15 +56,16 @@ func testForgotten(t *testing.T, ctx context.Context, data string) {
 		"sweep list", "sweep status few", "sweep status few --json", "sweep table few", "sweep table few --csv",
 		"pairs micro --limit 2", "chat micro --system vanilla/sft --engine go", "verify micro",
 	}
-	read := func() []string {
+	read := func() (said []string, listed string) {
 		t.Helper()
-		var said []string
+		_, _, down := stackUp(t, ctx, data) // one for all commands
+		defer down()
 		for _, line := range commands {
 			said = append(said, output(t, ctx, "I lost my job.\n", append(strings.Fields(line), "--data", data)...))
 		}
-		return said
+		return said, output(t, ctx, "", "status", "--all", "--data", data)
 	}
-	before, listed := read(), output(t, ctx, "", "status", "--all", "--data", data)
+	before, listed := read()
 	database, err := filepath.Glob(filepath.Join(data, "temporal.db*"))
 	if err != nil || len(database) == 0 {
 		t.Fatalf("Temporal has no database in %s (%v)", data, err)
@@ -74,9 +75,10 @@ func testForgotten(t *testing.T, ctx context.Context, data string) {
 			t.Fatal(err)
 		}
 	}
-	for i, after := range read() {
-		if after != before[i] {
-			t.Errorf("esclab %s says without Temporal's database\n%swith it\n%s", commands[i], after, before[i])
+	after, listedAfter := read()
+	for i := range commands {
+		if after[i] != before[i] {
+			t.Errorf("esclab %s says without Temporal's database\n%swith it\n%s", commands[i], after[i], before[i])
 		}
 	}
 	// Temporal lists every execution of a run, the store has what the last one left.
@@ -90,8 +92,8 @@ func testForgotten(t *testing.T, ctx context.Context, data string) {
 		slices.Sort(names)
 		return slices.Compact(names)
 	}
-	if after := output(t, ctx, "", "status", "--all", "--data", data); len(names(after)) < 3 || !slices.Equal(names(after), names(listed)) {
-		t.Errorf("without Temporal's database the runs are\n%swith it\n%s", after, listed)
+	if len(names(listedAfter)) < 3 || !slices.Equal(names(listedAfter), names(listed)) {
+		t.Errorf("without Temporal's database the runs are\n%swith it\n%s", listedAfter, listed)
 	}
 	dir := filepath.Join(t.TempDir(), "report")
 	output(t, ctx, "", "report", "micro", "--out", dir, "--data", data)

@@ -210,7 +210,7 @@ func TestReadersOfRuns(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the whole DAG")
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	data := t.TempDir()
 	c, log := esclab(t, ctx, "pairs", "testdata/micro.yaml", "--data", data)
