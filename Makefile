@@ -131,8 +131,11 @@ judge: ## fit the offline judge anew to the reference data, and measure it
 histories: ## record the workflow histories that TestReplay replays, of the code as it is
 	$(GO) test ./cmd/esclab -run '^TestRecordHistories$$' -count=1 -args -histories $(CURDIR)/workflows/testdata/histories/unreleased
 
+AXE         ?= axe-core@4.14.1
 ui-check: ## the web UI's pages, and reports, in a headless Chromium
-	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser|TestReportFitsScreens' -count=1 -v
+	@npm install --silent --no-fund --no-audit --prefix out/axe $(AXE) || echo "no axe-core: reports are not looked at by it"
+	axe=out/axe/node_modules/axe-core/axe.min.js; test ! -e $$axe || export ESCLAB_TEST_AXE=$(CURDIR)/$$axe; \
+	ESCLAB_TEST_BROWSER=1 $(GO) test ./cmd/esclab -run 'TestReadersOfRuns/ui|TestHostileCorpusInABrowser|TestReport(FitsScreens|ByAxe)' -count=1 -v -timeout 30m
 
 # Helm and kubeconform come through the module proxy, and so does Kubernetes' own
 # description of its API, which is test data of a module of it.

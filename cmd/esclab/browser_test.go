@@ -17,7 +17,12 @@ import (
 )
 
 // browser is a headless Chromium, driven by its DevTools protocol.
-type browser struct{ address string } // host:port
+type browser struct {
+	address string // host:port
+	// patience is how long a page may take to answer one question: one that is
+	// asked while the page changes may never be answered.
+	patience time.Duration
+}
 
 // envBrowser asks for the tests in a browser: make ui-check sets it. They are
 // no part of every test run, since they take minutes on a busy machine.
@@ -71,7 +76,7 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 				for lines.Scan() { // or its pipe is full some day
 				}
 			}()
-			return browser{address}
+			return browser{address, 10 * time.Second}
 		}
 	}
 	t.Fatal("chromium ended before it listened")
@@ -82,9 +87,26 @@ func startBrowser(t *testing.T, ctx context.Context) browser {
 // holds all that is wanted. A page that the browser loses is opened again.
 func (b browser) shows(t *testing.T, ctx context.Context, url, expression string, want ...string) {
 	t.Helper()
+	b.showsOn(t, ctx, nil, url, expression, want...)
+}
+
+// emulation is what a page is told of the screen, by commands of the DevTools protocol.
+type emulation map[string]any
+
+// screenOf is a screen of a width in pixels, whose user prefers light or dark.
+func screenOf(width int, scheme string) emulation {
+	return emulation{
+		"Emulation.setDeviceMetricsOverride": map[string]any{"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false},
+		"Emulation.setEmulatedMedia":         map[string]any{"features": []map[string]any{{"name": "prefers-color-scheme", "value": scheme}}},
+	}
+}
+
+// showsOn is shows on another screen than the browser's own.
+func (b browser) showsOn(t *testing.T, ctx context.Context, on emulation, url, expression string, want ...string) {
+	t.Helper()
 	text, err := "", error(nil)
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		if text, err = b.read(ctx, url, expression, want, deadline); err == nil && missing(text, want) == "" {
+	for deadline := time.Now().Add(12 * b.patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if text, err = b.read(ctx, on, url, expression, want, deadline); err == nil && missing(text, want) == "" {
 			return
 		}
 	}
@@ -93,7 +115,7 @@ func (b browser) shows(t *testing.T, ctx context.Context, url, expression string
 
 // read gives what the expression gives in the page, as soon as it has all that
 // is wanted, or at the deadline.
-func (b browser) read(ctx context.Context, url, expression string, want []string, deadline time.Time) (string, error) {
+func (b browser) read(ctx context.Context, on emulation, url, expression string, want []string, deadline time.Time) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+b.address+"/json/new", nil)
 	if err != nil {
 		return "", err
@@ -117,12 +139,17 @@ func (b browser) read(ctx context.Context, url, expression string, want []string
 		_ = websocket.JSON.Send(socket, map[string]any{"id": 2, "method": "Page.close"})
 		socket.Close()
 	}()
+	for method, params := range on {
+		if err := websocket.JSON.Send(socket, map[string]any{"id": 3, "method": method, "params": params}); err != nil {
+			return "", err
+		}
+	}
 	if err := websocket.JSON.Send(socket, map[string]any{"id": 0, "method": "Page.navigate", "params": map[string]any{"url": url}}); err != nil {
 		return "", err
 	}
 	text := ""
 	for time.Now().Before(deadline) {
-		if text, err = evaluate(socket, expression); err != nil || missing(text, want) == "" {
+		if text, err = b.evaluate(socket, expression); err != nil || missing(text, want) == "" {
 			return text, err
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -139,14 +166,10 @@ func missing(text string, want []string) string {
 	return ""
 }
 
-// patience is how long a page may take to answer one question: one that is
-// asked while the page changes may never be answered.
-const patience = 10 * time.Second
-
 // evaluate gives the string that an expression gives in the page; "" while it
 // fails, as it does before the page has what it looks for.
-func evaluate(socket *websocket.Conn, expression string) (string, error) {
-	if err := socket.SetDeadline(time.Now().Add(patience)); err != nil {
+func (b browser) evaluate(socket *websocket.Conn, expression string) (string, error) {
+	if err := socket.SetDeadline(time.Now().Add(b.patience)); err != nil {
 		return "", fmt.Errorf("ask chromium: %w", err)
 	}
 	err := websocket.JSON.Send(socket, map[string]any{"id": 1, "method": "Runtime.evaluate",
