@@ -208,7 +208,7 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	b.shows(t, ctx, address("micro"), static+`?.body?.innerText ?? ""`, "Its stages: ", "Its report: ", "All runs of micro")
 	href := func(part string) string {
 		t.Helper()
-		to, err := b.read(ctx, address("micro"), static+`?.querySelector('a[href*="`+part+`"]')?.href ?? ""`, []string{part}, time.Now().Add(2*time.Minute))
+		to, err := b.read(ctx, nil, address("micro"), static+`?.querySelector('a[href*="`+part+`"]')?.href ?? ""`, []string{part}, time.Now().Add(2*time.Minute))
 		if !strings.Contains(to, part) {
 			t.Fatalf("the run's details have no link to %s (%v)", part, err)
 		}
