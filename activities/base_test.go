@@ -221,7 +221,7 @@ func TestImportedFiles(t *testing.T) {
 				}
 			}
 			after := checkpointFiles(t, dir)
-			s := &attempt{a: &Activities{}, dir: t.TempDir(), in: workflows.StageInput{Stage: experiments.Stage{Source: dir}}}
+			s := &attempt{a: &Activities{}, pulse: &pulse{}, dir: t.TempDir(), in: workflows.StageInput{Stage: experiments.Stage{Source: dir}}}
 			out, err := importBase(t.Context(), s, experiments.BaseParams{Files: after})
 			if c.effect == refused {
 				if err == nil || !strings.Contains(err.Error(), c.names) || strings.Contains(err.Error(), "\n") {

@@ -246,7 +246,7 @@ func TestOtherJudgesCompareAndScore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reporter{attempt: &attempt{a: l.a, dir: t.TempDir(), inputs: map[string]string{}, in: in}, params: params, seeds: []uint64{params.Seed}}
+	r := &reporter{attempt: &attempt{a: l.a, dir: t.TempDir(), inputs: map[string]string{}, in: in, pulse: &pulse{}}, params: params, seeds: []uint64{params.Seed}}
 	var wins []report.Wins
 	var scored []report.Quality
 	for _, c := range []struct{ by, name string }{{"", "test (prompts "}, {"second", judge.OfflineName}} {

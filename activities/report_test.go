@@ -20,7 +20,7 @@ func TestOwnSamplingNote(t *testing.T) {
 		{"sft/rg", `{"repetition_penalty": 1.1}`, ""},
 	} { // the artifact of any stage serves as an imported backbone
 		l.commit(t, c.stage, experiments.GenerationConfigFile, []byte(c.file))
-		r := &reporter{attempt: &attempt{a: l.a, dir: t.TempDir(), inputs: map[string]string{}, in: workflows.StageInput{
+		r := &reporter{attempt: &attempt{a: l.a, pulse: &pulse{}, dir: t.TempDir(), inputs: map[string]string{}, in: workflows.StageInput{
 			Inputs: map[string]string{"base": l.stages[c.stage].Fingerprint, replies: l.stages[replies].Fingerprint}}}}
 		if err := r.backbone(t.Context()); err != nil {
 			t.Fatal(err)

@@ -78,7 +78,7 @@ func TestResolve(t *testing.T) {
 
 	s := settings.Default()
 	got, err := Resolve(s, info)
-	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default", APIKey: "hush", KeyFile: key}, UI: "http://127.0.0.1:8233", embedded: true,
+	want := Target{Temporal: Temporal{Address: "127.0.0.1:7233", Namespace: "default", APIKey: "hush", KeyFile: key}, UI: "http://127.0.0.1:8233", Stack: info, embedded: true, FilesPath: FilesPath,
 		S3: S3{Endpoint: "http://127.0.0.1:9233", Region: "us-east-1", Bucket: "esclab", PathStyle: true, Credentials: credentials, Checksum: settings.ChecksumWhenRequired, Encryption: settings.EncryptionNone, CredentialsFile: file}}
 	if err != nil || got != want {
 		t.Errorf("embedded: %+v, %v", got, err)
