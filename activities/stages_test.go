@@ -130,6 +130,9 @@ func TestArtifactsAreCompared(t *testing.T) {
 		if _, err := lease.Commit(ctx, foreign, planned); err != nil {
 			t.Fatal(err)
 		}
+		if err := lease.Release(ctx); err != nil { // else its time would be waited for
+			t.Fatal(err)
+		}
 		found, err := l.a.Lookup(ctx, workflows.StageInput{Stage: score, Inputs: inputs})
 		if err != nil || found.Found || !strings.Contains(found.Reason, c.what) {
 			t.Errorf("lookup gives %+v, %v; want nothing found because of %s", found, err, c.what)
