@@ -54,7 +54,7 @@ func TestCardForecast(t *testing.T) {
 			}
 		}
 		t.Log("\n" + text)
-		slower, text, _ := forecast("a100-80", preset)
+		slower, _, _ := forecast("a100-80", preset)
 		if slower.Total() <= f.Total() {
 			t.Errorf("%s takes %.0f s on an a100-80, %.0f s on an h100", preset, slower.Total(), f.Total())
 		}

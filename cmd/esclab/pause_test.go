@@ -71,7 +71,7 @@ embedded: {ports: {temporal: auto, ui: auto, s3: auto}}`)
 	t.Run("goes on", func(t *testing.T) {
 		run := begin("run", append(experiment, "--set", "backbone.tiny.pretrain.epochs=30", "--set", "backbone.tiny.pretrain.batch_size=1")...)
 		await("run", "base                       running")
-		status := begin("status", "status")
+		status := begin("status", "status", "micro")
 		await("status", "base                       running")
 		joined := begin("joined", append(experiment, "--set", "backbone.tiny.pretrain.epochs=30", "--set", "backbone.tiny.pretrain.batch_size=1")...)
 		await("joined", "base                       running")
@@ -94,7 +94,7 @@ embedded: {ports: {temporal: auto, ui: auto, s3: auto}}`)
 	t.Run("ends", func(t *testing.T) {
 		run := begin("run2", append(experiment, long...)...)
 		await("run2", "base                       running")
-		status, joined := begin("status2", "status"), begin("joined2", append(experiment, long...)...)
+		status, joined := begin("status2", "status", "micro"), begin("joined2", append(experiment, long...)...)
 		await("status2", "base                       running")
 		await("joined2", "base                       running")
 		if err := run.Process.Kill(); err != nil {

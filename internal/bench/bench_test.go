@@ -80,7 +80,7 @@ func TestPrepare(t *testing.T) {
 					if last := before[e.Group]; !slices.Equal(prompt[:len(last)], last) {
 						t.Fatalf("turn %d: its prompt does not continue the one of the turn before", i)
 					}
-					before[e.Group] = prompt[:len(prompt)]
+					before[e.Group] = prompt
 				}
 				if !w.Preference {
 					continue
