@@ -131,8 +131,8 @@ func TestLeaderboard(t *testing.T) {
 	long := strings.Repeat("long-", 12) + "name/0da221080876"
 	all := []*standing{
 		{Run: "demo/0da221080876", Experiment: "demo", Status: "running", Done: 41, Stages: 58, Differs: []differing{{"dpo/sp.beta", "0.3"}, {"seed", "2"}}},
-		{Run: "demo/5c1f0e9a7b31", Experiment: "demo", Status: "completed", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.75, "weighted_f1": 23.1, "macro_f1": 18.2, "rouge_l": 14.02}},
-		{Run: "demo/7c1f0e9a7b31", Experiment: "demo", Status: "completed", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.5, "weighted_f1": 22.1, "macro_f1": 18.2, "rouge_l": 114.02}},
+		{Run: "demo/5c1f0e9a7b31", Experiment: "demo", Status: "done", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.75, "weighted_f1": 23.1, "macro_f1": 18.2, "rouge_l": 14.02}},
+		{Run: "demo/7c1f0e9a7b31", Experiment: "demo", Status: "done", Done: 58, Stages: 58, Metrics: map[string]float64{"preference_bias": 0.5, "weighted_f1": 22.1, "macro_f1": 18.2, "rouge_l": 114.02}},
 		{Run: long, Experiment: "long", Status: "failed", Done: 3, Stages: 158, Metrics: map[string]float64{"preference_bias": 0.1}},
 	}
 	var out strings.Builder
@@ -146,9 +146,9 @@ func TestLeaderboard(t *testing.T) {
 	for _, want := range []string{
 		" stages                B      Qw       Q     R-L\n",
 		" 41/58 running        –       –       –       –\n    dpo/sp.beta 0.3, seed 2\n",
-		" 58/58 completed   0.75   23.10*  18.20*  14.02\n",
-		" 58/58 completed   0.50*  22.10   18.20* 114.02*\n",
-		" 3/158 failed      0.10       –       –       –\n",
+		" 58/58 done      0.75   23.10*  18.20*  14.02\n",
+		" 58/58 done      0.50*  22.10   18.20* 114.02*\n",
+		" 3/158 failed    0.10       –       –       –\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in\n%s", want, got)

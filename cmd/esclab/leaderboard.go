@@ -16,6 +16,7 @@ import (
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/results/compare"
+	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
 
@@ -67,7 +68,7 @@ func (se *session) standings(ctx context.Context) ([]*standing, error) {
 			continue
 		}
 		seen[e.ID] = true
-		s := &standing{Run: runName(e.ID), Status: strings.ToLower(e.Status.String()), Started: e.Started}
+		s := &standing{Run: runName(e.ID), Status: workflows.StatusWord(e.Status), Started: e.Started}
 		all = append(all, s)
 		reading.Go(func() error { return se.stand(gctx, e, s) })
 	}

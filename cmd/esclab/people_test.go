@@ -319,7 +319,7 @@ func TestStoppedStack(t *testing.T) {
 	if err := syscall.Kill(info.PID, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	output(t, ctx, "", "status", "--all", "--data", data)
+	output(t, ctx, "", "sweep", "list", "--data", data)
 }
 
 // Hints can be typed as they are printed.
