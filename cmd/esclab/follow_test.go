@@ -144,8 +144,8 @@ func TestLeaderboard(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		" stages                B      Qw       Q     R-L\n",
-		" 41/58 running        –       –       –       –\n    dpo/sp.beta 0.3, seed 2\n",
+		" stages              B      Qw       Q     R-L\n",
+		" 41/58 running      –       –       –       –\n    dpo/sp.beta 0.3, seed 2\n",
 		" 58/58 done      0.75   23.10*  18.20*  14.02\n",
 		" 58/58 done      0.50*  22.10   18.20* 114.02*\n",
 		" 3/158 failed    0.10       –       –       –\n",

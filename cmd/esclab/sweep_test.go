@@ -195,7 +195,7 @@ func TestSweepVerbs(t *testing.T) {
 		if err := c.Run(); err != nil {
 			t.Fatalf("%v\n%s", err, log)
 		}
-		if strings.Contains(log.String(), "Canceled") {
+		if strings.Contains(log.String(), "cancelled") {
 			break
 		}
 		if ctx.Err() != nil {
