@@ -256,7 +256,7 @@ func TestRunsByName(t *testing.T) {
 	if got := say(exitOK, "report", "micro/"); strings.Contains(got, "decoupled/base") || !strings.Contains(got, "vanilla/base") {
 		t.Errorf("report micro/: want the newest run, which has no decoupled system\n%s", got)
 	}
-	if got := say(exitOK, "status", "--sort", "B"); strings.Count(got, "\nmicro/") != 2 || !strings.Contains(got, "paradigms") && !strings.Contains(got, "    ") || !strings.Contains(got, " completed ") {
+	if got := say(exitOK, "status", "--sort", "B"); strings.Count(got, "\nmicro/") != 2 || !strings.Contains(got, "paradigms") && !strings.Contains(got, "    ") || !strings.Contains(got, " done ") {
 		t.Errorf("status: want both runs, and what differs\n%s", got)
 	}
 	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=2"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
