@@ -16,7 +16,7 @@ on -f /dev/null new-session -d -x 80 -y 40 \
   "cd '$tmp/work' && env ESCLAB_DATA_DIR='$tmp/esclab' PATH='$program:$PATH' PS1='\$ ' TERM=screen bash --norc"
 
 # shown gives the screen, the directories as a user has them.
-shown() { on capture-pane -p | sed -e "s#$tmp/esclab#~/.local/share/esclab#g" -e "s#$tmp/work/##g" -e 's/[ \t]*$//' | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'; }
+shown() { on capture-pane -p | sed -e "s#$tmp/esclab#~/.local/share/esclab#g" -e "s#$tmp/work/##g" -e "s#$(id -un)@$(hostname)#you@laptop#g" -e 's/[ \t]*$//' | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'; }
 # until waits for a text on the screen.
 until_shown() {
   for _ in $(seq 1200); do
