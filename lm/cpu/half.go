@@ -42,11 +42,7 @@ func (s *state) multiplyHalf(p product, x, y []bfloat16.BFloat16, out []float32)
 		return
 	}
 	from := func(v []bfloat16.BFloat16, at int) *uint16 { return (*uint16)(unsafe.Pointer(&v[at])) }
-	const grain = 1 << 22 // multiply-adds of a task, some ten microseconds
-	tasks := 1
-	if s.threads > 1 {
-		tasks = max(1, min(2*s.threads, p.m*p.n*p.k/grain))
-	}
+	tasks := s.tileTasks(p)
 	width := min(p.n, max(32, packedMax/kernels.HalfPacked(16, p.k)*16/32*32)) // columns packed at once
 	withTiles(kernels.HalfPacked(width, p.k), func(packed *uint16) {
 		for first := 0; first < p.n; first += width {
@@ -55,16 +51,9 @@ func (s *state) multiplyHalf(p product, x, y []bfloat16.BFloat16, out []float32)
 			s.ranges((columns+15)/16, 16*p.k, func(begin, end int) {
 				kernels.HalfPack(b, p.bRow, p.bCol, begin*16, min(end*16, columns), p.k, packed)
 			})
-			// Rows are divided first, at the blocks that they are packed in.
-			blocks, pairs := (p.m+kernels.HalfRows-1)/kernels.HalfRows, (columns+31)/32
-			high := min(blocks, tasks)
-			wide := min(pairs, (tasks+high-1)/high)
-			s.parallel(high*wide, func(t int) {
-				r, q := t/wide, t%wide
+			s.blocks(p.m, columns, tasks, func(m0, m1, n0, n1 int) {
 				withTiles(kernels.HalfWork(), func(work *uint16) {
-					kernels.HalfGemm(from(x, 0), p.k, packed, &out[first], p.n,
-						r*blocks/high*kernels.HalfRows, min((r+1)*blocks/high*kernels.HalfRows, p.m),
-						q*pairs/wide*32, min((q+1)*pairs/wide*32, columns), p.k, work)
+					kernels.HalfGemm(from(x, 0), p.k, packed, &out[first], p.n, m0, m1, n0, n1, p.k, work)
 				})
 			})
 		}

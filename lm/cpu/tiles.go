@@ -26,12 +26,7 @@ const packedMax = 8 << 20
 // multiplyTiles computes the product on AMX's tiles. Blocks of rows with values
 // that are not finite, and products with such a B, go to the ordinary kernel.
 func (s *state) multiplyTiles(p product, x, y, out []float32) {
-	// One task takes at least some 4M multiply-adds, some ten microseconds.
-	const grain = 1 << 22
-	tasks := 1
-	if s.threads > 1 {
-		tasks = max(1, min(2*s.threads, p.batch*p.m*p.n*p.k/grain))
-	}
+	tasks := s.tileTasks(p)
 	width := min(p.n, max(32, packedMax/kernels.TilePacked(16, p.k)*16/32*32)) // Columns packed at once.
 	if p.batch >= tasks {
 		s.parallel(tasks, func(t int) {
@@ -64,21 +59,36 @@ func (s *state) multiplyTiles(p product, x, y, out []float32) {
 					}
 				})
 				c := &out[i*p.m*p.n+from]
-				// Rows are divided first, at the blocks that they are packed in.
-				blocks := (p.m + kernels.TileRows - 1) / kernels.TileRows
-				high := min(blocks, tasks)
-				pairs := (columns + 31) / 32
-				wide := min(pairs, (tasks+high-1)/high)
-				s.parallel(high*wide, func(t int) {
-					r, q := t/wide, t%wide
-					m0, m1 := r*blocks/high*kernels.TileRows, min((r+1)*blocks/high*kernels.TileRows, p.m)
-					n0, n1 := q*pairs/wide*32, min((q+1)*pairs/wide*32, columns)
+				s.blocks(p.m, columns, tasks, func(m0, m1, n0, n1 int) {
 					withTiles(kernels.TileWork(), func(work *uint16) {
 						tileRows(p, p.a(x, i), b, c, !bad.Load(), packed, m0, m1, n0, n1, work)
 					})
 				})
 			}
 		}
+	})
+}
+
+// tileTasks is the number of tasks of a product on packed operands. One takes at
+// least some 4M multiply-adds, some ten microseconds.
+func (s *state) tileTasks(p product) int {
+	const grain = 1 << 22
+	if s.threads <= 1 {
+		return 1
+	}
+	return max(1, min(2*s.threads, p.batch*p.m*p.n*p.k/grain))
+}
+
+// blocks divides m rows and packed columns among tasks, rows first: at the blocks
+// that they are packed in, of which the kernels of float32 and bfloat16 have the
+// same.
+func (s *state) blocks(m, columns, tasks int, task func(m0, m1, n0, n1 int)) {
+	blocks, pairs := (m+kernels.TileRows-1)/kernels.TileRows, (columns+31)/32
+	high := min(blocks, tasks)
+	wide := min(pairs, (tasks+high-1)/high)
+	s.parallel(high*wide, func(t int) {
+		r, q := t/wide, t%wide
+		task(r*blocks/high*kernels.TileRows, min((r+1)*blocks/high*kernels.TileRows, m), q*pairs/wide*32, min((q+1)*pairs/wide*32, columns))
 	})
 }
 

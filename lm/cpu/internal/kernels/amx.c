@@ -156,17 +156,7 @@ INLINE void micro(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 	// The lines of C are on their way while the products are summed.
 	for (int i = 0; i < 16 * rt; i++)
 		for (int j = 0; j < ct; j++) __builtin_prefetch(c + i * ldc + 16 * j, 1);
-	if (add) {
-		_tile_loadd(0, c, ldc * 4);
-		if (ct > 1) _tile_loadd(1, c + 16, ldc * 4);
-		if (rt > 1) _tile_loadd(2, c + 16 * ldc, ldc * 4);
-		if (rt > 1 && ct > 1) _tile_loadd(3, c + 16 * ldc + 16, ldc * 4);
-	} else {
-		_tile_zero(0);
-		_tile_zero(1);
-		_tile_zero(2);
-		_tile_zero(3);
-	}
+	begin_sums(c, ldc, add, rt, ct);
 	for (long t = 0; t < depth; t++) {
 		LOAD_A(rt, 0);
 		LOAD_B(ct, 2);
@@ -184,10 +174,7 @@ INLINE void micro(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 		a += PLANES * TILE;
 		b += PLANES * TILE;
 	}
-	_tile_stored(0, c, ldc * 4);
-	if (ct > 1) _tile_stored(1, c + 16, ldc * 4);
-	if (rt > 1) _tile_stored(2, c + 16 * ldc, ldc * 4);
-	if (rt > 1 && ct > 1) _tile_stored(3, c + 16 * ldc + 16, ldc * 4);
+	end_sums(c, ldc, rt, ct);
 }
 
 // block is micro for rows x columns of C, at most 32 each.

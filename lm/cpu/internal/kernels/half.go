@@ -13,10 +13,6 @@ import "C"
 
 import "unsafe"
 
-// HalfRows is the number of rows of A that HalfGemm takes at once: products are
-// divided at its multiples.
-const HalfRows = C.HALF_ROWS
-
 // Half tells whether products may use HalfPack and HalfGemm.
 func Half() bool {
 	return level == NEON || (level == AVX512 || level == AMX) && C.half_supported() != 0
@@ -39,7 +35,7 @@ func HalfPack(b *uint16, row, col, n0, n1, k int, packed *uint16) {
 
 // HalfGemm computes rows [m0,m1) and columns [n0,n1) of C[m,n] = A[m,k] B[k,n]
 // of bfloat16 with sums in float32, from packed columns of B; A is row-major
-// with row stride lda, m0 a multiple of HalfRows and n0 of 16.
+// with row stride lda, m0 a multiple of TileRows and n0 of 16.
 func HalfGemm(a *uint16, lda int, packed *uint16, c *float32, ldc, m0, m1, n0, n1, k int, work *uint16) {
 	amx := C.int(0)
 	if Tiles() {

@@ -5,9 +5,7 @@
 
 #include <stdint.h>
 
-// HALF_ROWS is how many rows of A are packed at once. Who divides a product must
-// cut it at multiples.
-#define HALF_ROWS 128
+#include "amx.h" // AMX_ROWS: rows of A that are packed at once, here too
 
 // half_supported tells whether the processor has dot products of pairs of
 // bfloat16.
@@ -23,7 +21,7 @@ long half_work(void);
 void half_pack(const uint16_t *b, long bk, long bn, long n0, long n1, long k, uint16_t *out);
 
 // half_gemm computes rows [m0,m1) and columns [n0,n1) of C[m,n] = A[m,k] B[k,n],
-// m0 a multiple of HALF_ROWS and n0 of 16, with B packed and A's rows lda apart;
+// m0 a multiple of AMX_ROWS and n0 of 16, with B packed and A's rows lda apart;
 // on AMX's tiles, which amx_supported must have asked for, or without.
 void half_gemm(int amx, const uint16_t *a, long lda, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work);

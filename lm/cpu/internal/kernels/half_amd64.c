@@ -74,17 +74,7 @@ static void pack_a(const uint16_t *a, long lda, long m, long k, uint16_t *out) {
 // amx_micro adds to the rt x ct tiles of C, or stores, the product of depth
 // tiles of A and B; neighbours lie sa and sb apart.
 INLINE void amx_micro(const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, const int rt, const int ct) {
-	if (add) {
-		_tile_loadd(0, c, ldc * 4);
-		if (ct > 1) _tile_loadd(1, c + 16, ldc * 4);
-		if (rt > 1) _tile_loadd(2, c + 16 * ldc, ldc * 4);
-		if (rt > 1 && ct > 1) _tile_loadd(3, c + 16 * ldc + 16, ldc * 4);
-	} else {
-		_tile_zero(0);
-		_tile_zero(1);
-		_tile_zero(2);
-		_tile_zero(3);
-	}
+	begin_sums(c, ldc, add, rt, ct);
 	for (long t = 0; t < depth; t++, a += TILE, b += TILE) {
 		_tile_loadd(4, a, 64);
 		_tile_loadd(6, b, 64);
@@ -95,10 +85,7 @@ INLINE void amx_micro(const uint16_t *a, long sa, const uint16_t *b, long sb, lo
 		if (rt > 1) _tile_dpbf16ps(2, 5, 6);
 		if (rt > 1 && ct > 1) _tile_dpbf16ps(3, 5, 7);
 	}
-	_tile_stored(0, c, ldc * 4);
-	if (ct > 1) _tile_stored(1, c + 16, ldc * 4);
-	if (rt > 1) _tile_stored(2, c + 16 * ldc, ldc * 4);
-	if (rt > 1 && ct > 1) _tile_stored(3, c + 16 * ldc + 16, ldc * 4);
+	end_sums(c, ldc, rt, ct);
 }
 
 // pair_micro is amx_micro without tiles, for 8 rows of C.

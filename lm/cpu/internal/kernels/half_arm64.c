@@ -20,10 +20,7 @@
 #pragma GCC target("arch=armv8.2-a+bf16")
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-#define TILE 512 // elements of a tile: 16 rows of 32, or 16 pairs of rows by 16
-
-INLINE long tiles(long n, long size) { return (n + size - 1) / size; }
+#include "tiles.inc"
 
 int half_supported(void) {
 #if defined(__linux__)
