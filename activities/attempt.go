@@ -48,10 +48,11 @@ type attempt struct {
 }
 
 // output is what a stage's body made: local files by their names in the
-// artifact, and the numbers worth showing.
+// artifact, the numbers worth showing, and of a training its loss, drawn.
 type output struct {
-	files   map[string]string
-	metrics map[string]float64
+	files     map[string]string
+	metrics   map[string]float64
+	sparkline string
 }
 
 // stageOf gives the activity of a kind of stage with parameters P: body makes
@@ -351,7 +352,7 @@ func (t *attempt) commit(ctx context.Context, out output) (workflows.StageResult
 	t.log.Info().Float64("seconds", seconds).Str("artifact", ref.Digest).Msg("stage done")
 	return workflows.StageResult{
 		Stage: t.in.Stage.Name, Fingerprint: ref.Fingerprint, Digest: ref.Digest,
-		Seconds: seconds, StoreSeconds: t.stored.Seconds(), Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics,
+		Seconds: seconds, StoreSeconds: t.stored.Seconds(), Resumed: t.resumed, Engine: t.engine, Metrics: out.metrics, Sparkline: out.sparkline,
 		Reason: cmp.Or(t.reason, "not in the store"),
 	}, nil
 }

@@ -77,7 +77,7 @@ type meter struct {
 	first   int // step at which this attempt began
 	tokens  float64
 	last    time.Time // of the last step
-	curve   []float32 // the loss so far, where there is one
+	spark   string    // draws the loss so far, where there is one
 }
 
 func newMeter(t *attempt, phase string, first, steps int) *meter {
@@ -88,7 +88,7 @@ func newMeter(t *attempt, phase string, first, steps int) *meter {
 // step reports that step (counted from 1) is done.
 func (m *meter) step(step int, tokens, loss float64, checkpoint int) {
 	m.tokens += tokens
-	p := workflows.Progress{Phase: m.phase, Step: step, Steps: m.steps, Loss: loss, Curve: m.curve, Checkpoint: checkpoint}
+	p := workflows.Progress{Phase: m.phase, Step: step, Steps: m.steps, Loss: loss, Sparkline: m.spark, Checkpoint: checkpoint}
 	if elapsed := time.Since(m.started).Seconds(); elapsed > 0 && step > m.first {
 		p.TokensPerSecond = m.tokens / elapsed
 		p.ETASeconds = elapsed / float64(step-m.first) * float64(m.steps-step)

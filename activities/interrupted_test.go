@@ -60,7 +60,8 @@ func TestInterruptedSave(t *testing.T) {
 
 	// The attempt that goes on appends to the training's curves.
 	l.stop = nil
-	if _, err := l.run("base"); err != nil {
+	result, err := l.run("base")
+	if err != nil {
 		t.Fatal(err)
 	}
 	record, err := results.Open(t.Context(), l.a.Store, fingerprint)
@@ -70,6 +71,9 @@ func TestInterruptedSave(t *testing.T) {
 	steps, err := results.ReadRows[results.Step](record, results.FileMetrics)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := (&trainingRecord{steps: steps}).sparkline(); result.Sparkline != want || want == "" {
+		t.Errorf("the result draws the loss as %q, want that of all steps, %q", result.Sparkline, want)
 	}
 	f, err := os.Open(filepath.Join(l.dir, LogsDir, "unnamed", "base", fingerprint[:12], tfevents.FileName))
 	if err != nil {

@@ -3,6 +3,7 @@ package activities
 import (
 	"io"
 	"math"
+	"slices"
 
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
@@ -34,22 +35,34 @@ func (r *trainingRecord) add(m lm.StepMetrics) {
 	})
 }
 
-// progressPoints is how many points a training's loss has in its progress.
-const progressPoints = 24
+// sparkColumns is how wide a sparkline is.
+const sparkColumns = 12
 
-// curve is the loss so far, as means over equal spans of the steps.
-func (r *trainingRecord) curve() []float32 {
-	n := min(len(r.steps), progressPoints)
-	points := make([]float32, n)
+// sparkline draws the loss so far from its smallest value to its largest, as means
+// over equal spans of the steps; "" before the second step: one point is no curve.
+func (r *trainingRecord) sparkline() string {
+	n := min(len(r.steps), sparkColumns)
+	if n < 2 {
+		return ""
+	}
+	points := make([]float64, n)
 	for i := range points {
 		span := r.steps[i*len(r.steps)/n : (i+1)*len(r.steps)/n]
-		sum := 0.0
 		for _, s := range span {
-			sum += s.Loss
+			points[i] += s.Loss / float64(len(span))
 		}
-		points[i] = float32(sum / float64(len(span)))
 	}
-	return points
+	levels := []rune("▁▂▃▄▅▆▇█")
+	low, high := slices.Min(points), slices.Max(points)
+	drawn := make([]rune, n)
+	for i, v := range points {
+		at := 0
+		if high > low {
+			at = int((v - low) / (high - low) * float64(len(levels)-1))
+		}
+		drawn[i] = levels[min(max(at, 0), len(levels)-1)]
+	}
+	return string(drawn)
 }
 
 // last is the newest step; nil before the first.

@@ -115,6 +115,9 @@ type StageResult struct {
 	Engine string `json:"engine,omitempty"`
 	// Metrics are the few numbers that tell how it went.
 	Metrics map[string]float64 `json:"metrics,omitempty"`
+	// Sparkline draws a training's loss from its first step to its last; empty
+	// where there is none, or where the artifact was there before.
+	Sparkline string `json:"sparkline,omitempty"`
 }
 
 // LookupResult is the store's answer about a stage.
@@ -149,9 +152,8 @@ type Progress struct {
 	Steps int    `json:"steps"`
 	// Loss is the last step's loss, 0 where there is none.
 	Loss float64 `json:"loss,omitempty"`
-	// Curve is the loss from the first step on, as means over equal spans of steps;
-	// nil where there is none.
-	Curve []float32 `json:"curve,omitempty"`
+	// Sparkline draws the loss from the first step on; empty where there is none.
+	Sparkline string `json:"sparkline,omitempty"`
 	// TokensPerSecond is the rate over the last few steps.
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 	// ETASeconds is the estimated time left.

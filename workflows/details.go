@@ -59,6 +59,9 @@ func runDetails(f Facts, state RunState) string {
 		if s.Joined {
 			state += ", begun by another run"
 		}
+		if s.Result.Sparkline != "" {
+			state += " " + inert.Page(s.Result.Sparkline)
+		}
 		name := inert.Page(s.Name)
 		if s.WorkflowID != "" && (s.Status == StageRunning || s.Status == StageDone || s.Status == StageFailed) {
 			name = link(s.Name, s.WorkflowID, "")
@@ -252,6 +255,9 @@ func resultDetails(stage string, r StageResult) string {
 	//workflowcheck:ignore
 	for _, name := range slices.Sorted(maps.Keys(r.Metrics)) {
 		fmt.Fprintf(&b, "| %s | %s |\n", inert.Page(strings.ReplaceAll(name, "_", " ")), strconv.FormatFloat(r.Metrics[name], 'g', 6, 64))
+	}
+	if r.Sparkline != "" {
+		fmt.Fprintf(&b, "| loss, first to last step | %s |\n", inert.Page(r.Sparkline))
 	}
 	if r.Engine != "" {
 		fmt.Fprintf(&b, "| engine | %s |\n", inert.Page(r.Engine))

@@ -13,7 +13,7 @@ import (
 func TestRunDetails(t *testing.T) {
 	got := runDetails(Facts{}, RunState{Experiment: "demo", Stages: []StageState{
 		{Name: "corpus", Status: StageReused, Result: StageResult{Digest: "0123456789abcdef", Seconds: 3}},
-		{Name: "sft/vm", Status: StageDone, Result: StageResult{Digest: "feed", Seconds: 16.24}},
+		{Name: "sft/vm", Status: StageDone, Result: StageResult{Digest: "feed", Seconds: 16.24, Sparkline: "█▂▁"}},
 		{Name: "sft/sp", Status: StageFailed, Error: "stage sft/sp: loss NaN | at\n`step` 3", WorkflowID: "stage/sft/sp/0123456789ab"},
 		{Name: "mine/rg", Status: StageFailed, Error: "disk full"},
 		{Name: "judge/rg", Status: StageFailed, Error: "stage judge/rg: loss NaN | at\n`step` 3"},
@@ -29,7 +29,7 @@ func TestRunDetails(t *testing.T) {
 | stage | state | seconds | artifact |
 |:--|:--|--:|:--|
 | corpus | ↺ reused |  | ` + "`0123456789ab`" + ` |
-| sft/vm | ✓ done | 16.2 | ` + "`feed`" + ` |
+| sft/vm | ✓ done █▂▁ | 16.2 | ` + "`feed`" + ` |
 | [sft/sp](/namespaces/{namespace}/workflows/stage%2Fsft%2Fsp%2F0123456789ab) | ✗ failed |  |  |
 | mine/rg | ✗ failed |  |  |
 | judge/rg | ✗ failed |  |  |
@@ -46,10 +46,10 @@ func TestRunDetails(t *testing.T) {
 }
 
 func TestStageDetails(t *testing.T) {
-	made := StageResult{Digest: "feed", Fingerprint: "f00d", Seconds: 16.24, Engine: "go avx2",
+	made := StageResult{Digest: "feed", Fingerprint: "f00d", Seconds: 16.24, Engine: "go avx2", Sparkline: "█▅▂▁",
 		Metrics: map[string]float64{"steps": 156, "tokens_unpacked": 537336, "loss": 0.576800649985671}}
 	want := "**sft/vm** ran in 16.2 s\n\n| what | value |\n|:--|:--|\n| loss | 0.576801 |\n| steps | 156 |\n| tokens unpacked | 537336 |\n" +
-		"| engine | go avx2 |\n| artifact | `feed` |\n| fingerprint | `f00d` |\n"
+		"| loss, first to last step | █▅▂▁ |\n| engine | go avx2 |\n| artifact | `feed` |\n| fingerprint | `f00d` |\n"
 	if got := resultDetails("sft/vm", made); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -157,9 +156,9 @@ func stageLine(s workflows.StageState, p workflows.Progress, nameWidth, width in
 	}
 	line := fmt.Sprintf("%-*s", nameWidth, cut(s.Name, nameWidth))
 	tail := strings.Join(first, "  ")
-	if curve := sparkline(p.Curve, sparkColumns); curve != "" && text.StringWidth(line+tail+curve)+3 <= width {
+	if p.Sparkline != "" && text.StringWidth(line+tail+p.Sparkline)+3 <= width {
 		loss := fmt.Sprintf("loss %.3f", p.Loss)
-		tail = strings.Replace(tail, loss, loss+" "+curve, 1)
+		tail = strings.Replace(tail, loss, loss+" "+p.Sparkline, 1)
 	}
 	if p.Steps > 0 {
 		if room := width - len(line) - text.StringWidth(tail) - 4; room >= 6 {
@@ -176,37 +175,6 @@ func stageLine(s workflows.StageState, p workflows.Progress, nameWidth, width in
 		line += "  " + r
 	}
 	return line
-}
-
-// sparkColumns is how wide the curve of a loss is on a stage's line.
-const sparkColumns = 12
-
-// sparkline draws a curve from its smallest value to its largest, as far as it has
-// columns: neighbours are joined to their mean.
-func sparkline(curve []float32, columns int) string {
-	levels := []rune("▁▂▃▄▅▆▇█")
-	n := min(len(curve), columns)
-	points := make([]float64, n)
-	low, high := math.Inf(1), math.Inf(-1)
-	for i := range points {
-		span := curve[i*len(curve)/n : (i+1)*len(curve)/n]
-		for _, v := range span {
-			points[i] += float64(v) / float64(len(span))
-		}
-		low, high = min(low, points[i]), max(high, points[i])
-	}
-	if n < 2 { // one point is no curve
-		return ""
-	}
-	drawn := make([]rune, n)
-	for i, v := range points {
-		at := 0
-		if high > low {
-			at = int((v - low) / (high - low) * float64(len(levels)-1))
-		}
-		drawn[i] = levels[min(max(at, 0), len(levels)-1)]
-	}
-	return string(drawn)
 }
 
 // begunByAnother says of a stage that the run has joined it.

@@ -58,7 +58,7 @@ func running() lab.RunView {
 			stage("generate/decoupled/dpo", workflows.StageQueued), stage("report", workflows.StageWaiting),
 		}},
 		Running: map[string]workflows.Progress{
-			"dpo/sp": {Phase: "train", Step: 13, Steps: 156, Loss: 0.4945, Curve: []float32{0.7, 0.6, 0.5}, TokensPerSecond: 5529, ETASeconds: 20,
+			"dpo/sp": {Phase: "train", Step: 13, Steps: 156, Loss: 0.4945, Sparkline: "█▄▁", TokensPerSecond: 5529, ETASeconds: 20,
 				Attempt: 2, Failure: "the worker was killed " + strings.Repeat("and killed again ", 20)},
 			"generate/decoupled/dpo": {Queued: true, Attempt: 1},
 		},
@@ -107,20 +107,6 @@ func TestBoardRepaints(t *testing.T) {
 		b.close()
 		if last := screen.rows[len(screen.rows)-1]; last != "log line 3" {
 			t.Errorf("%d columns: after the end the last line is %q, want the last log line", width, last)
-		}
-	}
-}
-
-// TestSparkline: a curve of more points than columns keeps its shape; one point is none.
-func TestSparkline(t *testing.T) {
-	for want, curve := range map[string][]float32{
-		"":         {0.5},
-		"█▁":       {2, 1},
-		"▁▁▁":      {1, 1, 1},
-		"█▆▄▂▁▁▃▅": {8, 7, 7, 6, 5, 4, 3, 2, 1, 1, 1, 1, 3, 3, 5, 5},
-	} {
-		if got := sparkline(curve, 8); got != want {
-			t.Errorf("%v: %s, want %s", curve, got, want)
 		}
 	}
 }
