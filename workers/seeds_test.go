@@ -94,6 +94,13 @@ func TestRunOfFiftySeeds(t *testing.T) {
 	if input := h.Events[0].GetWorkflowExecutionStartedEventAttributes().GetInput(); input.Size() > 16<<10 {
 		t.Errorf("it was started with %d bytes, want the name of its plan", input.Size())
 	}
+	page, err := c.Temporal.DescribeWorkflowExecution(ctx, e.ID, e.RunID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if details := string(page.GetExecutionConfig().GetUserMetadata().GetDetails().GetData()); !strings.Contains(details, "/workflows/stage%2Freport%2F") {
+		t.Errorf("its page has the details %s, want links to its stages and its report", details)
+	}
 	found, err := c.FindRun(ctx, e.ID, false)
 	if err != nil {
 		t.Fatal(err)

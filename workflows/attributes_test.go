@@ -61,6 +61,25 @@ func TestHeadline(t *testing.T) {
 	}
 }
 
+// A cell's score is that of its headline system, wherever its plan lies.
+func TestScore(t *testing.T) {
+	whole := RunInput{Experiment: "demo", Stages: demoPlan()}
+	result := RunResult{Stages: []StageResult{
+		{Stage: "score/vanilla/dpo", Metrics: map[string]float64{"rouge_l": 15}},
+		{Stage: "score/decoupled/dpo", Metrics: map[string]float64{"rouge_l": 14, "distinct_1": 90}},
+		{Stage: "bias/decoupled/dpo", Metrics: map[string]float64{"preference_bias": 0.5}},
+	}}
+	want := &CellScore{System: "decoupled/dpo", Metrics: map[string]float64{"rouge_l": 14, "preference_bias": 0.5}}
+	for what, in := range map[string]RunInput{"with its stages": whole, "with its plan in the store": whole.Planned("run/demo/1", "plan.json", "00")} {
+		if got := in.score(result); !reflect.DeepEqual(got, want) {
+			t.Errorf("a run %s scores %+v, want %+v", what, got, want)
+		}
+		if got := in.score(RunResult{Stages: result.Stages[:2]}); got != nil {
+			t.Errorf("a run %s whose headline system has no bias scores %+v, want nothing", what, got)
+		}
+	}
+}
+
 func TestRunAttributes(t *testing.T) {
 	in := RunInput{Experiment: "demo", Stages: demoPlan(), Facts: Facts{
 		Experiment: "demo", Backbone: "tiny-llama", Sweep: "betas", Cell: "3", Seed: 7, Revision: "0123456789ab", Attributes: all(),

@@ -134,12 +134,15 @@ func TestStaticDetails(t *testing.T) {
 	in := RunInput{Experiment: "it's", Stages: []experiments.Stage{report}, Facts: Facts{Sweep: "b)[x", Attributes: all()}}
 	for _, want := range []string{
 		"- [Its stages](/namespaces/{namespace}/workflows?query=ParentWorkflowId%20%3D%20%27{workflowId}%27): 1,",
-		"[Its report](/namespaces/{namespace}/workflows/stage%2Freport%2Fabababababab)",
+		"The final comparison of its systems: on the page of [its report](/namespaces/{namespace}/workflows/stage%2Freport%2Fabababababab)",
 		"Sweep%20%3D%20%27b%29%5Bx%27)", `All runs of it's](`, "Experiment%20%3D%20%27it%5C%27s%27)",
 	} {
 		if got := in.Details(); !strings.Contains(got, want) {
 			t.Errorf("the run's details do not have %s:\n%s", want, got)
 		}
+	}
+	if got, want := in.Planned("run/it/1", "plan.json", "00").Details(), in.Details(); got != want {
+		t.Errorf("the details of a run whose plan lies in the store are\n%s\nwant those of any other\n%s", got, want)
 	}
 	in.Facts.FilesPath = "/files/"
 	if got, want := in.Details(), "[report.html](/files/"+report.Fingerprint+"/report.html)"; !strings.Contains(got, want) {

@@ -52,14 +52,14 @@ func (f Facts) files(text, fingerprint, file string) string {
 // Details are what a run's page shows even where no worker is up: the ways to its
 // stages, to what it belongs to, and to its report.
 func (in RunInput) Details() string {
-	if len(in.Stages) == 0 {
+	plan := in.plan()
+	if plan.Stages == 0 {
 		return ""
 	}
-	last := in.Stages[len(in.Stages)-1]
 	lines := []string{
-		listLink("Its stages", Is("ParentWorkflowId", uiWorkflow)) + fmt.Sprintf(": %d, of which those in the store are reused", len(in.Stages)),
-		link("Its report", StageWorkflowID(last.Name, last.Fingerprint), "") + ": the comparison of its systems, once they are evaluated",
-		"The report itself, then: " + in.Facts.files("report.html", last.Fingerprint, "report.html") + ", or " + inert.PageCode("esclab report "+uiWorkflow) +
+		listLink("Its stages", Is("ParentWorkflowId", uiWorkflow)) + fmt.Sprintf(": %d, of which those in the store are reused", plan.Stages),
+		"The final comparison of its systems: on the page of " + link("its report", StageWorkflowID(plan.LastName, plan.Last), "") + ", once they are evaluated",
+		"The report itself, then: " + in.Facts.files("report.html", plan.Last, "report.html") + ", or " + inert.PageCode("esclab report "+uiWorkflow) +
 			"; artifacts and models: " + inert.PageCode("esclab export "+uiWorkflow),
 	}
 	f := in.Facts

@@ -26,8 +26,10 @@ type RunPlan struct {
 	File   string `json:"file"`
 	SHA256 string `json:"sha256"`
 	Stages int    `json:"stages"` // that it has
-	// Last is the fingerprint of the last stage, which rests on all others.
-	Last string `json:"last"`
+	// Last is the fingerprint of the last stage, which rests on all others, and
+	// LastName its name.
+	Last     string `json:"last"`
+	LastName string `json:"last_name,omitempty"`
 	// Systems are those whose replies are generated, Headline is nil where none is
 	// evaluated.
 	Systems  []experiments.System `json:"systems"`
@@ -42,7 +44,7 @@ func (in RunInput) plan() RunPlan {
 	p := RunPlan{Stages: len(in.Stages)}
 	seen := map[experiments.System]bool{}
 	for _, s := range in.Stages {
-		p.Last = s.Fingerprint
+		p.Last, p.LastName = s.Fingerprint, s.Name
 		if sys, ok := experiments.SystemOf(s); ok && s.Kind == experiments.KindGenerate && !seen[sys] {
 			seen[sys] = true
 			p.Systems = append(p.Systems, sys)

@@ -19,23 +19,22 @@ const (
 // score is what the headline system of a run has come to; nil where it is not
 // evaluated.
 func (in RunInput) score(result RunResult) *CellScore {
-	headline, ok := experiments.Headline(in.Stages)
-	if !ok {
+	headline := in.plan().Headline
+	if headline == nil {
 		return nil
 	}
-	var states []StageState
-	for _, s := range in.Stages {
-		if r, made := result.Result(s.Name); made {
-			states = append(states, StageState{Name: s.Name, Kind: s.Kind, Result: r})
-		}
+	states := make([]StageState, len(result.Stages))
+	for i, r := range result.Stages {
+		kind, _, _ := strings.Cut(r.Stage, "/") // a stage's name begins with its kind
+		states[i] = StageState{Name: r.Stage, Kind: experiments.Kind(kind), Result: r}
 	}
 	_, rows := systemMetrics(states)
-	if _, biased := rows[headline][experiments.ColumnBias]; !biased {
+	if _, biased := rows[*headline][experiments.ColumnBias]; !biased {
 		return nil
 	}
 	score := &CellScore{System: headline.Name(), Metrics: map[string]float64{}}
 	for _, c := range headlineColumns() {
-		if v, ok := rows[headline][c.Name]; ok {
+		if v, ok := rows[*headline][c.Name]; ok {
 			score.Metrics[c.Name] = v
 		}
 	}

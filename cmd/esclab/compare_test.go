@@ -205,7 +205,7 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 	// Details need no worker, and lead to the run's stages, to its report's page with the
 	// comparison, and to the report itself.
 	const static = `document.querySelector("#user-metadata-details")?.contentDocument`
-	b.shows(t, ctx, address("micro"), static+`?.body?.innerText ?? ""`, "Its stages: ", "Its report: ", "All runs of micro")
+	b.shows(t, ctx, address("micro"), static+`?.body?.innerText ?? ""`, "Its stages: ", "The final comparison of its systems: ", "All runs of micro")
 	href := func(part string) string {
 		t.Helper()
 		to, err := b.read(ctx, nil, address("micro"), static+`?.querySelector('a[href*="`+part+`"]')?.href ?? ""`, []string{part}, time.Now().Add(2*time.Minute))
