@@ -134,7 +134,7 @@ func TestStaticDetails(t *testing.T) {
 	in := RunInput{Experiment: "it's", Stages: []experiments.Stage{report}, Facts: Facts{Sweep: "b)[x", Attributes: all()}}
 	for _, want := range []string{
 		"- [Its stages](/namespaces/{namespace}/workflows?query=ParentWorkflowId%20%3D%20%27{workflowId}%27): 1,",
-		"The final comparison of its systems: on the page of [its report](/namespaces/{namespace}/workflows/stage%2Freport%2Fabababababab)",
+		"The final comparison of its systems: in the run's result, and on the page of [its report](/namespaces/{namespace}/workflows/stage%2Freport%2Fabababababab)",
 		"Sweep%20%3D%20%27b%29%5Bx%27)", `All runs of it's](`, "Experiment%20%3D%20%27it%5C%27s%27)",
 	} {
 		if got := in.Details(); !strings.Contains(got, want) {

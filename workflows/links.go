@@ -58,7 +58,7 @@ func (in RunInput) Details() string {
 	}
 	lines := []string{
 		listLink("Its stages", Is("ParentWorkflowId", uiWorkflow)) + fmt.Sprintf(": %d, of which those in the store are reused", plan.Stages),
-		"The final comparison of its systems: on the page of " + link("its report", StageWorkflowID(plan.LastName, plan.Last), "") + ", once they are evaluated",
+		"The final comparison of its systems: in the run's result, and on the page of " + link("its report", StageWorkflowID(plan.LastName, plan.Last), ""),
 		"The report itself, then: " + in.Facts.files("report.html", plan.Last, "report.html") + ", or " + inert.PageCode("esclab report "+uiWorkflow) +
 			"; artifacts and models: " + inert.PageCode("esclab export "+uiWorkflow),
 	}

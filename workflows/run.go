@@ -31,7 +31,11 @@ type RunInput struct {
 
 // RunResult says what a run made: one result per stage, in the plan's order.
 type RunResult struct {
-	Stages []StageResult `json:"stages"`
+	// Comparison is Table 3 of the run's systems in lines of Markdown, for people: the
+	// result is the one place of a run's page that is written at its end. None where
+	// nothing is evaluated, and in results of earlier builds.
+	Comparison []string      `json:"comparison,omitempty"`
+	Stages     []StageResult `json:"stages"`
 }
 
 // Result gives the result of a stage by name.
@@ -207,6 +211,10 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 			message[i] = f.names() + ": " + f.why
 		}
 		return result, temporal.NewNonRetryableApplicationError(strings.Join(message, "; "), ErrTypeStageFailed, nil)
+	}
+	table := systemsTable(r.state.Stages)
+	if table != "" && workflow.GetVersion(ctx, "comparison", workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+		result.Comparison = strings.FieldsFunc(table, func(c rune) bool { return c == '\n' })
 	}
 	return result, nil
 }

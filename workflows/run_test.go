@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -95,6 +96,31 @@ func TestRunOrdersStagesByTheirInputs(t *testing.T) {
 	}
 	if state.Stages[0].Status != StageReused || state.Stages[3].Status != StageDone {
 		t.Errorf("state: %+v", state.Stages)
+	}
+}
+
+// The result of a run has the comparison of its systems, before everything else.
+func TestRunComparesItsSystems(t *testing.T) {
+	stages := demoPlan()
+	env, _ := runWith(t, stages, func(in StageInput) (StageResult, error) {
+		made := StageResult{Stage: in.Stage.Name}
+		if in.Stage.Kind == experiments.KindScore {
+			made.Metrics = map[string]float64{"rouge_l": 10 + float64(len(in.Stage.Name))}
+		}
+		return made, nil
+	})
+	var result RunResult
+	if err := env.GetWorkflowResult(&result); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"| system | D-1 | B-1 | F1 | R-L | B | Qw | Q |", "| decoupled/dpo | – | – | – | 29.00 | – | – | – |"}
+	if len(result.Stages) != len(stages) || len(result.Comparison) != 7 || result.Comparison[0] != want[0] || result.Comparison[6] != want[1] {
+		t.Errorf("of %d stages there are %d results, compared as\n%s\nwant a table of five systems, from %q to %q",
+			len(stages), len(result.Stages), strings.Join(result.Comparison, "\n"), want[0], want[1])
+	}
+	raw, err := json.Marshal(result)
+	if err != nil || !strings.HasPrefix(string(raw), `{"comparison":[`) {
+		t.Errorf("the result is %.40s… (%v), want the comparison first", raw, err)
 	}
 }
 
