@@ -171,6 +171,10 @@ chaos: ## CHAOS_KILLS kills of worker, Temporal and store in one run of demo, by
 	cd cmd/esclab && ESCLAB_CHAOS_SEED=$(CHAOS_SEED) ESCLAB_CHAOS_KILLS=$(CHAOS_KILLS) ESCLAB_CHAOS_LOG=$(CURDIR)/out/chaos-$(CHAOS_SEED).log \
 	$(CURDIR)/out/chaos.test -test.run '^TestCampaign$$' -test.timeout 4h
 
+.PHONY: outage
+outage: ## Temporal away for 2, 10 and 40 s under a training, and behind a flaky proxy for ten minutes
+	ESCLAB_TEST_OUTAGE=40s ESCLAB_TEST_FLAKY=10m $(GO) test ./cmd/esclab -run '^TestOutage$$' -count=1 -v -timeout 30m
+
 .PHONY: attack
 attack: ## another user of the machine, and whoever may start runs, against a stack that is up (as root)
 	@mkdir -p out
@@ -180,8 +184,10 @@ attack: ## another user of the machine, and whoever may start runs, against a st
 sweep-scale: ## 2,000 trivial cells: history, memory, throughput
 	ESCLAB_TEST_CELLS=2000 $(GO) test ./workers -run TestSweepOfManyCells -count 1 -v -timeout 60m
 
-sweep-load: ## 500 cells of the demo by eight workers: every stage once, memory flat
-	ESCLAB_TEST_LOAD=1 $(GO) test ./cmd/esclab -run TestSweepOfManyWorkers -count 1 -v -timeout 130m
+LOAD        ?= 8
+LOAD_FOR    ?=
+sweep-load: ## 500 cells of the demo, LOAD of them at a time, by eight workers: every stage once, memory flat, what Temporal was called
+	ESCLAB_TEST_LOAD=$(LOAD) ESCLAB_TEST_LOAD_FOR=$(LOAD_FOR) $(GO) test ./cmd/esclab -run TestSweepOfManyWorkers -count 1 -v -timeout 130m
 
 # The program is in bin/, the servers are the test's own processes.
 .PHONY: postgres

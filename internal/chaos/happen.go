@@ -83,8 +83,6 @@ func (c *Campaign) happen(ctx context.Context, e Event, late bool) (Outcome, boo
 func (c *Campaign) heal(worker *Process) {
 	for _, link := range c.Links[worker.Name] {
 		link.Heal()
-		link.Slow(0)
-		link.Resume()
 	}
 }
 

@@ -56,22 +56,23 @@ func (l *Link) Cut(refuse bool) {
 	}
 }
 
-// Heal lets new connections through.
+// Heal ends what hurts: connections are let through, and pass at once.
 func (l *Link) Heal() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refuse = false
+	l.refuse, l.delay = false, 0
+	l.mu.Unlock()
+	l.Resume()
 }
 
 // Slow holds back every piece of data that passes, of at most 32 KiB, for so
-// long; 0: not any more.
+// long, until Heal.
 func (l *Link) Slow(delay time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delay = delay
 }
 
-// Stall lets nothing pass until Resume; connections stay.
+// Stall lets nothing pass until Resume or Heal; connections stay.
 func (l *Link) Stall() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
