@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/inert"
@@ -137,6 +138,20 @@ func systemsTable(stages []StageState) string {
 		part[c.Judged()] = append(part[c.Judged()], c)
 	}
 	return systemsPart(order, rows, part[false]) + systemsPart(order, rows, part[true])
+}
+
+// plain gives the lines of tables in Markdown without their marks, with the columns
+// below each other.
+func plain(markdown string) []string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for line := range strings.Lines(markdown) {
+		if cells := strings.Trim(line, "| \n"); cells != "" && !strings.HasPrefix(line, "|:") {
+			fmt.Fprintln(w, strings.NewReplacer(" | ", "\t", "**", "").Replace(cells))
+		}
+	}
+	_ = w.Flush() // into memory
+	return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
 }
 
 // systemsPart is the table of some columns; "" where nobody has a number.

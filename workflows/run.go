@@ -31,9 +31,9 @@ type RunInput struct {
 
 // RunResult says what a run made: one result per stage, in the plan's order.
 type RunResult struct {
-	// Comparison is Table 3 of the run's systems in lines of Markdown, for people: the
-	// result is the one place of a run's page that is written at its end. None where
-	// nothing is evaluated, and in results of earlier builds.
+	// Comparison is Table 3 of the run's systems, line by line, for people: the result
+	// is the one place of a run's page that is written at its end. None where nothing
+	// is evaluated, and in results of earlier builds.
 	Comparison []string      `json:"comparison,omitempty"`
 	Stages     []StageResult `json:"stages"`
 }
@@ -214,7 +214,7 @@ func (r *run) execute(ctx workflow.Context) (RunResult, error) {
 	}
 	table := systemsTable(r.state.Stages)
 	if table != "" && workflow.GetVersion(ctx, "comparison", workflow.DefaultVersion, 1) != workflow.DefaultVersion {
-		result.Comparison = strings.FieldsFunc(table, func(c rune) bool { return c == '\n' })
+		result.Comparison = plain(table)
 	}
 	return result, nil
 }

@@ -215,11 +215,15 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 		return to
 	}
 	b.shows(t, ctx, href("ParentWorkflowId"), `document.querySelector("main")?.innerText ?? ""`, "stage/report/", "stage/bias/decoupled/dpo/")
-	b.shows(t, ctx, href("stage%2Freport"), `(() => {
-		const at = location.pathname.split("/"); // …/workflows/ID/RUN/TAB
-		if (at.length > 6 && at[6] != "user-metadata") location.pathname = at.slice(0, 6).concat("user-metadata").join("/");
-		return `+static+`?.body?.innerText ?? "";
-	})()`, "Of run/micro/", "vanilla/dpo", "decoupled/dpo", "Qw")
+	onTab := func(tab, text string) string {
+		return `(() => {
+			const at = location.pathname.split("/"); // …/workflows/ID/RUN/TAB
+			if (at.length > 6 && at[6] != "` + tab + `") location.pathname = at.slice(0, 6).concat("` + tab + `").join("/");
+			return ` + text + `;
+		})()`
+	}
+	b.shows(t, ctx, href("stage%2Freport"), onTab("user-metadata", static+`?.body?.innerText ?? ""`), "Of run/micro/", "vanilla/dpo", "decoupled/dpo", "Qw")
+	b.shows(t, ctx, address("micro"), onTab("timeline", "document.body.innerText"), `{"comparison":["system  `, "vanilla/dpo  ", "decoupled/dpo  ")
 	b.shows(t, ctx, href("report.html"), `document.body.innerText`, "micro", "vanilla/dpo", "decoupled/dpo")
 	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
 	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "PreferenceBias < 1000")
