@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/esclab/esclab/internal/freeport"
 )
 
 // What asks for the 500 cells; make sweep-load sets both.
@@ -129,7 +131,7 @@ func TestSweepOfManyWorkers(t *testing.T) {
 	}
 	var processes []*process
 	start := func(name string, args ...string) {
-		metrics := freeAddress(t)
+		metrics := freeport.For(t)
 		c, log := esclab(t, ctx, append(args, "--data", data, "--metrics", metrics)...)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
