@@ -240,12 +240,19 @@ func rotate(x, cos, sin *Node) *Node {
 
 // treeMask is the additive attention mask of a prefix tree, [B, 1, N, N]: token i attends to j iff
 // enter[j] <= enter[i] < exit[j]. enter and exit are [B, N].
-func treeMask(enter, exit *Node) *Node {
-	b, n := enter.Shape().Dimensions[0], enter.Shape().Dimensions[1]
-	query := Reshape(enter, b, 1, n, 1)
-	from, to := Reshape(enter, b, 1, 1, n), Reshape(exit, b, 1, 1, n)
-	visible := LogicalAnd(LessOrEqual(from, query), LessThan(query, to))
-	g := enter.Graph()
+func treeMask(enter, exit *Node) *Node { return maskOf(visible(enter, exit, enter)) }
+
+// visible says where numbers [B, N] lie between from and to [B, M], to excluded: [B, 1, N, M], bool.
+func visible(from, to, numbers *Node) *Node {
+	b, n, m := numbers.Shape().Dimensions[0], numbers.Shape().Dimensions[1], from.Shape().Dimensions[1]
+	numbers = Reshape(numbers, b, 1, n, 1)
+	from, to = Reshape(from, b, 1, 1, m), Reshape(to, b, 1, 1, m)
+	return LogicalAnd(LessOrEqual(from, numbers), LessThan(numbers, to))
+}
+
+// maskOf is the additive mask that hides what is not visible.
+func maskOf(visible *Node) *Node {
+	g := visible.Graph()
 	return Where(visible, Const(g, float32(0)), Const(g, float32(maskedScore)))
 }
 
