@@ -30,6 +30,7 @@ type Engine struct {
 	ablated map[string]bool // see Ablate
 	builder compute.Backend // what graphs are built with, where that is not Backend itself; buffers are Backend's
 	shapes  atomic.Int64    // graphs compiled so far
+	loaded  atomic.Int64    // see UploadedBytes
 }
 
 // engineNames is what Open takes, but for auto.
@@ -154,6 +155,12 @@ func (e *Engine) newGraph(name string) *graph.Graph {
 
 // CompiledShapes is the number of graphs this engine has compiled.
 func (e *Engine) CompiledShapes() int { return int(e.shapes.Load()) }
+
+// UploadedBytes is the size of what graphs on this engine were given so far that was not on its device yet.
+func (e *Engine) UploadedBytes() int64 { return e.loaded.Load() }
+
+// Uploads says whether weights are copied to a device to be used, as XLA does: worth keeping there for what comes next.
+func (e *Engine) Uploads() bool { return isXLA(e.Backend) }
 
 // openGo opens GoMLX's Go backend with our kernels under its operations, where they can be installed.
 func openGo() (*Engine, error) {

@@ -320,3 +320,37 @@ func TestBFloat16Rounds(t *testing.T) {
 		t.Error("an unknown type is taken")
 	}
 }
+
+// TestWeightsUploadedOnce: of a model that was used on an engine only what is new is uploaded by what uses it next, until
+// it is unloaded.
+func TestWeightsUploadedOnce(t *testing.T) {
+	engine := testEngine(t)
+	if !engine.Uploads() {
+		t.Skip("weights of the engine are where they were read")
+	}
+	config := tinyQwen(t)
+	_, model := roundedModel(t, config)
+	data, size := nestedExamples(4, 3, 4, config.VocabSize, false), int64(0)
+	for _, w := range model.weights {
+		size += w.ByteSize()
+	}
+	score := func() int64 {
+		before := engine.UploadedBytes()
+		if _, err := LogProbs(t.Context(), engine, model, nil, data, LogProbsOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return engine.UploadedBytes() - before
+	}
+	first, second := score(), score()
+	if first < size || second > first-size {
+		t.Errorf("a model of %d bytes: the first use uploads %d, the second %d, want all of it and none of it", size, first, second)
+	}
+	joint := int64(0)
+	for _, w := range model.joined {
+		joint += w.ByteSize()
+	}
+	model.Unload()
+	if third := score(); joint == 0 || third < second+joint {
+		t.Errorf("after Unload %d bytes are uploaded, want the %d of joint weights more than %d", third, joint, second)
+	}
+}

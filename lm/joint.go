@@ -2,6 +2,7 @@ package lm
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -81,6 +82,7 @@ func (m *Model) join(engine *Engine, p jointParameter) (*tensors.Tensor, error) 
 	if err != nil {
 		return nil, fmt.Errorf("weight %s: %w", p.name, err)
 	}
+	engine.loaded.Add(t.ByteSize())
 	return t, nil
 }
 
@@ -133,4 +135,16 @@ func (m *Model) borrow(engine *Engine, p jointParameter) (t *tensors.Tensor, giv
 	}
 	t, err = m.join(engine, p)
 	return t, func() { release(t) }, err
+}
+
+// Unload takes the weights off the device that they were used on; what uses them next uploads them again. Nothing that was
+// made with the model may be in use. Where a device is the host's own memory they stay, but for those of several parts.
+func (m *Model) Unload() {
+	m.joining.Lock()
+	defer m.joining.Unlock()
+	release(slices.Collect(maps.Values(m.joined))...)
+	clear(m.joined)
+	for _, t := range slices.AppendSeq(m.rope[:], maps.Values(m.weights)) {
+		_ = t.InvalidateOnDevice() // fails on what is gone already
+	}
 }
