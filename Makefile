@@ -192,7 +192,7 @@ XLA_TESTS = TestGoldenLogits|TestPackingExactLoRA|TestBFloat16Activations|TestBF
 
 xla-test: build ## kernels on xla:cpu, whose plugin pip gets: golden logits, packing, bfloat16, tokens drawn in the graph
 	@ESCLAB_DATA_DIR=$(XLA) $(BIN)/esclab engine install xla:cpu || { echo "no plugin of xla:cpu: its tests are skipped"; exit 0; }; \
-	ESCLAB_DATA_DIR=$(abspath $(XLA)) ESCLAB_TEST_ENGINE=xla:cpu $(GO) test -count=1 -timeout 15m ./lm ./activities -run '^($(XLA_TESTS))$$'
+	ESCLAB_DATA_DIR=$(XLA) ESCLAB_TEST_ENGINE=xla:cpu $(GO) test -count=1 -timeout 15m ./lm ./activities -run '^($(XLA_TESTS))$$'
 
 gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm

@@ -1,8 +1,10 @@
 package lm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -26,6 +28,8 @@ type Engine struct {
 	Library   string             // path of the library it loaded; "" where it is part of this program
 	Variables []engines.Variable // of the environment that it read
 	Backend   compute.Backend    // what runs graphs
+	// ChoicesDir is where kernels are kept that were chosen by timing, so that they are chosen again; "": none are.
+	ChoicesDir string
 
 	ablated map[string]bool // see Ablate
 	builder compute.Backend // what graphs are built with, where that is not Backend itself; buffers are Backend's
@@ -155,6 +159,25 @@ func (e *Engine) newGraph(name string) *graph.Graph {
 
 // CompiledShapes is the number of graphs this engine has compiled.
 func (e *Engine) CompiledShapes() int { return int(e.shapes.Load()) }
+
+// SaveChoices writes the kernels of ChoicesDir as JSON.
+func (e *Engine) SaveChoices(w io.Writer) error {
+	chosen, err := engines.ReadChoices(e.ChoicesDir)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(w).Encode(chosen)
+}
+
+// LoadChoices has graphs that are compiled from now on take the kernels that SaveChoices wrote, but for the others, which
+// are of another plugin or device, or were chosen differently here.
+func (e *Engine) LoadChoices(r io.Reader) (others int, err error) {
+	var chosen engines.Chosen
+	if err := json.NewDecoder(r).Decode(&chosen); err != nil {
+		return 0, fmt.Errorf("XLA's choices of kernels: %w", err)
+	}
+	return chosen.Add(e.ChoicesDir)
+}
 
 // UploadedBytes is the size of what graphs on this engine were given so far that was not on its device yet.
 func (e *Engine) UploadedBytes() int64 { return e.loaded.Load() }

@@ -199,6 +199,9 @@ func (t *Trainer) Steps() int {
 	return n
 }
 
+// Engine is what the training runs on.
+func (t *Trainer) Engine() *Engine { return t.engine }
+
 // Step is the number of finished steps.
 func (t *Trainer) Step() int { return t.step }
 

@@ -1,15 +1,19 @@
 package engines
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/esclab/esclab/internal/whole"
 )
 
 // EnvAutotune, set to 1, has XLA choose the kernels of a CUDA device by timing them. A choice differs from process to
@@ -75,23 +79,65 @@ func fileName(models []string) string {
 	return strings.Join(name, "-")
 }
 
-// ChoicesDigest is the SHA-256 of the choices in a directory.
-func ChoicesDigest(dir string) (string, error) {
-	h := sha256.New()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+// Chosen is what a plugin has chosen, one file for each kernel.
+type Chosen struct {
+	Place string            `json:"place"` // name of the directory: which plugin and devices
+	Files map[string][]byte `json:"files"` // by their names
+}
+
+// ReadChoices reads the directory of Plugin.Choices.
+func ReadChoices(dir string) (Chosen, error) {
+	c := Chosen{Place: filepath.Base(dir), Files: map[string][]byte{}}
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() { // such as the directory in which XLA writes them first
+			continue
 		}
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // another worker's temporary file
-			return nil
+		data, readErr := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if errors.Is(readErr, fs.ErrNotExist) { // another worker's temporary file
+			continue
 		}
-		name, _ := filepath.Rel(dir, path) // both are absolute
-		fmt.Fprintf(h, "%s %d\n%s", name, len(data), data)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("read XLA's choices of kernels: %w", err)
+		err = errors.Join(err, readErr)
+		c.Files[entry.Name()] = data
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	if err != nil {
+		return c, fmt.Errorf("read XLA's choices of kernels: %w", err)
+	}
+	return c, nil
+}
+
+// Digest is the SHA-256 of the choices.
+func (c Chosen) Digest() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		fmt.Fprintf(h, "%s %d\n%s", name, len(c.Files[name]), c.Files[name])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Add puts choices made elsewhere into a directory of the same plugin and devices, from where kernels that are compiled
+// from now on are taken. What was chosen differently there stays; others counts it. Choices of another plugin or device
+// are of no use: all of them are others.
+func (c Chosen) Add(dir string) (others int, err error) {
+	if c.Place != filepath.Base(dir) {
+		return len(c.Files), nil
+	}
+	for name, data := range c.Files {
+		if name != filepath.Base(name) || !filepath.IsLocal(name) {
+			return others, fmt.Errorf("XLA's choices of kernels: %q is no name of a file", name)
+		}
+		path := filepath.Join(dir, name)
+		there, err := os.ReadFile(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if err := whole.Write(path, 0o600, data); err != nil {
+				return others, fmt.Errorf("XLA's choices of kernels: %w", err)
+			}
+		case err != nil:
+			return others, fmt.Errorf("XLA's choices of kernels: %w", err)
+		case !bytes.Equal(there, data):
+			others++
+		}
+	}
+	return others, nil
 }
