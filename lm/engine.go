@@ -110,12 +110,16 @@ func (e *Engine) Close() { e.Backend.Finalize() }
 
 // What Ablate leaves out.
 const (
-	ablateBeside   = "beside"   // the product of an adapter's B and the base's weight in one
-	ablateSampling = "sampling" // drawing tokens on the device
+	ablateBeside    = "beside"    // the product of an adapter's B and the base's weight in one
+	ablateJoint     = "joint"     // weights of the base and A's that read the same input in one
+	ablateAttention = "attention" // products of bfloat16 in attention, and its gradient by hand
+	ablateSampling  = "sampling"  // drawing tokens on the device
 )
 
 // Ablations lists what Ablate takes.
-func Ablations() []string { return []string{ablateBeside, ablateSampling} }
+func Ablations() []string {
+	return []string{ablateBeside, ablateJoint, ablateAttention, ablateSampling}
+}
 
 // Ablate leaves changes of graphs for XLA out of what is made on the engine from now on, so that a benchmark can tell
 // what each is worth. It is not for results: the engine's version does not say it.

@@ -166,6 +166,26 @@ func TestBFloat16Gradients(t *testing.T) {
 	}
 }
 
+// TestBFloat16Ablated: what a benchmark leaves out changes how the gradients are computed, not what they are.
+func TestBFloat16Ablated(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Backend.Name() != "xla" {
+		t.Skip("there are changes for XLA alone")
+	}
+	config := tinyQwen(t)
+	wide, _ := roundedModel(t, config)
+	adapter, data := trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6}), nestedExamples(6, 3, 4, config.VocabSize, false)
+	_, want := gradientOf(t, engine, wide, adapter, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+	for _, without := range []string{ablateBeside, ablateJoint, ablateAttention} {
+		engine.ablated = map[string]bool{without: true}
+		_, half := roundedModel(t, config)
+		_, got := gradientOf(t, engine, half, adapter, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+		if c := cosine(slices.Concat(want...), slices.Concat(got...)); c < 0.9995 {
+			t.Errorf("without %s the cosine of the gradients in bfloat16 and float32 is %v, want at least 0.9995", without, c)
+		}
+	}
+}
+
 // tinyQwen is tinyConfig's Qwen2: biases on queries, keys and values.
 func tinyQwen(t *testing.T) Config {
 	t.Helper()

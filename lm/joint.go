@@ -88,11 +88,16 @@ func (m *Model) join(engine *Engine, p jointParameter) (*tensors.Tensor, error) 
 
 // programParameters lists a model's weights as programs of the engine take them.
 func programParameters(engine *Engine, model *Model) []jointParameter {
-	if engine != nil && halved(engine.Backend, model.weights[embeddingWeight].DType()) {
+	if engine != nil && halved(engine.Backend, model.weights[embeddingWeight].DType()) && !engine.ablated[ablateJoint] {
 		return model.Config.jointParameters()
 	}
+	return model.Config.singleParameters()
+}
+
+// singleParameters lists the architecture's weights as programs take them that join none.
+func (c *Config) singleParameters() []jointParameter {
 	var list []jointParameter
-	for _, p := range model.Config.parameters() {
+	for _, p := range c.parameters() {
 		list = append(list, jointParameter{p, []string{p.name}})
 	}
 	return list

@@ -26,8 +26,8 @@ type decoder struct {
 	checkpointing bool
 	// maxLogits bounds the logits that exist at once; 0: the package's bound.
 	maxLogits int
-	// apart has an adapter's product never join that of the base (besides).
-	apart bool
+	// ablated are the changes that a benchmark leaves out (Engine.Ablate).
+	ablated map[string]bool
 }
 
 // attend is a layer's attention: of queries [B, H, N, C] among its new keys and values, [B, K, N, C], and whatever keys
@@ -40,7 +40,7 @@ type attend func(layer int, q, k, v *Node) *Node
 func (d *decoder) forward(tokens, positions, mask *Node) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
-	if d.halved(tokens.Graph()) {
+	if d.halved(tokens.Graph()) && !d.ablated[ablateAttention] {
 		return d.layers(x, cos, sin, func(_ int, q, k, v *Node) *Node { return d.halfAttention(q, k, v, mask) })
 	}
 	masks := []*Node{mask}

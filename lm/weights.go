@@ -257,15 +257,17 @@ type operands struct {
 	names   []string
 	tensors []*tensors.Tensor
 
-	maxLogits int  // of its decoders
-	apart     bool // the decoder's field
+	maxLogits int             // of its decoders
+	ablated   map[string]bool // the engine's
 }
 
 // operandsOf lists the rope tables, the model's weights and, with an adapter, its weights, as programs of the engine
 // take them; without an engine each of the model's weights by itself.
 func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error) {
 	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: slices.Clone(model.rope[:])}
-	o.apart = engine != nil && engine.ablated[ablateBeside]
+	if engine != nil {
+		o.ablated = engine.ablated
+	}
 	add := func(name string, t *tensors.Tensor) { o.names, o.tensors = append(o.names, name), append(o.tensors, t) }
 	for _, p := range programParameters(engine, model) {
 		t, err := model.operand(engine, p)
@@ -285,7 +287,7 @@ func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error
 
 // decoder binds the operands' graph nodes, in the same order, to a decoder.
 func (o operands) decoder(nodes []*graph.Node) *decoder {
-	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits, apart: o.apart}
+	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits, ablated: o.ablated}
 	d.rope = [2]*graph.Node{nodes[0], nodes[1]}
 	for i, name := range o.names[2:] {
 		d.weights[name] = nodes[i+2]
