@@ -38,7 +38,7 @@ func Load(engine *lm.Engine, dir string, params experiments.ModelParams) (*Backb
 	if err := engine.Keeps(base); err != nil {
 		return nil, unfit("backbone.dtype: %w", err)
 	}
-	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base})
+	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base, Mapped: engine.Uploads()})
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
