@@ -82,24 +82,26 @@ func fileName(models []string) string {
 // Chosen is what a plugin has chosen, one file for each kernel.
 type Chosen struct {
 	Place string            `json:"place"` // name of the directory: which plugin and devices
-	Files map[string][]byte `json:"files"` // by their names
+	Files map[string][]byte `json:"files"` // by their paths below it, with slashes
 }
 
-// ReadChoices reads the directory of Plugin.Choices.
+// ReadChoices reads the directory of Plugin.Choices. A choice is written into tmp/, or a file whose name begins with a
+// dot, before it is there.
 func ReadChoices(dir string) (Chosen, error) {
 	c := Chosen{Place: filepath.Base(dir), Files: map[string][]byte{}}
-	entries, err := os.ReadDir(dir)
-	for _, entry := range entries {
-		if !entry.Type().IsRegular() { // such as the directory in which XLA writes them first
-			continue
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "tmp":
+			return fs.SkipDir
+		case !d.Type().IsRegular() || strings.HasPrefix(d.Name(), "."):
+			return nil
 		}
-		data, readErr := os.ReadFile(filepath.Join(dir, entry.Name()))
-		if errors.Is(readErr, fs.ErrNotExist) { // another worker's temporary file
-			continue
-		}
-		err = errors.Join(err, readErr)
-		c.Files[entry.Name()] = data
-	}
+		name, _ := filepath.Rel(dir, path) // path is below dir
+		c.Files[filepath.ToSlash(name)], err = os.ReadFile(path)
+		return err
+	})
 	if err != nil {
 		return c, fmt.Errorf("read XLA's choices of kernels: %w", err)
 	}
@@ -123,19 +125,21 @@ func (c Chosen) Add(dir string) (others int, err error) {
 		return len(c.Files), nil
 	}
 	for name, data := range c.Files {
-		if name != filepath.Base(name) || !filepath.IsLocal(name) {
-			return others, fmt.Errorf("XLA's choices of kernels: %q is no name of a file", name)
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if !filepath.IsLocal(filepath.FromSlash(name)) || path == dir {
+			return others, fmt.Errorf("XLA's choices of kernels: %q is no file's path below their directory", name)
 		}
-		path := filepath.Join(dir, name)
 		there, err := os.ReadFile(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			if err := whole.Write(path, 0o600, data); err != nil {
-				return others, fmt.Errorf("XLA's choices of kernels: %w", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			there = data
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				err = whole.Write(path, 0o600, data)
 			}
-		case err != nil:
+		}
+		if err != nil {
 			return others, fmt.Errorf("XLA's choices of kernels: %w", err)
-		case !bytes.Equal(there, data):
+		}
+		if !bytes.Equal(there, data) {
 			others++
 		}
 	}

@@ -48,6 +48,7 @@ func TestChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	touch(t, kept, "tmp/unfinished")
+	touch(t, kept, "device/.tmp_unfinished")
 	if err := os.WriteFile(filepath.Join(kept, "choice"), []byte("a kernel"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestChoices(t *testing.T) {
 	}
 
 	// Another machine of the same type takes them over, one of another type does not, and what is there stays.
-	chosen.Files["second"] = []byte("another kernel")
+	chosen.Files["device/second"] = []byte("another kernel")
 	for _, place := range []string{chosen.Place, "000000000000-nvidia-a100"} {
 		other := filepath.Join(t.TempDir(), place)
 		if err := os.MkdirAll(other, 0o700); err != nil {
@@ -68,7 +69,7 @@ func TestChoices(t *testing.T) {
 		}
 		others, err := chosen.Add(other)
 		got, readErr := ReadChoices(other)
-		want, wantOthers := map[string]string{"choice": "its own", "second": "another kernel"}, 1
+		want, wantOthers := map[string]string{"choice": "its own", "device/second": "another kernel"}, 1
 		if place != chosen.Place {
 			want, wantOthers = map[string]string{"choice": "its own"}, 2
 		}
@@ -81,7 +82,7 @@ func TestChoices(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"../outside", "/outside", "a/b", ".."} {
+	for _, name := range []string{"../outside", "/outside", "a/../../outside", "..", ".", ""} {
 		if _, err := (Chosen{chosen.Place, map[string][]byte{name: nil}}).Add(kept); err == nil {
 			t.Errorf("a choice named %q is written", name)
 		}
