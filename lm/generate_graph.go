@@ -27,7 +27,7 @@ type graphCache struct {
 	wave    *wave
 	tensors []*tensors.Tensor
 	drawn   *tensors.Tensor // [D·S], int32: what the step before drew, -1 where nothing
-	numbers *tensors.Tensor // [3], float64: temperature, top-p and penalty
+	chance  *tensors.Tensor // [3], float64: temperature, top-p and penalty
 	sees    [][2]int32      // [D·S]: the numbers of an occupied slot, of its prompt's leaf (-1: none) and of its sample
 	fresh   []bool          // [D·S]: the slot's token is its prompt's
 	loaded  int32           // tokens of trees
@@ -37,8 +37,8 @@ type graphCache struct {
 func (g *Generator) newGraphCache(w *wave) *graphCache {
 	slots := w.rows * w.slots
 	c := &graphCache{g: g, wave: w, sees: make([][2]int32, slots), fresh: make([]bool, slots),
-		drawn:   tensors.FromFlatDataAndDimensions(slices.Repeat([]int32{-1}, slots), slots),
-		numbers: tensors.FromFlatDataAndDimensions([]float64{g.config.Temperature, g.config.TopP, g.config.RepetitionPenalty}, 3)}
+		drawn:  tensors.FromFlatDataAndDimensions(slices.Repeat([]int32{-1}, slots), slots),
+		chance: tensors.FromFlatDataAndDimensions([]float64{g.config.Temperature, g.config.TopP, g.config.RepetitionPenalty}, 3)}
 	dtype := dtypes.Float32
 	if g.half {
 		dtype = dtypes.BFloat16
@@ -50,7 +50,7 @@ func (g *Generator) newGraphCache(w *wave) *graphCache {
 	return c
 }
 
-func (c *graphCache) release() { release(append(c.tensors, c.drawn, c.numbers)...) }
+func (c *graphCache) release() { release(append(c.tensors, c.drawn, c.chance)...) }
 
 func (c *graphCache) begin(at int, tree *promptTree, leaf int32) {
 	c.samples++
@@ -313,7 +313,7 @@ func (c *graphCache) step(s *scheduler) (chosen []int32, err error) {
 	}
 	inputs := []input{{c.drawn, false}, lines(step, 5, w.rows, w.slots)}
 	if c.g.draws() {
-		inputs = append(inputs, input{tensors.FromFlatDataAndDimensions(uniform, len(uniform), 1), true}, input{c.numbers, false})
+		inputs = append(inputs, input{tensors.FromFlatDataAndDimensions(uniform, len(uniform), 1), true}, input{c.chance, false})
 	}
 	scores, err := c.run(c.g.decode, inputs...)
 	if err != nil {
