@@ -198,11 +198,11 @@ sweep-load: ## 500 cells of the demo, LOAD of them at a time, by eight workers: 
 postgres: build ## the DAG on a Temporal whose database is PostgreSQL (apt install postgresql)
 	ESCLAB_TEST_PROGRAM=$(CURDIR)/$(BIN)/esclab $(GO) test ./workers/stack/external -run TestPostgres -count 1 -v -timeout 15m
 
-XLA_TESTS = TestGoldenLogits|TestPackingExactLoRA|TestBFloat16Activations|TestBFloat16Adapted|TestBFloat16Gradients|TestBFloat16Dropout|TestDrawGraph|TestGenerateHalf
+XLA_TESTS = TestGoldenLogits|TestPackingExactLoRA|TestBFloat16Activations|TestBFloat16Adapted|TestBFloat16Gradients|TestBFloat16Ablated|TestBFloat16Dropout|TestDrawGraph|TestGenerateHalf|TestGenerateDrawnOnDevice|TestGenerateStopsOnDevice|TestGenerateManySlots|TestWeightsUploadedOnce|TestWeightsMapped|TestBaseStaysOnDevice
 
 xla-test: build ## kernels on xla:cpu, whose plugin pip gets: golden logits, packing, bfloat16, tokens drawn in the graph
 	@ESCLAB_DATA_DIR=$(XLA) $(BIN)/esclab engine install xla:cpu || { echo "no plugin of xla:cpu: its tests are skipped"; exit 0; }; \
-	ESCLAB_DATA_DIR=$(XLA) ESCLAB_TEST_ENGINE=xla:cpu $(GO) test -count=1 -timeout 15m ./lm -run '^($(XLA_TESTS))$$'
+	ESCLAB_DATA_DIR=$(XLA) ESCLAB_TEST_ENGINE=xla:cpu $(GO) test -count=1 -timeout 15m ./lm ./activities -run '^($(XLA_TESTS))$$'
 
 gpu-build: ## what a GPU host without Go needs, out/gpu.tar.gz
 	@mkdir -p $(GPU)/lm

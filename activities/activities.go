@@ -63,6 +63,7 @@ type Activities struct {
 	Version worker.WorkerDeploymentVersion
 
 	engines engines
+	kept    keptBase
 	judges  judges
 	plans   sweepPlans
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/judge/openai"
 	"github.com/esclab/esclab/results"
+	"github.com/esclab/esclab/results/models"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
@@ -40,6 +41,8 @@ type attempt struct {
 	resumed bool              // from a checkpoint
 	stored  time.Duration     // spent on the store
 	inputs  map[string]string // artifact digests by input name
+	base    *models.Backbone  // on a device, to be kept for the next stage; nil: none
+	baseKey string
 	pulse   *pulse
 	log     zerolog.Logger // names the stage, the attempt and its lease's token
 	// What the attempts before this one paid a judge, and this one's ledger.
@@ -211,6 +214,13 @@ func (e *finishedError) Error() string { return "stage " + e.result.Stage + " is
 
 func (t *attempt) end(ctx context.Context, err error) {
 	t.pulse.end()
+	switch {
+	case t.base == nil:
+	case err == nil:
+		t.a.kept.keep(t.baseKey, t.base)
+	default: // it may have been memory that was lacking
+		t.base.Model.Unload()
+	}
 	if err != nil && !errors.Is(err, artifacts.ErrLeaseLost) {
 		// Strangers need not wait for the lease to run out.
 		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/esclab/esclab/experiments"
@@ -24,7 +25,54 @@ func loadBackbone(ctx context.Context, t *attempt, params experiments.ModelParam
 	if err != nil {
 		return nil, err
 	}
-	return models.Load(engine, dir, params)
+	if !engine.Uploads() {
+		return models.Load(engine, dir, params)
+	}
+	t.baseKey = fmt.Sprintf("%s %s %s", params.Engine, params.BaseType, t.inputs["base"])
+	b := t.a.kept.take(t.baseKey)
+	if b == nil {
+		b, err = models.Load(engine, dir, params)
+	} else {
+		b, err = b.With(params)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if kind := t.in.Stage.Kind; kind == experiments.KindMine || kind == experiments.KindGenerate {
+		b.Model.Unload() // adapters are merged there weight by weight, in place of the base's
+	}
+	t.base = b
+	return b, nil
+}
+
+// keptBase is the base model that a stage has left on a device for the next one there, with the artifact's digest, base
+// type and engine as its key. A stage has its base to itself: where several run in a process, one leaves it.
+type keptBase struct {
+	mu  sync.Mutex
+	key string
+	b   *models.Backbone
+}
+
+// take gives the base of a key away, nil where it was not kept; another one makes room for it.
+func (k *keptBase) take(key string) *models.Backbone {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	b := k.b
+	if k.b = nil; b != nil && k.key != key {
+		b.Model.Unload()
+		return nil
+	}
+	return b
+}
+
+// keep keeps a base in place of the one before.
+func (k *keptBase) keep(key string, b *models.Backbone) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.b != nil {
+		k.b.Model.Unload()
+	}
+	k.key, k.b = key, b
 }
 
 // openEngine opens the engine and records which one it turned out to be.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/artifacts/storetest"
+	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/tfevents"
 )
@@ -95,5 +97,54 @@ func TestInterruptedSave(t *testing.T) {
 	}
 	if len(steps) < 3 || !slices.Equal(got, want) {
 		t.Errorf("of %d steps the event file has\n%s\nwant each step of the record once\n%s", len(steps), strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A training that goes on elsewhere takes the kernels that the first machine has chosen by timing.
+func TestCheckpointCarriesChoices(t *testing.T) {
+	l := tinyLab(t, "checkpoint.every_steps=1")
+	l.every = 1
+	machine := func() string { // one of the type "h200"
+		engine, err := lm.EngineOptions{}.Open("go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine.ChoicesDir = filepath.Join(t.TempDir(), "plugin-h200")
+		if err := os.MkdirAll(engine.ChoicesDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		l.a.engines.open = map[experiments.Engine]*lm.Engine{"go": engine}
+		return engine.ChoicesDir
+	}
+	choose := func(dir, kernel, choice string) {
+		if err := os.WriteFile(filepath.Join(dir, kernel), []byte(choice), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := machine()
+	choose(first, "gemm", "split-k 4")
+	choose(first, "softmax", "rows 8")
+	l.stop = make(chan struct{})
+	fingerprint, store := l.stages["base"].Fingerprint, l.a.Store
+	backend := &interruptedSave{storetest.OpenDirectory(t, l.dir+"/store"), "stages/" + fingerprint, 2, l.stop}
+	var err error
+	if l.a.Store, err = artifacts.New(backend, artifacts.Options{CacheDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.run("base"); err == nil || !strings.Contains(err.Error(), "the worker is stopping") {
+		t.Fatalf("the training ended with %v, want that the worker is stopping", err)
+	}
+
+	second := machine()
+	choose(second, "softmax", "rows 16")
+	l.a.Store, l.stop = store, nil
+	if _, err := l.run("base"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(second, "gemm")); err != nil || string(got) != "split-k 4" {
+		t.Errorf("the second machine's kernel is %q (%v), want the first one's", got, err)
+	}
+	if !strings.Contains(l.log.String(), `"kernels":1`) {
+		t.Errorf("the log does not say that one kernel was chosen differently:\n%s", l.log.String())
 	}
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/esclab/esclab/workflows"
 )
 
-// Files of a training checkpoint: the trainer's whole state, and the record of
-// the steps that led to it.
+// Files of a training checkpoint: the trainer's whole state, the record of the
+// steps that led to it, and where kernels were chosen by timing, those.
 const (
-	stateFile  = "state.safetensors"
-	recordFile = "metrics.jsonl"
+	stateFile   = "state.safetensors"
+	recordFile  = "metrics.jsonl"
+	choicesFile = "kernels.json"
 )
 
 // training is a trainer on its way through an attempt.
@@ -84,8 +85,36 @@ func (r *training) restore(ctx context.Context, state *artifacts.Checkpoint) err
 	if r.record.steps, err = results.DecodeRows[results.Step](lines); err != nil {
 		return fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, recordFile, err)
 	}
+	if err := r.takeChoices(ctx, state); err != nil {
+		return err
+	}
 	t.resumed = true
 	t.log.Info().Int64("step", state.Step).Int("steps", r.trainer.Steps()).Msg("resumed from a checkpoint")
+	return nil
+}
+
+// takeChoices has the steps that are left computed by the kernels of the steps before, which another
+// machine of the same type may have chosen. Without them the last digits may differ, which the log says.
+func (r *training) takeChoices(ctx context.Context, state *artifacts.Checkpoint) error {
+	ref, ok := state.Files[choicesFile]
+	if !ok {
+		return nil
+	}
+	if r.trainer.Engine().ChoicesDir == "" {
+		r.t.log.Warn().Msg("the steps before ran with kernels chosen by timing, those that are left do not: their last digits may differ")
+		return nil
+	}
+	f, err := r.t.a.Store.Open(ctx, ref)
+	if err != nil {
+		return fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, choicesFile, err)
+	}
+	others, err := r.trainer.Engine().LoadChoices(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("checkpoint at step %d: %s: %w", state.Step, choicesFile, err)
+	}
+	if others > 0 {
+		r.t.log.Warn().Int("kernels", others).Msg("kernels were chosen differently on this machine: the last digits of the steps that are left may differ")
+	}
 	return nil
 }
 
@@ -150,10 +179,14 @@ func (r *training) save(ctx context.Context) error {
 	if r.trainer.Step() == r.saved {
 		return nil
 	}
-	err := r.t.saveCheckpoint(ctx, int64(r.trainer.Step()), map[string]artifacts.WriteFunc{
+	files := map[string]artifacts.WriteFunc{
 		stateFile:  func(w io.Writer) error { return r.trainer.Save(w) },
 		recordFile: r.record.write,
-	})
+	}
+	if engine := r.trainer.Engine(); engine.ChoicesDir != "" {
+		files[choicesFile] = engine.SaveChoices
+	}
+	err := r.t.saveCheckpoint(ctx, int64(r.trainer.Step()), files)
 	if err == nil {
 		r.saved, r.savedAt = r.trainer.Step(), time.Now()
 	}

@@ -20,8 +20,8 @@ type asXLA struct{ compute.Backend }
 
 func (asXLA) Name() string { return "xla" }
 
-// gradientBudget builds the gradient of a LoRA training without any weights, and counts.
-func gradientBudget(t *testing.T, config Config, rows, length int, dropout float64) (b graphBudget, uploads int) {
+// gradientBudget builds the gradient of a LoRA training without any weights and without some changes, and counts.
+func gradientBudget(t *testing.T, config Config, rows, length int, dropout float64, without ...string) (b graphBudget, uploads int) {
 	t.Helper()
 	backend, err := gobackend.New("")
 	if err != nil {
@@ -29,8 +29,12 @@ func gradientBudget(t *testing.T, config Config, rows, length int, dropout float
 	}
 	g := graph.NewGraph(asXLA{backend}, "budget")
 	lora := &LoRA{Rank: 16, Alpha: 16, Dropout: dropout}
+	ablated := &Engine{}
+	if err := ablated.Ablate(without...); err != nil {
+		t.Fatal(err)
+	}
 	trainer := &Trainer{config: TrainConfig{Loss: Loss{Kind: LossSFT}}, adapter: &Adapter{Config: *lora},
-		operands: operands{config: &config, lora: lora, names: []string{"rope.cos", "rope.sin"}}, model: &Model{Config: config}}
+		operands: operands{config: &config, lora: lora, names: []string{"rope.cos", "rope.sin"}, ablated: ablated.ablated}, model: &Model{Config: config}}
 	var nodes []*graph.Node
 	add := func(dtype dtypes.DType, dims ...int) {
 		nodes = append(nodes, graph.Parameter(g, fmt.Sprintf("p%d", len(nodes)), shapes.Make(dtype, dims...)))
@@ -38,7 +42,11 @@ func gradientBudget(t *testing.T, config Config, rows, length int, dropout float
 	for range 2 {
 		add(dtypes.Float32, config.MaxPositionEmbeddings, config.HeadDim/2)
 	}
-	for _, p := range config.jointParameters() {
+	base := config.jointParameters()
+	if ablated.ablated[ablateJoint] {
+		base = config.singleParameters()
+	}
+	for _, p := range base {
 		trainer.operands.names = append(trainer.operands.names, p.name)
 		add(BFloat16.dtype(p.parameter), p.shape...)
 	}
@@ -104,6 +112,26 @@ func TestGraphBudget(t *testing.T) {
 					t.Errorf("%d uploads a micro-batch, want at most 6", uploads)
 				}
 			})
+		}
+	}
+}
+
+// TestAblations: what is left out for a benchmark is left out of the graph.
+func TestAblations(t *testing.T) {
+	config, err := ReadConfig(filepath.Join("..", "internal", "bench", "gpu", "qwen2.5-0.5b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, _ := gradientBudget(t, config, 16, 512, 0)
+	for _, without := range []string{ablateBeside, ablateJoint, ablateAttention} {
+		b, _ := gradientBudget(t, config, 16, 512, 0, without)
+		t.Logf("without %s: %.1f products a layer, %.2f %% of the FLOPs in float32, kept of a row's square: %s",
+			without, float64(b.products)/float64(config.NumHiddenLayers), 100*b.wideFLOPs/b.flops, b.square)
+		if derived := b.square != "" && b.wideFLOPs > 0.05*b.flops; derived != (without == ablateAttention) {
+			t.Errorf("without %s attention's gradient is derived in float32: %v", without, derived)
+		}
+		if b.products <= whole.products {
+			t.Errorf("without %s there are %d products, want more than the %d with all changes", without, b.products, whole.products)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package lm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -26,10 +28,13 @@ type Engine struct {
 	Library   string             // path of the library it loaded; "" where it is part of this program
 	Variables []engines.Variable // of the environment that it read
 	Backend   compute.Backend    // what runs graphs
+	// ChoicesDir is where kernels are kept that were chosen by timing, so that they are chosen again; "": none are.
+	ChoicesDir string
 
 	ablated map[string]bool // see Ablate
 	builder compute.Backend // what graphs are built with, where that is not Backend itself; buffers are Backend's
 	shapes  atomic.Int64    // graphs compiled so far
+	loaded  atomic.Int64    // see UploadedBytes
 }
 
 // engineNames is what Open takes, but for auto.
@@ -105,12 +110,16 @@ func (e *Engine) Close() { e.Backend.Finalize() }
 
 // What Ablate leaves out.
 const (
-	ablateBeside   = "beside"   // the product of an adapter's B and the base's weight in one
-	ablateSampling = "sampling" // drawing tokens on the device
+	ablateBeside    = "beside"    // the product of an adapter's B and the base's weight in one
+	ablateJoint     = "joint"     // weights of the base and A's that read the same input in one
+	ablateAttention = "attention" // products of bfloat16 in attention, and its gradient by hand
+	ablateSampling  = "sampling"  // drawing tokens on the device
 )
 
 // Ablations lists what Ablate takes.
-func Ablations() []string { return []string{ablateBeside, ablateSampling} }
+func Ablations() []string {
+	return []string{ablateBeside, ablateJoint, ablateAttention, ablateSampling}
+}
 
 // Ablate leaves changes of graphs for XLA out of what is made on the engine from now on, so that a benchmark can tell
 // what each is worth. It is not for results: the engine's version does not say it.
@@ -154,6 +163,31 @@ func (e *Engine) newGraph(name string) *graph.Graph {
 
 // CompiledShapes is the number of graphs this engine has compiled.
 func (e *Engine) CompiledShapes() int { return int(e.shapes.Load()) }
+
+// SaveChoices writes the kernels of ChoicesDir as JSON.
+func (e *Engine) SaveChoices(w io.Writer) error {
+	chosen, err := engines.ReadChoices(e.ChoicesDir)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(w).Encode(chosen)
+}
+
+// LoadChoices has graphs that are compiled from now on take the kernels that SaveChoices wrote, but for the others, which
+// are of another plugin or device, or were chosen differently here.
+func (e *Engine) LoadChoices(r io.Reader) (others int, err error) {
+	var chosen engines.Chosen
+	if err := json.NewDecoder(r).Decode(&chosen); err != nil {
+		return 0, fmt.Errorf("XLA's choices of kernels: %w", err)
+	}
+	return chosen.Add(e.ChoicesDir)
+}
+
+// UploadedBytes is the size of what graphs on this engine were given so far that was not on its device yet.
+func (e *Engine) UploadedBytes() int64 { return e.loaded.Load() }
+
+// Uploads says whether weights are copied to a device to be used, as XLA does: worth keeping there for what comes next.
+func (e *Engine) Uploads() bool { return isXLA(e.Backend) }
 
 // openGo opens GoMLX's Go backend with our kernels under its operations, where they can be installed.
 func openGo() (*Engine, error) {

@@ -133,12 +133,13 @@ func openXLA(plugin, dataDir string) (*Engine, error) {
 	}
 	e.Name, e.Variables = name, variables
 	if choices != "" {
-		digest, err := engines.ChoicesDigest(choices)
+		chosen, err := engines.ReadChoices(choices)
 		if err != nil {
 			e.Close()
 			return nil, missing(err)
 		}
-		e.Version += " autotune " + digest[:12]
+		e.Version += " autotune " + chosen.Digest()[:12]
+		e.ChoicesDir = choices
 	}
 	return e, nil
 }

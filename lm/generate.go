@@ -122,7 +122,7 @@ func NewGenerator(engine *Engine, model *Model, adapter *Adapter, config Generat
 			return nil, fmt.Errorf("generate: stop token %d is outside the model's vocabulary of %d", id, model.Config.VocabSize)
 		}
 	}
-	g := &Generator{engine: engine, config: config, model: model.Config, half: halved(engine.Backend, model.weights[embeddingWeight].DType())}
+	g := &Generator{engine: engine, config: config, model: model.Config, half: halved(engine.Backend, model.baseDType())}
 	if err := g.place(model, adapter); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("generate: %w", err)

@@ -3,6 +3,7 @@ package lm
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -16,52 +17,58 @@ import (
 // graphCache computes a wave by graphs, on any engine. It holds keys and values of all layers on the device: keys of
 // layer 0, values of layer 0, keys of layer 1…, each [D·K, M, C]: of rank 3, as the Go backend would copy one of rank
 // 4 for each matrix product. Nodes that a mask hides enter the products with weight 0, so they only need to be finite.
+//
+// The last tensor tells of each node which numbers see it, from one up to another, and its token: [D, 3, M], int32.
+// Tokens of trees are numbered from 0 in the order in which they are loaded, so that those that continue one are an
+// interval; samples have numbers below -1, and each sees the nodes of its own. Masks and the tokens drawn so far are the
+// device's own, then, and nothing that is uploaded for a step grows with the cache.
 type graphCache struct {
 	g       *Generator
 	wave    *wave
 	tensors []*tensors.Tensor
-	valid   []float32 // [D, S]: 1 where a slot is occupied
-	mask    []float32 // [D, 1, S, M]
-	words   []int32   // [D, M], the token of each node
+	drawn   *tensors.Tensor // [D·S], int32: what the step before drew, -1 where nothing
+	chance  *tensors.Tensor // [3], float64: temperature, top-p and penalty
+	sees    [][2]int32      // [D·S]: the numbers of an occupied slot, of its prompt's leaf (-1: none) and of its sample
+	fresh   []bool          // [D·S]: the slot's token is its prompt's
+	loaded  int32           // tokens of trees
+	samples int32
 }
 
 func (g *Generator) newGraphCache(w *wave) *graphCache {
-	c := &graphCache{g: g, wave: w, tensors: make([]*tensors.Tensor, 2*g.model.NumHiddenLayers),
-		valid: make([]float32, w.rows*w.slots), mask: masked(w.rows * w.slots * w.nodes), words: make([]int32, w.rows*w.nodes)}
+	slots := w.rows * w.slots
+	c := &graphCache{g: g, wave: w, sees: make([][2]int32, slots), fresh: make([]bool, slots),
+		drawn:  tensors.FromFlatDataAndDimensions(slices.Repeat([]int32{-1}, slots), slots),
+		chance: tensors.FromFlatDataAndDimensions([]float64{g.config.Temperature, g.config.TopP, g.config.RepetitionPenalty}, 3)}
 	dtype := dtypes.Float32
 	if g.half {
 		dtype = dtypes.BFloat16
 	}
-	for i := range c.tensors {
-		c.tensors[i] = tensors.FromShape(shapes.Make(dtype, w.rows*g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim))
+	for range 2 * g.model.NumHiddenLayers {
+		c.tensors = append(c.tensors, tensors.FromShape(shapes.Make(dtype, w.rows*g.model.NumKeyValueHeads, w.nodes, g.model.HeadDim)))
 	}
+	c.tensors = append(c.tensors, tensors.FromShape(shapes.Make(dtypes.Int32, w.rows, 3, w.nodes)))
 	return c
 }
 
-func (c *graphCache) release() { release(c.tensors...) }
-
-// maskOf is a slot's row of the mask.
-func (c *graphCache) maskOf(at int) []float32 { return c.mask[at*c.wave.nodes : (at+1)*c.wave.nodes] }
+func (c *graphCache) release() { release(append(c.tensors, c.drawn, c.chance)...) }
 
 func (c *graphCache) begin(at int, tree *promptTree, leaf int32) {
-	c.valid[at] = 1
-	for node := range tree.path(leaf) {
-		c.extend(at, node)
+	c.samples++
+	c.sees[at], c.fresh[at] = [2]int32{-1, -1 - c.samples}, true
+	if leaf >= 0 {
+		c.sees[at][0] = tree.first + leaf
 	}
 }
 
-func (c *graphCache) extend(at int, node int32) { c.maskOf(at)[node] = 0 }
+func (c *graphCache) extend(int, int32) {} // step says where a token goes
 
-func (c *graphCache) end(at int) {
-	c.valid[at] = 0
-	copy(c.maskOf(at), masked(c.wave.nodes))
-}
+func (c *graphCache) end(int) {} // and who has one
 
 // run runs a program over the weights, the cache (which it replaces) and inputs; it returns the result that is not
 // the cache, nil where there is none.
-func (c *graphCache) run(p *program, inputs ...*tensors.Tensor) (*tensors.Tensor, error) {
+func (c *graphCache) run(p *program, inputs ...input) (*tensors.Tensor, error) {
 	all := append(keep(c.g.operands.tensors...), donate(c.tensors...)...)
-	results, err := p.run(append(all, donate(inputs...)...))
+	results, err := p.run(append(all, inputs...))
 	if err != nil {
 		return nil, err
 	}
@@ -81,9 +88,11 @@ type cached struct {
 	rows  *Node // [B·K, 1], the rows computed; nil for all
 }
 
-// newCached prepares for nodes and valid, both [B, N], of rows [B] (int32); all says that rows are all there are.
-func newCached(d *decoder, cache []*Node, rows, nodes, valid *Node, all bool) *cached {
+// newCached prepares for nodes [B, N], -1 for padding, of rows [B] (int32); all says that rows are all there are.
+func newCached(d *decoder, cache []*Node, rows, nodes *Node, all bool) *cached {
 	b, n, heads := nodes.Shape().Dimensions[0], nodes.Shape().Dimensions[1], d.config.NumKeyValueHeads
+	valid := ConvertDType(isToken(nodes), dtypes.Float32)
+	nodes = Max(nodes, ZerosLike(nodes))
 	head := Iota(nodes.Graph(), shapes.Make(dtypes.Int32, b, heads, 1, 1), 1)
 	first := Add(MulScalar(Reshape(rows, b, 1, 1, 1), heads), head) // [B, K, 1, 1]
 	each := func(x *Node) *Node { return BroadcastToDims(x, b, heads, n, 1) }
@@ -140,62 +149,120 @@ func (c *cached) write(i int, x *Node) *Node {
 	return cache
 }
 
-// bind splits a program's inputs into the decoder, the cache and the rest.
-func (g *Generator) bind(inputs []*Node) (d *decoder, cache, rest []*Node) {
+// isToken is true where x is not negative: of tokens, nodes and numbers, where there is one.
+func isToken(x *Node) *Node { return GreaterOrEqual(x, ScalarZero(x.Graph(), x.DType())) }
+
+// bind splits a program's inputs into the decoder, keys and values, what is known of the nodes, and the rest.
+func (g *Generator) bind(inputs []*Node) (d *decoder, cache []*Node, known *Node, rest []*Node) {
 	weights, layers := len(g.operands.tensors), 2*g.model.NumHiddenLayers
-	return g.operands.decoder(inputs[:weights]), inputs[weights : weights+layers], inputs[weights+layers:]
+	rest = inputs[weights+layers:]
+	return g.operands.decoder(inputs[:weights]), inputs[weights : weights+layers], rest[0], rest[1:]
 }
 
-// buildDecode computes one token for every slot. Inputs after weights and cache: tokens, positions, nodes [D, S]
-// (int32), valid [D, S], mask [D, 1, S, M], and where tokens are drawn in the graph what they depend on: uniform [D·S, 1],
-// temperature, top-p and penalty [3] (float64), the nodes' tokens [D, M] (int32). Results: the cache, then the token that
-// was drawn or is the most likely, [D·S] (int32), or the logits [D·S, V].
+// line is the i-th of x along an axis, without the axis.
+func line(x *Node, axis, i int) *Node {
+	at := make([]SliceAxisSpec, axis+1)
+	for a := range at {
+		at[a] = AxisRange()
+	}
+	at[axis] = AxisElem(i)
+	return Squeeze(Slice(x, at...), axis)
+}
+
+// know writes what is known of nodes [B, N], values [B, 3, N], into that of all nodes, [B, 3, M].
+func know(known, nodes, values *Node) *Node {
+	b, n, m := nodes.Shape().Dimensions[0], nodes.Shape().Dimensions[1], known.Shape().Dimensions[2]
+	shape := shapes.Make(dtypes.Int32, b, 3, n, m)
+	across := func(x *Node, lines int) *Node {
+		return BroadcastToDims(Reshape(x, b, lines, n, 1), shape.Dimensions...)
+	}
+	here := ConvertDType(Equal(across(nodes, 1), Iota(known.Graph(), shape, 3)), dtypes.Int32)
+	sum := func(x *Node) *Node { return ReduceSum(x, 2) } // of one token at most
+	return Where(GreaterThan(sum(here), ZerosLike(known)), sum(Mul(here, across(values, 3))), known)
+}
+
+// seenBy says which nodes numbers [B, N] see: [B, 1, N, M], bool.
+func seenBy(known, numbers *Node) *Node {
+	return visible(line(known, 1, 0), line(known, 1, 1), numbers)
+}
+
+// buildDecode computes one token for every slot. Inputs after weights, cache and known: what the step before drew [D·S],
+// the step [5, D, S] (both int32), and where tokens are drawn by chance what they depend on: uniform [D·S, 1],
+// temperature, top-p and penalty [3] (float64). Results: the cache, known, then the token that was drawn or is the most
+// likely, [D·S] (int32), or the logits [D·S, V].
+//
+// The lines of a step: the token, -1 for the one that the step before drew; its position and node (-1: the slot is idle);
+// the numbers of its leaf and its sample. A slot that has drawn a token of Stop ends there: until it is given a token it
+// draws -1 and changes nothing, as an idle one does.
 func (g *Generator) buildDecode(inputs []*Node) []*Node {
-	d, cache, rest := g.bind(inputs)
-	tokens, positions, nodes, valid, mask := rest[0], rest[1], rest[2], rest[3], rest[4]
-	rows := Iota(tokens.Graph(), shapes.Make(dtypes.Int32, tokens.Shape().Dimensions[0]), 0)
-	c := newCached(d, cache, rows, nodes, valid, true)
-	x := c.forward(tokens, positions, mask)
-	scores := d.logits(x) // [D·S, V]
+	d, cache, known, rest := g.bind(inputs)
+	step := func(i int) *Node { return line(rest[1], 0, i) }
+	given, positions, nodes, leaf, sample := step(0), step(1), step(2), step(3), step(4)
+	graph, dims := given.Graph(), given.Shape().Dimensions
+	none := Scalar(graph, dtypes.Int32, -1)
+	before := Reshape(rest[0], dims...)
+	for _, id := range g.config.Stop {
+		before = Where(Equal(before, Scalar(graph, dtypes.Int32, id)), none, before)
+	}
+	tokens := Where(isToken(given), given, before)
+	nodes = Where(isToken(tokens), nodes, none)
+	tokens = Max(tokens, ZerosLike(tokens))
+	known = know(known, nodes, Stack([]*Node{sample, AddScalar(sample, 1), tokens}, 1))
+	seen := LogicalOr(seenBy(known, leaf), seenBy(known, sample)) // [D, 1, S, M]
+
+	rows := Iota(graph, shapes.Make(dtypes.Int32, dims[0]), 0)
+	c := newCached(d, cache, rows, nodes, true)
+	scores := d.logits(c.forward(tokens, positions, maskOf(seen))) // [D·S, V]
 	switch {
 	case g.config.best():
 		scores = ArgMax(scores, -1, dtypes.Int32)
 	case g.draws():
-		number := func(i int) *Node { return Reshape(SliceAxis(rest[6], 0, AxisElem(i))) }
-		on := drawing{uniform: rest[5], temperature: number(0), topP: number(1), penalty: number(2)}
+		number := func(i int) *Node { return Reshape(line(rest[3], 0, i)) }
+		on := drawing{uniform: rest[2], temperature: number(0), topP: number(1), penalty: number(2)}
 		if g.config.RepetitionPenalty != 1 {
-			on.seen = seenBy(mask, rest[7], g.model.VocabSize)
+			on.seen = tokensOf(seen, line(known, 1, 2), g.model.VocabSize)
 		}
 		scores = on.draw(&g.config, scores)
 	}
-	return append(c.cache, scores)
+	if scores.DType() == dtypes.Int32 {
+		scores = Where(isToken(Reshape(nodes, dims[0]*dims[1])), scores, none)
+	}
+	return append(c.cache, known, scores)
 }
 
-// seenBy are the tokens of the nodes that each slot sees, those of its prompt and its sample: [D·S, V], bool. mask is
-// [D, 1, S, M], words [D, M].
-func seenBy(mask, words *Node, vocab int) *Node {
-	d, s, m := mask.Shape().Dimensions[0], mask.Shape().Dimensions[2], mask.Shape().Dimensions[3]
-	g := mask.Graph()
+// tokensOf are the tokens of the nodes that each slot sees, [D, 1, S, M], those of its prompt and its sample: [D·S, V],
+// bool. words [D, M] are the nodes' tokens.
+func tokensOf(seen, words *Node, vocab int) *Node {
+	d, s, m := seen.Shape().Dimensions[0], seen.Shape().Dimensions[2], seen.Shape().Dimensions[3]
+	g := seen.Graph()
 	slot := Iota(g, shapes.Make(dtypes.Int32, d*s, m), 0)
 	word := Reshape(BroadcastToDims(Reshape(words, d, 1, m), d, s, m), d*s, m)
 	at := Reshape(Stack([]*Node{slot, word}, -1), d*s*m, 2)
-	visible := Reshape(ConvertDType(GreaterThan(mask, Const(g, float32(maskedScore/2))), dtypes.Float32), d*s*m)
-	return GreaterThan(ScatterSum(Zeros(g, shapes.Make(dtypes.Float32, d*s, vocab)), at, visible, false, false), Const(g, float32(0)))
+	ones := Reshape(ConvertDType(seen, dtypes.Float32), d*s*m)
+	return GreaterThan(ScatterSum(Zeros(g, shapes.Make(dtypes.Float32, d*s, vocab)), at, ones, false, false), Const(g, float32(0)))
 }
 
-// buildPrefill computes a chunk of a tree. Inputs after weights and cache: row (scalar, int32), tokens, positions,
-// nodes [1, N] (int32), valid [1, N], mask [1, 1, N, M]. Result: the cache.
+// buildPrefill computes a chunk of a tree. Input after weights, cache and known: the chunk [6, 1, N] (int32), whose lines
+// are tokens, positions, nodes (-1: padding), the numbers that see each token, from one up to another, and the row,
+// again and again. Results: the cache and known.
 func (g *Generator) buildPrefill(inputs []*Node) []*Node {
-	d, cache, rest := g.bind(inputs)
-	row, tokens, positions, nodes, valid, mask := rest[0], rest[1], rest[2], rest[3], rest[4], rest[5]
-	c := newCached(d, cache, Reshape(row, 1), nodes, valid, false)
-	c.forward(tokens, positions, mask)
-	return c.cache
+	d, cache, known, rest := g.bind(inputs)
+	chunk := func(i int) *Node { return line(rest[0], 0, i) }
+	tokens, positions, nodes, from, to := chunk(0), chunk(1), chunk(2), chunk(3), chunk(4)
+	row := SliceAxis(chunk(5), 1, AxisElem(0)) // [1, 1]
+	here := know(Gather(known, row), nodes, Stack([]*Node{from, to, tokens}, 1))
+	dims := known.Shape().Dimensions
+	place := Iota(known.Graph(), known.Shape(), 0)
+	known = Where(Equal(place, BroadcastToDims(Reshape(row, 1, 1, 1), dims...)), BroadcastToDims(here, dims...), known)
+
+	c := newCached(d, cache, Reshape(row, 1), nodes, false)
+	c.forward(tokens, positions, maskOf(seenBy(here, from)))
+	return append(c.cache, known)
 }
 
 func (c *graphCache) load(ctx context.Context, trees []loading) error {
 	for _, l := range trees {
-		if err := c.loadTree(ctx, l.row, l.tree); err != nil {
+		if err := c.loadTree(ctx, int32(l.row), l.tree); err != nil {
 			return err
 		}
 	}
@@ -203,74 +270,65 @@ func (c *graphCache) load(ctx context.Context, trees []loading) error {
 }
 
 // loadTree computes the keys and values of a tree chunk by chunk.
-func (c *graphCache) loadTree(ctx context.Context, row int, p *promptTree) error {
-	chunk, m := c.wave.chunk, c.wave.nodes
-	for from := 0; from < len(p.tokens); from += chunk {
+func (c *graphCache) loadTree(ctx context.Context, row int32, p *promptTree) error {
+	p.first = c.loaded
+	c.loaded += int32(len(p.tokens))
+	size := c.wave.chunk
+	for from := 0; from < len(p.tokens); from += size {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n := min(chunk, len(p.tokens)-from)
-		tokens, positions, nodes := make([]int32, chunk), make([]int32, chunk), make([]int32, chunk)
-		valid := make([]float32, chunk)
-		mask := masked(chunk * m)
-		copy(tokens, p.tokens[from:from+n])
-		copy(positions, p.depth[from:from+n])
-		copy(nodes, p.nodes[from:from+n])
-		for i := range n {
-			valid[i] = 1
-			c.words[row*m+int(nodes[i])] = tokens[i]
-			for node := range p.path(int32(from + i)) {
-				mask[i*m+int(node)] = 0
-			}
+		chunk := slices.Repeat([]int32{0, 0, -1, -1, -1, row}, size) // transposed
+		for i := range min(size, len(p.tokens)-from) {
+			at := from + i
+			copy(chunk[6*i:], []int32{p.tokens[at], p.depth[at], p.nodes[at], p.first + int32(at), p.first + p.exit[at]})
 		}
-		_, err := c.run(c.g.prefill, tensors.FromScalar(int32(row)),
-			tensors.FromFlatDataAndDimensions(tokens, 1, chunk), tensors.FromFlatDataAndDimensions(positions, 1, chunk),
-			tensors.FromFlatDataAndDimensions(nodes, 1, chunk), tensors.FromFlatDataAndDimensions(valid, 1, chunk),
-			tensors.FromFlatDataAndDimensions(mask, 1, 1, chunk, m))
-		if err != nil {
+		if _, err := c.run(c.g.prefill, lines(chunk, 6, 1, size)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// lines makes an input [lines, B, N] of what is known of each of B·N tokens after the other.
+func lines(values []int32, count, b, n int) input {
+	turned := make([]int32, len(values))
+	for i, v := range values {
+		turned[i%count*b*n+i/count] = v
+	}
+	return input{tensors.FromFlatDataAndDimensions(turned, count, b, n), true}
+}
+
 func (c *graphCache) step(s *scheduler) (chosen []int32, err error) {
-	w, config := c.wave, &c.g.config
-	inputs := []*tensors.Tensor{
-		tensors.FromFlatDataAndDimensions(s.tokens, w.rows, w.slots), tensors.FromFlatDataAndDimensions(s.positions, w.rows, w.slots),
-		tensors.FromFlatDataAndDimensions(s.nodes, w.rows, w.slots), tensors.FromFlatDataAndDimensions(c.valid, w.rows, w.slots),
-		tensors.FromFlatDataAndDimensions(c.mask, w.rows, 1, w.slots, w.nodes)}
-	if c.g.draws() {
-		uniform := make([]float64, len(s.tokens))
-		for _, at := range s.occupied() {
-			uniform[at] = s.uniform(at)
-			c.words[at/w.slots*w.nodes+int(s.nodes[at])] = s.tokens[at]
+	w, onDevice := c.wave, c.g.config.best() || c.g.draws()
+	step, uniform := slices.Repeat([]int32{-1, 0, -1, -1, -1}, len(s.tokens)), make([]float64, len(s.tokens))
+	for _, at := range s.occupied() {
+		given := int32(-1)
+		if c.fresh[at] || !onDevice {
+			given = s.tokens[at]
 		}
-		inputs = append(inputs, tensors.FromFlatDataAndDimensions(uniform, len(uniform), 1),
-			tensors.FromFlatDataAndDimensions([]float64{config.Temperature, config.TopP, config.RepetitionPenalty}, 3),
-			tensors.FromFlatDataAndDimensions(c.words, w.rows, w.nodes))
+		c.fresh[at] = false
+		copy(step[5*at:], []int32{given, s.positions[at], s.nodes[at], c.sees[at][0], c.sees[at][1]})
+		uniform[at] = s.uniform(at)
+	}
+	inputs := []input{{c.drawn, false}, lines(step, 5, w.rows, w.slots)}
+	if c.g.draws() {
+		inputs = append(inputs, input{tensors.FromFlatDataAndDimensions(uniform, len(uniform), 1), true}, input{c.chance, false})
 	}
 	scores, err := c.run(c.g.decode, inputs...)
 	if err != nil {
 		return nil, err
 	}
-	defer release(scores)
-	if config.best() || c.g.draws() {
+	if onDevice {
+		release(c.drawn)
+		c.drawn = scores
 		return tensors.CopyFlatData[int32](scores)
 	}
+	defer release(scores)
 	chosen = make([]int32, len(s.tokens))
 	vocab := c.g.model.VocabSize
 	err = tensors.ConstFlatData(scores, func(logits []float32) {
 		s.draw(s.occupied(), chosen, func(at int) []float32 { return logits[at*vocab : (at+1)*vocab] })
 	})
 	return chosen, err
-}
-
-// masked is a mask of n nodes that sees none.
-func masked(n int) []float32 {
-	mask := make([]float32, n)
-	for i := range mask {
-		mask[i] = maskedScore
-	}
-	return mask
 }

@@ -17,6 +17,7 @@ type promptTree struct {
 	nodes []int32 // node of the cache row for each of the tree's
 	units []int32 // the first node of each unit that they are in
 	live  int     // samples that have not ended
+	first int32   // a graph's number of its first token
 }
 
 // promptWork is one request of a tree.

@@ -186,6 +186,71 @@ func graphGenerator(t testing.TB, engine *Engine, model *Model, config GenerateC
 	return g
 }
 
+// A slot that has drawn a token of Stop ends on the device, whether the host looks at it or not; nothing beside it
+// changes.
+func TestGenerateStopsOnDevice(t *testing.T) {
+	engine, model := testEngine(t), generatorModel(t, "llama")
+	requests := chats(3, 3, 1)
+	config := GenerateConfig{MaxNewTokens: 12, Slots: 6}
+	want, err := graphGenerator(t, engine, model, config).Generate(context.Background(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Stop = []int32{want[0][0].Tokens[4], want[1][0].Tokens[2]}
+	g := graphGenerator(t, engine, model, config)
+	stopped, err := g.Generate(context.Background(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.config.Stop = nil // of the host: the graphs have theirs
+	unseen, err := g.Generate(context.Background(), requests, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := 0
+	for i := range want {
+		all := want[i][0].Tokens
+		at := slices.IndexFunc(all, func(id int32) bool { return slices.Contains(config.Stop, id) })
+		if at < 0 {
+			at = len(all)
+		} else {
+			ended++
+		}
+		if got := stopped[i][0]; !slices.Equal(got.Tokens, all[:at]) || got.Stopped != (at < len(all)) {
+			t.Errorf("request %d: %v, want %v and no more", i, got, all[:at])
+		}
+		for j := at + 1; j < len(all); j++ {
+			all[j] = -1
+		}
+		if got := unseen[i][0].Tokens; !slices.Equal(got, all) {
+			t.Errorf("request %d, which the host does not stop: %v, want %v", i, got, all)
+		}
+	}
+	if ended < 2 {
+		t.Errorf("%d samples stop, want 2 or more: the test shows little", ended)
+	}
+}
+
+// As many slots as a card wants: the same samples, in fewer steps.
+func TestGenerateManySlots(t *testing.T) {
+	engine, model := testEngine(t), generatorModel(t, "llama")
+	requests := chats(40, 4, 3)
+	config := GenerateConfig{MaxNewTokens: 16, Temperature: 0.8, TopP: 0.95, Slots: 8, Seed: 5, Stop: []int32{40, 41, 42}}
+	want, few := generate(t, engine, model, nil, config, requests)
+	for _, slots := range []int{64, 256} {
+		config.Slots = slots
+		got, stats := generate(t, engine, model, nil, config, requests)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%d slots give other samples than 8", slots)
+		}
+		if stats.SlotSteps != stats.Steps*slots || stats.Steps*slots > 3*few.SlotSteps {
+			t.Errorf("%d slots: %d steps of %d slots together, want all of them, and at most thrice the %d of 8 slots",
+				slots, stats.Steps, stats.SlotSteps, few.SlotSteps)
+		}
+		few = stats
+	}
+}
+
 // However many calls of whatever requests a stage makes, graphs have at most eight shapes.
 func TestGenerateShapes(t *testing.T) {
 	engine, model := testEngine(t), generatorModel(t, "llama")

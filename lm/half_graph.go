@@ -148,7 +148,18 @@ func (d *decoder) halfLinears(x *Node, modules []string) []*Node {
 func (d *decoder) halfJoint(x *Node, modules []string) *Node {
 	x = widen(x) // its gradients, one of each product, are summed in float32
 	g := x.Graph()
-	w := d.weights[jointName(modules[0])] // [sum of out, in]
+	name := jointName(modules[0])
+	if d.ablated[ablateJoint] {
+		if len(modules) > 1 {
+			each := make([]*Node, len(modules))
+			for i := range modules {
+				each[i] = d.halfJoint(x, modules[i:i+1])
+			}
+			return Concatenate(each, 1)
+		}
+		name = modules[0] + ".weight"
+	}
+	w := d.weights[name] // [sum of out, in]
 	var down, up, biases []*Node
 	rank, biased := 0, false
 	for _, module := range modules {
@@ -193,7 +204,7 @@ func (d *decoder) halfJoint(x *Node, modules []string) *Node {
 	})
 	low = narrow(MulScalar(widen(low), scale)) // [T, rank]
 	b := narrow(Concatenate(up, 0))            // [sum of out, rank]
-	if !d.apart && besides(x.Shape().Dimensions[0], x.Shape().Dimensions[1]) {
+	if !d.ablated[ablateBeside] && besides(x.Shape().Dimensions[0], x.Shape().Dimensions[1]) {
 		return withBias(widen(halfAdapted(narrow(x), low, w, b)))
 	}
 	y := withBias(widen(halfBase(narrow(x), w)))

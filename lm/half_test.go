@@ -1,8 +1,13 @@
 package lm
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -166,6 +171,26 @@ func TestBFloat16Gradients(t *testing.T) {
 	}
 }
 
+// TestBFloat16Ablated: what a benchmark leaves out changes how the gradients are computed, not what they are.
+func TestBFloat16Ablated(t *testing.T) {
+	engine := testEngine(t)
+	if engine.Backend.Name() != "xla" {
+		t.Skip("there are changes for XLA alone")
+	}
+	config := tinyQwen(t)
+	wide, _ := roundedModel(t, config)
+	adapter, data := trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6}), nestedExamples(6, 3, 4, config.VocabSize, false)
+	_, want := gradientOf(t, engine, wide, adapter, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+	for _, without := range []string{ablateBeside, ablateJoint, ablateAttention} {
+		engine.ablated = map[string]bool{without: true}
+		_, half := roundedModel(t, config)
+		_, got := gradientOf(t, engine, half, adapter, data, TrainConfig{Loss: Loss{Kind: LossSFT}})
+		if c := cosine(slices.Concat(want...), slices.Concat(got...)); c < 0.9995 {
+			t.Errorf("without %s the cosine of the gradients in bfloat16 and float32 is %v, want at least 0.9995", without, c)
+		}
+	}
+}
+
 // tinyQwen is tinyConfig's Qwen2: biases on queries, keys and values.
 func tinyQwen(t *testing.T) Config {
 	t.Helper()
@@ -318,5 +343,109 @@ func TestBFloat16Rounds(t *testing.T) {
 	}
 	if _, err := LoadModelWith(dir, LoadOptions{BaseType: "int4"}); err == nil {
 		t.Error("an unknown type is taken")
+	}
+}
+
+// TestWeightsMapped: weights that are left in their files are those that are read from them.
+func TestWeightsMapped(t *testing.T) {
+	config := tinyQwen(t)
+	source, dir := tinyModel(t, config), t.TempDir()
+	shapes := map[string][]int{}
+	for _, p := range config.parameters() {
+		shapes[p.name] = p.shape
+	}
+	if err := source.Config.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeFile(filepath.Join(dir, "model.safetensors"), func(w io.Writer) error {
+		return encodeSafetensors(w, "BF16", shapes, nil, func(name string) ([]float32, error) { return floats(source.weights[name]) })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	load := func(mapped bool) *Model {
+		m, err := LoadModelWith(dir, LoadOptions{BaseType: BFloat16, Mapped: mapped})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	plain, mapped := load(false), load(true)
+	saved := func(m *Model) []byte {
+		dir := t.TempDir()
+		if err := m.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	if !bytes.Equal(saved(plain), saved(mapped)) {
+		t.Error("what is left in files is saved otherwise")
+	}
+	for _, p := range config.parameters() {
+		if left := mapped.weights[p.name] == nil; left != (len(p.shape) > 1) || len(plain.mapped) > 0 {
+			t.Errorf("%s %v: left in its file: %v; want matrices, which the file has in bfloat16, and nothing else", p.name, p.shape, left)
+		}
+	}
+
+	engine := testEngine(t)
+	if !engine.Uploads() {
+		t.Skip("weights of the engine are where they were read")
+	}
+	adapter := trainedAdapter(t, config, LoRA{Rank: 3, Alpha: 6})
+	data, requests := nestedExamples(4, 3, 4, config.VocabSize, false), []Request{{Prompt: []int32{1, 5, 7}}, {Prompt: []int32{1, 9}}}
+	compute := func(m *Model) (result struct {
+		Scores  [][]SequenceLogProbs
+		Samples [][]Sample
+	}) {
+		var err error
+		if result.Scores, err = LogProbs(t.Context(), engine, m, adapter, data, LogProbsOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		result.Samples, _ = generate(t, engine, m, adapter, GenerateConfig{MaxNewTokens: 6}, requests)
+		return result
+	}
+	want := compute(plain)
+	for range 2 {
+		if got := compute(mapped); !reflect.DeepEqual(got, want) {
+			t.Errorf("by weights left in their files %v, want %v", got, want)
+		}
+		mapped.Unload()
+	}
+}
+
+// TestWeightsUploadedOnce: of a model that was used on an engine only what is new is uploaded by what uses it next, until
+// it is unloaded.
+func TestWeightsUploadedOnce(t *testing.T) {
+	engine := testEngine(t)
+	if !engine.Uploads() {
+		t.Skip("weights of the engine are where they were read")
+	}
+	config := tinyQwen(t)
+	_, model := roundedModel(t, config)
+	data, size := nestedExamples(4, 3, 4, config.VocabSize, false), int64(0)
+	for _, w := range model.weights {
+		size += w.ByteSize()
+	}
+	score := func() int64 {
+		before := engine.UploadedBytes()
+		if _, err := LogProbs(t.Context(), engine, model, nil, data, LogProbsOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		return engine.UploadedBytes() - before
+	}
+	first, second := score(), score()
+	if first < size || second > first-size {
+		t.Errorf("a model of %d bytes: the first use uploads %d, the second %d, want all of it and none of it", size, first, second)
+	}
+	joint := int64(0)
+	for _, w := range model.uploaded {
+		joint += w.ByteSize()
+	}
+	model.Unload()
+	if third := score(); joint == 0 || third < second+joint {
+		t.Errorf("after Unload %d bytes are uploaded, want the %d of joint weights more than %d", third, joint, second)
 	}
 }

@@ -20,15 +20,19 @@ import (
 // Merge adds the adapter into the base weights: W + Scale · B A, as a new model.
 func (a *Adapter) Merge(model *Model) (*Model, error) {
 	weights := map[string]*tensors.Tensor{}
-	for name, t := range model.weights {
-		values, err := floats(t)
+	for _, p := range model.Config.parameters() {
+		t, err := model.weight(p.name)
+		var values []float32
 		if err == nil {
-			_, err = a.addTo(name, values, t.Shape().Dimensions)
+			values, err = floats(t)
+		}
+		if err == nil {
+			_, err = a.addTo(p.name, values, p.shape)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("merge %s: %w", name, err)
+			return nil, fmt.Errorf("merge %s: %w", p.name, err)
 		}
-		weights[name] = tensors.FromFlatDataAndDimensions(values, t.Shape().Dimensions...)
+		weights[p.name] = tensors.FromFlatDataAndDimensions(values, p.shape...)
 	}
 	return newModel(model.Config, weights), nil
 }

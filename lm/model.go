@@ -26,8 +26,8 @@ type decoder struct {
 	checkpointing bool
 	// maxLogits bounds the logits that exist at once; 0: the package's bound.
 	maxLogits int
-	// apart has an adapter's product never join that of the base (besides).
-	apart bool
+	// ablated are the changes that a benchmark leaves out (Engine.Ablate).
+	ablated map[string]bool
 }
 
 // attend is a layer's attention: of queries [B, H, N, C] among its new keys and values, [B, K, N, C], and whatever keys
@@ -40,7 +40,7 @@ type attend func(layer int, q, k, v *Node) *Node
 func (d *decoder) forward(tokens, positions, mask *Node) *Node {
 	x := d.embed(tokens) // [T, D]
 	cos, sin := d.rotation(positions)
-	if d.halved(tokens.Graph()) {
+	if d.halved(tokens.Graph()) && !d.ablated[ablateAttention] {
 		return d.layers(x, cos, sin, func(_ int, q, k, v *Node) *Node { return d.halfAttention(q, k, v, mask) })
 	}
 	masks := []*Node{mask}
@@ -240,12 +240,19 @@ func rotate(x, cos, sin *Node) *Node {
 
 // treeMask is the additive attention mask of a prefix tree, [B, 1, N, N]: token i attends to j iff
 // enter[j] <= enter[i] < exit[j]. enter and exit are [B, N].
-func treeMask(enter, exit *Node) *Node {
-	b, n := enter.Shape().Dimensions[0], enter.Shape().Dimensions[1]
-	query := Reshape(enter, b, 1, n, 1)
-	from, to := Reshape(enter, b, 1, 1, n), Reshape(exit, b, 1, 1, n)
-	visible := LogicalAnd(LessOrEqual(from, query), LessThan(query, to))
-	g := enter.Graph()
+func treeMask(enter, exit *Node) *Node { return maskOf(visible(enter, exit, enter)) }
+
+// visible says where numbers [B, N] lie between from and to [B, M], to excluded: [B, 1, N, M], bool.
+func visible(from, to, numbers *Node) *Node {
+	b, n, m := numbers.Shape().Dimensions[0], numbers.Shape().Dimensions[1], from.Shape().Dimensions[1]
+	numbers = Reshape(numbers, b, 1, n, 1)
+	from, to = Reshape(from, b, 1, 1, m), Reshape(to, b, 1, 1, m)
+	return LogicalAnd(LessOrEqual(from, numbers), LessThan(numbers, to))
+}
+
+// maskOf is the additive mask that hides what is not visible.
+func maskOf(visible *Node) *Node {
+	g := visible.Graph()
 	return Where(visible, Const(g, float32(0)), Const(g, float32(maskedScore)))
 }
 

@@ -33,7 +33,7 @@ const (
 // memory they do not double and whose type may have too few digits for the sum.
 func newNative(engine *Engine, model *Model, adapter *Adapter) (*native, error) {
 	c := &model.Config
-	if engine.Name != "go" || c.MLPBias {
+	if engine.Name != "go" || c.MLPBias || len(model.mapped) > 0 {
 		return nil, nil
 	}
 	n := &native{config: c, embed: model.weights["model.embed_tokens.weight"]}

@@ -63,6 +63,9 @@ func (p *program) run(inputs []input) (results []*tensors.Tensor, err error) {
 	buffers, donated := make([]compute.Buffer, len(inputs)), make([]bool, len(inputs))
 	for i, in := range inputs {
 		donated[i] = in.donate
+		if !in.tensor.IsOnAnyDevice() {
+			p.engine.loaded.Add(in.tensor.ByteSize())
+		}
 		if in.donate {
 			buffers[i], err = in.tensor.DonateBuffer(backend, 0)
 		} else {

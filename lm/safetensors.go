@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -111,6 +112,18 @@ func (f *tensorFile) floatData(name string) (tensorHeader, []byte, error) {
 		return h, nil, fmt.Errorf("%s: tensor %s: dtype %s is no float", f.path, name, h.DType)
 	}
 	return h, f.data[h.Offsets[0]:h.Offsets[1]], nil
+}
+
+// dtype is that of a tensor of floats; 0 of half precision, which no weight is kept in.
+func (f *tensorFile) dtype(name string) dtypes.DType {
+	return map[string]dtypes.DType{"F32": dtypes.Float32, "BF16": dtypes.BFloat16}[f.tensors[name].DType]
+}
+
+// keeps says whether a tensor's bytes are, in the file, those of this machine's memory for a type.
+func (f *tensorFile) keeps(name string, dtype dtypes.DType) bool {
+	h, data, err := f.floatData(name)
+	return err == nil && littleEndian && f.dtype(name) == dtype && len(data) > 0 &&
+		uintptr(unsafe.Pointer(&data[0]))%uintptr(dtypeWidths[h.DType]) == 0
 }
 
 // float32s reads a tensor, converted to float32.

@@ -199,6 +199,9 @@ func (t *Trainer) Steps() int {
 	return n
 }
 
+// Engine is what the training runs on.
+func (t *Trainer) Engine() *Engine { return t.engine }
+
 // Step is the number of finished steps.
 func (t *Trainer) Step() int { return t.step }
 
@@ -365,7 +368,7 @@ func (t *Trainer) drops() bool {
 // dropoutInput is what decides which inputs of adapters are dropped in a micro-batch: numbers for all of them, or what
 // the graph computes those from.
 func (t *Trainer) dropoutInput(p *packed, seed uint64) *tensors.Tensor {
-	if halved(t.engine.Backend, t.model.weights["model.embed_tokens.weight"].DType()) {
+	if halved(t.engine.Backend, t.model.baseDType()) {
 		return dropoutSeed(seed)
 	}
 	return dropoutNoise(p.rows*p.length, dropoutWidth(&t.model.Config), seed)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -25,10 +26,11 @@ import (
 type Model struct {
 	Config  Config
 	weights map[string]*tensors.Tensor // by Hugging Face name
+	mapped  map[string]*tensorFile     // of the weights that are left in their files
 	rope    [2]*tensors.Tensor         // cos, sin: [MaxPositionEmbeddings, HeadDim/2]
 
-	joining sync.Mutex
-	joined  map[string]*tensors.Tensor // weights of several parts, on the engine that the model is used on
+	uploading sync.Mutex
+	uploaded  map[string]*tensors.Tensor // weights without a copy in the host's memory, on the engine that the model is used on
 }
 
 // initialDeviation is Hugging Face's initializer_range.
@@ -69,7 +71,7 @@ func NewModelWith(config Config, seed uint64, options LoadOptions) (*Model, erro
 	})
 }
 
-// gatherModel makes a model of tensors that are made one by one, on all processors.
+// gatherModel makes a model of tensors that are made one by one, on all processors; nil of those that are elsewhere.
 func gatherModel(config Config, options LoadOptions, one func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error)) (*Model, error) {
 	parameters := config.parameters()
 	made := make([]*tensors.Tensor, len(parameters))
@@ -86,7 +88,9 @@ func gatherModel(config Config, options LoadOptions, one func(p parameter, dtype
 	}
 	weights := make(map[string]*tensors.Tensor, len(parameters))
 	for i, p := range parameters {
-		weights[p.name] = made[i]
+		if made[i] != nil {
+			weights[p.name] = made[i]
+		}
 	}
 	return newModel(config, weights), nil
 }
@@ -103,6 +107,9 @@ func newModel(config Config, weights map[string]*tensors.Tensor) *Model {
 // LoadOptions tune how a model is read or made; the zero value is a good default.
 type LoadOptions struct {
 	BaseType BaseType // "": float32
+	// Mapped leaves weights in their files that lie there in the type that they are kept in. It is for engines that
+	// upload weights (Engine.Uploads), which take them from there. Nobody may change the files while there is the model.
+	Mapped bool
 }
 
 // LoadModel reads a directory in Hugging Face's layout: config.json and model.safetensors or its shards in f32, f16 or
@@ -124,18 +131,61 @@ func LoadModelWith(dir string, options LoadOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll()
+	var model *Model
+	defer func() {
+		if model == nil || len(model.mapped) == 0 {
+			closeAll()
+		}
+	}()
 	if err := checkTensors(dir, &config, files); err != nil {
 		return nil, err
 	}
-	model, err := gatherModel(config, options, func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error) {
+	left := func(p parameter, dtype dtypes.DType) bool {
+		return options.Mapped && files[p.name].keeps(p.name, dtype)
+	}
+	model, err = gatherModel(config, options, func(p parameter, dtype dtypes.DType) (*tensors.Tensor, error) {
+		if left(p, dtype) {
+			return nil, nil
+		}
 		return readTensorAs(files, p, dtype)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
+	model.mapped = map[string]*tensorFile{}
+	for _, p := range config.parameters() {
+		if left(p, options.BaseType.dtype(p)) {
+			model.mapped[p.name] = files[p.name]
+		}
+	}
+	if len(model.mapped) > 0 {
+		runtime.AddCleanup(model, func(unmap func()) { unmap() }, closeAll)
+	}
 	return model, nil
 }
+
+// weight is a weight in the host's memory, nil where the model has none of that name. Of one that is left in its file it
+// is a copy, which the model does not keep.
+func (m *Model) weight(name string) (*tensors.Tensor, error) {
+	f := m.mapped[name]
+	if f == nil {
+		return m.weights[name], nil
+	}
+	t, err := readTensorAs(m.mapped, parameter{name, f.tensors[name].Shape}, m.dtype(name))
+	runtime.KeepAlive(m) // the mapping is
+	return t, err
+}
+
+// dtype is the type that a weight is kept in.
+func (m *Model) dtype(name string) dtypes.DType {
+	if f := m.mapped[name]; f != nil {
+		return f.dtype(name)
+	}
+	return m.weights[name].DType()
+}
+
+// baseDType is the type that the matrices are kept in.
+func (m *Model) baseDType() dtypes.DType { return m.dtype(embeddingWeight) }
 
 // CheckModel says whether LoadModel would find what it needs in a directory, from the files' headers alone.
 func CheckModel(dir string) error {
@@ -233,8 +283,15 @@ func (m *Model) Save(dir string) error {
 	if err := m.Config.save(dir); err != nil {
 		return err
 	}
+	all := maps.Clone(m.weights)
+	for name := range m.mapped {
+		var err error
+		if all[name], err = m.weight(name); err != nil {
+			return err
+		}
+	}
 	return writeFile(filepath.Join(dir, "model.safetensors"), func(w io.Writer) error {
-		return writeSafetensors(w, m.weights, map[string]string{"format": "pt"})
+		return writeSafetensors(w, all, map[string]string{"format": "pt"})
 	})
 }
 
@@ -257,15 +314,17 @@ type operands struct {
 	names   []string
 	tensors []*tensors.Tensor
 
-	maxLogits int  // of its decoders
-	apart     bool // the decoder's field
+	maxLogits int             // of its decoders
+	ablated   map[string]bool // the engine's
 }
 
 // operandsOf lists the rope tables, the model's weights and, with an adapter, its weights, as programs of the engine
 // take them; without an engine each of the model's weights by itself.
 func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error) {
 	o := operands{config: &model.Config, names: []string{"rope.cos", "rope.sin"}, tensors: slices.Clone(model.rope[:])}
-	o.apart = engine != nil && engine.ablated[ablateBeside]
+	if engine != nil {
+		o.ablated = engine.ablated
+	}
 	add := func(name string, t *tensors.Tensor) { o.names, o.tensors = append(o.names, name), append(o.tensors, t) }
 	for _, p := range programParameters(engine, model) {
 		t, err := model.operand(engine, p)
@@ -285,7 +344,7 @@ func operandsOf(engine *Engine, model *Model, adapter *Adapter) (operands, error
 
 // decoder binds the operands' graph nodes, in the same order, to a decoder.
 func (o operands) decoder(nodes []*graph.Node) *decoder {
-	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits, apart: o.apart}
+	d := &decoder{config: o.config, lora: o.lora, weights: map[string]*graph.Node{}, maxLogits: o.maxLogits, ablated: o.ablated}
 	d.rope = [2]*graph.Node{nodes[0], nodes[1]}
 	for i, name := range o.names[2:] {
 		d.weights[name] = nodes[i+2]

@@ -66,7 +66,7 @@ var rules = []rule{
 	// Text becomes ids without a model, and without what computes one.
 	{tree: "lm/tokens", ours: []string{"internal/jsonerror"}, testOurs: []string{"internal/reference"}, light: true, theirs: []string{"github.com/mitsuhiko/minijinja/minijinja-go/v2", "golang.org/x/text"}},
 	// What is downloaded and from where stays apart from what computes.
-	{tree: "lm/engines", light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
+	{tree: "lm/engines", ours: []string{"internal/whole"}, light: true, theirs: []string{"github.com/gomlx/compute-onnx/support/onnxruntime"}},
 	{tree: "lm/hub", light: true, theirs: []string{"github.com/gomlx/go-huggingface/hub", "golang.org/x/sys"}},
 	{tree: "metrics", ours: []string{"internal/jsonerror"}, light: true, theirs: []string{"github.com/neurosnap/sentences", "golang.org/x/text"}},
 	{tree: "judge", ours: []string{"esc"}, testOurs: []string{"internal/logistic"}, light: true},

@@ -1,15 +1,19 @@
 package engines
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/esclab/esclab/internal/whole"
 )
 
 // EnvAutotune, set to 1, has XLA choose the kernels of a CUDA device by timing them. A choice differs from process to
@@ -75,23 +79,69 @@ func fileName(models []string) string {
 	return strings.Join(name, "-")
 }
 
-// ChoicesDigest is the SHA-256 of the choices in a directory.
-func ChoicesDigest(dir string) (string, error) {
-	h := sha256.New()
+// Chosen is what a plugin has chosen, one file for each kernel.
+type Chosen struct {
+	Place string            `json:"place"` // name of the directory: which plugin and devices
+	Files map[string][]byte `json:"files"` // by their paths below it, with slashes
+}
+
+// ReadChoices reads the directory of Plugin.Choices. A choice is written into tmp/, or a file whose name begins with a
+// dot, before it is there.
+func ReadChoices(dir string) (Chosen, error) {
+	c := Chosen{Place: filepath.Base(dir), Files: map[string][]byte{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		switch {
+		case err != nil:
 			return err
-		}
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // another worker's temporary file
+		case d.IsDir() && d.Name() == "tmp":
+			return fs.SkipDir
+		case !d.Type().IsRegular() || strings.HasPrefix(d.Name(), "."):
 			return nil
 		}
-		name, _ := filepath.Rel(dir, path) // both are absolute
-		fmt.Fprintf(h, "%s %d\n%s", name, len(data), data)
+		name, _ := filepath.Rel(dir, path) // path is below dir
+		c.Files[filepath.ToSlash(name)], err = os.ReadFile(path)
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("read XLA's choices of kernels: %w", err)
+		return c, fmt.Errorf("read XLA's choices of kernels: %w", err)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return c, nil
+}
+
+// Digest is the SHA-256 of the choices.
+func (c Chosen) Digest() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(c.Files)) {
+		fmt.Fprintf(h, "%s %d\n%s", name, len(c.Files[name]), c.Files[name])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Add puts choices made elsewhere into a directory of the same plugin and devices, from where kernels that are compiled
+// from now on are taken. What was chosen differently there stays; others counts it. Choices of another plugin or device
+// are of no use: all of them are others.
+func (c Chosen) Add(dir string) (others int, err error) {
+	if c.Place != filepath.Base(dir) {
+		return len(c.Files), nil
+	}
+	for name, data := range c.Files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if !filepath.IsLocal(filepath.FromSlash(name)) || path == dir {
+			return others, fmt.Errorf("XLA's choices of kernels: %q is no file's path below their directory", name)
+		}
+		there, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			there = data
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				err = whole.Write(path, 0o600, data)
+			}
+		}
+		if err != nil {
+			return others, fmt.Errorf("XLA's choices of kernels: %w", err)
+		}
+		if !bytes.Equal(there, data) {
+			others++
+		}
+	}
+	return others, nil
 }

@@ -43,15 +43,49 @@ func TestChoices(t *testing.T) {
 	if got := able.Environment(never, "")[0].Value; got != "--xla_gpu_autotune_level=0" {
 		t.Errorf("flags %q where nothing is timed, want level 0", got)
 	}
-	empty, err := ChoicesDigest(kept)
+	empty, err := ReadChoices(kept)
 	if err != nil {
 		t.Fatal(err)
 	}
+	touch(t, kept, "tmp/unfinished")
+	touch(t, kept, "device/.tmp_unfinished")
 	if err := os.WriteFile(filepath.Join(kept, "choice"), []byte("a kernel"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := ChoicesDigest(kept); err != nil || got == empty {
-		t.Errorf("a choice more leaves the digest at %s, %v", got, err)
+	chosen, err := ReadChoices(kept)
+	if err != nil || chosen.Digest() == empty.Digest() || len(chosen.Files) != 1 {
+		t.Errorf("of one choice %v are read (%v), want another digest than that of none", chosen.Files, err)
+	}
+
+	// Another machine of the same type takes them over, one of another type does not, and what is there stays.
+	chosen.Files["device/second"] = []byte("another kernel")
+	for _, place := range []string{chosen.Place, "000000000000-nvidia-a100"} {
+		other := filepath.Join(t.TempDir(), place)
+		if err := os.MkdirAll(other, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(other, "choice"), []byte("its own"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		others, err := chosen.Add(other)
+		got, readErr := ReadChoices(other)
+		want, wantOthers := map[string]string{"choice": "its own", "device/second": "another kernel"}, 1
+		if place != chosen.Place {
+			want, wantOthers = map[string]string{"choice": "its own"}, 2
+		}
+		if err != nil || readErr != nil || others != wantOthers || len(got.Files) != len(want) {
+			t.Errorf("%s: has %v, of which %d are others' (%v, %v), want %v and %d", place, got.Files, others, err, readErr, want, wantOthers)
+		}
+		for name, kernel := range want {
+			if string(got.Files[name]) != kernel {
+				t.Errorf("%s: %s is %q, want %q", place, name, got.Files[name], kernel)
+			}
+		}
+	}
+	for _, name := range []string{"../outside", "/outside", "a/../../outside", "..", ".", ""} {
+		if _, err := (Chosen{chosen.Place, map[string][]byte{name: nil}}).Add(kept); err == nil {
+			t.Errorf("a choice named %q is written", name)
+		}
 	}
 }
 

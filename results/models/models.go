@@ -38,7 +38,7 @@ func Load(engine *lm.Engine, dir string, params experiments.ModelParams) (*Backb
 	if err := engine.Keeps(base); err != nil {
 		return nil, unfit("backbone.dtype: %w", err)
 	}
-	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base})
+	model, err := lm.LoadModelWith(dir, lm.LoadOptions{BaseType: base, Mapped: engine.Uploads()})
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
@@ -49,10 +49,15 @@ func Load(engine *lm.Engine, dir string, params experiments.ModelParams) (*Backb
 	if err := tok.Check(model.Config.VocabSize, model.Config.EOSTokenIDs); err != nil {
 		return nil, unfit("base: %w", err)
 	}
-	if limit := model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
+	return (&Backbone{Engine: engine, Model: model, Tok: tok}).With(params)
+}
+
+// With is the backbone under the parameters of another stage, whose base, base type and engine are the same.
+func (b *Backbone) With(params experiments.ModelParams) (*Backbone, error) {
+	if limit := b.Model.Config.MaxPositionEmbeddings; params.MaxTokens > limit {
 		return nil, unfit("limits.max_tokens is %d, the backbone has %d positions: lower limits.max_tokens", params.MaxTokens, limit)
 	}
-	return &Backbone{Params: params, Engine: engine, Model: model, Tok: tok}, nil
+	return &Backbone{Params: params, Engine: b.Engine, Model: b.Model, Tok: b.Tok}, nil
 }
 
 // Adapter reads an adapter from the files of its artifact in dir.

@@ -6,12 +6,12 @@
 #   run.sh [OUT]        results: OUT/report.md, OUT/report.json and what they are made of (default: results)
 #
 #   repeat    90 s      kernels: the same bits from process to process, golden logits, gradients, tokens drawn on the device
-#   small    150 s      SMALL's shape: equal sequences and SP-SFT, beside the peer; then each of TOGGLES
+#   small    190 s      SMALL's shape: equal sequences and SP-SFT, beside the peer; then each of TOGGLES
 #   large    200 s      LARGE's shape: equal sequences, beside the peer
 #   decode    60 s      LARGE's shape: decoding with each of SLOTS, sampled by top-p
 #
 #   SECTIONS="repeat small large decode"    which of them
-#   TOGGLES="beside sampling autotune"      changes to measure the small shape without, and autotuned kernels with
+#   TOGGLES="joint attention beside sampling autotune"  changes to measure the small shape without, and autotuned kernels with
 #   ENGINE=xla:cuda     or an absolute plugin, xla:/path/to/plugin.so, for a rehearsal without a card
 #   PYTHON=python3      with torch, transformers and peft, for the peer; without them ours is measured alone
 #   SMALL=qwen2.5-0.5b SMALL_BATCH=16 SMALL_LENGTH=512   LARGE=qwen2.5-7b LARGE_BATCH=8 LARGE_LENGTH=1024
@@ -19,18 +19,18 @@
 #   SLOTS=64,256 PROMPT=256 NEW=64
 #   DTYPE=bfloat16 STEPS=3 DIALOGUES=20 PEAK=989e12 (operations a second that count as 100 % in MFU)
 #   CORPUS=…            directory of train.json, valid.json, test.json (default: the sample corpus)
-#   SECONDS_REPEAT=90 SECONDS_SMALL=150 SECONDS_LARGE=200 SECONDS_DECODE=60
+#   SECONDS_REPEAT=90 SECONDS_SMALL=190 SECONDS_LARGE=200 SECONDS_DECODE=60
 # Where jax's plugin is no active environment's: ESCLAB_SITE_PACKAGES=/path/to/site-packages
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-results}
 mkdir -p "$out" && out=$(cd "$out" && pwd)
-SECTIONS=${SECTIONS:-repeat small large decode} TOGGLES=${TOGGLES-beside sampling autotune}
+SECTIONS=${SECTIONS:-repeat small large decode} TOGGLES=${TOGGLES-joint attention beside sampling autotune}
 ENGINE=${ENGINE:-xla:cuda} PYTHON=${PYTHON:-python3} DTYPE=${DTYPE:-bfloat16} PEAK=${PEAK:-989e12}
 SMALL=${SMALL:-qwen2.5-0.5b} SMALL_BATCH=${SMALL_BATCH:-16} SMALL_LENGTH=${SMALL_LENGTH:-512}
 LARGE=${LARGE:-qwen2.5-7b} LARGE_BATCH=${LARGE_BATCH:-8} LARGE_LENGTH=${LARGE_LENGTH:-1024}
 PACK=${PACK:-8192} SLOTS=${SLOTS:-64,256} PROMPT=${PROMPT:-256} NEW=${NEW:-64} STEPS=${STEPS:-3} DIALOGUES=${DIALOGUES:-20}
-SECONDS_REPEAT=${SECONDS_REPEAT:-90} SECONDS_SMALL=${SECONDS_SMALL:-150} SECONDS_LARGE=${SECONDS_LARGE:-200} SECONDS_DECODE=${SECONDS_DECODE:-60}
+SECONDS_REPEAT=${SECONDS_REPEAT:-90} SECONDS_SMALL=${SECONDS_SMALL:-190} SECONDS_LARGE=${SECONDS_LARGE:-200} SECONDS_DECODE=${SECONDS_DECODE:-60}
 export GOMLX_NO_AUTO_INSTALL=1
 status=0
 names=()
@@ -84,7 +84,7 @@ for section in $SECTIONS; do
 		begin "$SECONDS_REPEAT"
 		# Golden logits and files of ../shared are looked for beside the bundle; what is absent is skipped, and says so.
 		if (cd "$here/lm" && ESCLAB_TEST_ENGINE=$ENGINE timeout "$(left)" ./lm.test -test.v \
-			-test.run '^(TestOpenEngine|TestEnginesRepeat|TestGoldenLogits|TestBFloat16Adapted|TestBFloat16Gradients|TestDrawGraph|TestGenerateHalf)$') \
+			-test.run '^(TestOpenEngine|TestEnginesRepeat|TestGoldenLogits|TestBFloat16Adapted|TestBFloat16Gradients|TestDrawGraph|TestGenerateHalf|TestGenerateDrawnOnDevice|TestGenerateStopsOnDevice)$') \
 			>"$out/repeat.log" 2>&1; then
 			echo "passed"
 		else
