@@ -75,17 +75,25 @@ func (a *app) runCheck(ctx context.Context, name string, o checkOptions, out io.
 			return err
 		}
 	}
-	if k.faults > 0 {
-		return failed(fmt.Errorf("%d faults: the run would fail, or be of no use", k.faults))
+	if k.first == nil {
+		fmt.Fprintln(out, "nothing is wrong")
 	}
-	fmt.Fprintln(out, "nothing is wrong")
-	return nil
+	return k.verdict()
 }
 
 // checker tells faults and counts them.
 type checker struct {
 	out    io.Writer
+	first  error
 	faults int
+}
+
+// verdict is what check and a plan end with where there are faults.
+func (k *checker) verdict() error {
+	if k.first == nil {
+		return nil
+	}
+	return failed(fmt.Errorf("%d fault%s: the run would fail, or be of no use", k.faults, strings.Repeat("s", min(k.faults-1, 1))))
 }
 
 // all checks an experiment.
@@ -114,7 +122,9 @@ func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) 
 
 func (k *checker) fault(err error) {
 	if err != nil {
-		k.faults++
+		if k.faults++; k.faults == 1 {
+			k.first = err
+		}
 		fmt.Fprintf(k.out, "fault: %v\n", err)
 	}
 }

@@ -61,7 +61,7 @@ func (b *runBoard) update(v lab.RunView) {
 			b.left.learnStage(s)
 		}
 		if s.Status != workflows.StageReused { // they are counted
-			line := ending(s)
+			line := ending(s, b.last[s.Name], width-1)
 			if s.Status == workflows.StageFailed {
 				line = b.screen.paint(text.Colors{text.FgRed}, line)
 			} else {
@@ -185,7 +185,7 @@ const sparkColumns = 12
 // columns: neighbours are joined to their mean.
 func sparkline(curve []float32, columns int) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
-	n := min(len(curve), columns)
+	n := max(min(len(curve), columns), 0)
 	points := make([]float64, n)
 	low, high := math.Inf(1), math.Inf(-1)
 	for i := range points {
@@ -256,7 +256,7 @@ func (l *lines) update(v lab.RunView) {
 				fmt.Fprintln(l.screen.out, strings.TrimRight(fmt.Sprintf("%-26s %-8s %s", s.Name, state, detail(p)), " "))
 			}
 		case changed:
-			line := ending(s)
+			line := ending(s, p, l.screen.width)
 			if s.Status == workflows.StageFailed {
 				line = l.screen.paint(text.Colors{text.FgRed}, line)
 			}
@@ -300,20 +300,26 @@ func spent(s workflows.Spent) string {
 	return line
 }
 
-// ending is a finished stage's line.
-func ending(s workflows.StageState) string {
+// ending is a finished stage's line; with the loss and its curve, as far as there is
+// room, where the stage's last progress has them.
+func ending(s workflows.StageState, p workflows.Progress, width int) string {
+	line := ""
 	switch s.Status {
 	case workflows.StageReused:
-		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
+		line = fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
-		line := fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
+		line = fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
 		if s.Joined {
 			line += ", " + begunByAnother
 		}
-		return line
 	case workflows.StageFailed:
 		return fmt.Sprintf("%-26s failed   %s", s.Name, oneLine(s.Error))
 	default:
 		return fmt.Sprintf("%-26s %s", s.Name, s.Status)
 	}
+	loss := fmt.Sprintf("  loss %.3f", p.Loss)
+	if curve := sparkline(p.Curve, min(width-len(line)-len(loss)-1, sparkColumns)); curve != "" {
+		line += loss + " " + curve
+	}
+	return line
 }

@@ -245,8 +245,8 @@ func TestRunsByName(t *testing.T) {
 	}
 	small := []string{"run", "testdata/micro.yaml", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=2"}
 	say(exitOK, small...)
-	if got := say(exitOK, "status", "mic"); !strings.Contains(got, "is done") || !strings.Contains(got, "generate/decoupled/base") {
-		t.Errorf("status mic: want every stage and that the run is done\n%s", got)
+	if got := say(exitOK, "status", "mic"); !strings.Contains(got, "is done") || !strings.Contains(got, "generate/decoupled/base") || !strings.Contains(got, "  loss ") {
+		t.Errorf("status mic: want every stage, the loss of base and that the run is done\n%s", got)
 	}
 	reports, err := filepath.Glob(filepath.Join(data, "reports", "micro", "*", "report.html"))
 	if err != nil || len(reports) != 1 {

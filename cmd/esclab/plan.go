@@ -17,15 +17,9 @@ import (
 func (se *session) printPlan(ctx context.Context, p experiments.Prepared, o runOptions, out io.Writer) error {
 	var corpus esc.Survey
 	var shape experiments.Shape
-	wrong := p.Missing
-	if wrong == nil {
-		var ofCorpus, ofBackbone error
-		corpus, ofCorpus = surveyCorpus(p.Stages[0], stderr)
-		shape, ofBackbone = surveyBackbone(p.Stages, stderr)
-		wrong = errors.Join(ofCorpus, ofBackbone)
-	}
-	if wrong != nil {
-		fmt.Fprintln(stderr, "esclab:", wrong)
+	if p.Missing == nil { // what is wrong with them is the check's to say
+		corpus, _ = surveyCorpus(p.Stages[0], stderr)
+		shape, _ = surveyBackbone(p.Stages, stderr)
 	}
 	decisions := map[string]experiments.Decision{}
 	if se.lab != nil {
