@@ -121,7 +121,11 @@ func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) 
 }
 
 func (k *checker) fault(err error) {
-	if err != nil {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range several.Unwrap() {
+			k.fault(err)
+		}
+	} else if err != nil {
 		if k.faults++; k.faults == 1 {
 			k.first = err
 		}

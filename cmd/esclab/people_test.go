@@ -322,15 +322,19 @@ func TestStoppedStack(t *testing.T) {
 	output(t, ctx, "", "sweep", "list", "--data", data)
 }
 
-// Hints can be typed as they are printed.
+// Hints can be typed as they are printed: by the program's name and where everything is.
 func TestCommandLine(t *testing.T) {
 	for want, given := range map[string][]string{
 		"esclab run demo": {"demo"},
 		"esclab run 'my file.yaml' --set 'name=it'\\''s'": {"my file.yaml", "name=it's"},
 		"esclab run demo --set 'methods=[sft]'":           {"demo", "methods=[sft]"},
 	} {
-		if got := commandLine("esclab run", given[0], given[1:]); got != want {
+		if got := new(app).commandLine("esclab run", given[0], given[1:]); got != want {
 			t.Errorf("%q: got %s, want %s", given, got, want)
 		}
+	}
+	a := &app{program: "bin/esclab", dataDir: "my data", configPath: "t.yaml"}
+	if got, want := a.commandLine("esclab ui --open", "demo/0", nil), "bin/esclab ui --open demo/0 --data 'my data' --config t.yaml"; got != want {
+		t.Errorf("called as %s, with flags: got %s, want %s", a.program, got, want)
 	}
 }

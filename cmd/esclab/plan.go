@@ -116,7 +116,11 @@ func (se *session) printEstimate(ctx context.Context, stages []experiments.Stage
 	var bytes int64
 	run, unknown := 0, 0
 	for _, s := range stages {
-		if decisions[s.Name].Action != experiments.ActionRun || s.Fingerprint == "" {
+		if s.Fingerprint == "" {
+			fmt.Fprintln(out, "time: unknown; source files are missing")
+			return nil
+		}
+		if decisions[s.Name].Action != experiments.ActionRun {
 			continue
 		}
 		run++

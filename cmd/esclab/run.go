@@ -99,7 +99,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return nil
 		}
 		fmt.Fprintf(stderr, "check: %v\n", k.first)
-		return fmt.Errorf("%w; more by: %s", k.verdict(), commandLine("esclab check", name, o.set))
+		return fmt.Errorf("%w; more by: %s", k.verdict(), a.commandLine("esclab check", name, o.set))
 	}
 	if err := a.allowJudges(p.Experiment); err != nil {
 		return err
@@ -109,7 +109,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return err
 	}
 	defer se.close()
-	se.lookAfter(ctx, commandLine("esclab run", name, o.set))
+	se.lookAfter(ctx, a.commandLine("esclab run", name, o.set))
 	return se.runPrepared(ctx, p, o, out)
 }
 
@@ -124,7 +124,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	fmt.Fprintf(stderr, "run %s%s\n", runName(run.ID), se.joined(ctx, run))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(stderr, "follow it with: esclab status %s\n", runName(run.ID))
+		fmt.Fprintf(stderr, "follow it with: %s\n", se.app.commandLine("esclab status", runName(run.ID), nil))
 		return nil
 	}
 
@@ -163,7 +163,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return failed(err)
 	}
-	printAnswer(data, path, commandLine("esclab compare", runName(run.ID), nil), out)
+	printAnswer(data, path, se.app.commandLine("esclab compare", runName(run.ID), nil), out)
 	return se.stayForOthers(ctx)
 }
 
@@ -220,11 +220,11 @@ func (se *session) sayLink(e lab.Execution) {
 	if s := newScreen(stderr); s.colours {
 		page = s.link(visit, se.target.UI)
 	}
-	open := commandLine("esclab ui", runName(e.ID), nil)
+	open := se.app.commandLine("esclab ui --open", runName(e.ID), nil)
 	if strings.HasPrefix(e.ID, "sweep/") {
-		open = commandLine("esclab ui --sweep", workflows.NamedIn(e.ID), nil)
+		open = se.app.commandLine("esclab ui --open --sweep", workflows.NamedIn(e.ID), nil)
 	}
-	fmt.Fprintf(stderr, "web UI %s\n       lets a browser in: %s --open\n", page, open)
+	fmt.Fprintf(stderr, "web UI %s\n       lets a browser in: %s\n", page, open)
 }
 
 // sayWarnings says what an experiment allows itself and hardly means.

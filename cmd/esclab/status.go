@@ -71,7 +71,7 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 		if err != nil {
 			return err
 		}
-		se.lookAfter(ctx, "esclab up")
+		se.lookAfter(ctx, se.app.commandLine("esclab up", "", nil))
 		_, err = se.follow(ctx, run, l.Stages, out)
 		if ctx.Err() != nil {
 			return ctx.Err()
