@@ -32,7 +32,12 @@ func (a *app) openToRead(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(s.Embedded.DataDir); errors.Is(err, fs.ErrNotExist) && (s.EmbedTemporal() || s.EmbedS3()) {
+	there := false // planning may have left digests of a model's files in it
+	for _, name := range []string{"temporal.db", "s3"} {
+		_, err := os.Stat(filepath.Join(s.Embedded.DataDir, name))
+		there = there || !errors.Is(err, fs.ErrNotExist)
+	}
+	if !there && (s.EmbedTemporal() || s.EmbedS3()) {
 		return nil, fmt.Errorf("data directory %s: %w", s.Embedded.DataDir, errNoRuns)
 	}
 	return a.open(ctx, true)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -262,6 +263,9 @@ func TestRunsByName(t *testing.T) {
 	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=2"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
 		t.Errorf("check: want each role's lengths, and a prompt with the loss marked\n%s", got)
 	}
+	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=9"); !strings.Contains(got, "\ntime: about ") || !strings.Contains(got, " stages take less than a second each\n") {
+		t.Errorf("check: want the time of what is to be computed, stage by stage\n%s", got)
+	}
 	plan := say(exitOK, "run", "testdata/micro.yaml", "--plan", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=7")
 	if !strings.Contains(plan, " -> 7 since micro/") || !strings.Contains(plan, "new inputs: base") || !strings.Contains(plan, "time: about ") || !strings.Contains(plan, "check: nothing is wrong") {
 		t.Errorf("--plan: want why base is not reused, the time and the verdict\n%s", plan)
@@ -295,6 +299,14 @@ func TestReadersLeaveNothing(t *testing.T) {
 		if _, err := os.Stat(data); err == nil {
 			t.Errorf("esclab %s made the data directory", strings.Join(args, " "))
 		}
+	}
+	if err := errors.Join(os.Mkdir(data, 0o700), os.WriteFile(filepath.Join(data, "digests.json"), []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err) // as planning with a large model leaves it
+	}
+	c, log := esclab(t, t.Context(), "status", "--data", data)
+	err := c.Run()
+	if left, _ := os.ReadDir(data); err == nil || !strings.Contains(log.String(), "there is no run yet") || len(left) != 1 {
+		t.Errorf("status beside digests of files alone: %v, %d entries in the data directory, want no run and one\n%s", err, len(left), log)
 	}
 }
 
