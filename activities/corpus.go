@@ -27,11 +27,7 @@ func runCorpus(ctx context.Context, t *attempt, params experiments.CorpusParams)
 	if err != nil {
 		return output{}, badInput(err)
 	}
-	if n := params.MaxDialogues; n > 0 {
-		corpus.Train = corpus.Train[:min(n, len(corpus.Train))]
-		corpus.Valid = corpus.Valid[:min(n, len(corpus.Valid))]
-		corpus.Test = corpus.Test[:min(n, len(corpus.Test))]
-	}
+	corpus = corpus.First(params.MaxDialogues)
 
 	out := output{files: map[string]string{}, metrics: map[string]float64{}}
 	for name, part := range map[string][]esc.Dialogue{results.FileTrain: corpus.Train, results.FileValid: corpus.Valid, results.FileTest: corpus.Test} {

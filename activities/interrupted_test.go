@@ -74,7 +74,7 @@ func TestInterruptedSave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (&trainingRecord{steps: steps}).sparkline(); result.Sparkline != want || want == "" {
+	if want := results.Sparkline(steps); result.Sparkline != want || want == "" {
 		t.Errorf("the result draws the loss as %q, want that of all steps, %q", result.Sparkline, want)
 	}
 	f, err := os.Open(filepath.Join(l.dir, LogsDir, "unnamed", "base", fingerprint[:12], tfevents.FileName))

@@ -3,7 +3,6 @@ package activities
 import (
 	"io"
 	"math"
-	"slices"
 
 	"github.com/esclab/esclab/lm"
 	"github.com/esclab/esclab/results"
@@ -33,36 +32,6 @@ func (r *trainingRecord) add(m lm.StepMetrics) {
 		Samples: m.Samples, Labels: m.Labels, Tokens: m.Tokens, TokensUnpacked: m.TokensUnpacked,
 		Rewards: rewardsOf(m.Preference),
 	})
-}
-
-// sparkColumns is how wide a sparkline is.
-const sparkColumns = 12
-
-// sparkline draws the loss so far from its smallest value to its largest, as means
-// over equal spans of the steps; "" before the second step: one point is no curve.
-func (r *trainingRecord) sparkline() string {
-	n := min(len(r.steps), sparkColumns)
-	if n < 2 {
-		return ""
-	}
-	points := make([]float64, n)
-	for i := range points {
-		span := r.steps[i*len(r.steps)/n : (i+1)*len(r.steps)/n]
-		for _, s := range span {
-			points[i] += s.Loss / float64(len(span))
-		}
-	}
-	levels := []rune("▁▂▃▄▅▆▇█")
-	low, high := slices.Min(points), slices.Max(points)
-	drawn := make([]rune, n)
-	for i, v := range points {
-		at := 0
-		if high > low {
-			at = int((v - low) / (high - low) * float64(len(levels)-1))
-		}
-		drawn[i] = levels[min(max(at, 0), len(levels)-1)]
-	}
-	return string(drawn)
 }
 
 // last is the newest step; nil before the first.

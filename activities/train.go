@@ -141,7 +141,7 @@ func (r *training) run(ctx context.Context, validate bool) error {
 		r.record.add(m)
 		r.curves.add(*r.record.last())
 		r.t.log.Debug().Int("step", m.Step).Int("steps", trainer.Steps()).Float64("epoch", m.Epoch).Msg("step")
-		meter.spark = r.record.sparkline()
+		meter.spark = results.Sparkline(r.record.steps)
 		meter.step(trainer.Step(), float64(m.Tokens), m.Loss, r.saved)
 		if r.due() && trainer.Step() < trainer.Steps() {
 			if err := r.save(ctx); err != nil {
@@ -157,7 +157,7 @@ func (r *training) validate(ctx context.Context) error {
 	if err := r.save(ctx); err != nil {
 		return err
 	}
-	r.t.beat(workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps(), Sparkline: r.record.sparkline()})
+	r.t.beat(workflows.Progress{Phase: "validate", Step: r.trainer.Step(), Steps: r.trainer.Steps(), Sparkline: results.Sparkline(r.record.steps)})
 	v, err := r.trainer.Validate(ctx)
 	if err != nil {
 		return fmt.Errorf("after step %d: %w", r.trainer.Step(), err)
@@ -234,7 +234,7 @@ func (r *training) keepDiverged(ctx context.Context, err error) error {
 func (r *training) output(notes results.DataNotes) (out output, err error) {
 	s := results.Summarize(r.record.steps, notes)
 	s.Shapes = len(r.trainer.Shapes())
-	out = output{files: map[string]string{}, sparkline: r.record.sparkline(), metrics: map[string]float64{
+	out = output{files: map[string]string{}, sparkline: results.Sparkline(r.record.steps), metrics: map[string]float64{
 		"steps": float64(s.Steps), "loss": s.Loss, "tokens": float64(s.Tokens), "tokens_unpacked": float64(s.TokensUnpacked),
 	}}
 	if s.ValidationLoss != nil {

@@ -27,6 +27,14 @@ type Source struct {
 	Reading Reading
 }
 
+// First are the first n dialogues of each split; 0 is all.
+func (c Corpus) First(n int) Corpus {
+	if n > 0 {
+		c.Train, c.Valid, c.Test = c.Train[:min(n, len(c.Train))], c.Valid[:min(n, len(c.Valid))], c.Test[:min(n, len(c.Test))]
+	}
+	return c
+}
+
 // ReadCorpus reads and splits a corpus. Strategies that are none of the eight
 // and that Reading does not map are one error for all its files.
 func ReadCorpus(source Source) (Corpus, error) {

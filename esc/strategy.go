@@ -2,6 +2,8 @@ package esc
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -208,11 +210,21 @@ func quoteShort(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// NameStrategies puts names in the place of numbers ("strategy 2") in a message
-// of a package that knows strategies by number alone.
+// strategyNumbers is how packages that know strategies by number alone speak of one or two.
+var strategyNumbers = regexp.MustCompile(`\bstrateg(?:y|ies) (\d+(?: and \d+)?)\b`)
+
+// NameStrategies puts names in the place of numbers ("strategy 2", "strategies 3
+// and 7") in a message of such a package.
 func NameStrategies(message string) string {
-	for i := NumStrategies - 1; i >= 0; i-- {
-		message = strings.ReplaceAll(message, fmt.Sprintf("strategy %d ", i), Strategy(i).String()+" ")
-	}
-	return message
+	return strategyNumbers.ReplaceAllStringFunc(message, func(all string) string {
+		names := strings.Split(strategyNumbers.FindStringSubmatch(all)[1], " and ")
+		for i, number := range names {
+			n, err := strconv.Atoi(number)
+			if err != nil || !Strategy(n).Valid() {
+				return all
+			}
+			names[i] = Strategy(n).String()
+		}
+		return strings.Join(names, " and ")
+	})
 }

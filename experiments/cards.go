@@ -124,17 +124,15 @@ func (c Card) Forecast(plan []PlannedStage, e *Experiment, s Shape, turns Turns)
 	return r.Forecast(plan, s.Parameters, turns)
 }
 
-// WriteCardForecast writes what a run takes on a card, stage by stage, and what that rests on.
-func WriteCardForecast(out io.Writer, c Card, f Forecast, e *Experiment) error {
-	fmt.Fprintf(out, "on one %s (%.0f GB), an estimate that no card has confirmed: about %s of computing, one stage after the other\n",
-		c.Name, c.Memory/1e9, inWords(f.Total()))
+// WriteStages writes a line for each stage, its time and its memory, and says whether
+// one needs more than so many bytes; 0 is any.
+func (f Forecast) WriteStages(out io.Writer, most float64) (tight bool, err error) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	tight := false
 	for _, s := range f.Stages {
 		memory := ""
 		if s.Bytes > 0 {
 			memory = fmt.Sprintf("%.0f GB", s.Bytes/1e9)
-			if s.Bytes > usableMemory*c.Memory {
+			if most > 0 && s.Bytes > most {
 				memory, tight = memory+", too much", true
 			}
 		}
@@ -144,14 +142,22 @@ func WriteCardForecast(out io.Writer, c Card, f Forecast, e *Experiment) error {
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", s.Name, took, memory)
 	}
-	if err := w.Flush(); err != nil {
+	return tight, w.Flush()
+}
+
+// WriteCardForecast writes what a run takes on a card, stage by stage, and what that rests on.
+func WriteCardForecast(out io.Writer, c Card, f Forecast, e *Experiment) error {
+	fmt.Fprintf(out, "on one %s (%.0f GB), an estimate that no card has confirmed: about %s of computing, one stage after the other\n",
+		c.Name, c.Memory/1e9, inWords(f.Total()))
+	tight, err := f.WriteStages(out, usableMemory*c.Memory)
+	if err != nil {
 		return err
 	}
 	if tight {
 		fmt.Fprintf(out, "less memory: memory: recompute, or a smaller limits.pack_tokens (%d) and limits.decode_batch (%d)\n",
 			e.Limits.PackTokens, e.Limits.DecodeBatch)
 	}
-	_, err := fmt.Fprintf(out, "assumed: %.0f %% of %.0f TFLOP/s in training and prompts; in decoding the weights read once a token of %d replies side by side, "+
+	_, err = fmt.Fprintf(out, "assumed: %.0f %% of %.0f TFLOP/s in training and prompts; in decoding the weights read once a token of %d replies side by side, "+
 		"at %.0f %% of %.2f TB/s; a turn adds %d tokens, a reply has %d; of a training step %d tokens' activations at %d bytes a layer and hidden number are kept "+
 		"(memory: recompute keeps a tenth); loading, compiling and judging come on top\n",
 		100*trainedShare, c.FLOPS/1e12, e.Limits.DecodeBatch, 100*decodedShare, c.Bandwidth/1e12, turnTokens, replyTokens, e.Limits.PackTokens, savedBytes)

@@ -85,7 +85,7 @@ func kinds() []kindRow {
 		// the judge's rules or prompts for scores, which pairs are drawn
 		{KindQuality, 2, QueueControl, "Quality", QualityParams{}, "chosen and rejected responses of ROLE"},
 		// anything a reader of the report would see
-		{KindReport, 6, QueueControl, "Report", ReportParams{}, "tables and figures"},
+		{KindReport, 7, QueueControl, "Report", ReportParams{}, "tables and figures"},
 	}
 }
 

@@ -50,7 +50,7 @@ func Planned(stages []Stage, decisions map[string]Decision) []PlannedStage {
 
 // WritePlan writes the plan as an aligned table, one stage a line, and a line
 // of totals: what `esclab run --plan` prints. Where that is wider than the width, 0
-// being any, queues and inputs are left out and reasons are cut.
+// being any, queues and inputs are left out and long reasons go on in the next line.
 func WritePlan(w io.Writer, planned []PlannedStage, limit int) error {
 	rows := [][]string{{"STAGE", "ACTION", "FINGERPRINT", "QUEUE", "NEEDS", "REASON"}}
 	count := map[Action]int{}
@@ -79,11 +79,11 @@ func WritePlan(w io.Writer, planned []PlannedStage, limit int) error {
 			line.WriteString(cell)
 			line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
 		}
-		text := []rune(strings.TrimRight(line.String(), " "))
-		if narrow && len(text) > limit {
-			text = append(text[:limit-1], '…')
+		text := strings.TrimRight(line.String(), " ")
+		if indent := width[0] + width[1] + 4; narrow && indent < limit {
+			text = folded(text, limit, indent)
 		}
-		b.WriteString(string(text) + "\n")
+		b.WriteString(text + "\n")
 	}
 	fmt.Fprintf(&b, "%d stages:", len(planned))
 	for i, a := range []Action{ActionReuse, ActionRun, ActionBlocked} {
@@ -94,6 +94,21 @@ func WritePlan(w io.Writer, planned []PlannedStage, limit int) error {
 	b.WriteString("\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// folded breaks a line between words where it is wider than the width; what follows
+// is indented.
+func folded(line string, width, indent int) string {
+	text, at := "", 0
+	for word := range strings.SplitAfterSeq(line, " ") {
+		if n := utf8.RuneCountInString(strings.TrimRight(word, " ")); at > indent && at+n > width {
+			text = strings.TrimRight(text, " ") + "\n" + strings.Repeat(" ", indent)
+			at = indent
+		}
+		text += word
+		at += utf8.RuneCountInString(word)
+	}
+	return text
 }
 
 func verb(a Action) string {

@@ -38,6 +38,20 @@ func TestWritePlan(t *testing.T) {
 	}
 
 	out.Reset()
+	planned[4].Reason = "beta: 0.5 -> 0.3; learning_rate: 1e-4 -> 2e-4 since demo/e6399bccb1ae"
+	if err := WritePlan(&out, planned, 80); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := len(strings.TrimRight(line, "\n")); n > 80 {
+			t.Errorf("a line has %d columns of 80: %s", n, line)
+		}
+	}
+	if got := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(got, planned[4].Reason) || strings.Contains(got, "FINGERPRINT") {
+		t.Errorf("in 80 columns the plan reads\n%s\nwant whole reasons and no fingerprints", out.String())
+	}
+
+	out.Reset()
 	if err := WritePlanJSON(&out, planned); err != nil {
 		t.Fatal(err)
 	}

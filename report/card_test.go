@@ -96,6 +96,35 @@ func TestSystemsColours(t *testing.T) {
 	}
 }
 
+// TestFiguresOfTheRunAlone: the paper's bars stand in a figure only where the backbone
+// is the paper's, and a table that a figure shows is folded.
+func TestFiguresOfTheRunAlone(t *testing.T) {
+	p, err := loadPaper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := example()
+	for backbone, want := range map[string]bool{p.Backbones[0].Name: true, "tiny-llama": false} {
+		d.Run.Backbone = backbone
+		s, err := pairsSection(d, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		drawn, folded := false, false
+		for _, f := range s.Figures {
+			for _, k := range f.Legend {
+				drawn = drawn || strings.Contains(k.Name, "the paper's")
+			}
+		}
+		for _, table := range s.Tables {
+			folded = folded || table.Folded && strings.Contains(table.Caption, "Figure 10")
+		}
+		if drawn != want || !folded {
+			t.Errorf("%s: the paper's bars are drawn: %v, want %v; the table of Figure 10 is folded: %v, want true", backbone, drawn, want, folded)
+		}
+	}
+}
+
 // TestCurvesOfDPO: margin and accuracy are drawn beside the loss, under one legend.
 func TestCurvesOfDPO(t *testing.T) {
 	d := example()

@@ -96,12 +96,6 @@ var (
 	gridColor = color.NRGBA{0xdd, 0xdd, 0xdd, 0xff}
 )
 
-// faint is the colour that fades into the background.
-func faint(c color.NRGBA) color.NRGBA {
-	c.A = 0x55
-	return c
-}
-
 func newKey(name string, c color.NRGBA) key {
 	css := fmt.Sprintf("#%02x%02x%02x%02x", c.R, c.G, c.B, c.A)
 	if c == inkColor {
@@ -184,7 +178,7 @@ func barPlot(unit string, names []string, all []bar, reference *float64) (*plot.
 	p.Add(grid)
 	ticks := make([]plot.Tick, len(names))
 	for g, name := range names {
-		ticks[g] = plot.Tick{Value: float64(g), Label: wrap(name, 16)}
+		ticks[g] = plot.Tick{Value: float64(g), Label: wrap(name, min(16, 125/len(names)))} // a page has room for about 125
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
 	p.X.Padding = 0 // bars stand on the axis
@@ -238,24 +232,22 @@ func whisker(x, half float64, i *Interval) []plotter.XYs {
 	}
 }
 
-// wrap breaks text at spaces into lines of about the width.
+// wrap breaks text at spaces and behind slashes into lines of about the width.
 func wrap(s string, width int) string {
-	var b strings.Builder
-	line := 0
-	for i, word := range strings.Fields(s) {
-		switch {
-		case i == 0:
-		case line+1+len(word) > width:
-			b.WriteByte('\n')
-			line = 0
-		default:
-			b.WriteByte(' ')
-			line++
+	text, line := "", 0
+	for s != "" {
+		word := s
+		if i := strings.IndexAny(s, " /"); i >= 0 {
+			word = s[:i+1]
 		}
-		b.WriteString(word)
+		s = s[len(word):]
+		if line > 0 && line+len(strings.TrimRight(word, " ")) > width {
+			text, line = strings.TrimRight(text, " ")+"\n", 0
+		}
+		text += word
 		line += len(word)
 	}
-	return b.String()
+	return text
 }
 
 // roundTicks puts about five labelled ticks at round numbers.
@@ -394,8 +386,8 @@ func (of curveOf) lines(t Training, i, seeds int) []curveLine {
 	lines := []curveLine{{"train", train, palette(1), false}}
 	if reach >= 2 {
 		lines = []curveLine{
-			{"train", train, faint(palette(1)), false},
-			{"running mean", runningMean(train, reach), palette(1), false},
+			{"train", train, palette(1), false},
+			{"running mean", runningMean(train, reach), inkColor, false},
 		}
 	}
 	return append(lines, curveLine{"validation", validation, palette(6), true})

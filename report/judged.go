@@ -72,6 +72,7 @@ func winSection(d Data, _ paper) (section, error) {
 				bars = append(bars, []float64{100 * q.Loss.Value, 100 * q.Tie.Value, 100 * q.Win.Value})
 			}
 		}
+		t.Folded = len(bars) > 0 // the figure shows it
 		s.Tables = append(s.Tables, t)
 		if len(bars) == 0 {
 			continue

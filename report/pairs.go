@@ -18,6 +18,7 @@ func pairsSection(d Data, p paper) (section, error) {
 	table1, detail, rejected := pairsTable(d, p), minedTable(d), rejectedTable(d, p)
 	mined := d.sources(nil, experiments.KindMine)
 	table1.Sources, detail.Sources, rejected.Sources = mined, mined, mined
+	rejected.Folded = true // Figure 10 shows it
 	s.Tables = nonEmpty(table1, detail, rejected, qualityTable(d, p), qualityByJudge(d))
 	if len(d.Quality) == 0 {
 		s.Text = append(s.Text, "Table 2 is not here: the chosen and rejected responses of no role's pairs were judged.")
@@ -195,9 +196,9 @@ func rejectedTable(d Data, p paper) table {
 	return t
 }
 
-// rejectedFigure is Figure 10.
+// rejectedFigure is Figure 10, with the paper's bars where the backbone is the paper's.
 func rejectedFigure(d Data, p paper) ([]figure, error) {
-	b, _ := p.compared(d.Run.Backbone)
+	b, same := p.compared(d.Run.Backbone)
 	names := errorHeads(unlikeGold)
 	var data []series
 	add := func(name string, color color.NRGBA, pairs int, counts map[esc.PsyError]int) {
@@ -215,7 +216,9 @@ func rejectedFigure(d Data, p paper) ([]figure, error) {
 	if len(data) == 0 {
 		return nil, nil
 	}
-	add("the paper's response pairs, "+b.Name, palette(noErrorColor), b.Pairs.ResponsePairs, paperRejected(b))
+	if same {
+		add("the paper's response pairs, "+b.Name, palette(noErrorColor), b.Pairs.ResponsePairs, paperRejected(b))
+	}
 	f, err := bars("Errors of the rejected responses (Figure 10)", "% of pairs", names, data, nil)
 	return []figure{f}, err
 }

@@ -61,7 +61,9 @@ func strategySection(d Data, _ paper) (section, error) {
 	shares.Sources, phases.Sources = generated, generated
 	preferences.Sources = d.sources(systemNames(d.Systems), experiments.KindBias)
 	shares.Folded, preferences.Folded = true, true // the figures show them
-	s.Tables = nonEmpty(chosenTable(d), temperatureTable(d), shares, preferences, phases)
+	temperatures := temperatureTable(d)
+	temperatures.Folded = true
+	s.Tables = nonEmpty(chosenTable(d), temperatures, shares, preferences, phases)
 	names := strategyNames()
 	for _, chart := range []struct {
 		data    []series

@@ -17,8 +17,19 @@ func TestChosen(t *testing.T) {
 	}
 }
 
-// TestTemperatures: the curve of each system that has one, with what was sampled.
+// TestTemperatures: the curve of each system that has one, in its colour, with what was
+// sampled.
 func TestTemperatures(t *testing.T) {
+	d := example()
+	f, ok, err := temperatureFigure(d)
+	if err != nil || !ok || len(f.Legend) == 0 {
+		t.Fatalf("drawn: %v, %v, want the curves of some systems", ok, err)
+	}
+	for i, r := range curved(d) {
+		if want := newKey(r.System(), r.color()); f.Legend[i] != want {
+			t.Errorf("curve %d is %v, want %v", i, f.Legend[i], want)
+		}
+	}
 	md := rendered(t, Markdown, example())
 	for _, want := range []string{
 		"| System | Metric | 0 | 1 | as sampled at 0.7 | Named |",
@@ -27,6 +38,18 @@ func TestTemperatures(t *testing.T) {
 	} {
 		if !strings.Contains(md, want) {
 			t.Errorf("no %q in\n%s", want, md)
+		}
+	}
+}
+
+// Names below bars break at spaces and slashes, as far as they have to.
+func TestWrap(t *testing.T) {
+	for given, want := range map[string]string{
+		"Question": "Question", "Restatement or Paraphrasing": "Restatement\nor\nParaphrasing", "anchor/shuffled": "anchor/\nshuffled",
+		"vanilla/base": "vanilla/base", "decoupled base": "decoupled\nbase",
+	} {
+		if got := wrap(given, 12); got != want {
+			t.Errorf("%q breaks into %q, want %q", given, got, want)
 		}
 	}
 }

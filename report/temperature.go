@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot/plotter"
@@ -11,14 +12,9 @@ import (
 	"github.com/esclab/esclab/experiments"
 )
 
-// curved are the systems whose strategies were scored, and their places among all.
-func curved(d Data) (rows []Row, places []int) {
-	for i, r := range d.Systems {
-		if len(r.Temperatures) > 0 {
-			rows, places = append(rows, r), append(places, i)
-		}
-	}
-	return rows, places
+// curved are the systems whose strategies were scored.
+func curved(d Data) []Row {
+	return slices.DeleteFunc(slices.Clone(d.Systems), func(r Row) bool { return len(r.Temperatures) == 0 })
 }
 
 // drawnAt says at which temperature the replies were drawn.
@@ -35,7 +31,7 @@ func drawnAt(r Run) string {
 // temperatureTable shows the strategy metrics over temperature beside those of
 // the replies.
 func temperatureTable(d Data) table {
-	rows, _ := curved(d)
+	rows := curved(d)
 	t := table{
 		Caption: "Strategy metrics over temperature, from the exact probabilities of the eight strategies",
 		Heads:   []head{{Text: "System"}, {Text: "Metric"}},
@@ -73,7 +69,7 @@ func temperatureTable(d Data) table {
 // temperatureFigure draws B over temperature, with the replies' own B on it; ok is
 // false where no strategies were scored.
 func temperatureFigure(d Data) (f figure, ok bool, err error) {
-	rows, places := curved(d)
+	rows := curved(d)
 	if len(rows) == 0 {
 		return f, false, nil
 	}
@@ -83,7 +79,7 @@ func temperatureFigure(d Data) (f figure, ok bool, err error) {
 	grid.Vertical.Color, grid.Horizontal.Color = gridColor, gridColor
 	p.Add(grid)
 	f = figure{Title: "Preference bias over temperature (dots: " + drawnAt(d.Run) + ")", Sources: d.sources(systemNames(rows), experiments.KindStrategies)}
-	for i, r := range rows {
+	for _, r := range rows {
 		var points plotter.XYs
 		for _, at := range r.Temperatures {
 			points = append(points, plotter.XY{X: at.Temperature, Y: at.PreferenceBias})
@@ -92,7 +88,7 @@ func temperatureFigure(d Data) (f figure, ok bool, err error) {
 		if err != nil {
 			return f, false, fmt.Errorf("report: bias over temperature of %s: %w", r.System(), err)
 		}
-		color := palette(firstSystem + places[i])
+		color := r.color()
 		line.Color, line.Width = color, vg.Points(1.6)
 		p.Add(line)
 		f.Legend = append(f.Legend, newKey(r.System(), color))

@@ -1,6 +1,9 @@
 package results
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Step is one line of a training's record: what a step did, without anything
 // that differs between two executions.
@@ -19,6 +22,36 @@ type Step struct {
 	// Validation is of the weights after this step, at the end of an epoch and
 	// of the training, where there is data for it.
 	Validation *Validation `json:"validation,omitempty"`
+}
+
+// sparkColumns is how wide a sparkline is.
+const sparkColumns = 12
+
+// Sparkline draws the loss of a training's steps from its smallest value to its largest,
+// as means over equal spans of them; "" before the second step: one point is no curve.
+func Sparkline(steps []Step) string {
+	n := min(len(steps), sparkColumns)
+	if n < 2 {
+		return ""
+	}
+	points := make([]float64, n)
+	for i := range points {
+		span := steps[i*len(steps)/n : (i+1)*len(steps)/n]
+		for _, s := range span {
+			points[i] += s.Loss / float64(len(span))
+		}
+	}
+	levels := []rune("▁▂▃▄▅▆▇█")
+	low, high := slices.Min(points), slices.Max(points)
+	drawn := make([]rune, n)
+	for i, v := range points {
+		at := 0
+		if high > low {
+			at = int((v - low) / (high - low) * float64(len(levels)-1))
+		}
+		drawn[i] = levels[min(max(at, 0), len(levels)-1)]
+	}
+	return string(drawn)
 }
 
 // Validation is what a training's model got on the validation data.

@@ -42,8 +42,8 @@ func shapeOf(c lm.Config) experiments.Shape {
 }
 
 // sayForecast says about how long the stages that a plan would run take: on a card, where one is asked for or found and
-// the engine may use it, else on a machine without a GPU.
-func sayForecast(planned []experiments.PlannedStage, exp *experiments.Experiment, corpus esc.Survey, shape experiments.Shape, card string, out io.Writer) error {
+// the engine may use it, stage by stage, else on a machine without a GPU, stage by stage with each.
+func sayForecast(planned []experiments.PlannedStage, exp *experiments.Experiment, corpus esc.Survey, shape experiments.Shape, card string, each bool, out io.Writer) error {
 	if done, err := sayCardForecast(planned, exp, corpus, shape, card, out); done || err != nil {
 		return err
 	}
@@ -55,7 +55,10 @@ func sayForecast(planned []experiments.PlannedStage, exp *experiments.Experiment
 		return err
 	}
 	fmt.Fprintf(out, "on two quiet cores without a GPU, by what was measured with SmolLM2-135M: %s\n", f)
-	return nil
+	if each {
+		_, err = f.WriteStages(out, 0)
+	}
+	return err
 }
 
 // sayCardForecast says what a plan takes on a card. done is false where there is none to speak of.

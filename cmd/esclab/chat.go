@@ -113,7 +113,7 @@ func (a *app) loadSpeaker(ctx context.Context, run string, f chatOptions) (*mode
 	}
 	speaker, err := models.NewSpeaker(ctx, se.node.Store, stage, l.Inputs(stage), o)
 	if err != nil {
-		return nil, "", absent(l, stage.Name, err)
+		return nil, "", se.absent(l, stage.Name, err)
 	}
 	return speaker, fmt.Sprintf("%s, %s, on %s", l.Name, systemName(stage), speaker.Engine), nil
 }
@@ -159,5 +159,5 @@ func (se *session) systemOf(ctx context.Context, l lab.Layout, name string) (exp
 			return s, nil
 		}
 	}
-	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: %s", l.Name, remedy(l)))
+	return experiments.Stage{}, failed(fmt.Errorf("no system of %s is in the store yet: %s", l.Name, se.remedy(l)))
 }

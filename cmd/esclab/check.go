@@ -37,8 +37,9 @@ irregularity of its corpus at once, how often each strategy occurs, how many tok
 a turn has in each role's prompt and how many turns are longer than
 limits.max_tokens, and one prompt of each role as the model gets it, with the part
 that the loss is on between » and «. The tokenizer and its chat template are checked
-against the model's configuration. At the end, what is still to be computed, with
-the time and the memory that stages like these took.
+against the model's configuration. At the end, what is still to be computed, stage by
+stage, with the time and the memory that stages like these took, or that known models'
+rates let expect.
 
 The tokenizer is the backbone's; that of a tiny model is made by the base stage, and
 lengths are known once that is in the store. Exit code 1 if something would fail.`,
@@ -71,26 +72,49 @@ func (a *app) runCheck(ctx context.Context, name string, o checkOptions, out io.
 		return err
 	}
 	if p.Missing == nil {
-		if err := se.printEstimate(ctx, p.Stages, out); err != nil {
+		planned, err := se.planned(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := se.printEstimate(ctx, planned, out, true); err != nil {
+			return err
+		}
+		corpus, _ := surveyCorpus(p.Stages[0], io.Discard) // what is wrong with them is told above
+		shape, _ := surveyBackbone(p.Stages, io.Discard)
+		if err := sayForecast(planned, &p.Experiment, corpus, shape, "", true, out); err != nil {
 			return err
 		}
 	}
-	if k.faults > 0 {
-		return failed(fmt.Errorf("%d faults: the run would fail, or be of no use", k.faults))
+	if k.first == nil {
+		fmt.Fprintln(out, "nothing is wrong")
 	}
-	fmt.Fprintln(out, "nothing is wrong")
-	return nil
+	return k.verdict()
 }
 
 // checker tells faults and counts them.
 type checker struct {
 	out    io.Writer
+	first  error
 	faults int
+}
+
+// verdict is what check and a plan end with where there are faults.
+func (k *checker) verdict() error {
+	if k.first == nil {
+		return nil
+	}
+	return failed(fmt.Errorf("%d fault%s: the run would fail, or be of no use", k.faults, strings.Repeat("s", min(k.faults-1, 1))))
 }
 
 // all checks an experiment.
 func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) error {
-	k.fault(p.Missing)
+	if several, joined := p.Missing.(interface{ Unwrap() []error }); joined { // a fault for each source
+		for _, err := range several.Unwrap() {
+			k.fault(err)
+		}
+	} else {
+		k.fault(p.Missing)
+	}
 	corpus := k.corpus(p.Stages[0])
 	if p.Missing == nil {
 		_, err := surveyBackbone(p.Stages, k.out)
@@ -114,21 +138,27 @@ func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) 
 
 func (k *checker) fault(err error) {
 	if err != nil {
-		k.faults++
+		if k.faults++; k.faults == 1 {
+			k.first = err
+		}
 		fmt.Fprintf(k.out, "fault: %v\n", err)
 	}
 }
 
-// corpus tells what is in the corpus; it is nil where it cannot be used.
+// corpus tells what is in the part of the corpus that is used; it is nil where it cannot be.
 func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
 	params, err := experiments.ParamsOf[experiments.CorpusParams](stage)
 	if err != nil || stage.Source == "" {
 		k.fault(err)
 		return nil
 	}
-	var all []esc.Dialogue
+	var corpus esc.Corpus
 	if stage.Source == experiments.SourceDemo {
-		if all, err = esc.ReadDialogues("demo", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits()); err != nil {
+		all, err := esc.ReadDialogues("demo", strings.NewReader(string(democorpus.JSON())), esc.DefaultLimits())
+		if err == nil {
+			corpus, err = esc.Split(all, params.SplitSeed)
+		}
+		if err != nil {
 			k.fault(err)
 			return nil
 		}
@@ -159,13 +189,14 @@ func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
 		if k.faults > 0 {
 			return nil
 		}
-		corpus, err := esc.ReadCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading})
+		corpus, err = esc.ReadCorpus(esc.Source{Path: stage.Source, SplitIndex: stage.SplitIndexSource, Seed: params.SplitSeed, Reading: reading})
 		if err != nil {
 			k.fault(err)
 			return nil
 		}
-		all = slices.Concat(corpus.Train, corpus.Valid, corpus.Test)
 	}
+	corpus = corpus.First(params.MaxDialogues)
+	all := slices.Concat(corpus.Train, corpus.Valid, corpus.Test)
 	s := esc.ComputeStatistics(all)
 	fmt.Fprintf(k.out, "corpus: %d dialogues, %d turns of the supporter; strategies:", len(all), len(esc.AllTurns(all)))
 	for i, st := range esc.Strategies() {
@@ -222,11 +253,11 @@ func (k *checker) prompts(stages []experiments.Stage, corpus []esc.Dialogue, tok
 		fmt.Fprintf(k.out, "%s: tokens of a turn: median %d, longest %d; %d of %d are longer than limits.max_tokens = %d", params.Role, lengths[len(lengths)/2], lengths[len(lengths)-1], over, len(lengths), limit)
 		if over > 0 {
 			fmt.Fprintf(k.out, " (limits.longer: %s)", params.Longer)
-			if params.Longer == experiments.LongerFail {
-				k.fault(fmt.Errorf("%s: %d turns are longer than limits.max_tokens: raise it, or set limits.longer to trim or skip", s.Name, over))
-			}
 		}
 		fmt.Fprintln(k.out)
+		if over > 0 && params.Longer == experiments.LongerFail {
+			k.fault(fmt.Errorf("%s: %d turns are longer than limits.max_tokens: raise it, or set limits.longer to trim or skip", s.Name, over))
+		}
 		if sample != nil {
 			text := tok.Decode(sample.Tokens[:sample.LossFrom]) + "»" + tok.Decode(sample.Tokens[sample.LossFrom:]) + "«"
 			for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
@@ -240,32 +271,50 @@ func (k *checker) prompts(stages []experiments.Stage, corpus []esc.Dialogue, tok
 var tokenizerFiles = []string{"config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"}
 
 // tokenizer is that of the backbone, checked against its configuration: from its
-// directory, or from the base stage's artifact. It is nil where neither is there.
+// directory or GGUF file, or from the base stage's artifact. It is nil where none is there.
 func (se *session) tokenizer(ctx context.Context, stages []experiments.Stage, dir string) (*tokens.Tokenizer, error) {
 	i := slices.IndexFunc(stages, func(s experiments.Stage) bool { return s.Kind == experiments.KindBase })
 	if i < 0 {
 		return nil, nil
 	}
 	base := stages[i]
-	if info, err := os.Stat(base.Source); err == nil && info.IsDir() {
-		dir = base.Source
-	} else {
-		if se.node == nil || base.Fingerprint == "" {
-			return nil, nil
-		}
-		_, err := results.Checkout(ctx, se.node.Store, base.Fingerprint, dir, tokenizerFiles...)
-		if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
-			return nil, nil
+	info, err := os.Stat(base.Source)
+	switch {
+	case err == nil && info.IsDir():
+		return loadTokenizer(base.Source)
+	case err == nil && experiments.GGUF(base.Source):
+		file, err := lm.OpenGGUF(base.Source)
+		if err == nil {
+			err = file.WriteTokenizer(dir)
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("backbone: %w", err)
 		}
+		return checkTokenizer(dir, file.Config)
+	case se.node == nil || base.Fingerprint == "":
+		return nil, nil
 	}
-	tok, err := tokens.Load(dir)
+	_, err = results.Checkout(ctx, se.node.Store, base.Fingerprint, dir, tokenizerFiles...)
+	if errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrDamaged) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return loadTokenizer(dir)
+}
+
+// loadTokenizer reads a checkpoint's tokenizer and checks it against config.json.
+func loadTokenizer(dir string) (*tokens.Tokenizer, error) {
+	config, err := lm.ReadConfig(dir)
 	if err != nil {
 		return nil, fmt.Errorf("backbone: %w", err)
 	}
-	config, err := lm.ReadConfig(dir)
+	return checkTokenizer(dir, config)
+}
+
+func checkTokenizer(dir string, config lm.Config) (*tokens.Tokenizer, error) {
+	tok, err := tokens.Load(dir)
 	if err != nil {
 		return nil, fmt.Errorf("backbone: %w", err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/enums/v1"
 
 	"github.com/esclab/esclab/cmd/internal/devices"
 	"github.com/esclab/esclab/esc"
@@ -194,98 +193,6 @@ func runPresets(name string, out io.Writer) error {
 	}
 	_, err = out.Write(data)
 	return err
-}
-
-type statusOptions struct {
-	once, json bool
-	sort       string
-}
-
-func (a *app) statusCommand() *cobra.Command {
-	var o statusOptions
-	c := &cobra.Command{
-		Use:   "status [RUN]",
-		Short: "Show how all runs stand, or follow one: its stages with step, loss, tokens/s and ETA",
-		Long: `Without RUN, show all runs: how far each is, the parameters in which the runs of
-an experiment differ, and what their headline system scores: preference bias B,
-weighted and macro F1 of the strategies, ROUGE-L.
-
-With RUN, follow it until it ends: progress bars and the curve of the loss on a
-terminal, plain lines elsewhere. Ctrl-C stops the following, not the run. Of a run
-that has ended, or that nobody works on, print which of its stages are done.
-
-RUN is what esclab status lists (demo/0da221080876), the name of an experiment, or
-how either begins: the newest run that it fits.`,
-		Example: "  esclab status\n  esclab status --sort B\n  esclab status demo",
-		Args:    cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.runStatus(c.Context(), strings.Join(args, ""), o, c.OutOrStdout())
-		},
-	}
-	c.Flags().BoolVar(&o.once, "once", false, "print the state of RUN and return")
-	c.Flags().BoolVar(&o.json, "json", false, "print JSON and return")
-	c.Flags().StringVar(&o.sort, "sort", "", "without RUN: a column of Table 3, the best first (default: the newest first)")
-	return c
-}
-
-// runStatus prints how all runs stand, or follows the newest run of a name.
-func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out io.Writer) error {
-	se, err := a.openToRead(ctx)
-	if err != nil {
-		return err
-	}
-	defer se.close()
-	if name == "" {
-		return se.runLeaderboard(ctx, o, out)
-	}
-	run, err := se.lab.FindRun(ctx, name, false)
-	if err != nil {
-		return err
-	}
-	// A stack of this command's own has no worker that could answer or go on.
-	live := run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING && !run.Kept && se.stack == nil
-	if live && !o.once && !o.json {
-		l, err := se.layoutOf(ctx, run.ID, nil)
-		if err != nil {
-			return err
-		}
-		se.lookAfter(ctx, "esclab up")
-		_, err = se.follow(ctx, run, l.Stages, out)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return failed(err)
-	}
-	var v lab.RunView
-	var ending error
-	if live {
-		v, err = se.lab.ViewRun(ctx, run.ID)
-	} else if v, ending = se.lab.StoredRun(ctx, run); v.Stages == nil {
-		err = ending
-	}
-	if err != nil {
-		return err
-	}
-	if o.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
-	}
-	newLines(out).update(v)
-	switch {
-	case ending != nil && run.Status == enums.WORKFLOW_EXECUTION_STATUS_CANCELED:
-		fmt.Fprintf(out, "run %s: %v\n", runName(run.ID), ending)
-	case ending != nil:
-		fmt.Fprintf(out, "run %s failed: %v\n", runName(run.ID), ending)
-	case live:
-	case run.Kept && run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		fmt.Fprintf(out, "run %s was under way when Temporal lost it: the esclab run that started it continues it\n", runName(run.ID))
-	case run.Status == enums.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		fmt.Fprintf(out, "run %s is unfinished, and nobody works on it: the esclab run that started it continues it, or esclab up\n", runName(run.ID))
-	default:
-		fmt.Fprintf(out, "run %s is done\n", runName(run.ID))
-	}
-	return nil
 }
 
 // printExecutions lists runs or sweeps.

@@ -151,7 +151,7 @@ func (x *exporter) find(ctx context.Context) error {
 		x.done[s.Name] = m
 	}
 	if len(x.done) == 0 {
-		return fmt.Errorf("nothing of it is in the store: %s", remedy(x.layout))
+		return fmt.Errorf("nothing of it is in the store: %s", x.se.remedy(x.layout))
 	}
 	return nil
 }

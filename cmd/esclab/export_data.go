@@ -118,7 +118,7 @@ func (x *exporter) pairData(ctx context.Context, v seedView) error {
 		if !ok {
 			continue // it is named among what is missing
 		}
-		found, err := readMined(ctx, x.se.node.Store, v.layout, []esc.Role{role})
+		found, err := x.se.readMined(ctx, v.layout, []esc.Role{role})
 		if err != nil {
 			return err
 		}

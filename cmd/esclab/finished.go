@@ -32,7 +32,12 @@ func (a *app) openToRead(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(s.Embedded.DataDir); errors.Is(err, fs.ErrNotExist) && (s.EmbedTemporal() || s.EmbedS3()) {
+	there := false // planning may have left digests of a model's files in it
+	for _, name := range []string{"temporal.db", "s3"} {
+		_, err := os.Stat(filepath.Join(s.Embedded.DataDir, name))
+		there = there || !errors.Is(err, fs.ErrNotExist)
+	}
+	if !there && (s.EmbedTemporal() || s.EmbedS3()) {
 		return nil, fmt.Errorf("data directory %s: %w", s.Embedded.DataDir, errNoRuns)
 	}
 	return a.open(ctx, true)
@@ -46,32 +51,45 @@ func (se *session) layoutOf(ctx context.Context, run string, set []string) (lab.
 
 // absent says of a stage's error, where it is that the artifact is not there,
 // what to do about it.
-func absent(l lab.Layout, stage string, err error) error {
+func (se *session) absent(l lab.Layout, stage string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, artifacts.ErrNotFound):
-		return failed(fmt.Errorf("stage %s of %s is not in the store: %s", stage, l.Name, remedy(l)))
+		return failed(fmt.Errorf("stage %s of %s is not in the store: %s", stage, l.Name, se.remedy(l)))
 	}
 	return failed(fmt.Errorf("stage %s of %s: %w", stage, l.Name, err))
 }
 
 // remedy says what makes the stages of a run that are not there.
-func remedy(l lab.Layout) string {
+func (se *session) remedy(l lab.Layout) string {
 	if l.Planned == "" {
-		return "see how the run stands: " + commandLine("esclab status", runName(l.Run.ID), nil)
+		return "see how the run stands: " + se.app.commandLine("esclab status", runName(l.Run.ID), nil)
 	}
-	return "run it first: " + commandLine("esclab run", l.Planned, l.Set)
+	return "run it first: " + se.app.commandLine("esclab run", l.Planned, l.Set)
 }
 
 // runName is a run's workflow ID as commands take and print it: demo/0da221080876.
 func runName(id string) string { return strings.TrimPrefix(id, "run/") }
 
-// commandLine writes a command so that a shell reads it as it is meant.
-func commandLine(command, run string, set []string) string {
-	line := command + " " + quoted(run)
+// commandLine writes a command so that it works when it is typed where this program
+// was called: by the same name, quoted for a shell, and with the flags that say where
+// everything is. run is "" for a command that takes none.
+func (a *app) commandLine(command, run string, set []string) string {
+	line := command
+	if a.program != "" {
+		line = quoted(a.program) + strings.TrimPrefix(command, "esclab")
+	}
+	if run != "" {
+		line += " " + quoted(run)
+	}
 	for _, s := range set {
 		line += " --set " + quoted(s)
+	}
+	for _, f := range []struct{ name, value string }{{"--data", a.dataDir}, {"--config", a.configPath}} {
+		if f.value != "" {
+			line += " " + f.name + " " + quoted(f.value)
+		}
 	}
 	return line
 }

@@ -60,7 +60,7 @@ func (b *runBoard) update(v lab.RunView) {
 			b.left.learnStage(s)
 		}
 		if s.Status != workflows.StageReused { // they are counted
-			line := ending(s)
+			line := ending(s, b.last[s.Name], width-1)
 			if s.Status == workflows.StageFailed {
 				line = b.screen.paint(text.Colors{text.FgRed}, line)
 			} else {
@@ -224,7 +224,7 @@ func (l *lines) update(v lab.RunView) {
 				fmt.Fprintln(l.screen.out, strings.TrimRight(fmt.Sprintf("%-26s %-8s %s", s.Name, state, detail(p)), " "))
 			}
 		case changed:
-			line := ending(s)
+			line := ending(s, p, l.screen.width)
 			if s.Status == workflows.StageFailed {
 				line = l.screen.paint(text.Colors{text.FgRed}, line)
 			}
@@ -268,20 +268,26 @@ func spent(s workflows.Spent) string {
 	return line
 }
 
-// ending is a finished stage's line.
-func ending(s workflows.StageState) string {
+// ending is a finished stage's line; with the loss and its curve, as far as there is
+// room, where the stage's last progress has them.
+func ending(s workflows.StageState, p workflows.Progress, width int) string {
+	line := ""
 	switch s.Status {
 	case workflows.StageReused:
-		return fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
+		line = fmt.Sprintf("%-26s reused   %.12s", s.Name, s.Result.Digest)
 	case workflows.StageDone:
-		line := fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
+		line = fmt.Sprintf("%-26s done     %.12s in %.1f s", s.Name, s.Result.Digest, s.Result.Seconds)
 		if s.Joined {
 			line += ", " + begunByAnother
 		}
-		return line
 	case workflows.StageFailed:
 		return fmt.Sprintf("%-26s failed   %s", s.Name, oneLine(s.Error))
 	default:
 		return fmt.Sprintf("%-26s %s", s.Name, s.Status)
 	}
+	loss := fmt.Sprintf("  loss %.3f", p.Loss)
+	if p.Sparkline != "" && len(line)+len(loss)+1+text.StringWidth(p.Sparkline) <= width {
+		line += loss + " " + p.Sparkline
+	}
+	return line
 }

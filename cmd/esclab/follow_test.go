@@ -108,6 +108,13 @@ func TestBoardRepaints(t *testing.T) {
 		if last := screen.rows[len(screen.rows)-1]; last != "log line 3" {
 			t.Errorf("%d columns: after the end the last line is %q, want the last log line", width, last)
 		}
+		ended := running()
+		ended.Stages[2].Status = workflows.StageDone
+		v.update(ended)
+		b.close()
+		if last := screen.rows[len(screen.rows)-1]; !strings.HasPrefix(last, "dpo/sp ") || strings.HasSuffix(last, "  loss 0.494 █▄▁") != (width >= 80) {
+			t.Errorf("%d columns: %q, want the end of dpo/sp, with its loss and curve where there is room", width, last)
+		}
 	}
 }
 
@@ -155,10 +162,15 @@ func TestLinesOfARun(t *testing.T) {
 	l.update(running())
 	l.update(running())
 	end := running()
+	end.Running["base"] = workflows.Progress{Loss: 0.5, Sparkline: "█▄▁"}
+	end.Stages[1].Status = workflows.StageReused // as a finished run's status has it
 	end.Stages[2].Status, end.Stages[2].Joined = workflows.StageDone, true
 	end.Stages[3].Joined = true
 	end.Stages[4].Status = workflows.StageCancelled
 	l.update(end)
+	if want := "\nbase                       reused   0123456789ab  loss 0.500 █▄▁\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("want a finished training's curve, %q, in\n%s", want, out.String())
+	}
 	want := `corpus                     reused   0123456789ab
 base                       done     0123456789ab in 60.0 s
 dpo/sp                     attempt 2, after: the worker was killed `

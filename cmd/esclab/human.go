@@ -145,7 +145,7 @@ func (a *app) runHumanExport(ctx context.Context, run string, f humanExportOptio
 		test, err = results.ReadDialogues(from, results.FileTest)
 	}
 	if err != nil {
-		return absent(first, corpus.Name, err)
+		return se.absent(first, corpus.Name, err)
 	}
 	key, samples, err := human.Draw(systems, replies, esc.AllTurns(test), f.samples, f.seed)
 	if err != nil {
@@ -168,11 +168,11 @@ func (se *session) replies(ctx context.Context, l lab.Layout, name string) (huma
 	}
 	from, err := results.Open(ctx, se.node.Store, stage.Fingerprint)
 	if err != nil {
-		return system, nil, nil, absent(l, stageName, err)
+		return system, nil, nil, se.absent(l, stageName, err)
 	}
 	predictions, err := results.ReadRows[results.Prediction](from, results.FilePredictions)
 	if err != nil {
-		return system, nil, nil, absent(l, stageName, err)
+		return system, nil, nil, se.absent(l, stageName, err)
 	}
 	system.Digest = from.Digest
 	replies := make([]human.Reply, len(predictions))

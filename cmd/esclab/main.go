@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/rs/zerolog"
@@ -46,6 +47,9 @@ func execute(ctx context.Context, args []string) int {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	a := &app{fail: fail}
+	if filepath.Base(os.Args[0]) == "esclab" { // else it is a test
+		a.program = os.Args[0]
+	}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -101,6 +105,7 @@ func withCode(code int, err error) error {
 
 // app is what the commands share: the flags and what was made of them.
 type app struct {
+	program    string // what hints call it by; "": esclab
 	configPath string
 	dataDir    string
 	logLevel   string

@@ -178,7 +178,7 @@ func (a *app) runPairs(ctx context.Context, run string, f pairsOptions, out io.W
 	if err != nil {
 		return err
 	}
-	found, err := readMined(ctx, se.node.Store, l, filter.Roles)
+	found, err := se.readMined(ctx, l, filter.Roles)
 	if err != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ type minedRun struct {
 
 // readMined reads the pairs of the roles, of all where none is named. Roles
 // whose mining is not done are an error where they are named, else left out.
-func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles []esc.Role) (minedRun, error) {
+func (se *session) readMined(ctx context.Context, l lab.Layout, roles []esc.Role) (minedRun, error) {
 	found := minedRun{mined: map[esc.Role]results.Mined{}}
 	named := len(roles) > 0
 	if !named {
@@ -215,12 +215,12 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 	if !ok {
 		return found, fmt.Errorf("%s has no corpus stage", l.Name)
 	}
-	from, err := results.Open(ctx, store, corpus.Fingerprint)
+	from, err := results.Open(ctx, se.node.Store, corpus.Fingerprint)
 	if err == nil {
 		found.train, err = results.ReadDialogues(from, results.FileTrain)
 	}
 	if err != nil {
-		return found, absent(l, corpus.Name, err)
+		return found, se.absent(l, corpus.Name, err)
 	}
 	for _, role := range roles {
 		name := string(experiments.KindMine) + "/" + string(role)
@@ -231,17 +231,17 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 			}
 			continue
 		}
-		from, err := results.Open(ctx, store, stage.Fingerprint)
+		from, err := results.Open(ctx, se.node.Store, stage.Fingerprint)
 		if !named && errors.Is(err, artifacts.ErrNotFound) {
 			fmt.Fprintf(stderr, "stage %s is not done yet: its pairs are left out\n", name)
 			continue
 		}
 		if err != nil {
-			return found, absent(l, name, err)
+			return found, se.absent(l, name, err)
 		}
 		mined, summary, err := results.ReadMined(from)
 		if err != nil {
-			return found, absent(l, name, err)
+			return found, se.absent(l, name, err)
 		}
 		joined, err := pairs.Join(mined, found.train)
 		if err != nil {
@@ -258,7 +258,7 @@ func readMined(ctx context.Context, store *artifacts.Store, l lab.Layout, roles 
 		found.mined[role] = summary
 	}
 	if len(found.mined) == 0 {
-		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: %s", l.Name, remedy(l)))
+		return found, failed(fmt.Errorf("%s has mined no pairs: its methods need dpo, and its mine stages have to be done: %s", l.Name, se.remedy(l)))
 	}
 	return found, nil
 }

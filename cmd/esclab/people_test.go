@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -245,8 +246,8 @@ func TestRunsByName(t *testing.T) {
 	}
 	small := []string{"run", "testdata/micro.yaml", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=2"}
 	say(exitOK, small...)
-	if got := say(exitOK, "status", "mic"); !strings.Contains(got, "is done") || !strings.Contains(got, "generate/decoupled/base") {
-		t.Errorf("status mic: want every stage and that the run is done\n%s", got)
+	if got := say(exitOK, "status", "mic"); !strings.Contains(got, "is done") || !strings.Contains(got, "generate/decoupled/base") || !strings.Contains(got, "  loss ") {
+		t.Errorf("status mic: want every stage, the loss of base and that the run is done\n%s", got)
 	}
 	reports, err := filepath.Glob(filepath.Join(data, "reports", "micro", "*", "report.html"))
 	if err != nil || len(reports) != 1 {
@@ -261,6 +262,9 @@ func TestRunsByName(t *testing.T) {
 	}
 	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=2"); !strings.Contains(got, "sp: tokens of a turn: median") || !strings.Contains(got, "»[") || !strings.Contains(got, "nothing is wrong") {
 		t.Errorf("check: want each role's lengths, and a prompt with the loss marked\n%s", got)
+	}
+	if got := say(exitOK, "check", "testdata/micro.yaml", "--set", "backbone.tiny.pretrain.epochs=9"); !strings.Contains(got, "\ntime: about ") || !strings.Contains(got, " stages take less than a second each\n") {
+		t.Errorf("check: want the time of what is to be computed, stage by stage\n%s", got)
 	}
 	plan := say(exitOK, "run", "testdata/micro.yaml", "--plan", "--set", "methods=base", "--set", "backbone.tiny.pretrain.epochs=7")
 	if !strings.Contains(plan, " -> 7 since micro/") || !strings.Contains(plan, "new inputs: base") || !strings.Contains(plan, "time: about ") || !strings.Contains(plan, "check: nothing is wrong") {
@@ -296,6 +300,14 @@ func TestReadersLeaveNothing(t *testing.T) {
 			t.Errorf("esclab %s made the data directory", strings.Join(args, " "))
 		}
 	}
+	if err := errors.Join(os.Mkdir(data, 0o700), os.WriteFile(filepath.Join(data, "digests.json"), []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err) // as planning with a large model leaves it
+	}
+	c, log := esclab(t, t.Context(), "status", "--data", data)
+	err := c.Run()
+	if left, _ := os.ReadDir(data); err == nil || !strings.Contains(log.String(), "there is no run yet") || len(left) != 1 {
+		t.Errorf("status beside digests of files alone: %v, %d entries in the data directory, want no run and one\n%s", err, len(left), log)
+	}
 }
 
 // A command beside a process that somebody has stopped says so and waits for nothing;
@@ -322,15 +334,19 @@ func TestStoppedStack(t *testing.T) {
 	output(t, ctx, "", "sweep", "list", "--data", data)
 }
 
-// Hints can be typed as they are printed.
+// Hints can be typed as they are printed: by the program's name and where everything is.
 func TestCommandLine(t *testing.T) {
 	for want, given := range map[string][]string{
 		"esclab run demo": {"demo"},
 		"esclab run 'my file.yaml' --set 'name=it'\\''s'": {"my file.yaml", "name=it's"},
 		"esclab run demo --set 'methods=[sft]'":           {"demo", "methods=[sft]"},
 	} {
-		if got := commandLine("esclab run", given[0], given[1:]); got != want {
+		if got := new(app).commandLine("esclab run", given[0], given[1:]); got != want {
 			t.Errorf("%q: got %s, want %s", given, got, want)
 		}
+	}
+	a := &app{program: "bin/esclab", dataDir: "my data", configPath: "t.yaml"}
+	if got, want := a.commandLine("esclab ui --open", "demo/0", nil), "bin/esclab ui --open demo/0 --data 'my data' --config t.yaml"; got != want {
+		t.Errorf("called as %s, with flags: got %s, want %s", a.program, got, want)
 	}
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/esclab/esclab/esc"
 	"github.com/esclab/esclab/experiments"
@@ -17,27 +19,14 @@ import (
 func (se *session) printPlan(ctx context.Context, p experiments.Prepared, o runOptions, out io.Writer) error {
 	var corpus esc.Survey
 	var shape experiments.Shape
-	wrong := p.Missing
-	if wrong == nil {
-		var ofCorpus, ofBackbone error
-		corpus, ofCorpus = surveyCorpus(p.Stages[0], stderr)
-		shape, ofBackbone = surveyBackbone(p.Stages, stderr)
-		wrong = errors.Join(ofCorpus, ofBackbone)
+	if p.Missing == nil { // what is wrong with them is the check's to say
+		corpus, _ = surveyCorpus(p.Stages[0], stderr)
+		shape, _ = surveyBackbone(p.Stages, stderr)
 	}
-	if wrong != nil {
-		fmt.Fprintln(stderr, "esclab:", wrong)
+	all, err := se.planned(ctx, p)
+	if err != nil {
+		return err
 	}
-	decisions := map[string]experiments.Decision{}
-	if se.lab != nil {
-		var err error
-		if decisions, err = se.lab.Decide(ctx, p.Stages); err != nil {
-			return err
-		}
-		if err := se.explain(ctx, p, decisions); err != nil {
-			return err
-		}
-	}
-	all := experiments.Planned(p.Stages, decisions)
 	if o.json {
 		return experiments.WritePlanJSON(out, all)
 	}
@@ -48,10 +37,26 @@ func (se *session) printPlan(ctx context.Context, p experiments.Prepared, o runO
 	if err := experiments.WritePlan(out, all, width); err != nil {
 		return err
 	}
-	if err := se.printEstimate(ctx, p.Stages, out); err != nil {
+	if err := se.printEstimate(ctx, all, out, false); err != nil {
 		return err
 	}
-	return sayForecast(all, &p.Experiment, corpus, shape, o.card, stderr)
+	return sayForecast(all, &p.Experiment, corpus, shape, o.card, false, stderr)
+}
+
+// planned says of each stage whether it would be reused or run, and why; all are to be
+// run where nothing has been.
+func (se *session) planned(ctx context.Context, p experiments.Prepared) ([]experiments.PlannedStage, error) {
+	if se.lab == nil {
+		return experiments.Planned(p.Stages, nil), nil
+	}
+	decisions, err := se.lab.Decide(ctx, p.Stages)
+	if err != nil {
+		return nil, err
+	}
+	if err := se.explain(ctx, p, decisions); err != nil {
+		return nil, err
+	}
+	return experiments.Planned(p.Stages, decisions), nil
 }
 
 // explain says of stages that are not in the store in what they differ from those of
@@ -103,14 +108,11 @@ func (se *session) explain(ctx context.Context, p experiments.Prepared, decision
 }
 
 // printEstimate says how long what is to be computed takes, one stage at a time, and
-// the most memory that stages like these have held.
-func (se *session) printEstimate(ctx context.Context, stages []experiments.Stage, out io.Writer) error {
+// the most memory that stages like these have held; with each also of every stage that
+// takes a second or more.
+func (se *session) printEstimate(ctx context.Context, planned []experiments.PlannedStage, out io.Writer, each bool) error {
 	if se.lab == nil {
 		_, err := fmt.Fprintln(out, "time: unknown; no stage has finished here yet")
-		return err
-	}
-	decisions, err := se.lab.Decide(ctx, stages)
-	if err != nil {
 		return err
 	}
 	past, err := se.lab.PastStages(ctx)
@@ -119,20 +121,32 @@ func (se *session) printEstimate(ctx context.Context, stages []experiments.Stage
 	}
 	estimator := experiments.NewEstimator(past)
 	var seconds float64
-	var bytes int64
-	run, unknown := 0, 0
-	for _, s := range stages {
-		if decisions[s.Name].Action != experiments.ActionRun || s.Fingerprint == "" {
+	var held int64
+	run, unknown, short := 0, 0, 0
+	var lines bytes.Buffer
+	table := tabwriter.NewWriter(&lines, 0, 0, 2, ' ', 0)
+	for _, s := range planned {
+		switch s.Action {
+		case experiments.ActionBlocked:
+			_, err := fmt.Fprintln(out, "time: unknown; source files are missing")
+			return err
+		case experiments.ActionReuse:
 			continue
 		}
 		run++
-		guess := estimator.Estimate(s)
-		if guess.Past == 0 {
+		guess := estimator.Estimate(s.Stage)
+		switch {
+		case guess.Past == 0:
 			unknown++
+		case guess.Seconds < 1:
+			short++
+		default:
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", s.Name, roughly(guess.Seconds), size(guess.Bytes))
 		}
 		seconds += guess.Seconds
-		bytes = max(bytes, guess.Bytes)
+		held = max(held, guess.Bytes)
 	}
+	table.Flush() // into memory
 	switch {
 	case run == 0:
 		fmt.Fprintln(out, "time: nothing is to be computed")
@@ -143,10 +157,13 @@ func (se *session) printEstimate(ctx context.Context, stages []experiments.Stage
 		if unknown > 0 {
 			fmt.Fprintf(out, ", and %d stages of which none like them has finished", unknown)
 		}
-		if bytes > 0 {
-			fmt.Fprintf(out, "; processes with such stages held up to %s", size(bytes))
+		if held > 0 {
+			fmt.Fprintf(out, "; processes with such stages held up to %s", size(held))
 		}
 		fmt.Fprintln(out)
+		if each {
+			fmt.Fprintf(out, "%s  %d stages take less than a second each\n", lines.String(), short)
+		}
 	}
 	return nil
 }

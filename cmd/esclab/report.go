@@ -121,7 +121,7 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 	}
 	data, err := se.reportData(ctx, last.Fingerprint)
 	if err != nil {
-		return absent(l, last.Name, err)
+		return se.absent(l, last.Name, err)
 	}
 	if data.About, data.Run.Revision, err = se.about(ctx, l.Stages, dir); err != nil {
 		return failed(err)
@@ -132,7 +132,7 @@ func (a *app) runReport(ctx context.Context, run string, o reportOptions, out io
 		if err != nil {
 			return failed(err)
 		}
-		printAnswer(data, path, commandLine("esclab compare", cmp.Or(runName(l.Run.ID), run), nil), out)
+		printAnswer(data, path, a.commandLine("esclab compare", cmp.Or(runName(l.Run.ID), run), nil), out)
 		return nil
 	}
 	data.WithPaper = o.paper

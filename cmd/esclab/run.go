@@ -48,7 +48,7 @@ command continues there, also after a kill or a power failure.`,
 		},
 	}
 	c.Flags().StringArrayVar(&o.set, "set", nil, "set a field: --set dpo.roles.sp.beta=0.3 (repeatable)")
-	c.Flags().BoolVar(&o.plan, "plan", false, "print every stage and whether it would be reused or run, and why; run nothing")
+	c.Flags().BoolVar(&o.plan, "plan", false, "print every stage and whether it would be reused or run, and why, with the verdict of esclab check; run nothing")
 	c.Flags().BoolVar(&o.json, "json", false, "with --plan: print JSON")
 	c.Flags().StringVar(&o.card, "card", "", "with --plan: estimate time and memory for this card (h100, h200, a100-80, 4090; default: the one that is here)")
 	c.Flags().BoolVar(&o.detach, "detach", false, "start the run and return; a worker has to be up")
@@ -87,16 +87,19 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 			return err
 		}
 		defer se.close()
+		if err := se.printPlan(ctx, p, o, out); err != nil {
+			return err
+		}
 		k := &checker{out: io.Discard}
 		if err := k.all(ctx, se, p); err != nil {
 			return err
 		}
-		if k.faults > 0 {
-			fmt.Fprintf(stderr, "check: %d faults; they are listed by: %s\n", k.faults, commandLine("esclab check", name, o.set))
-		} else {
+		if k.first == nil {
 			fmt.Fprintln(stderr, "check: nothing is wrong")
+			return nil
 		}
-		return se.printPlan(ctx, p, o, out)
+		fmt.Fprintf(stderr, "check: %v\n", k.first)
+		return fmt.Errorf("%w; more by: %s", k.verdict(), a.commandLine("esclab check", name, o.set))
 	}
 	if err := a.allowJudges(p.Experiment); err != nil {
 		return err
@@ -106,7 +109,7 @@ func (a *app) runExperiment(ctx context.Context, name string, o runOptions, out 
 		return err
 	}
 	defer se.close()
-	se.lookAfter(ctx, commandLine("esclab run", name, o.set))
+	se.lookAfter(ctx, a.commandLine("esclab run", name, o.set))
 	return se.runPrepared(ctx, p, o, out)
 }
 
@@ -121,7 +124,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	fmt.Fprintf(stderr, "run %s%s\n", runName(run.ID), se.joined(ctx, run))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(stderr, "follow it with: esclab status %s\n", runName(run.ID))
+		fmt.Fprintf(stderr, "follow it with: %s\n", se.app.commandLine("esclab status", runName(run.ID), nil))
 		return nil
 	}
 
@@ -160,7 +163,7 @@ func (se *session) runPrepared(ctx context.Context, p experiments.Prepared, o ru
 	if err != nil {
 		return failed(err)
 	}
-	printAnswer(data, path, commandLine("esclab compare", runName(run.ID), nil), out)
+	printAnswer(data, path, se.app.commandLine("esclab compare", runName(run.ID), nil), out)
 	return se.stayForOthers(ctx)
 }
 
@@ -217,11 +220,11 @@ func (se *session) sayLink(e lab.Execution) {
 	if s := newScreen(stderr); s.colours {
 		page = s.link(visit, se.target.UI)
 	}
-	open := commandLine("esclab ui", runName(e.ID), nil)
+	open := se.app.commandLine("esclab ui --open", runName(e.ID), nil)
 	if strings.HasPrefix(e.ID, "sweep/") {
-		open = commandLine("esclab ui --sweep", workflows.NamedIn(e.ID), nil)
+		open = se.app.commandLine("esclab ui --open --sweep", workflows.NamedIn(e.ID), nil)
 	}
-	fmt.Fprintf(stderr, "web UI %s (a browser is let in by: %s --open)\n", page, open)
+	fmt.Fprintf(stderr, "web UI %s\n       lets a browser in: %s\n", page, open)
 }
 
 // sayWarnings says what an experiment allows itself and hardly means.

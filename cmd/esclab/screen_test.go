@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -139,7 +140,7 @@ corpus: emotion intensity before: mean 4.00 of 2 dialogues, missing in 0
 // program writes itself passes.
 func TestTerminalShowsWhatIsPrintable(t *testing.T) {
 	var got strings.Builder
-	out := &printer{out: &got}
+	out := &printer{out: &got, columns: func() int { return 0 }}
 	evil := "demo\x1b]0;title\x07\x1b[2J\x1b[1A\x9b5m\u009b8m\r\x1b[8mhidden\x1b]8;;javascript:x\x1b\\"
 	v := lab.RunView{RunState: workflows.RunState{Stages: []workflows.StageState{{Name: evil, Status: workflows.StageRunning}}},
 		Running: map[string]workflows.Progress{evil: {Attempt: 2, Failure: evil, Phase: evil}}}
@@ -158,6 +159,43 @@ func TestTerminalShowsWhatIsPrintable(t *testing.T) {
 	ours := text.Colors{text.FgRed, text.Bold}.Sprint("red") + text.Hyperlink("http://127.0.0.1:8233/x", "link") + "\x1b[36m>\x1b[0m\n"
 	if n, err := io.WriteString(out, ours); err != nil || n != len(ours) || got.String() != ours {
 		t.Errorf("%q arrives as %q (%d bytes, %v)", ours, got.String(), n, err)
+	}
+}
+
+// TestLinesBreakBetweenWords: what is wider than a terminal breaks between words, and
+// stays one line for whoever copies it; what ends no line stays as it is.
+func TestLinesBreakBetweenWords(t *testing.T) {
+	for _, width := range []int{40, 80, 120} {
+		var got strings.Builder
+		out := &printer{out: &got, columns: func() int { return width }}
+		for _, line := range []string{
+			"run it first: esclab run testdata/micro.yaml --set sft.epochs=7 --set dpo.roles.sp.beta=0.3 --set seed=7",
+			strings.Repeat("1234567 ", 12), strings.Repeat("123456789 ", 12) + "x",
+			"at http://127.0.0.1/" + strings.Repeat("x", 2*width) + " (a browser is let in) by what is typed here and there",
+			text.Colors{text.FgRed}.Sprint("dpo/sp  failed  no memory is left for the model") + " " + text.Hyperlink("http://127.0.0.1:8233/"+strings.Repeat("x", 99), "the web UI") + " and elsewhere, they say",
+		} {
+			got.Reset()
+			if _, err := io.WriteString(out, line+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			screen := &terminal{width: width}
+			io.WriteString(screen, ownSequences.ReplaceAllString(got.String(), ""))
+			words := strings.Fields(ownSequences.ReplaceAllString(line, ""))
+			if strings.Count(got.String(), "\n") != 1 || !slices.Equal(strings.Fields(strings.Join(screen.rows, "")), words) {
+				t.Errorf("%d columns: %q, want the words of %q in one line", width, got.String(), line)
+			}
+			words = slices.DeleteFunc(words, func(word string) bool { return len(word) > width })
+			for i, word := range strings.Fields(strings.Join(screen.rows, "\n")) {
+				if !strings.Contains(word, "xxx") && !slices.Contains(words, word) {
+					t.Errorf("%d columns: word %d is torn in\n%s", width, i, strings.Join(screen.rows, "\n"))
+				}
+			}
+		}
+		got.Reset()
+		prompt := strings.Repeat("a word ", 40)
+		if _, err := io.WriteString(out, prompt); err != nil || got.String() != prompt {
+			t.Errorf("%d columns: what ends no line is written as %q (%v)", width, got.String(), err)
+		}
 	}
 }
 

@@ -149,19 +149,9 @@ func (se *session) lookAfter(ctx context.Context, again string) {
 	}
 	go func() {
 		if err := connect.Ended(ctx, se.settings.Embedded.DataDir, se.target.Stack); err != nil {
-			se.app.fail(unreachable(fmt.Errorf("%w: go on with: %s", err, se.app.with(again))))
+			se.app.fail(unreachable(fmt.Errorf("%w: go on with: %s", err, again)))
 		}
 	}()
-}
-
-// with adds the flags that say where everything is to a command line.
-func (a *app) with(command string) string {
-	for _, f := range []struct{ name, value string }{{"--data", a.dataDir}, {"--config", a.configPath}} {
-		if f.value != "" {
-			command += " " + f.name + " " + quoted(f.value)
-		}
-	}
-	return command
 }
 
 // prepare plans an experiment on this machine.

@@ -131,7 +131,7 @@ func (a *app) runSweep(ctx context.Context, name string, o sweepOptions, out io.
 		}
 		return se.printSweepPlan(ctx, p, o.json, out)
 	}
-	se.lookAfter(ctx, commandLine("esclab sweep", name, o.set))
+	se.lookAfter(ctx, a.commandLine("esclab sweep", name, o.set))
 	return se.runPreparedSweep(ctx, p, o, out)
 }
 
@@ -146,7 +146,7 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 	fmt.Fprintf(stderr, "sweep %s%s: %d cells\n", run.ID, se.joined(ctx, run), len(p.Plan.Cells))
 	se.sayLink(run)
 	if o.detach {
-		fmt.Fprintf(stderr, "follow it with: esclab sweep status %s\n", p.Sweep.Name)
+		fmt.Fprintf(stderr, "follow it with: %s\n", se.app.commandLine("esclab sweep status", p.Sweep.Name, nil))
 		return nil
 	}
 	began := time.Now()
@@ -167,10 +167,10 @@ func (se *session) runPreparedSweep(ctx context.Context, p experiments.PreparedS
 			return failed(err)
 		}
 	} else {
-		fmt.Fprintf(stderr, "table: esclab sweep table %s --md, --csv or --json\n", p.Sweep.Name)
+		fmt.Fprintf(stderr, "table: %s; --md, --csv or --json for other programs\n", se.app.commandLine("esclab sweep table", p.Sweep.Name, nil))
 	}
 	if err != nil {
-		return failed(fmt.Errorf("sweep %s: %w: esclab sweep status %s lists them; the same command tries them again", run.ID, err, p.Sweep.Name))
+		return failed(fmt.Errorf("sweep %s: %w; the same command tries them again; they are listed by: %s", run.ID, err, se.app.commandLine("esclab sweep status", p.Sweep.Name, nil)))
 	}
 	return se.stayForOthers(ctx)
 }

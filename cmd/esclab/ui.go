@@ -128,10 +128,10 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 			return "", err
 		}
 		if r.ID == "" {
-			return "", fmt.Errorf("%s has not been run here: esclab run %s", args[0], args[0])
+			return "", fmt.Errorf("%s has not been run here: %s", args[0], se.app.commandLine("esclab run", args[0], nil))
 		}
 		if r.of.Kept {
-			return "", failed(fmt.Errorf("Temporal has forgotten run %s, so that it has no page; what it has left is printed by %s", runName(r.ID), commandLine("esclab status", runName(r.ID), nil)))
+			return "", failed(fmt.Errorf("Temporal has forgotten run %s, so that it has no page; what it has left is printed by %s", runName(r.ID), se.app.commandLine("esclab status", runName(r.ID), nil)))
 		}
 		return se.page(r.of), nil
 	}

@@ -71,7 +71,7 @@ func (a *app) runVerify(ctx context.Context, run string, o verifyOptions, out io
 			return err
 		}
 		if l.Planned != "" {
-			again = commandLine("esclab run", l.Planned, l.Set)
+			again = a.commandLine("esclab run", l.Planned, l.Set)
 		}
 	}
 	read, done := readingProgress(stderr)
