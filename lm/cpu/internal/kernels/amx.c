@@ -198,7 +198,7 @@ static void block(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 
 long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {
-	use_tiles();
+	use_tiles(16);
 	long depth = tiles(k, 32), sb = depth * PLANES * TILE, i0 = m0;
 	for (; i0 < m1; i0 += AMX_ROWS) {
 		long mc = m1 - i0 < AMX_ROWS ? m1 - i0 : AMX_ROWS;

@@ -1,0 +1,6 @@
+//go:build cgo && !linux
+
+package cpu
+
+// largePages returns zeroed memory and what gives it back.
+func largePages(size int) (data []byte, release func()) { return make([]byte, size), func() {} }
