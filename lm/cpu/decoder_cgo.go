@@ -246,7 +246,7 @@ func (s *DecoderShape) bytes() int {
 	return 4 * s.Hidden * (s.Layers*(2*(s.Heads+s.KVHeads)*s.HeadDim+3*s.Intermediate) + s.Vocab)
 }
 
-// DecoderCache holds the keys and values of nodes.
+// DecoderCache holds the keys and values of nodes, in float32 or, where the Decoder's matrices are tiles, in bfloat16.
 type DecoderCache struct {
 	keys, values []float32
 	blocks       int
@@ -256,6 +256,9 @@ type DecoderCache struct {
 func (d *Decoder) NewCache(nodes int) *DecoderCache {
 	blocks := (nodes + DecoderNodes - 1) / DecoderNodes
 	size := d.shape.Layers * d.shape.KVHeads * blocks * DecoderNodes * d.shape.HeadDim
+	if d.half == kernels.Tiled { // of bfloat16
+		size = (size + 1) / 2
+	}
 	return &DecoderCache{make([]float32, size), make([]float32, size), blocks}
 }
 

@@ -60,7 +60,8 @@ typedef struct {
 	address seen, seen_from; // seen[], int64 [T+1]: what each token attends to, itself included, in order
 	int64_t outputs;        // tokens whose logits are computed
 	address output;         // int32 [outputs], rising
-	// The cache: keys [layers, K, blocks, C, NODES], values [layers, K, blocks, NODES, C].
+	// The cache: keys [layers, K, blocks, C, NODES], values [layers, K, blocks, NODES, C];
+	// in bfloat16 with weights TILED.
 	address keys, values;
 	int64_t blocks;
 	// Work: x [T, D] holds the embeddings; y [outputs, D], h [T, max(D, H·C) + R], qkv [T, (H+2K)·C], inner [T, I + R].

@@ -2,7 +2,8 @@
 
 // decode_avx512_bf16 with products on AMX's tiles, for weights in tiles: a panel
 // is read as fast as memory gives it, for up to 16 rows in the same time as for
-// one. Rows are rounded to bfloat16 when they are written.
+// one. Rows are rounded to bfloat16 when they are written, and so are keys and
+// values.
 
 #include "decode.h"
 
@@ -67,6 +68,24 @@ INLINE float *place(operands o, long row, long column, float *apart) {
 }
 INLINE void settle(operands o, long row, long column, const float *values, long n) {
 	for (long i = 0; i < n; i += 16) put(o, row, column + i, n - i < 16 ? load_part(values + i, n - i) : load(values + i), n - i);
+}
+
+// The cache holds bfloat16.
+typedef uint16_t cached;
+INLINE vf load_cached(const cached *p) {
+	return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+}
+INLINE vf load_cached_part(const cached *p, long n) {
+	return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p)), 16);
+}
+
+INLINE void keep(const float *x, cached *out, long stride, long n) {
+	for (long i = 0; i < n; i += 16) {
+		__attribute__((aligned(32))) uint16_t values[16];
+		long count = n - i < 16 ? n - i : 16;
+		_mm256_store_si256((__m256i *)values, (__m256i)_mm512_cvtneps_pbh((__m512)(count < 16 ? load_part(x + i, count) : load(x + i))));
+		for (long v = 0; v < count; v++) out[(i + v) * stride] = values[v];
+	}
 }
 
 INLINE long part_of(long rows, long i, long parts) {
