@@ -21,6 +21,7 @@ import (
 	"github.com/versity/versitygw/embedgw"
 
 	"github.com/esclab/esclab/artifacts/s3"
+	"github.com/esclab/esclab/internal/freeport"
 )
 
 // Gateway is an S3 service on a directory of its own, inside the test process or
@@ -68,7 +69,7 @@ func StartGateway(t testing.TB) *Gateway {
 	if err != nil {
 		t.Fatalf("gateway: %v", err)
 	}
-	g := &Gateway{Root: root, address: freeAddress(t)}
+	g := &Gateway{Root: root, address: freeport.For(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	// Without keep-alive: the gateway may otherwise take 10 seconds to stop,
@@ -105,15 +106,6 @@ func StartGateway(t testing.TB) *Gateway {
 			t.Fatalf("gateway does not listen: %v", err)
 		}
 	}
-}
-
-func freeAddress(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // URL is the endpoint.

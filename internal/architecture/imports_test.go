@@ -38,14 +38,14 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/recipe", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest", "internal/freeport"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "report", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/whole"},
 		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
 	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
-	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal", "artifacts", "artifacts/s3"}, testOurs: []string{"artifacts/storetest", "internal/certtest"}},
+	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal", "artifacts", "artifacts/s3", "internal/freeport"}, testOurs: []string{"artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
 	{tree: "workers/stack/internal"},
 
@@ -90,11 +90,12 @@ var rules = []rule{
 	// The store knows no service; the client of one stays apart from it.
 	{tree: "artifacts", testOurs: []string{"artifacts/s3", "artifacts/storetest"}, light: true, theirs: []string{"golang.org/x/sync"}},
 	{tree: "artifacts/s3", ours: []string{"artifacts"}, testOurs: []string{"artifacts/storetest"}, light: true, theirs: []string{"github.com/aws"}},
-	{tree: "artifacts/storetest", ours: []string{"artifacts", "artifacts/s3"}},
+	{tree: "artifacts/storetest", ours: []string{"artifacts", "artifacts/s3", "internal/freeport"}},
 
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
 	{tree: "internal/crash", light: true},
+	{tree: "internal/freeport", light: true},
 	{tree: "internal/inert", light: true},
 	{tree: "internal/jsonerror", light: true},
 	{tree: "internal/licences", light: true},

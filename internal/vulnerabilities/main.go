@@ -1,8 +1,11 @@
 // Command vulnerabilities reads what govulncheck has found, as JSON on standard
-// input, and fails where the programs call code with a known vulnerability that the
+// input, and fails where the programs hold code with a known vulnerability that the
 // given file does not list with a reason. make lint runs it.
 //
-//	govulncheck -format json ./cmd/... | go run ./internal/vulnerabilities internal/vulnerabilities/accepted.txt
+//	govulncheck -mode binary -format json PROGRAM | go run ./internal/vulnerabilities internal/vulnerabilities/accepted.txt
+//
+// A program with its symbols (not linked with -s) says which functions the linker has
+// kept: those that something may call, by name or through an interface.
 package main
 
 import (
@@ -39,17 +42,17 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d known vulnerabilities concern what the programs are built of, and they call %d of them; the database is of %.10s\n",
-		len(s.linked), len(s.called), s.database)
+	fmt.Fprintf(out, "%d known vulnerabilities concern modules that the programs are built of, and %d of them functions that they hold\n",
+		len(s.modules), len(s.held))
 	var faults []string
-	for _, id := range slices.Sorted(maps.Keys(s.called)) {
+	for _, id := range slices.Sorted(maps.Keys(s.held)) {
 		if accepted[id] == "" {
-			faults = append(faults, s.called[id])
+			faults = append(faults, s.held[id])
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(accepted)) {
-		if s.called[id] == "" {
-			faults = append(faults, fmt.Sprintf("%s is accepted in %s and called no longer: remove its line", id, args[0]))
+		if s.held[id] == "" {
+			faults = append(faults, fmt.Sprintf("%s is accepted in %s and held no longer: remove its line", id, args[0]))
 		}
 	}
 	if len(faults) > 0 {
@@ -76,23 +79,21 @@ func readAccepted(text string) (map[string]string, error) {
 
 // scan is what govulncheck has found.
 type scan struct {
-	database string            // when it was changed last
-	linked   map[string]bool   // identifiers of what concerns a module of the build
-	called   map[string]string // what is said of those that are called, by identifier
+	modules map[string]bool   // identifiers of what concerns a module of the build
+	held    map[string]string // what is said of those whose functions the programs hold, by identifier
 }
 
 // readScan reads the messages of govulncheck's JSON (package
 // golang.org/x/vuln/internal/govulncheck). A finding whose trace begins with a
-// function is called.
+// function is of one that the program holds.
 func readScan(in io.Reader) (scan, error) {
-	s := scan{linked: map[string]bool{}, called: map[string]string{}}
+	s := scan{modules: map[string]bool{}, held: map[string]string{}}
 	level := ""
 	d := json.NewDecoder(in)
 	for {
 		var message struct {
 			Config *struct {
-				Level    string `json:"scan_level"`
-				Database string `json:"db_last_modified"`
+				Level string `json:"scan_level"`
 			} `json:"config"`
 			Finding *struct {
 				OSV   string `json:"osv"`
@@ -113,24 +114,23 @@ func readScan(in io.Reader) (scan, error) {
 			return s, fmt.Errorf("what govulncheck says: %w", err)
 		}
 		if c := message.Config; c != nil {
-			level, s.database = c.Level, c.Database
+			level = c.Level
 		}
 		f := message.Finding
 		if f == nil || len(f.Trace) == 0 {
 			continue
 		}
-		s.linked[f.OSV] = true
-		if at := f.Trace[0]; at.Function != "" && s.called[f.OSV] == "" {
+		s.modules[f.OSV] = true
+		if at := f.Trace[0]; at.Function != "" && s.held[f.OSV] == "" {
 			fixed := "is fixed in no version"
 			if f.Fixed != "" {
 				fixed = "is fixed in " + f.Fixed
 			}
-			caller := f.Trace[len(f.Trace)-1]
-			s.called[f.OSV] = fmt.Sprintf("%s in %s %s is called (%s.%s, from %s) and %s", f.OSV, at.Module, at.Version, at.Package, at.Function, caller.Package, fixed)
+			s.held[f.OSV] = fmt.Sprintf("%s in %s %s is held (%s.%s) and %s", f.OSV, at.Module, at.Version, at.Package, at.Function, fixed)
 		}
 	}
 	if level != "symbol" {
-		return s, fmt.Errorf("govulncheck has looked at %q, want symbol: what is called is not known", level)
+		return s, fmt.Errorf("govulncheck has looked at %q, want symbol: what the programs hold is not known", level)
 	}
 	return s, nil
 }

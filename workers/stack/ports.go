@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esclab/esclab/internal/freeport"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
 )
@@ -32,24 +33,7 @@ func choosePort(want settings.Port, service string) (int, error) {
 	if want != 0 {
 		return port, nil
 	}
-	return port, reserve(l)
-}
-
-// reserve keeps the kernel from giving the port of l to another process before
-// a server listens on it again: a connection closed from the server's side
-// lingers in TIME_WAIT, which excludes the port from automatic choice but not
-// from being asked for by number.
-func reserve(l net.Listener) error {
-	client, err := net.Dial("tcp4", l.Addr().String())
-	if err != nil {
-		return fmt.Errorf("reserve port: %w", err)
-	}
-	defer client.Close()
-	server, err := l.Accept()
-	if err != nil {
-		return fmt.Errorf("reserve port: %w", err)
-	}
-	return server.Close()
+	return port, freeport.Reserve(l)
 }
 
 // freePorts returns n distinct free ports for servers that no one addresses.

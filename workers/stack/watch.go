@@ -2,11 +2,13 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
@@ -14,12 +16,13 @@ import (
 )
 
 // How the servers are watched: one that has not answered maxMisses times in a
-// row counts as dead. A machine that is busy or was suspended has time to come
-// back.
+// row counts as dead. One that is there and says nothing within the limit may only
+// be slow, on a machine that has too much to do: it has maxSilences, five minutes.
 const (
-	watchEvery = 10 * time.Second
-	watchLimit = 20 * time.Second
-	maxMisses  = 3
+	watchEvery  = 10 * time.Second
+	watchLimit  = 20 * time.Second
+	maxMisses   = 3
+	maxSilences = 10
 )
 
 // Failed receives once, if a server of the stack stops answering, which one and
@@ -51,7 +54,12 @@ func (s *Stack) watch(ctx context.Context, every time.Duration, servers []watche
 				misses[i] = 0
 				continue
 			}
-			if misses[i]++; misses[i] == maxMisses {
+			most := maxMisses
+			var late *serviceerror.DeadlineExceeded
+			if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &late) {
+				most = maxSilences
+			}
+			if misses[i]++; misses[i] >= most {
 				s.failed <- fmt.Errorf("the embedded %s does not answer any more (%w): start again with the same command; finished work is in the store", w.name, err)
 				return
 			}

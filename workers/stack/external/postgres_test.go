@@ -32,6 +32,8 @@ import (
 	"go.temporal.io/server/schema"
 	v12 "go.temporal.io/server/schema/postgresql/v12"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/esclab/esclab/internal/freeport"
 )
 
 // What the test of PostgreSQL reads, and hands to its Temporal server.
@@ -58,7 +60,7 @@ func TestPostgres(t *testing.T) {
 		t.Skipf("$%s names no esclab: use make postgres", envProgram)
 	}
 	database := startPostgres(t)
-	address := freeAddress(t)
+	address := freeport.For(t)
 	spawn(t, []string{envServer + "=temporal-postgres", envAddress + "=" + address, envDatabase + "=" + database.address, envPassword + "=" + database.password}, os.Args[0])
 	register(t, address)
 
@@ -127,7 +129,7 @@ type postgres struct{ bin, address, password string }
 // port of the loopback interface.
 func startPostgres(t *testing.T) postgres {
 	t.Helper()
-	p := postgres{bin: os.Getenv(envPostgres), address: freeAddress(t), password: "esclab-test"}
+	p := postgres{bin: os.Getenv(envPostgres), address: freeport.For(t), password: "esclab-test"}
 	if p.bin == "" {
 		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 		if len(found) == 0 {

@@ -24,6 +24,8 @@ import (
 	"go.temporal.io/server/common/primitives"
 	sqliteschema "go.temporal.io/server/schema/sqlite"
 	"go.temporal.io/server/temporal"
+
+	"github.com/esclab/esclab/internal/freeport"
 )
 
 // Variables that make the test binary one of the servers.
@@ -105,12 +107,11 @@ func serveOn(ctx context.Context, persistence config.Persistence) error {
 	for _, name := range names {
 		services = append(services, string(name))
 		if name != primitives.FrontendService {
-			l, err := net.Listen("tcp", host+":0")
+			address, err := freeport.Address()
 			if err != nil {
 				return err
 			}
-			_, port, _ = net.SplitHostPort(l.Addr().String())
-			l.Close()
+			_, port, _ = net.SplitHostPort(address)
 		}
 		n, err := strconv.Atoi(port)
 		if err != nil {
@@ -158,16 +159,6 @@ func spawn(t *testing.T, env []string, program string, args ...string) {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func waitFor(t *testing.T, limit time.Duration, f func() error) {
