@@ -92,14 +92,19 @@ func (o EngineOptions) Open(spec string) (*Engine, error) {
 	return nil, fmt.Errorf("unknown engine %q: use auto, %s", spec, strings.Join(engineNames, ", "))
 }
 
+// goHalf counts the changes of what the engine go computes of a base in bfloat16 on processors that multiply it: 2, since
+// the decoder, attention and adapters multiply on AMX's tiles, too.
+const goHalf = 2
+
 // Identity is what the bits of results depend on, besides what is computed: the engine, its version, and with a base in
 // bfloat16 whether this processor multiplies that.
 func (e *Engine) Identity(base BaseType) string {
 	id := e.Name + " " + e.Version
 	if e.Name == "go" && base == BFloat16 {
-		id += " bfloat16"
-		if !multipliesHalf(e.Backend) {
-			id += " widened"
+		if multipliesHalf(e.Backend) {
+			id += fmt.Sprintf(" bfloat16 %d", goHalf)
+		} else {
+			id += " bfloat16 widened"
 		}
 	}
 	return id

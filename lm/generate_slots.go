@@ -18,6 +18,7 @@ type scheduler struct {
 	rows     []*cacheRow
 	next     int // first tree not loaded
 	admitted int // samples so far: a slot's age
+	samplers []*sampler
 
 	// The next step, by slot, [D·S]: its token, that token's position, and the node for its key. Only occupied slots
 	// have any.
@@ -293,11 +294,13 @@ func (s *scheduler) uniform(at int) float64 {
 // draw samples a token for each of the listed slots from its logits, [V], into chosen, [D·S].
 func (s *scheduler) draw(slots []int, chosen []int32, logits func(at int) []float32) {
 	workers := min(runtime.GOMAXPROCS(0), len(slots))
+	for config := &s.g.config; len(s.samplers) < workers; {
+		s.samplers = append(s.samplers, &sampler{temperature: config.Temperature, topP: config.TopP, topK: config.TopK, penalty: config.RepetitionPenalty})
+	}
 	var wait sync.WaitGroup
 	for worker := range workers {
 		wait.Go(func() {
-			config := &s.g.config
-			sampler := sampler{temperature: config.Temperature, topP: config.TopP, topK: config.TopK, penalty: config.RepetitionPenalty}
+			sampler := s.samplers[worker]
 			for i := worker; i < len(slots); i += workers {
 				at := slots[i]
 				sl := s.occupant(at)

@@ -18,8 +18,9 @@ const (
 	Float32 BaseType = "float32"
 	// BFloat16 keeps matrices and embeddings in bfloat16, half the memory; norms, biases, adapters, the residual stream
 	// and all sums stay in float32. Engines that multiply bfloat16 (xla; go where the processor does) take both operands
-	// of a base product in it, and xla keeps activations so (half_graph.go); the rest converts a matrix just before its
-	// product, which gives what float32 does with the rounded weights.
+	// of a base product in it; xla keeps activations so (half_graph.go), and go on AMX's tiles rounds operands of all
+	// products, and keys and values (package lm/cpu). The rest converts a matrix just before its product, which gives what
+	// float32 does with the rounded weights.
 	BFloat16 BaseType = "bfloat16"
 )
 

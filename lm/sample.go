@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/esclab/esclab/lm/cpu"
 )
 
 // sampleSeed is the seed of one sample: a function of the generator's seed, the prompt and the sample's index.
@@ -107,16 +109,9 @@ func (s *sampler) draw(logits []float32, u float64) int32 {
 		s.weights = make([]float64, len(logits))
 	}
 	s.weights = s.weights[:len(logits)]
-	total := 0.0
-	for id, l := range logits {
-		w := 0.0
-		if l >= highest { // the highest itself, infinite ones too
-			w = 1
-		} else if l >= kept {
-			w = exp(float64(l-highest) / s.temperature)
-		}
-		s.weights[id] = w
-		total += w
+	total, done := cpu.SampleWeights(logits, highest, kept, s.temperature, s.weights)
+	if !done {
+		total = s.weigh(logits, highest, kept)
 	}
 	least, ties, mass := 0.0, len(logits), total
 	if s.topP < 1 {
@@ -139,6 +134,21 @@ func (s *sampler) draw(logits []float32, u float64) int32 {
 		}
 	}
 	return last
+}
+
+// weigh gives each of the logits its weight, and returns their sum: cpu.SampleWeights, where that has no kernel.
+func (s *sampler) weigh(logits []float32, highest, kept float32) (total float64) {
+	for id, l := range logits {
+		w := 0.0
+		if l >= highest { // the highest itself, infinite ones too
+			w = 1
+		} else if l >= kept {
+			w = exp(float64(l-highest) / s.temperature)
+		}
+		s.weights[id] = w
+		total += w
+	}
+	return total
 }
 
 // cut returns the nucleus: the tokens that weigh more than least, and of those that weigh just that the first ties;

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/internal/reference"
+	"github.com/esclab/esclab/lm/cpu"
 )
 
 func TestSamplerNucleus(t *testing.T) {
@@ -231,5 +232,44 @@ func TestExp(t *testing.T) {
 	}
 	if exp(0) != 1 || exp(-800) != 0 || exp(math.Inf(-1)) != 0 {
 		t.Error("limits")
+	}
+}
+
+// TestWeights: the kernel's weights and their sum have the bits of weigh's.
+func TestWeights(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	lists := [][]float32{{0}, {-inf, -inf}, {nan, nan, 1}, {inf, 3, inf}, {1, nan, 1 - 1e-7, -800, -inf, 0.5, 1, -699.9, -700.1}}
+	s := newStream(7)
+	for n := range 40 {
+		var list []float32
+		for range 1 + 997*n {
+			list = append(list, float32(4*s.normal()))
+		}
+		lists = append(lists, list)
+	}
+	compared := false
+	for i, list := range lists {
+		highest := -inf
+		for _, l := range list {
+			if l > highest {
+				highest = l
+			}
+		}
+		for _, temperature := range []float64{0.3, 0.7, 1, 1.7} {
+			for _, kept := range []float32{-inf, highest - 3} {
+				by, want := sampler{temperature: temperature, weights: make([]float64, len(list))}, make([]float64, len(list))
+				total, ok := cpu.SampleWeights(list, highest, kept, temperature, want)
+				if !ok {
+					continue
+				}
+				compared = true
+				if sum := by.weigh(list, highest, kept); sum != total || !slices.Equal(by.weights, want) {
+					t.Fatalf("list %d of %d logits, temperature %v: the kernel's weights sum to %v, weigh's to %v", i, len(list), temperature, total, sum)
+				}
+			}
+		}
+	}
+	if !compared {
+		t.Skip("no kernel of weights here")
 	}
 }

@@ -14,12 +14,14 @@ import (
 // TrainingOptions say how a workload is trained.
 type TrainingOptions struct {
 	Packing lm.Packing
-	Batch   int     // examples a step
-	Steps   int     // measured, after one that warms up
-	Rank    int     // of LoRA on all seven projections, without dropout; 0 trains every weight
-	Pack    int     // tokens of a micro-batch; 0: lm's default
-	Beta    float64 // of DPO
-	Seed    uint64
+	Batch   int // examples a step
+	Steps   int // measured, after one that warms up
+	Rank    int // of LoRA on all seven projections, without dropout; 0 trains every weight
+	Pack    int // tokens of a micro-batch; 0: lm's default
+	// Recompute computes each layer's activations again on the way back rather than keep them.
+	Recompute bool
+	Beta      float64 // of DPO
+	Seed      uint64
 }
 
 // Training is what was measured of a workload's steps.
@@ -129,7 +131,7 @@ func newTrainer(engine *lm.Engine, model *lm.Model, w Workload, options Training
 	return lm.NewTrainer(engine, model, adapter, lm.Dataset{Examples: w.Examples}, lm.TrainConfig{
 		Loss: loss, Epochs: options.Steps/perEpoch + 1, MaxSteps: options.Steps + 1, BatchSize: options.Batch,
 		LearningRate: 1e-4, Schedule: lm.ScheduleConstant, ClipNorm: 1, Seed: options.Seed, Packing: options.Packing,
-		MicroBatchTokens: options.Pack,
+		MicroBatchTokens: options.Pack, Checkpointing: options.Recompute,
 	})
 }
 

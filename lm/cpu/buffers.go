@@ -7,6 +7,15 @@ import (
 	"github.com/gomlx/compute/shapes"
 )
 
+// getBuffer returns a buffer of a shape, on large pages where it is large.
+func getBuffer(b *backend, shape shapes.Shape) (*buffer, error) {
+	buf, err := newBuffer(b, shape)
+	if err == nil {
+		onLargePages(buf.RawBytes)
+	}
+	return buf, err
+}
+
 // floats returns a buffer's float32 values, nil for another type.
 func floats(b *buffer) []float32 {
 	v, _ := b.Flat.([]float32)

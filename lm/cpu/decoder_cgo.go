@@ -28,8 +28,9 @@ type Decoder struct {
 	threads int
 	model   *kernels.DecodeModel
 	layers  []kernels.DecodeLayer
-	held    []any // what the addresses above point to
-	half    bool
+	held    []any                  // what the addresses above point to
+	half    int64                  // how matrices are kept: in float32 (0), kernels.Pairs or kernels.Tiled
+	free    []byte                 // of the memory that matrices are packed into
 	most    struct{ h, inner int } // columns of the work arrays
 	job     *kernels.DecodeJob
 	work    struct{ y, h, qkv, inner, scores []float32 }
@@ -50,7 +51,13 @@ func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
 	case len(weights.Layers) != shape.Layers:
 		return nil, fmt.Errorf("decoder: weights of %d layers for %d", len(weights.Layers), shape.Layers)
 	}
-	d := &Decoder{shape: shape, threads: current.threads, job: &kernels.DecodeJob{}, half: weights.Half}
+	d := &Decoder{shape: shape, threads: current.threads, job: &kernels.DecodeJob{}}
+	switch {
+	case weights.Half && kernels.Tiles() && kernels.Half():
+		d.half = kernels.Tiled
+	case weights.Half:
+		d.half = kernels.Pairs
+	}
 	hidden, heads, kv := shape.Hidden, shape.Heads*shape.HeadDim, shape.KVHeads*shape.HeadDim
 	for i, l := range weights.Layers {
 		for _, w := range []struct {
@@ -110,9 +117,7 @@ func NewDecoder(shape DecoderShape, weights DecoderWeights) (*Decoder, error) {
 		Layer: uintptr(unsafe.Pointer(unsafe.SliceData(d.layers))), Norm: d.hold(weights.Norm),
 		Head: d.pack(row(weights.Head, hidden)), Cos: d.hold(weights.Cos), Sin: d.hold(weights.Sin),
 	}
-	if d.half {
-		d.model.Half = 1
-	}
+	d.model.Half = d.half
 	d.job.Model, d.job.Threads = uintptr(unsafe.Pointer(d.model)), int64(d.threads)
 	return d, nil
 }
@@ -182,33 +187,66 @@ func (d *Decoder) pack(rows [][]float32) kernels.Panels {
 	for _, r := range rows {
 		k = max(k, len(r))
 	}
-	size := (len(rows) + kernels.Panel - 1) / kernels.Panel * kernels.Panel * k
 	p := kernels.Panels{N: int64(len(rows)), K: int64(k)}
-	if d.half && k%2 == 0 {
-		packed := make([]bfloat16.BFloat16, size)
+	columns := (len(rows) + kernels.Panel - 1) / kernels.Panel * kernels.Panel
+	switch {
+	case d.half == kernels.Tiled:
+		deep := (k + 31) / 32 * 32
+		packed := room[bfloat16.BFloat16](d, columns*deep)
+		for i, r := range rows {
+			at := packed[i/kernels.Panel*kernels.Panel*deep+i%kernels.Panel/16*512+2*(i%16):]
+			for j, v := range r {
+				at[j/32*32*kernels.Panel+j%32/2*32+j%2] = bfloat16.FromFloat32(v)
+			}
+		}
+		p.Data, p.Half = uintptr(unsafe.Pointer(unsafe.SliceData(packed))), kernels.Tiled
+	case d.half == kernels.Pairs && k%2 == 0:
+		packed := room[bfloat16.BFloat16](d, columns*k)
 		for i, r := range rows {
 			at := packed[i/kernels.Panel*kernels.Panel*k+2*(i%kernels.Panel):]
 			for j, v := range r {
 				at[j/2*2*kernels.Panel+j%2] = bfloat16.FromFloat32(v)
 			}
 		}
-		d.held = append(d.held, packed)
-		p.Data, p.Half = uintptr(unsafe.Pointer(unsafe.SliceData(packed))), 1
-		return p
-	}
-	packed := make([]float32, size)
-	for i, r := range rows {
-		at := packed[i/kernels.Panel*kernels.Panel*k+i%kernels.Panel:]
-		for j, v := range r {
-			at[j*kernels.Panel] = v
+		p.Data, p.Half = uintptr(unsafe.Pointer(unsafe.SliceData(packed))), kernels.Pairs
+	default:
+		packed := room[float32](d, columns*k)
+		for i, r := range rows {
+			at := packed[i/kernels.Panel*kernels.Panel*k+i%kernels.Panel:]
+			for j, v := range r {
+				at[j*kernels.Panel] = v
+			}
 		}
+		p.Data = uintptr(unsafe.Pointer(unsafe.SliceData(packed)))
 	}
-	d.held = append(d.held, packed)
-	p.Data = uintptr(unsafe.Pointer(unsafe.SliceData(packed)))
 	return p
 }
 
-// DecoderCache holds the keys and values of nodes.
+// room takes zeros for n values from memory on large pages, which lives as long as the Decoder: a forward streams all
+// of it, and small pages were measured to cost a quarter of the speed or more.
+func room[T any](d *Decoder, n int) []T {
+	const line, chunk = 64, 32 << 20
+	size := (n*int(unsafe.Sizeof(*new(T))) + line - 1) / line * line
+	if size == 0 {
+		return nil
+	}
+	if len(d.free) < size {
+		var release func()
+		d.free, release = largePages(max(size, min(chunk, d.shape.bytes())))
+		d.held = append(d.held, d.free)
+		runtime.AddCleanup(d, func(release func()) { release() }, release)
+	}
+	taken := d.free[:size]
+	d.free = d.free[size:]
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(taken))), n)
+}
+
+// bytes is about the size of a model of float32.
+func (s *DecoderShape) bytes() int {
+	return 4 * s.Hidden * (s.Layers*(2*(s.Heads+s.KVHeads)*s.HeadDim+3*s.Intermediate) + s.Vocab)
+}
+
+// DecoderCache holds the keys and values of nodes, in float32 or, where the Decoder's matrices are tiles, in bfloat16.
 type DecoderCache struct {
 	keys, values []float32
 	blocks       int
@@ -218,6 +256,9 @@ type DecoderCache struct {
 func (d *Decoder) NewCache(nodes int) *DecoderCache {
 	blocks := (nodes + DecoderNodes - 1) / DecoderNodes
 	size := d.shape.Layers * d.shape.KVHeads * blocks * DecoderNodes * d.shape.HeadDim
+	if d.half == kernels.Tiled { // of bfloat16
+		size = (size + 1) / 2
+	}
 	return &DecoderCache{make([]float32, size), make([]float32, size), blocks}
 }
 
@@ -244,6 +285,7 @@ func (d *Decoder) Forward(cache *DecoderCache, t *Tokens) error {
 		}
 	}
 	heads, kv := d.shape.Heads*d.shape.HeadDim, d.shape.KVHeads*d.shape.HeadDim
+	whole := func(n, unit int) int { return (n + unit - 1) / unit * unit } // tiles are 16 rows of 32
 	j := d.job
 	j.Tokens, j.Outputs = int64(n), int64(len(t.Outputs))
 	j.Position, j.Node = uintptr(unsafe.Pointer(unsafe.SliceData(t.Positions))), uintptr(unsafe.Pointer(unsafe.SliceData(t.Nodes)))
@@ -253,10 +295,10 @@ func (d *Decoder) Forward(cache *DecoderCache, t *Tokens) error {
 	j.Blocks = int64(cache.blocks)
 	j.X, j.Logits = uintptr(unsafe.Pointer(unsafe.SliceData(t.Embeddings))), uintptr(unsafe.Pointer(unsafe.SliceData(t.Logits)))
 	j.Y = grow(&d.work.y, len(t.Outputs)*d.shape.Hidden)
-	j.H = grow(&d.work.h, n*max(d.shape.Hidden, d.most.h))
+	j.H = grow(&d.work.h, whole(n, 16)*whole(max(d.shape.Hidden, d.most.h), 32))
 	j.QKV = grow(&d.work.qkv, n*(heads+2*kv))
-	j.Inner = grow(&d.work.inner, n*d.most.inner)
-	j.ScoresSize = int64(2 * longest * DecoderNodes)
+	j.Inner = grow(&d.work.inner, whole(n, 16)*whole(d.most.inner, 32))
+	j.ScoresSize = int64(2 * (longest*DecoderNodes + d.shape.HeadDim))
 	j.Scores = grow(&d.work.scores, d.threads*int(j.ScoresSize))
 	j.Pick, j.Best, j.LogSum = kernels.PickNothing, uintptr(unsafe.Pointer(unsafe.SliceData(t.Best))), uintptr(unsafe.Pointer(unsafe.SliceData(t.LogSum)))
 	if t.Best != nil {

@@ -17,6 +17,24 @@ type product struct {
 	aOffsets, bOffsets []int // nil: matrices lie one after the other.
 	aRow, aCol         int
 	bRow, bCol         int
+	rounded            bool // operands may be rounded to bfloat16
+	add                bool // to what the result holds; of rounded products, on tiles
+}
+
+// planes is how the tiles take the operands.
+func (p *product) planes() kernels.Planes {
+	if p.rounded {
+		return kernels.Rounded
+	}
+	return kernels.Exact
+}
+
+// swapped is the product of the transposed operands, whose result is transposed.
+func (p product) swapped() product {
+	p.m, p.n = p.n, p.m
+	p.aOffsets, p.bOffsets = p.bOffsets, p.aOffsets
+	p.aRow, p.aCol, p.bRow, p.bCol = p.bCol, p.bRow, p.aCol, p.aRow
+	return p
 }
 
 // a is the left operand of product i.
@@ -76,12 +94,12 @@ func (s *state) dotGeneral(b *backend, n *node, inputs []*buffer, _ []bool) (*bu
 		if err != nil {
 			return nil, err
 		}
-		s.multiplyHalf(p, x, y, floats(out))
+		s.multiplyHalf(p, x, nil, y, floats(out))
 		return out, nil
 	}
 	if d, ok := n.Data.(*stridedDot); ok {
 		p = d.product
-		if len(floats(inputs[0])) != d.xSize || len(floats(inputs[1])) != d.ySize {
+		if inputs[0].RawShape.Size() != d.xSize || inputs[1].RawShape.Size() != d.ySize || len(floats(inputs[0])) != d.xSize {
 			return nil, fmt.Errorf("cpu: a matrix product of %d and %d values got %s and %s", d.xSize, d.ySize, inputs[0].RawShape, inputs[1].RawShape)
 		}
 	} else {
@@ -96,7 +114,41 @@ func (s *state) dotGeneral(b *backend, n *node, inputs []*buffer, _ []bool) (*bu
 	if err != nil {
 		return nil, err
 	}
-	s.multiply(p, floats(inputs[0]), floats(inputs[1]), floats(out))
+	if len(y) > 0 {
+		s.multiplyHalf(p, nil, floats(inputs[0]), y, floats(out))
+	} else {
+		s.multiply(p, floats(inputs[0]), floats(inputs[1]), floats(out))
+	}
+	return out, nil
+}
+
+// addedDot is the data of an Add node whose first operand the product of the
+// other two is added to.
+type addedDot struct{ stridedDot }
+
+// addDot executes Add of a product.
+func (s *state) addDot(b *backend, n *node, inputs []*buffer, owned []bool) (*buffer, error) {
+	d := n.Data.(*addedDot)
+	to, x, y := inputs[0], inputs[1], inputs[2]
+	if x.RawShape.Size() != d.xSize || y.RawShape.Size() != d.ySize || len(floats(to)) != d.m*d.n {
+		return nil, fmt.Errorf("cpu: a matrix product of %d and %d values, added to %d, got %s, %s and %s", d.xSize, d.ySize, d.m*d.n, x.RawShape, y.RawShape, to.RawShape)
+	}
+	out := to
+	if owned[0] {
+		inputs[0] = nil
+		out.RawShape = n.Shape
+	} else {
+		var err error
+		if out, err = getBuffer(b, n.Shape); err != nil {
+			return nil, err
+		}
+		s.copyStrided(address(to), address(out), 0, 0, 4, []int{d.m * d.n}, []int{1}, []int{1})
+	}
+	if half := halves(y); half != nil {
+		s.multiplyHalf(d.product, halves(x), floats(x), half, floats(out))
+	} else {
+		s.multiply(d.product, floats(x), floats(y), floats(out))
+	}
 	return out, nil
 }
 
@@ -114,9 +166,15 @@ func (s *state) multiply(p product, x, y, out []float32) {
 		clear(out)
 		return
 	}
-	if kernels.Tiles() && p.tiled() {
-		s.multiplyTiles(p, x, y, out)
-		return
+	if kernels.Tiles() {
+		if p.tiled() {
+			s.multiplyTiles(p, x, y, out)
+			return
+		}
+		if q := p.swapped(); p.rounded && q.tiled() {
+			s.multiplySwapped(p, x, y, out)
+			return
+		}
 	}
 	dot := p.m <= dotRows && p.aCol == 1 && p.bRow == 1
 	block := func(i, m0, m1, n0, n1 int) {

@@ -55,12 +55,12 @@ func (s *state) instructionOf(n *node) (op int32, ok bool) {
 // multiple tells whether a node has several outputs, or is one of them.
 func (n *node) multiple() bool { return len(n.MultiOutputsShapes) > 0 || n.IsNodeSelectOutput }
 
-// fuse merges elementwise nodes into their consumers, where no other node needs
-// the intermediate result.
-func (s *state) fuse(f *function) {
-	consumers := make([][]*node, len(f.Nodes))
-	needed := make([]bool, len(f.Nodes)) // By outputs, closures or other functions.
-	live := make([]bool, len(f.Nodes))
+// usesOf are the consumers of each node of a function, whether outputs or
+// closures need it, and whether anything does.
+func usesOf(f *function) (consumers [][]*node, needed, live []bool) {
+	consumers = make([][]*node, len(f.Nodes))
+	needed = make([]bool, len(f.Nodes))
+	live = make([]bool, len(f.Nodes))
 	var visit func(n *node)
 	visit = func(n *node) {
 		if n.Function != f || live[n.Index] {
@@ -89,6 +89,13 @@ func (s *state) fuse(f *function) {
 		needed[n.Index] = true
 		visit(n)
 	}
+	return consumers, needed, live
+}
+
+// fuse merges elementwise nodes into their consumers, where no other node needs
+// the intermediate result.
+func (s *state) fuse(f *function) {
+	consumers, needed, live := usesOf(f)
 	done := make([]bool, len(f.Nodes))
 	for i := len(f.Nodes) - 1; i >= 0; i-- {
 		root := f.Nodes[i]

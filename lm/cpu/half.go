@@ -34,9 +34,9 @@ func halfProduct(d *dotData) (product, bool) {
 	return productIn(d)
 }
 
-// multiplyHalf computes the product of x [m, k] and y, of bfloat16. Columns of y
-// are packed once, and read by all rows of x.
-func (s *state) multiplyHalf(p product, x, y []bfloat16.BFloat16, out []float32) {
+// multiplyHalf computes the product of x [m, k], which is rounded to bfloat16 or
+// wide, and y of bfloat16. Columns of y are packed once, and read by all rows of x.
+func (s *state) multiplyHalf(p product, x []bfloat16.BFloat16, wide []float32, y []bfloat16.BFloat16, out []float32) {
 	if p.k == 0 || len(out) == 0 {
 		clear(out)
 		return
@@ -52,8 +52,14 @@ func (s *state) multiplyHalf(p product, x, y []bfloat16.BFloat16, out []float32)
 				kernels.HalfPack(b, p.bRow, p.bCol, begin*16, min(end*16, columns), p.k, packed)
 			})
 			s.blocks(p.m, columns, tasks, func(m0, m1, n0, n1 int) {
+				if wide != nil {
+					withTiles(kernels.TileWork(kernels.Rounded), func(work *uint16) {
+						kernels.TileGemm(kernels.Rounded, p.a(wide, 0), packed, &out[first], p.add, p.n, m0, m1, n0, n1, p.k, work)
+					})
+					return
+				}
 				withTiles(kernels.HalfWork(), func(work *uint16) {
-					kernels.HalfGemm(from(x, 0), p.k, packed, &out[first], p.n, m0, m1, n0, n1, p.k, work)
+					kernels.HalfGemm(from(x, 0), p.k, packed, &out[first], p.add, p.n, m0, m1, n0, n1, p.k, work)
 				})
 			})
 		}

@@ -4,6 +4,7 @@ package cpu_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -133,6 +134,106 @@ func TestHalfConversions(t *testing.T) {
 		}
 		if !math.IsNaN(float64(got[len(values)])) {
 			t.Errorf("%s: NaN became %v", level, got[len(values)])
+		}
+	}
+}
+
+// TestRoundedProducts: where a function takes a matrix of bfloat16, products of float32 round their operands to it, of
+// any layout; few rows and few columns alike. Any number of threads gives the same bits.
+func TestRoundedProducts(t *testing.T) {
+	tiles(t, 1)
+	list := append(tiledProducts(), product{1, 16, 300, 200, true, false}, product{3, 9, 130, 64, false, true}, product{1, 500, 16, 16, false, true})
+	for i, p := range list {
+		a, b := p.inputs(uint64(i))
+		round := func(v any) []float32 {
+			rounded := slices.Clone(v.([]float32))
+			for i, x := range rounded {
+				rounded[i] = bfloat16.FromFloat32(x).Float32()
+			}
+			return rounded
+		}
+		want, bound := p.reference(round(a.flat), round(b.flat))
+		var first []float32
+		for _, threads := range []int{1, 2, 3} {
+			tiles(t, threads)
+			got := evaluate(t, func(f compute.Function, v []compute.Value) []compute.Value {
+				return append(p.build()(f, v), must(f.ConvertDType(v[2], dtypes.Float32)))
+			}, a, b, in(make([]bfloat16.BFloat16, 4), 2, 2))[0].([]float32)
+			if first == nil {
+				first = got
+			}
+			bits(t, "threads", first, got)
+		}
+		for j := range want {
+			if e := math.Abs(float64(first[j]) - want[j]); !(e <= 1e-6*bound[j]) {
+				t.Fatalf("%s: value %d is %v, want %v", p, j, first[j], want[j])
+			}
+		}
+	}
+}
+
+// TestConversionInProduct: a product of bfloat16 rounds an operand that nothing else takes itself, with the same bits.
+func TestConversionInProduct(t *testing.T) {
+	tiles(t, 2)
+	const m, n, k = 300, 70, 1100
+	x, y := in(uniform(1, m*k, 1), m, k), in(bfloat16.FromFloat32s(uniform(2, n*k, 1)...), n, k)
+	times := func(others bool) build {
+		return func(f compute.Function, v []compute.Value) []compute.Value {
+			half := must(f.ConvertDType(v[0], dtypes.BFloat16))
+			out := []compute.Value{must(f.DotGeneral(half, []int{1}, nil, v[1], []int{1}, nil,
+				compute.DotGeneralConfig{AccumulatorDType: dtypes.Float32, OutputDType: dtypes.Float32}))}
+			if others {
+				out = append(out, must(f.ConvertDType(half, dtypes.Float32)))
+			}
+			return out
+		}
+	}
+	stop := cpu.Count()
+	alone := evaluate(t, times(false), x, y)[0].([]float32)
+	if n := stop()["ConvertDType"]; n != 0 {
+		t.Errorf("%d conversions of an operand that one product takes, want none", n)
+	}
+	bits(t, "a product that rounds its operand", alone, evaluate(t, times(true), x, y)[0].([]float32))
+}
+
+// TestAddedProducts: a product that a sum alone needs is added to the sum's other operand, which stays what it is where
+// something else needs it; of float32 and of bfloat16.
+func TestAddedProducts(t *testing.T) {
+	tiles(t, 2)
+	const m, n, k = 300, 70, 40
+	x, y, z := in(uniform(1, m*k, 1), m, k), in(bfloat16.FromFloat32s(uniform(2, n*k, 1)...), n, k), in(uniform(3, m*n, 1), m, n)
+	for _, half := range []bool{false, true} {
+		for _, kept := range []bool{false, true} {
+			times := func(f compute.Function, v []compute.Value) compute.Value {
+				if half {
+					return must(f.DotGeneral(must(f.ConvertDType(v[0], dtypes.BFloat16)), []int{1}, nil, v[1], []int{1}, nil,
+						compute.DotGeneralConfig{AccumulatorDType: dtypes.Float32, OutputDType: dtypes.Float32}))
+				}
+				return must(f.DotGeneral(v[0], []int{1}, nil, must(f.ConvertDType(v[1], dtypes.Float32)), []int{1}, nil, compute.DotGeneralConfig{}))
+			}
+			apart := evaluate(t, func(f compute.Function, v []compute.Value) []compute.Value { return []compute.Value{times(f, v)} }, x, y)[0].([]float32)
+			stop := cpu.Count()
+			got := evaluate(t, func(f compute.Function, v []compute.Value) []compute.Value {
+				other := must(f.Neg(v[2]))
+				out := []compute.Value{must(f.Add(other, times(f, v)))}
+				if kept {
+					out = append(out, other)
+				}
+				return out
+			}, x, y, z)
+			if counts := stop(); counts["DotGeneral"] != 0 || counts["Add"] != 1 {
+				t.Errorf("%d products and %d sums, want one sum that multiplies", counts["DotGeneral"], counts["Add"])
+			}
+			other := make([]float32, m*n)
+			for i, v := range z.flat.([]float32) {
+				other[i] = -v
+				if sum, want := got[0].([]float32)[i], float64(apart[i])-float64(v); math.Abs(float64(sum)-want) > 1e-5 {
+					t.Fatalf("half %v, kept %v: value %d is %v, want %v", half, kept, i, sum, want)
+				}
+			}
+			if kept {
+				bits(t, "the other operand", got[1].([]float32), other)
+			}
 		}
 	}
 }

@@ -139,8 +139,8 @@ var nodeExecutors [compute.OpTypeLast]executor
 //go:linkname setNodeExecutor github.com/gomlx/compute/internal/gobackend.SetNodeExecutor
 func setNodeExecutor(op compute.OpType, priority int, fn executor)
 
-//go:linkname getBuffer github.com/gomlx/compute/internal/gobackend.(*Backend).GetBuffer
-func getBuffer(b *backend, shape shapes.Shape) (*buffer, error)
+//go:linkname newBuffer github.com/gomlx/compute/internal/gobackend.(*Backend).GetBuffer
+func newBuffer(b *backend, shape shapes.Shape) (*buffer, error)
 
 //go:linkname putBuffer github.com/gomlx/compute/internal/gobackend.(*Backend).PutBuffer
 func putBuffer(b *backend, buf *buffer)

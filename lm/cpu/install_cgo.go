@@ -140,6 +140,9 @@ func replace(op compute.OpType, fn executor) {
 		if _, ok := n.Data.(*fusedOps); ok {
 			return current.fused(b, n, inputs, owned)
 		}
+		if _, ok := n.Data.(*addedDot); ok {
+			return current.addDot(b, n, inputs, owned)
+		}
 		// What this package put into a node runs whether the kernels are switched on or not: no other executor knows it.
 		_, ours := n.Data.(*stridedDot)
 		if ours || current.on.Load() && !current.skip[op] {

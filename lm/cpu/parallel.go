@@ -69,6 +69,7 @@ func withScratch(size int, fn func(memory unsafe.Pointer)) {
 	if !ok {
 		pool, _ = scratch.LoadOrStore(bucket, &sync.Pool{New: func() any {
 			b := make([]byte, bucket)
+			onLargePages(b)
 			return &b
 		}})
 	}

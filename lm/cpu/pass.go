@@ -4,9 +4,12 @@ package cpu
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+
+	"github.com/esclab/esclab/lm/cpu/internal/kernels"
 )
 
 // passPriority runs the pass after the backend's own, which have 100.
@@ -33,8 +36,13 @@ func (p pass) Apply(b *builder) (bool, error) {
 		dropIdentities(f)
 		shareSoftmax(f)
 		if !p.s.skip[compute.OpTypeDotGeneral] {
+			rounded := kernels.Tiles() && takesHalf(f)
 			for _, n := range f.Nodes {
-				peelTransposes(n)
+				peelTransposes(n, rounded)
+			}
+			if rounded {
+				peelConversions(f)
+				addProducts(f)
 			}
 		}
 		p.s.fuse(f)
@@ -81,9 +89,18 @@ func dropIdentities(f *function) {
 	}
 }
 
-// original skips transposes and reshapes that change nothing.
+// original skips transposes and reshapes that change nothing, and pads with the
+// slice that cuts them off again.
 func original(n *node) *node {
-	for len(n.Inputs) == 1 && n.Inputs[0].Function == n.Function && n.Shape.Equal(n.Inputs[0].Shape) {
+	for len(n.Inputs) == 1 && n.Inputs[0].Function == n.Function {
+		x := n.Inputs[0]
+		if n.OpType == compute.OpTypeSlice && x.OpType == compute.OpTypePad && cutsOff(data[sliceData](n), data[padData](x), x.Inputs[0], n) {
+			n = x.Inputs[0]
+			continue
+		}
+		if !n.Shape.Equal(x.Shape) {
+			return n
+		}
 		switch n.OpType {
 		case compute.OpTypeReshape:
 		case compute.OpTypeTranspose:
@@ -94,9 +111,22 @@ func original(n *node) *node {
 		default:
 			return n
 		}
-		n = n.Inputs[0]
+		n = x
 	}
 	return n
+}
+
+// cutsOff tells whether n, a slice of a padded x, is x.
+func cutsOff(slice *sliceData, pad *padData, x, n *node) bool {
+	if x.Function != n.Function || !n.Shape.Equal(x.Shape) || len(pad.axesConfig) != len(slice.starts) {
+		return false
+	}
+	for i, c := range pad.axesConfig {
+		if c.Interior != 0 || c.Start != slice.starts[i] || slice.strides[i] != 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // shareSoftmax replaces a FusedSoftmax whose decomposition exists too, because
@@ -160,15 +190,86 @@ func reducesLast(n, x *node) bool {
 type atom struct{ size, stride int }
 
 // stridedDot is the data of a DotGeneral node whose operands are read where
-// they lie before a transpose.
+// they lie before a transpose, or as they are before they are rounded.
 type stridedDot struct {
 	product
 	xSize, ySize int
 }
 
+// takesHalf tells whether a function takes matrices of bfloat16: then it computes
+// in mixed precision, and products of float32 may round their operands, too.
+func takesHalf(f *function) bool {
+	return slices.ContainsFunc(f.Parameters, func(n *node) bool { return n.Shape.DType == dtypes.BFloat16 && n.Shape.Rank() == 2 })
+}
+
+// peelConversions makes products of bfloat16 read an operand of float32 that is
+// rounded for one of them alone.
+func peelConversions(f *function) {
+	consumers, needed, _ := usesOf(f)
+	for _, n := range f.Nodes {
+		if n.OpType != compute.OpTypeDotGeneral || n.Shape.Size() == 0 {
+			continue
+		}
+		if _, done := n.Data.(*stridedDot); done {
+			continue
+		}
+		p, ok := halfProduct(data[dotData](n))
+		x := n.Inputs[0]
+		single := func(x *node) bool { return x.Function == f && !needed[x.Index] && len(consumers[x.Index]) == 1 }
+		for x.OpType == compute.OpTypeReshape && single(x) {
+			x = x.Inputs[0]
+		}
+		if !ok || x.OpType != compute.OpTypeConvertDType || !single(x) || x.Inputs[0].Shape.DType != dtypes.Float32 || x.Inputs[0].Function != f {
+			continue
+		}
+		n.Inputs[0] = x.Inputs[0]
+		n.Data = &stridedDot{p, n.Inputs[0].Shape.Size(), n.Inputs[1].Shape.Size()}
+	}
+}
+
+// addProducts makes sums take a product on tiles that nothing else needs onto
+// their other operand, where it is computed.
+func addProducts(f *function) {
+	consumers, needed, live := usesOf(f)
+	single := func(x *node) bool { return x.Function == f && !needed[x.Index] && len(consumers[x.Index]) == 1 }
+	productOf := func(x *node) (d *node, p stridedDot, ok bool) {
+		for x.OpType == compute.OpTypeReshape && single(x) {
+			x = x.Inputs[0]
+		}
+		if x.OpType != compute.OpTypeDotGeneral || !single(x) {
+			return nil, p, false
+		}
+		if strided, ok := x.Data.(*stridedDot); ok {
+			p = *strided
+		} else if p.product, ok = halfProduct(data[dotData](x)); ok {
+			p.xSize, p.ySize = x.Inputs[0].Shape.Size(), x.Inputs[1].Shape.Size()
+		} else {
+			return nil, p, false
+		}
+		half := x.Inputs[1].Shape.DType == dtypes.BFloat16
+		return x, p, p.batch == 1 && (half || p.rounded && p.tiled())
+	}
+	for _, n := range f.Nodes {
+		if n.OpType != compute.OpTypeAdd || n.Shape.DType != dtypes.Float32 || !live[n.Index] {
+			continue
+		}
+		for _, i := range []int{1, 0} { // the later one rather
+			other := n.Inputs[1-i]
+			d, p, ok := productOf(n.Inputs[i])
+			if !ok || !slices.Equal(other.Shape.Dimensions, n.Shape.Dimensions) || !slices.Equal(n.Inputs[i].Shape.Dimensions, n.Shape.Dimensions) {
+				continue
+			}
+			p.add = true
+			n.Inputs = []*node{other, d.Inputs[0], d.Inputs[1]}
+			n.Data = &addedDot{p}
+			break
+		}
+	}
+}
+
 // peelTransposes makes a DotGeneral read the operands of the transposes that
-// feed it.
-func peelTransposes(n *node) {
+// feed it, and round them or not.
+func peelTransposes(n *node, rounded bool) {
 	if n.OpType != compute.OpTypeDotGeneral || n.Shape.DType != dtypes.Float32 || n.Shape.Size() == 0 {
 		return
 	}
@@ -201,9 +302,10 @@ func peelTransposes(n *node) {
 			}
 		}
 	}
-	if lhs == n.Inputs[0] && rhs == n.Inputs[1] {
+	if lhs == n.Inputs[0] && rhs == n.Inputs[1] && !rounded {
 		return
 	}
+	p.rounded = rounded
 	n.Data = &stridedDot{p, lhs.Shape.Size(), rhs.Shape.Size()}
 	n.Inputs[0], n.Inputs[1] = lhs, rhs
 }

@@ -345,3 +345,21 @@ func TestSameLayout(t *testing.T) {
 		}
 	}
 }
+
+// TestPadCutOff: a pad and the slice that undoes it move nothing; any other slice does.
+func TestPadCutOff(t *testing.T) {
+	type f = compute.Function
+	type v = compute.Value
+	x := in(uniform(1, 12, 1), 3, 4)
+	padded := func(g f, x v) v {
+		return must(g.Pad(x, must(g.Constant([]float32{0})), compute.PadAxis{}, compute.PadAxis{Start: 1, End: 2}))
+	}
+	levels(t, func(t *testing.T) {
+		rewritten(t, "cut off", func(g f, p []v) []v {
+			return []v{must(g.Neg(must(g.Slice(padded(g, p[0]), []int{0, 1}, []int{3, 5}, []int{1, 1}))))}
+		}, map[string]int{"Pad": 0, "Slice": 0}, x)
+		rewritten(t, "cut elsewhere", func(g f, p []v) []v {
+			return []v{must(g.Neg(must(g.Slice(padded(g, p[0]), []int{0, 2}, []int{3, 6}, []int{1, 1}))))}
+		}, map[string]int{"Pad": 1, "Slice": 1}, x)
+	})
+}

@@ -12,12 +12,25 @@ import (
 // tiled tells whether the product is large enough for tiles, for which both
 // operands are packed first. It depends on the shape and layout alone.
 func (p *product) tiled() bool {
+	if p.rounded {
+		return p.k >= 8 && p.m >= 96 && p.n >= 8
+	}
 	if p.k < 16 || p.m*p.n*p.k < 1<<18 {
 		return false
 	}
 	// A narrow product spends its time on reading its wide operand, which the
 	// ordinary kernel does better where it is read across its rows.
 	return p.m >= 96 && (p.n >= 32 || p.n >= 16 && p.aCol == 1)
+}
+
+// multiplySwapped computes a rounded product of few rows as one of few columns,
+// so that the wide operand is read once, and only the narrow one packed before.
+func (s *state) multiplySwapped(p product, x, y, out []float32) {
+	withScratch(4*len(out), func(memory unsafe.Pointer) {
+		turned := unsafe.Slice((*float32)(memory), len(out)) // [batch, n, m]
+		s.multiplyTiles(p.swapped(), y, x, turned)
+		s.copyStrided(memory, unsafe.Pointer(unsafe.SliceData(out)), 0, 0, 4, []int{p.batch, p.m, p.n}, []int{p.m * p.n, 1, p.m}, []int{p.m * p.n, p.n, 1})
+	})
 }
 
 // packedMax bounds the packed columns of B that exist at once, in uint16 (16 MiB).
@@ -27,16 +40,16 @@ const packedMax = 8 << 20
 // that are not finite, and products with such a B, go to the ordinary kernel.
 func (s *state) multiplyTiles(p product, x, y, out []float32) {
 	tasks := s.tileTasks(p)
-	width := min(p.n, max(32, packedMax/kernels.TilePacked(16, p.k)*16/32*32)) // Columns packed at once.
+	width := min(p.n, max(32, packedMax/kernels.TilePacked(p.planes(), 16, p.k)*16/32*32)) // Columns packed at once.
 	if p.batch >= tasks {
 		s.parallel(tasks, func(t int) {
-			withTiles(kernels.TilePacked(width, p.k), func(packed *uint16) {
-				withTiles(kernels.TileWork(), func(work *uint16) {
+			withTiles(kernels.TilePacked(p.planes(), width, p.k), func(packed *uint16) {
+				withTiles(kernels.TileWork(p.planes()), func(work *uint16) {
 					for i := t * p.batch / tasks; i < (t+1)*p.batch/tasks; i++ {
 						for from := 0; from < p.n; from += width {
 							columns := min(width, p.n-from)
 							b := columnsFrom(p.b(y, i), from)
-							finite := kernels.TilePack(b, 0, columns, p.k, packed)
+							finite := kernels.TilePack(p.planes(), b, 0, columns, p.k, packed)
 							c := &out[i*p.m*p.n+from]
 							tileRows(p, p.a(x, i), b, c, finite, packed, 0, p.m, 0, columns, work)
 						}
@@ -46,7 +59,7 @@ func (s *state) multiplyTiles(p product, x, y, out []float32) {
 		})
 		return
 	}
-	withTiles(kernels.TilePacked(width, p.k), func(packed *uint16) {
+	withTiles(kernels.TilePacked(p.planes(), width, p.k), func(packed *uint16) {
 		for i := range p.batch {
 			for from := 0; from < p.n; from += width {
 				columns := min(width, p.n-from)
@@ -54,13 +67,13 @@ func (s *state) multiplyTiles(p product, x, y, out []float32) {
 				var bad atomic.Bool
 				steps := (columns + 15) / 16
 				s.ranges(steps, 16*p.k, func(begin, end int) {
-					if !kernels.TilePack(b, begin*16, min(end*16, columns), p.k, packed) {
+					if !kernels.TilePack(p.planes(), b, begin*16, min(end*16, columns), p.k, packed) {
 						bad.Store(true)
 					}
 				})
 				c := &out[i*p.m*p.n+from]
 				s.blocks(p.m, columns, tasks, func(m0, m1, n0, n1 int) {
-					withTiles(kernels.TileWork(), func(work *uint16) {
+					withTiles(kernels.TileWork(p.planes()), func(work *uint16) {
 						tileRows(p, p.a(x, i), b, c, !bad.Load(), packed, m0, m1, n0, n1, work)
 					})
 				})
@@ -103,7 +116,7 @@ func tileRows(p product, a, b kernels.Matrix, c *float32, finite bool, packed *u
 	for m0 < m1 {
 		stop := m0
 		if finite {
-			stop = kernels.TileGemm(a, packed, c, p.n, m0, m1, n0, n1, p.k, work)
+			stop = kernels.TileGemm(p.planes(), a, packed, c, p.add, p.n, m0, m1, n0, n1, p.k, work)
 		}
 		if stop < m1 {
 			next := min(stop+kernels.TileRows, m1)

@@ -44,7 +44,7 @@ type benchFlags struct {
 	batch, steps, rank, packTokens, new  int
 	dialogues, maxTokens, length, rounds int
 	promptTokens                         int
-	prepareOnly, asJSON                  bool
+	recompute, prepareOnly, asJSON       bool
 }
 
 // Host is the program that a command belongs to.
@@ -133,6 +133,7 @@ times, and the speed of tree over none is printed.`,
 	flags.IntVar(&f.steps, "steps", 5, "measured steps a workload")
 	flags.IntVar(&f.rank, "rank", 16, "of LoRA; 0 trains every weight")
 	flags.IntVar(&f.packTokens, "pack-tokens", 0, "tokens of a micro-batch; 0: 2048")
+	flags.BoolVar(&f.recompute, "recompute", false, "compute layers again on the way back, as memory: recompute does, rather than keep their activations")
 	flags.IntSliceVar(&f.slots, "slots", []int{16}, "answers decoded together; generate takes several numbers, one after the other")
 	flags.Float64Var(&f.topP, "top-p", 0, "of generate: sample at temperature 1 instead of greedily")
 	flags.StringSliceVar(&f.without, "without", nil, "changes of graphs for XLA to leave out, to see what each is worth: "+strings.Join(lm.Ablations(), ", "))

@@ -84,7 +84,7 @@ func (b *benchRun) train(ctx context.Context, name string, packings []lm.Packing
 		}
 	}
 	b.report.Workloads = append(b.report.Workloads, described)
-	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Pack: b.flags.packTokens, Beta: 0.2, Seed: 1}
+	options := bench.TrainingOptions{Batch: b.flags.batch, Steps: b.flags.steps, Rank: b.flags.rank, Pack: b.flags.packTokens, Recompute: b.flags.recompute, Beta: 0.2, Seed: 1}
 	if b.data != "" {
 		order, err := bench.Order(b.engine, b.model, w, options)
 		if err != nil {

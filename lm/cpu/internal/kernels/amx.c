@@ -9,10 +9,14 @@
 // the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 // Computations", 2019.) Subnormal operands and results count as zero.
 //
-// Every element of C adds the products of AMX_K consecutive k at a time in
+// With one plane operands are rounded to bfloat16, halves to even, and one
+// product is added.
+//
+// Every element of C adds the products of DEPTH consecutive k at a time in
 // order, whatever the block of C it is computed with.
 
 #include "amx.h"
+#include "half.h"
 
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
 
@@ -23,29 +27,32 @@
 #include <unistd.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prfchw,amx-tile,amx-bf16"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prfchw,amx-tile,amx-bf16"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,prfchw,amx-tile,amx-bf16")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prfchw,amx-tile,amx-bf16")
 #endif
 
 #include "tiles.inc"
 
-#define PLANES 3   // tiles for one of float32: x1, x2, x3
-#define AMX_K 256  // k of one pass over C
+#define PLANES 3   // tiles for one of float32, at most: x1, x2, x3
+
+// Rows of A that are packed at once, and k of one pass over C.
+#define ROWS(planes) ((planes) == 1 ? 2 * AMX_ROWS : AMX_ROWS)
+#define DEPTH(planes) ((planes) == 1 ? 1024 : 256)
 
 int amx_supported(void) {
 	unsigned a, b, c, d;
 	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
 	const unsigned bf16 = 1u << 22, tile = 1u << 24;
-	if (!(d & bf16) || !(d & tile)) return 0;
+	if (!(d & bf16) || !(d & tile) || !half_supported()) return 0;
 	// Linux keeps tiles from a process until it asks: ARCH_REQ_XCOMP_PERM for
 	// the state component XTILEDATA.
 	return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 }
 
-long amx_packed(long n, long k) { return tiles(n, 16) * tiles(k, 32) * PLANES * TILE; }
+long amx_packed(int planes, long n, long k) { return tiles(n, 16) * tiles(k, 32) * planes * TILE; }
 
-long amx_work(void) { return amx_packed(AMX_ROWS, AMX_K); }
+long amx_work(int planes) { return amx_packed(planes, ROWS(planes), DEPTH(planes)); }
 
 // upper rounds to bfloat16, halves away from zero.
 INLINE __m512 upper(__m512 x) {
@@ -64,7 +71,11 @@ INLINE void split(__m512 x, __m512i part[PLANES], __mmask16 *bad) {
 }
 
 // rows_of splits 32 neighbours into a row of three tiles.
-INLINE void rows_of(__m512 x, __m512 y, __m512i row[PLANES], __mmask16 *bad) {
+INLINE void rows_of(__m512 x, __m512 y, __m512i row[PLANES], const int planes, __mmask16 *bad) {
+	if (planes == 1) {
+		row[0] = (__m512i)_mm512_cvtne2ps_pbh(y, x);
+		return;
+	}
 	const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
 		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
 	__m512i u[PLANES], v[PLANES];
@@ -74,7 +85,13 @@ INLINE void rows_of(__m512 x, __m512 y, __m512i row[PLANES], __mmask16 *bad) {
 }
 
 // pairs_of splits two rows of 16 into one row of pairs of three tiles.
-INLINE void pairs_of(__m512 x, __m512 y, __m512i row[PLANES], __mmask16 *bad) {
+INLINE void pairs_of(__m512 x, __m512 y, __m512i row[PLANES], const int planes, __mmask16 *bad) {
+	if (planes == 1) {
+		const __m512i pair = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+			23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+		row[0] = _mm512_permutexvar_epi16(pair, (__m512i)_mm512_cvtne2ps_pbh(y, x));
+		return;
+	}
 	__m512i u[PLANES], v[PLANES];
 	split(x, u, bad);
 	split(y, v, bad);
@@ -82,8 +99,8 @@ INLINE void pairs_of(__m512 x, __m512 y, __m512i row[PLANES], __mmask16 *bad) {
 }
 
 // pack_tile packs 16 x 32 values x[i*si + p*sp], i < n and p < k, the rest zero,
-// into three tiles: of A, whose rows are i, or of B, whose rows are pairs of p.
-INLINE void pack_tile(const float *x, long si, long sp, long n, long k, uint16_t *out, const int b, __mmask16 *bad) {
+// into a tile a plane: of A, whose rows are i, or of B, whose rows are pairs of p.
+INLINE void pack_tile(const float *x, long si, long sp, long n, long k, uint16_t *out, const int b, const int planes, __mmask16 *bad) {
 	__attribute__((aligned(64))) float edge[512];
 	if (n < 16 || k < 32 || (si != 1 && sp != 1)) {
 		if (n < 16 || k < 32) memset(edge, 0, sizeof edge);
@@ -100,24 +117,24 @@ INLINE void pack_tile(const float *x, long si, long sp, long n, long k, uint16_t
 	__m512i row[PLANES], all[PLANES][16];
 	if (sp == 1) {
 		for (int i = 0; i < 16; i++) {
-			rows_of(_mm512_loadu_ps(x + i * si), _mm512_loadu_ps(x + i * si + 16), row, bad);
-			for (int q = 0; q < PLANES; q++)
+			rows_of(_mm512_loadu_ps(x + i * si), _mm512_loadu_ps(x + i * si + 16), row, planes, bad);
+			for (int q = 0; q < planes; q++)
 				if (b) all[q][i] = row[q];
 				else _mm512_store_si512(out + q * TILE + i * 32, row[q]);
 		}
 	} else {
 		for (int i = 0; i < 16; i++) {
-			pairs_of(_mm512_loadu_ps(x + 2 * i * sp), _mm512_loadu_ps(x + (2 * i + 1) * sp), row, bad);
-			for (int q = 0; q < PLANES; q++)
+			pairs_of(_mm512_loadu_ps(x + 2 * i * sp), _mm512_loadu_ps(x + (2 * i + 1) * sp), row, planes, bad);
+			for (int q = 0; q < planes; q++)
 				if (b) _mm512_store_si512(out + q * TILE + i * 32, row[q]);
 				else all[q][i] = row[q];
 		}
 	}
 	if ((sp == 1) == b)
-		for (int q = 0; q < PLANES; q++) transpose(all[q], out + q * TILE);
+		for (int q = 0; q < planes; q++) transpose(all[q], out + q * TILE);
 }
 
-int amx_pack(const float *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) {
+INLINE int pack(const int planes, const float *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) {
 	__mmask16 bad = 0;
 	long depth = tiles(k, 32), across = tiles(n1 - n0, 16);
 	// Along the rows of what is read.
@@ -126,9 +143,13 @@ int amx_pack(const float *b, long bk, long bn, long n0, long n1, long k, uint16_
 		for (long v = 0; v < inner; v++) {
 			long t = bk == 1 ? v : u, j = n0 + 16 * (bk == 1 ? u : v);
 			pack_tile(b + j * bn + t * 32 * bk, bn, bk, n1 - j < 16 ? n1 - j : 16, k - t * 32 < 32 ? k - t * 32 : 32,
-				out + (j / 16 * depth + t) * PLANES * TILE, 1, &bad);
+				out + (j / 16 * depth + t) * planes * TILE, 1, planes, &bad);
 		}
 	return bad != 0;
+}
+
+int amx_pack(int planes, const float *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) {
+	return planes == 1 ? pack(1, b, bk, bn, n0, n1, k, out) : pack(PLANES, b, bk, bn, n0, n1, k, out);
 }
 
 // step multiplies the loaded tiles of A, 4 and 5, and of B, 6 and 7.
@@ -152,12 +173,17 @@ int amx_pack(const float *b, long bk, long bn, long n0, long n1, long k, uint16_
 
 // micro adds (or stores) to the rt x ct tiles of C the product of depth tiles of
 // A and B; neighbours lie sa and sb apart.
-INLINE void micro(const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, const int rt, const int ct) {
+INLINE void micro(const int planes, const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, const int rt, const int ct) {
 	// The lines of C are on their way while the products are summed.
 	for (int i = 0; i < 16 * rt; i++)
 		for (int j = 0; j < ct; j++) __builtin_prefetch(c + i * ldc + 16 * j, 1);
 	begin_sums(c, ldc, add, rt, ct);
-	for (long t = 0; t < depth; t++) {
+	for (long t = 0; planes == 1 && t < depth; t++, a += TILE, b += TILE) {
+		LOAD_A(rt, 0);
+		LOAD_B(ct, 0);
+		STEP(rt, ct);
+	}
+	for (long t = 0; planes > 1 && t < depth; t++, a += PLANES * TILE, b += PLANES * TILE) {
 		LOAD_A(rt, 0);
 		LOAD_B(ct, 2);
 		STEP(rt, ct);
@@ -171,14 +197,12 @@ INLINE void micro(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 		STEP(rt, ct);
 		LOAD_A(rt, 0);
 		STEP(rt, ct);
-		a += PLANES * TILE;
-		b += PLANES * TILE;
 	}
 	end_sums(c, ldc, rt, ct);
 }
 
 // block is micro for rows x columns of C, at most 32 each.
-static void block(const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, long rows, long columns) {
+INLINE void block(const int planes, const uint16_t *a, long sa, const uint16_t *b, long sb, long depth, float *c, long ldc, int add, long rows, long columns) {
 	__attribute__((aligned(64))) float edge[32 * 32];
 	float *to = c;
 	long ld = ldc;
@@ -188,35 +212,35 @@ static void block(const uint16_t *a, long sa, const uint16_t *b, long sb, long d
 		if (add)
 			for (long i = 0; i < rows; i++) memcpy(edge + i * 32, c + i * ldc, columns * 4);
 	}
-	if (rows > 16 && columns > 16) micro(a, sa, b, sb, depth, to, ld, add, 2, 2);
-	else if (rows > 16) micro(a, sa, b, sb, depth, to, ld, add, 2, 1);
-	else if (columns > 16) micro(a, sa, b, sb, depth, to, ld, add, 1, 2);
-	else micro(a, sa, b, sb, depth, to, ld, add, 1, 1);
+	if (rows > 16 && columns > 16) micro(planes, a, sa, b, sb, depth, to, ld, add, 2, 2);
+	else if (rows > 16) micro(planes, a, sa, b, sb, depth, to, ld, add, 2, 1);
+	else if (columns > 16) micro(planes, a, sa, b, sb, depth, to, ld, add, 1, 2);
+	else micro(planes, a, sa, b, sb, depth, to, ld, add, 1, 1);
 	if (!whole)
 		for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * 32, columns * 4);
 }
 
-long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
+INLINE long gemm(const int planes, int add, const float *a, long am, long ak, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {
-	use_tiles();
-	long depth = tiles(k, 32), sb = depth * PLANES * TILE, i0 = m0;
-	for (; i0 < m1; i0 += AMX_ROWS) {
-		long mc = m1 - i0 < AMX_ROWS ? m1 - i0 : AMX_ROWS;
+	use_tiles(16);
+	long depth = tiles(k, 32), sb = depth * planes * TILE, i0 = m0;
+	for (; i0 < m1; i0 += ROWS(planes)) {
+		long mc = m1 - i0 < ROWS(planes) ? m1 - i0 : ROWS(planes);
 		__mmask16 bad = 0;
-		for (long p = 0; p < k; p += AMX_K) {
-			long kc = k - p < AMX_K ? k - p : AMX_K, d = tiles(kc, 32), sa = d * PLANES * TILE;
+		for (long p = 0; p < k; p += DEPTH(planes)) {
+			long kc = k - p < DEPTH(planes) ? k - p : DEPTH(planes), d = tiles(kc, 32), sa = d * planes * TILE;
 			long across = tiles(mc, 16), outer = ak == 1 ? across : d, inner = ak == 1 ? d : across;
 			for (long u = 0; u < outer; u++)
 				for (long v = 0; v < inner; v++) {
 					long t = ak == 1 ? v : u, i = 16 * (ak == 1 ? u : v);
 					pack_tile(a + (i0 + i) * am + (p + t * 32) * ak, am, ak, mc - i < 16 ? mc - i : 16, kc - t * 32 < 32 ? kc - t * 32 : 32,
-						work + i / 16 * sa + t * PLANES * TILE, 0, &bad);
+						work + i / 16 * sa + t * planes * TILE, 0, planes, &bad);
 				}
 			if (bad) break;
 			for (long j = n0; j < n1; j += 32) {
-				const uint16_t *panel = b + j / 16 * sb + p / 32 * PLANES * TILE;
+				const uint16_t *panel = b + j / 16 * sb + p / 32 * planes * TILE;
 				for (long i = 0; i < mc; i += 32)
-					block(work + i / 16 * sa, sa, panel, sb, d, c + (i0 + i) * ldc + j, ldc, p > 0,
+					block(planes, work + i / 16 * sa, sa, panel, sb, d, c + (i0 + i) * ldc + j, ldc, add || p > 0,
 						mc - i < 32 ? mc - i : 32, n1 - j < 32 ? n1 - j : 32);
 			}
 		}
@@ -226,6 +250,11 @@ long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
 	return i0 < m1 ? i0 : m1;
 }
 
+long amx_gemm(int planes, int add, const float *a, long am, long ak, const uint16_t *b,
+	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) {
+	return planes == 1 ? gemm(1, add, a, am, ak, b, c, ldc, m0, m1, n0, n1, k, work) : gemm(PLANES, add, a, am, ak, b, c, ldc, m0, m1, n0, n1, k, work);
+}
+
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif
@@ -233,10 +262,10 @@ long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
 #else // no tiles: never called
 
 int amx_supported(void) { return 0; }
-long amx_packed(long n, long k) { return 0; }
-long amx_work(void) { return 0; }
-int amx_pack(const float *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) { return 1; }
-long amx_gemm(const float *a, long am, long ak, const uint16_t *b,
+long amx_packed(int planes, long n, long k) { return 0; }
+long amx_work(int planes) { return 0; }
+int amx_pack(int planes, const float *b, long bk, long bn, long n0, long n1, long k, uint16_t *out) { return 1; }
+long amx_gemm(int planes, int add, const float *a, long am, long ak, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work) { return m0; }
 
 #endif

@@ -10,10 +10,10 @@ package kernels
 
 static void k_decode(int level, decode_job *job, int64_t thread) {
 #if defined(__x86_64__)
+	int64_t half = ((const decode_model *)job->model)->half;
+	if (half == TILED) { decode_amx(job, thread); return; }
 	if (level == 1) { decode_avx2(job, thread); return; }
-	// Where there are tiles, widened weights were measured to be faster than dot
-	// products of pairs, which do no more in a cycle there.
-	if (level == 2 && ((const decode_model *)job->model)->half && half_supported()) { decode_avx512_bf16(job, thread); return; }
+	if (level == 2 && half && half_supported()) { decode_avx512_bf16(job, thread); return; }
 	if (level >= 2) { decode_avx512(job, thread); return; }
 #elif defined(__aarch64__)
 	if (level == 4 && ((const decode_model *)job->model)->half) { decode_neon_bf16(job, thread); return; }
@@ -39,6 +39,12 @@ const (
 	PickNothing = C.PICK_NOTHING
 	PickBest    = C.PICK_BEST
 	PickLogSum  = C.PICK_LOG_SUM
+)
+
+// How Panels are kept in bfloat16.
+const (
+	Pairs = C.PAIRS
+	Tiled = C.TILED
 )
 
 // The types of decode.h, where their fields are described. Addresses are of

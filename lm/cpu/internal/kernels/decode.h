@@ -17,7 +17,9 @@ enum { PANEL = 32, NODES = 16 };
 typedef uintptr_t address;
 
 // panels is a weight [n, k] as ceil(n/PANEL) panels [k][PANEL], zero behind n; in
-// bfloat16 (half is 1), with k even, as panels [k/2][PANEL][2].
+// bfloat16, with k even, as panels [k/2][PANEL][2] (half is PAIRS); or in tiles for
+// AMX, as panels [ceil(k/32)][PANEL/16][16][16][2], zero behind k (half is TILED).
+enum { PAIRS = 1, TILED = 2 };
 typedef struct {
 	address data;
 	int64_t n, k, half;
@@ -40,7 +42,7 @@ typedef struct {
 	address norm;     // [D]
 	panels head;
 	address cos, sin; // [positions, C/2]
-	int64_t half;     // 1: some panels are bfloat16
+	int64_t half;     // PAIRS: some panels are; TILED: all are
 } decode_model;
 
 // seen names nodes of a block of the cache: those of the set bits.
@@ -58,16 +60,18 @@ typedef struct {
 	address seen, seen_from; // seen[], int64 [T+1]: what each token attends to, itself included, in order
 	int64_t outputs;        // tokens whose logits are computed
 	address output;         // int32 [outputs], rising
-	// The cache: keys [layers, K, blocks, C, NODES], values [layers, K, blocks, NODES, C].
+	// The cache: keys [layers, K, blocks, C, NODES], values [layers, K, blocks, NODES, C];
+	// in bfloat16 with weights TILED.
 	address keys, values;
 	int64_t blocks;
 	// Work: x [T, D] holds the embeddings; y [outputs, D], h [T, max(D, H·C) + R], qkv [T, (H+2K)·C], inner [T, I + R].
+	// With weights TILED h and inner are tiles of bfloat16: T is rounded up to 16, columns to 32.
 	address x, y, h, qkv, inner;
 	address logits;  // [outputs, V]
 	int64_t pick;    // what is computed from the logits
 	address best;    // int32 [outputs], PICK_BEST: of the highest logit, the first of equals
 	address log_sum; // [outputs], PICK_LOG_SUM: log of the sum of the logits' exponentials
-	address scores;  // [threads][scores_size], of attention
+	address scores;  // [threads][scores_size], of attention: 2·NODES for each entry of what a token sees, and 2·C
 	int64_t scores_size;
 	int64_t threads;
 	// The meeting point: tasks are counted through all phases.
@@ -81,6 +85,7 @@ void decode_portable(decode_job *, int64_t);
 void decode_avx2(decode_job *, int64_t);
 void decode_avx512(decode_job *, int64_t);
 void decode_avx512_bf16(decode_job *, int64_t); // where half_supported
+void decode_amx(decode_job *, int64_t);         // of weights TILED, where amx_supported and half_supported
 #elif defined(__aarch64__)
 void decode_neon_bf16(decode_job *, int64_t); // where half_supported
 #endif

@@ -24,6 +24,13 @@ func HalfPacked(n, k int) int { return int(C.half_packed(C.long(n), C.long(k))) 
 // HalfWork is the size, in uint16, of HalfGemm's work space.
 func HalfWork() int { return int(C.half_work()) }
 
+func flag(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func u16(p *uint16) *C.uint16_t { return (*C.uint16_t)(unsafe.Pointer(p)) }
 
 // HalfPack packs columns [n0,n1) of B[k,n] of bfloat16, n0 a multiple of 16, into
@@ -35,11 +42,8 @@ func HalfPack(b *uint16, row, col, n0, n1, k int, packed *uint16) {
 
 // HalfGemm computes rows [m0,m1) and columns [n0,n1) of C[m,n] = A[m,k] B[k,n]
 // of bfloat16 with sums in float32, from packed columns of B; A is row-major
-// with row stride lda, m0 a multiple of TileRows and n0 of 16.
-func HalfGemm(a *uint16, lda int, packed *uint16, c *float32, ldc, m0, m1, n0, n1, k int, work *uint16) {
-	amx := C.int(0)
-	if Tiles() {
-		amx = 1
-	}
-	C.half_gemm(amx, u16(a), C.long(lda), u16(packed), f32(c), C.long(ldc), C.long(m0), C.long(m1), C.long(n0), C.long(n1), C.long(k), u16(work))
+// with row stride lda, m0 a multiple of TileRows and n0 of 16. It may be added to
+// what is in C.
+func HalfGemm(a *uint16, lda int, packed *uint16, c *float32, add bool, ldc, m0, m1, n0, n1, k int, work *uint16) {
+	C.half_gemm(flag(Tiles()), flag(add), u16(a), C.long(lda), u16(packed), f32(c), C.long(ldc), C.long(m0), C.long(m1), C.long(n0), C.long(n1), C.long(k), u16(work))
 }

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "amx.h" // AMX_ROWS: rows of A that are packed at once, here too
+#include "amx.h" // AMX_ROWS, which divides the rows of A that are packed at once here, too
 
 // half_supported tells whether the processor has dot products of pairs of
 // bfloat16.
@@ -22,8 +22,9 @@ void half_pack(const uint16_t *b, long bk, long bn, long n0, long n1, long k, ui
 
 // half_gemm computes rows [m0,m1) and columns [n0,n1) of C[m,n] = A[m,k] B[k,n],
 // m0 a multiple of AMX_ROWS and n0 of 16, with B packed and A's rows lda apart;
-// on AMX's tiles, which amx_supported must have asked for, or without.
-void half_gemm(int amx, const uint16_t *a, long lda, const uint16_t *b,
+// on AMX's tiles, which amx_supported must have asked for, or without. With add
+// the product is added to C.
+void half_gemm(int amx, int add, const uint16_t *a, long lda, const uint16_t *b,
 	float *c, long ldc, long m0, long m1, long n0, long n1, long k, uint16_t *work);
 
 #endif

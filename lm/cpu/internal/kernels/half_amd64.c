@@ -134,7 +134,7 @@ static void product_of(int amx, const uint16_t *a, long sa, const uint16_t *b, l
 }
 
 INLINE void begin(int amx) {
-	if (amx) use_tiles();
+	if (amx) use_tiles(16);
 }
 INLINE void end(int amx) {
 	if (amx) _tile_release();

@@ -28,6 +28,8 @@ package kernels
 #cgo nocallback k_copy
 #cgo noescape k_fused
 #cgo nocallback k_fused
+#cgo noescape k_sample_weights
+#cgo nocallback k_sample_weights
 #cgo noescape k_narrow
 #cgo nocallback k_narrow
 #cgo noescape k_widen
@@ -93,6 +95,10 @@ static void k_fused(const instruction *program, int nops, const uintptr_t *in, c
 	active->fused(program, nops, in, size, nin, rank, dims, strides, out, begin, end);
 }
 static void k_add_rows(float *dst, const float *src, long n) { active->add_rows(dst, src, n); }
+static int k_samples_weights(void) { return active->sample_weights != 0; }
+static double k_sample_weights(const float *logits, long n, float highest, float kept, double temperature, double *out) {
+	return active->sample_weights(logits, n, highest, kept, temperature, out);
+}
 static void k_narrow(const float *a, uint16_t *out, long n) { active->narrow(a, out, n); }
 static void k_widen(const uint16_t *a, float *out, long n) { active->widen(a, out, n); }
 */
@@ -255,6 +261,17 @@ func Fused(program []Instruction, inputs []uintptr, sizes []int32, dims, strides
 
 // AddRows adds n elements of src to dst.
 func AddRows(dst, src *float32, n int) { C.k_add_rows(f32(dst), f32(src), C.long(n)) }
+
+// SamplesWeights tells whether there is SampleWeights.
+func SamplesWeights() bool { return C.k_samples_weights() != 0 }
+
+// SampleWeights writes what each of the logits weighs when a token is drawn: 1
+// where it is at least highest, e^((logit-highest)/temperature) where it is at
+// least kept, else 0; and returns their sum, in order.
+func SampleWeights(logits []float32, highest, kept float32, temperature float64, weights []float64) float64 {
+	return float64(C.k_sample_weights(f32(unsafe.SliceData(logits)), C.long(len(logits)), C.float(highest), C.float(kept),
+		C.double(temperature), (*C.double)(unsafe.SliceData(weights))))
+}
 
 // Narrow rounds n elements to bfloat16, halves to even.
 func Narrow(a *float32, out *uint16, n int) { C.k_narrow(f32(a), u16(out), C.long(n)) }

@@ -59,6 +59,12 @@ typedef struct {
 	// add_rows adds n floats of src to dst.
 	void (*add_rows)(float *dst, const float *src, long n);
 
+	// sample_weights writes what each of n logits weighs: 1 where it is at least
+	// highest, e^((logit-highest)/temperature) where it is at least kept, else 0;
+	// it returns their sum, in order. Null but on amd64: elsewhere Go's compiler
+	// makes one operation of a product and a sum, so that bits would differ.
+	double (*sample_weights)(const float *logits, long n, float highest, float kept, double temperature, double *out);
+
 	// narrow rounds to bfloat16, widen converts from it.
 	void (*narrow)(const float *a, uint16_t *out, long n);
 	void (*widen)(const uint16_t *a, float *out, long n);

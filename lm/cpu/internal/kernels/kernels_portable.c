@@ -14,4 +14,7 @@
 #include "gemm.inc"
 #include "pointwise.inc"
 #include "fused.inc"
+#if defined(__x86_64__)
+#include "sample.inc"
+#endif
 #include "table.inc"
