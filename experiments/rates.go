@@ -23,12 +23,18 @@ var TwoCores = Rates{Parameters: 134.5e6, Train: 1.32, Pairs: 0.95, Decode: 394,
 type Turns struct{ Train, Valid, Test float64 }
 
 // Of an ESConv turn with the full prompts, about: the tokens that a reply has, and those that a dialogue adds to a
-// sequence for each of its turns, the system prompt's share among them. A planner writes a strategy's name alone.
+// sequence for each of its turns, the system prompt's share among them. A planner writes a strategy's name alone. Turns
+// that are drawn one by one have half a dialogue of 14 turns before them.
 const (
 	replyTokens   = 30
 	plannerTokens = 5
 	turnTokens    = 90
+	promptTokens  = 7 * turnTokens
 )
+
+// prompts are the tokens of so many turns' prompts, drawn of all: no more than all dialogues have, whose turns share
+// their prefixes.
+func prompts(drawn, all float64) float64 { return min(drawn*promptTokens, all*turnTokens) }
 
 // Forecast is about how long a run's stages take, one after the other, and the memory that the largest needs.
 type Forecast struct {
@@ -99,9 +105,16 @@ func (r Rates) Forecast(plan []PlannedStage, parameters float64, turns Turns) (F
 			if err != nil {
 				return f, err
 			}
-			texts := float64(p.Method.Texts())
-			seconds = atMost(turns.Test, p.MaxTurns) * texts * (turnTokens/r.Prefill + min(replyTokens, float64(p.MaxNewTokens))/r.Decode)
+			drawn := atMost(turns.Test, p.MaxTurns)
+			seconds = float64(p.Method.Texts()) * (prompts(drawn, turns.Test)/r.Prefill + drawn*min(replyTokens, float64(p.MaxNewTokens))/r.Decode)
 			bytes = r.DecodeBytes * larger
+		case KindStrategies:
+			p, err := ParamsOf[StrategiesParams](s)
+			if err != nil {
+				return f, err
+			}
+			seconds = prompts(atMost(turns.Test, p.MaxTurns), turns.Test) / r.Prefill
+			bytes = r.ReferenceBytes * larger
 		default:
 			continue
 		}
