@@ -214,15 +214,17 @@ func TestReadersOfRuns(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	data := t.TempDir()
-	c, log := esclab(t, ctx, "pairs", "testdata/micro.yaml", "--data", data)
-	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitFailed || !strings.Contains(log.String(), "esclab run testdata/micro.yaml") {
-		t.Errorf("nothing was run: %v\n%s", err, log)
+	refused := func(code int, says string, args ...string) {
+		t.Helper()
+		c, log := esclab(t, ctx, append(args, "--data", data)...)
+		if err := c.Run(); err == nil || c.ProcessState.ExitCode() != code || !strings.Contains(log.String(), says) {
+			t.Errorf("esclab %s: %v, want exit code %d and %q\n%s", strings.Join(args, " "), err, code, says, log)
+		}
 	}
-	c, log = esclab(t, ctx, "pairs", "micro", "--data", data)
-	if err := c.Run(); err == nil || c.ProcessState.ExitCode() != exitUsage || !strings.Contains(log.String(), `no run "micro"`) {
-		t.Errorf("no such run: %v\n%s", err, log)
-	}
+	refused(exitUsage, "there is no run yet: start one with esclab run", "pairs", "testdata/micro.yaml")
 	runMicro(t, ctx, data)
+	refused(exitUsage, `no run "macro"`, "pairs", "macro")
+	refused(exitFailed, "run testdata/micro.yaml --set seed=99", "pairs", "testdata/micro.yaml", "--set", "seed=99")
 	testReaders(t, ctx, data)
 }
 
