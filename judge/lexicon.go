@@ -116,8 +116,6 @@ var stock = lines(`
 	be strong, stay positive, how are you, nice to meet you, i know how you feel, i feel you, thats the spirit,
 	same here, me too, of course, i agree, anything else, no problem, my pleasure, happy to help, glad to help, time heals, i can understand`)
 
-var greeting = lines(`hi, hello, hey, hai, hallo, good morning, good evening, good afternoon, welcome, greetings, nice to meet you`)
-
 var closing = lines(`bye, goodbye, good bye, good night, goodnight, thank you, thanks, you are welcome, youre welcome, your welcome, welcome, take care, have a good, have a nice, have a great, my pleasure, see you, good luck`)
 
 var seekerCloses = lines(`bye, goodbye, good bye, good night, thank you, thanks, thank, thx, take care, have a good, have a nice, have a great, talk later`)

@@ -131,7 +131,7 @@ func (se *session) address(ctx context.Context, args []string, o uiOptions) (str
 			return "", fmt.Errorf("%s has not been run here: %s", args[0], se.app.commandLine("esclab run", args[0], nil))
 		}
 		if r.of.Kept {
-			return "", failed(fmt.Errorf("Temporal has forgotten run %s, so that it has no page; what it has left is printed by %s", runName(r.ID), se.app.commandLine("esclab status", runName(r.ID), nil)))
+			return "", failed(fmt.Errorf("run %s is forgotten by Temporal, so that it has no page; what it has left is printed by %s", runName(r.ID), se.app.commandLine("esclab status", runName(r.ID), nil)))
 		}
 		return se.page(r.of), nil
 	}
