@@ -62,7 +62,7 @@ type Example struct {
 // chat itself, the same for all turns of a dialogue, so that the turns' token
 // sequences are nested prefixes: what differs from turn to turn (the strategy
 // given to rg) stands at the end, in AnswerPrefix. A set may feed the planner and
-// the generator as the paper's authors do instead, see LoadPrompts.
+// the generator as the paper's authors do instead, see loadPrompts.
 type Prompts struct {
 	system      map[Role]string
 	instruction map[Instruction]string
@@ -103,7 +103,13 @@ func (p Prompts) WithoutPastStrategies() Prompts {
 	return p
 }
 
-// LoadPrompts reads vm.txt, sp.txt and rg.txt, one system message each, and
+const (
+	strategySlot     = "{{strategy}}"
+	definitionSlot   = "{{definition}}"
+	conversationSlot = "{{conversation}}"
+)
+
+// loadPrompts reads vm.txt, sp.txt and rg.txt, one system message each, and
 // revise.txt, feedback.txt, refine.txt, emotion.txt and respond.txt, one
 // instruction each. In them {{strategies}} stands for the bracketed names in a
 // row, {{definitions}} for a list with one definition a line, {{descriptions}} for
@@ -114,16 +120,6 @@ func (p Prompts) WithoutPastStrategies() Prompts {
 // holds {{conversation}}, lines of speakers and texts, in place of the chat; the
 // planner then answers with the bare name. An rg.txt that holds {{strategy}} and
 // {{definition}} is given the strategy there, and not as the beginning of its answer.
-func LoadPrompts(files fs.FS) (Prompts, error) {
-	return loadPrompts(func(file string) ([]byte, error) { return fs.ReadFile(files, file) })
-}
-
-const (
-	strategySlot     = "{{strategy}}"
-	definitionSlot   = "{{definition}}"
-	conversationSlot = "{{conversation}}"
-)
-
 func loadPrompts(open func(file string) ([]byte, error)) (Prompts, error) {
 	p := Prompts{system: make(map[Role]string, 3), instruction: make(map[Instruction]string, 5)}
 	var names, definitions, descriptions []string

@@ -2,6 +2,7 @@ package esc
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -161,7 +162,7 @@ func TestLoadPrompts(t *testing.T) {
 	for _, i := range Instructions() {
 		files[string(i)+".txt"] = &fstest.MapFile{Data: []byte("Please " + i)}
 	}
-	prompts, err := LoadPrompts(files)
+	prompts, err := loadFiles(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,26 +184,26 @@ func TestLoadPrompts(t *testing.T) {
 	}
 	for _, text := range []string{"{{conversation}}", "x\n---\ny", "{{conversation}}\n---\n{{conversation}}"} {
 		files["sp.txt"] = &fstest.MapFile{Data: []byte(text)}
-		if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "sp.txt: {{conversation}} stands in the user message") {
+		if _, err := loadFiles(files); err == nil || !strings.Contains(err.Error(), "sp.txt: {{conversation}} stands in the user message") {
 			t.Errorf("sp.txt %q: %v, want where {{conversation}} stands", text, err)
 		}
 	}
 	files["sp.txt"] = &fstest.MapFile{Data: []byte("x")}
 	files["rg.txt"] = &fstest.MapFile{Data: []byte("{{strategys}}")}
-	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "rg.txt") {
+	if _, err := loadFiles(files); err == nil || !strings.Contains(err.Error(), "rg.txt") {
 		t.Errorf("an unknown placeholder was accepted: %v", err)
 	}
 	files["rg.txt"] = &fstest.MapFile{}
 	files["revise.txt"] = &fstest.MapFile{Data: []byte(" \n")}
-	if _, err := LoadPrompts(files); err == nil || !strings.Contains(err.Error(), "revise.txt is empty") {
+	if _, err := loadFiles(files); err == nil || !strings.Contains(err.Error(), "revise.txt is empty") {
 		t.Errorf("an empty instruction was accepted: %v", err)
 	}
 	files["revise.txt"] = &fstest.MapFile{Data: []byte("x")}
-	if _, err := LoadPrompts(files); err != nil {
+	if _, err := loadFiles(files); err != nil {
 		t.Error(err)
 	}
 	delete(files, "sp.txt")
-	if _, err := LoadPrompts(files); err == nil {
+	if _, err := loadFiles(files); err == nil {
 		t.Error("a missing file was accepted")
 	}
 	if _, err := BuiltinPrompts("huge"); err == nil {
@@ -327,4 +328,9 @@ func TestAuthorsStrategy(t *testing.T) {
 			t.Errorf("%q: ours reads %s, want %s", c.text, got, c.ours)
 		}
 	}
+}
+
+// loadFiles loads prompts from files in memory.
+func loadFiles(files fs.FS) (Prompts, error) {
+	return loadPrompts(func(file string) ([]byte, error) { return fs.ReadFile(files, file) })
 }

@@ -106,7 +106,7 @@ func fitClass(all []sample, class esc.PsyError) []float64 {
 		}
 		examples = append(examples, e)
 	}
-	w := logistic.Fit(examples, denseFeatures+labelBuckets, labelPenalty, logistic.Balanced(examples, 1))
+	w := logistic.Fit(examples, denseFeatures+labelBuckets, labelPenalty, balanced(examples, 1))
 	w[0] -= labelBounds[class] // so that 0 decides
 	return w
 }
@@ -209,5 +209,23 @@ func TestFit(t *testing.T) {
 	}
 	if err := os.WriteFile("fitted.bin", b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// balanced weighs the two classes of examples the same where odds is 1, else the
+// positive one odds times as much.
+func balanced(examples []logistic.Example, odds float64) func(y bool) float64 {
+	positives := 0.0
+	for _, e := range examples {
+		if e.Y {
+			positives++
+		}
+	}
+	n := float64(len(examples))
+	return func(y bool) float64 {
+		if y {
+			return odds * n / (2 * max(positives, 1))
+		}
+		return n / (2 * max(n-positives, 1))
 	}
 }

@@ -159,7 +159,7 @@ func (t *tables) fitMerit(unseen []observed, seed uint64) {
 		}
 	}
 	set := func(into []float32, examples []logistic.Example, odds float64) {
-		for i, w := range logistic.Fit(examples, len(into), 1, logistic.Balanced(examples, odds)) {
+		for i, w := range logistic.Fit(examples, len(into), 1, balanced(examples, odds)) {
 			into[i] = float32(w)
 		}
 	}

@@ -85,7 +85,7 @@ func plainKappas(t testing.TB, folds func(dialogue int) int) (kappas [esc.NumPsy
 					in = append(in, e)
 				}
 			}
-			w := logistic.Fit(in, len(df), 1, logistic.Balanced(in, 1))
+			w := logistic.Fit(in, len(df), 1, balanced(in, 1))
 			for i, l := range all {
 				if folds(l.dialogue) == fold {
 					tables[class].count(vectors[i].Dot(w) >= 0, !l.clean && l.class == class)

@@ -69,7 +69,7 @@ func StartGateway(t testing.TB) *Gateway {
 	if err != nil {
 		t.Fatalf("gateway: %v", err)
 	}
-	g := &Gateway{Root: root, address: freeport.For(t)}
+	g := &Gateway{Root: root, address: FreeAddress(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	// Without keep-alive: the gateway may otherwise take 10 seconds to stop,
@@ -161,4 +161,15 @@ func (g *Gateway) Open(t testing.TB, c s3.Config) *s3.Backend {
 	}
 	t.Cleanup(func() { b.Close() })
 	return b
+}
+
+// FreeAddress returns an address of the loopback interface that a server of the test
+// may listen on by its number.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	address, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }

@@ -14,8 +14,6 @@ import (
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
 	"github.com/versity/versitygw/embedgw"
-
-	"github.com/esclab/esclab/internal/freeport"
 )
 
 // Variables that make a test binary a gateway.
@@ -67,7 +65,7 @@ func serve() error {
 // sidecar holds the objects' metadata; it is "" elsewhere.
 func StartProcess(t testing.TB, root, sidecar string) *Gateway {
 	t.Helper()
-	g := &Gateway{Root: root, address: freeport.For(t)}
+	g := &Gateway{Root: root, address: FreeAddress(t)}
 	g.start(t, sidecar)
 	t.Cleanup(g.Kill)
 	return g

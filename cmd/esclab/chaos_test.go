@@ -22,8 +22,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/internal/chaos"
-	"github.com/esclab/esclab/internal/freeport"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -90,7 +90,7 @@ func startLab(t *testing.T, ctx context.Context, heartbeat, name string, experim
 	}
 	address := map[string]string{}
 	server := func(service string, ready func(context.Context) error) *chaos.Process {
-		address[service] = freeport.For(t)
+		address[service] = storetest.FreeAddress(t)
 		_, port, _ := net.SplitHostPort(address[service])
 		p := &chaos.Process{Name: service, Logs: logs, Ready: ready, Command: func() *exec.Cmd {
 			c := exec.Command(os.Args[0])

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/esclab/esclab/internal/freeport"
+	"github.com/esclab/esclab/artifacts/storetest"
 )
 
 // What asks for the 500 cells; make sweep-load sets both.
@@ -131,7 +131,7 @@ func TestSweepOfManyWorkers(t *testing.T) {
 	}
 	var processes []*process
 	start := func(name string, args ...string) {
-		metrics := freeport.For(t)
+		metrics := storetest.FreeAddress(t)
 		c, log := esclab(t, ctx, append(args, "--data", data, "--metrics", metrics)...)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.temporal.io/api/workflowservice/v1"
 
-	"github.com/esclab/esclab/internal/freeport"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/results/nightly"
 )
 
@@ -85,7 +85,7 @@ schedules:
 		return log.String()
 	}
 
-	metrics, collector := freeport.For(t), newCollector(t)
+	metrics, collector := storetest.FreeAddress(t), newCollector(t)
 	up, upLog := esclab(t, ctx, "up", "--data", data, "--config", config, "--metrics", metrics)
 	up.Env = append(up.Env, "TEST_HOOK_SECRET=s3cret", "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL, "OTEL_BSP_SCHEDULE_DELAY=100")
 	if err := up.Start(); err != nil {

@@ -38,7 +38,7 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/recipe", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest", "internal/freeport"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.

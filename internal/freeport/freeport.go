@@ -19,14 +19,14 @@ func Address() (string, error) {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
 	defer l.Close()
-	return l.Addr().String(), Reserve(l)
+	return l.Addr().String(), reserve(l)
 }
 
-// Reserve keeps the kernel from giving the port of l to another process before a
+// reserve keeps the kernel from giving the port of l to another process before a
 // server listens on it again: a connection closed from the server's side lingers in
 // TIME_WAIT, for a minute on Linux, which excludes the port from automatic choice but
 // not from being asked for by number.
-func Reserve(l net.Listener) error {
+func reserve(l net.Listener) error {
 	client, err := net.Dial("tcp4", l.Addr().String())
 	if err != nil {
 		return fmt.Errorf("reserve port: %w", err)
@@ -37,17 +37,4 @@ func Reserve(l net.Listener) error {
 		return fmt.Errorf("reserve port: %w", err)
 	}
 	return server.Close()
-}
-
-// For is Address for a test, which ends where there is none.
-func For(t interface {
-	Helper()
-	Fatal(args ...any)
-}) string {
-	t.Helper()
-	address, err := Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }

@@ -25,22 +25,6 @@ func (e Example) Dot(w []float64) float64 {
 // Natural weighs every example alike.
 func Natural(bool) float64 { return 1 }
 
-// Balanced weighs the two classes of examples the same where odds is 1, else the
-// positive one odds times as much.
-func Balanced(examples []Example, odds float64) func(y bool) float64 {
-	positives := 0.0
-	for _, e := range examples {
-		positives += label(e.Y)
-	}
-	n := float64(len(examples))
-	return func(y bool) float64 {
-		if y {
-			return odds * n / (2 * max(positives, 1))
-		}
-		return n / (2 * max(n-positives, 1))
-	}
-}
-
 func label(y bool) float64 {
 	if y {
 		return 1

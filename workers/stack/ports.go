@@ -19,6 +19,17 @@ const loopback = "127.0.0.1"
 
 // choosePort returns want if it is free, or a free port where want is auto.
 func choosePort(want settings.Port, service string) (int, error) {
+	if want == 0 {
+		address, err := freeport.Address()
+		if err != nil {
+			return 0, err
+		}
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return 0, fmt.Errorf("port for %s: %w", service, err)
+		}
+		return strconv.Atoi(port)
+	}
 	l, err := net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(int(want))))
 	if err != nil {
 		detail := fmt.Sprintf("port %d for %s cannot be used (%v)", int(want), service, err)
@@ -29,11 +40,7 @@ func choosePort(want settings.Port, service string) (int, error) {
 			Remedy: fmt.Sprintf("stop that process, or set embedded.ports.%s in temporal.yaml (auto picks a free port)", service)}
 	}
 	defer l.Close()
-	port := l.Addr().(*net.TCPAddr).Port
-	if want != 0 {
-		return port, nil
-	}
-	return port, freeport.Reserve(l)
+	return int(want), nil
 }
 
 // freePorts returns n distinct free ports for servers that no one addresses.

@@ -19,7 +19,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/esclab/esclab/internal/freeport"
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack"
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -162,7 +162,7 @@ func work(t *testing.T, s *settings.Settings, target connect.Target) {
 
 // startTemporal runs a Temporal dev server and returns its address.
 func startTemporal(t *testing.T) string {
-	address := freeport.For(t)
+	address := storetest.FreeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
 	if program := find("ESCLAB_TEST_TEMPORAL", "temporal"); program != "" {
 		spawn(t, nil, program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", port, "--log-level", "error")
@@ -183,7 +183,7 @@ func startTemporal(t *testing.T) string {
 
 // startVersitygw runs a versitygw over a directory and returns its URL.
 func startVersitygw(t *testing.T) string {
-	address, dir := freeport.For(t), t.TempDir()
+	address, dir := storetest.FreeAddress(t), t.TempDir()
 	env := []string{"ROOT_ACCESS_KEY=" + accessKey, "ROOT_SECRET_KEY=" + secretKey}
 	if program := find("ESCLAB_TEST_VERSITYGW", "versitygw"); program != "" {
 		spawn(t, env, program, "--port", address, "--quiet", "posix", dir)

@@ -33,7 +33,7 @@ import (
 	v12 "go.temporal.io/server/schema/postgresql/v12"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/esclab/esclab/internal/freeport"
+	"github.com/esclab/esclab/artifacts/storetest"
 )
 
 // What the test of PostgreSQL reads, and hands to its Temporal server.
@@ -60,7 +60,7 @@ func TestPostgres(t *testing.T) {
 		t.Skipf("$%s names no esclab: use make postgres", envProgram)
 	}
 	database := startPostgres(t)
-	address := freeport.For(t)
+	address := storetest.FreeAddress(t)
 	spawn(t, []string{envServer + "=temporal-postgres", envAddress + "=" + address, envDatabase + "=" + database.address, envPassword + "=" + database.password}, os.Args[0])
 	register(t, address)
 
@@ -129,7 +129,7 @@ type postgres struct{ bin, address, password string }
 // port of the loopback interface.
 func startPostgres(t *testing.T) postgres {
 	t.Helper()
-	p := postgres{bin: os.Getenv(envPostgres), address: freeport.For(t), password: "esclab-test"}
+	p := postgres{bin: os.Getenv(envPostgres), address: storetest.FreeAddress(t), password: "esclab-test"}
 	if p.bin == "" {
 		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 		if len(found) == 0 {

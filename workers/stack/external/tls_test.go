@@ -16,8 +16,8 @@ import (
 	"go.temporal.io/server/common/config"
 	"go.temporal.io/server/temporal"
 
+	"github.com/esclab/esclab/artifacts/storetest"
 	"github.com/esclab/esclab/internal/certtest"
-	"github.com/esclab/esclab/internal/freeport"
 	"github.com/esclab/esclab/workers/settings"
 	"github.com/esclab/esclab/workers/stack/connect"
 )
@@ -101,7 +101,7 @@ func TestSecuredTemporal(t *testing.T) {
 		}},
 	} {
 		t.Run(server.name, func(t *testing.T) {
-			address := freeport.For(t)
+			address := storetest.FreeAddress(t)
 			spawn(t, []string{envServer + "=temporal", envAddress + "=" + address, envCertificates + "=" + dir, envMutual + "=" + server.mutual, envKey + "=" + server.key}, os.Args[0])
 			load := func(t *testing.T, temporal string) (*settings.Settings, connect.Target) {
 				t.Helper()
