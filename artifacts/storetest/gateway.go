@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -167,9 +168,9 @@ func (g *Gateway) Open(t testing.TB, c s3.Config) *s3.Backend {
 // may listen on by its number.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	address, err := freeport.Address()
+	port, err := freeport.Port()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return address
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }

@@ -79,9 +79,7 @@ func (a *app) runCheck(ctx context.Context, name string, o checkOptions, out io.
 		if err := se.printEstimate(ctx, planned, out, true); err != nil {
 			return err
 		}
-		corpus, _ := surveyCorpus(p.Stages[0], io.Discard) // what is wrong with them is told above
-		shape, _ := surveyBackbone(p.Stages, io.Discard)
-		if err := sayForecast(planned, &p.Experiment, corpus, shape, "", true, out); err != nil {
+		if err := sayForecast(planned, &p.Experiment, k.survey, k.shape, "", true, out); err != nil {
 			return err
 		}
 	}
@@ -91,11 +89,13 @@ func (a *app) runCheck(ctx context.Context, name string, o checkOptions, out io.
 	return k.verdict()
 }
 
-// checker tells faults and counts them.
+// checker tells faults and counts them. What it finds in the sources stays with it.
 type checker struct {
 	out    io.Writer
 	first  error
 	faults int
+	survey esc.Survey        // of the corpus' files
+	shape  experiments.Shape // of an imported backbone
 }
 
 // verdict is what check and a plan end with where there are faults.
@@ -117,7 +117,8 @@ func (k *checker) all(ctx context.Context, se *session, p experiments.Prepared) 
 	}
 	corpus := k.corpus(p.Stages[0])
 	if p.Missing == nil {
-		_, err := surveyBackbone(p.Stages, k.out)
+		shape, err := surveyBackbone(p.Stages, k.out)
+		k.shape = shape
 		k.fault(err)
 	}
 	dir, err := os.MkdirTemp("", "esclab-check-*")
@@ -168,7 +169,8 @@ func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
 			k.fault(fmt.Errorf("corpus.strategies: %w", err))
 			return nil
 		}
-		_, survey := surveyCorpus(stage, k.out)
+		survey, surveyed := surveyCorpus(stage, k.out)
+		k.survey = survey
 		for _, f := range params.Files {
 			path := stage.Source
 			if params.Layout == experiments.LayoutSplit {
@@ -184,7 +186,7 @@ func (k *checker) corpus(stage experiments.Stage) []esc.Dialogue {
 			}
 		}
 		if k.faults == 0 {
-			k.fault(survey)
+			k.fault(surveyed)
 		}
 		if k.faults > 0 {
 			return nil

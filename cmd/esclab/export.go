@@ -224,8 +224,8 @@ func (x *exporter) stage(ctx context.Context, s experiments.Stage, m artifacts.M
 		}
 		return nil
 	}
-	if ref, ok := m.Files[results.FileMetrics]; ok {
-		return x.curves(ctx, s.Name, from, ref)
+	if _, trained := m.Files[results.FileMetrics]; trained {
+		return x.curves(ctx, s, from)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/esclab/esclab/artifacts"
+	"github.com/esclab/esclab/experiments"
 	"github.com/esclab/esclab/internal/whole"
 	"github.com/esclab/esclab/results"
 	"github.com/esclab/esclab/results/tfevents"
@@ -82,8 +82,12 @@ func (d *folder) manifest(experiment, revision string) error {
 
 // curves writes a training's record as an event file of TensorBoard. A record
 // holds no times, so the events have none.
-func (x *exporter) curves(ctx context.Context, stage string, from origin, ref artifacts.Ref) error {
-	steps, err := x.se.steps(ctx, ref)
+func (x *exporter) curves(ctx context.Context, s experiments.Stage, from origin) error {
+	trained, err := results.Open(ctx, x.se.node.Store, s.Fingerprint)
+	if err != nil {
+		return err
+	}
+	steps, err := results.ReadRows[results.Step](trained, results.FileMetrics)
 	if err != nil {
 		return err
 	}
@@ -92,28 +96,10 @@ func (x *exporter) curves(ctx context.Context, stage string, from origin, ref ar
 	if err != nil {
 		return err
 	}
-	for _, s := range steps {
-		if err := events.Scalars(int64(s.Step), 0, tfevents.Of(s)...); err != nil {
+	for _, step := range steps {
+		if err := events.Scalars(int64(step.Step), 0, tfevents.Of(step)...); err != nil {
 			return err
 		}
 	}
-	return x.folder.write(path.Join("tensorboard", stage, tfevents.FileName), from, &b)
-}
-
-// steps reads a training's record.
-func (se *session) steps(ctx context.Context, ref artifacts.Ref) ([]results.Step, error) {
-	r, err := se.node.Store.Open(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	steps, err := results.DecodeRows[results.Step](raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", results.FileMetrics, err)
-	}
-	return steps, nil
+	return x.folder.write(path.Join("tensorboard", s.Name, tfevents.FileName), from, &b)
 }

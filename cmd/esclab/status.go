@@ -97,7 +97,7 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 		if s.Status != workflows.StageDone && s.Status != workflows.StageReused {
 			continue
 		}
-		if steps, err := se.stepsOf(ctx, s); err != nil {
+		if steps, err := se.steps(ctx, s); err != nil {
 			return failed(fmt.Errorf("stage %s: %w", s.Name, err))
 		} else if n := len(steps); n > 0 {
 			v.Running[s.Name] = workflows.Progress{Loss: steps[n-1].Loss, Sparkline: results.Sparkline(steps)}
@@ -120,9 +120,9 @@ func (a *app) runStatus(ctx context.Context, name string, o statusOptions, out i
 	return nil
 }
 
-// stepsOf are those of a finished training; nil of another stage, and where they are not
+// steps are those of a finished training; nil of another stage, and where they are not
 // in the store.
-func (se *session) stepsOf(ctx context.Context, s workflows.StageState) ([]results.Step, error) {
+func (se *session) steps(ctx context.Context, s workflows.StageState) ([]results.Step, error) {
 	switch s.Kind {
 	case experiments.KindBase, experiments.KindSFT, experiments.KindDPO:
 	default:

@@ -8,18 +8,14 @@ import (
 	"net"
 )
 
-// loopback has every port of this package.
-const loopback = "127.0.0.1"
-
-// Address returns an address of the loopback interface whose port is free and
-// reserved.
-func Address() (string, error) {
-	l, err := net.Listen("tcp4", net.JoinHostPort(loopback, "0"))
+// Port returns a port of the loopback interface that is free and reserved.
+func Port() (int, error) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+		return 0, fmt.Errorf("find a free port: %w", err)
 	}
 	defer l.Close()
-	return l.Addr().String(), reserve(l)
+	return l.Addr().(*net.TCPAddr).Port, reserve(l)
 }
 
 // reserve keeps the kernel from giving the port of l to another process before a

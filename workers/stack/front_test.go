@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/esclab/esclab/internal/freeport"
 	"github.com/esclab/esclab/workers/stack/connect"
 )
 
@@ -25,7 +26,7 @@ func TestStoreBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := choosePort(0, "s3")
+	port, err := freeport.Port()
 	if err != nil {
 		t.Fatal(err)
 	}

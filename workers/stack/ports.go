@@ -20,15 +20,7 @@ const loopback = "127.0.0.1"
 // choosePort returns want if it is free, or a free port where want is auto.
 func choosePort(want settings.Port, service string) (int, error) {
 	if want == 0 {
-		address, err := freeport.Address()
-		if err != nil {
-			return 0, err
-		}
-		_, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return 0, fmt.Errorf("port for %s: %w", service, err)
-		}
-		return strconv.Atoi(port)
+		return freeport.Port()
 	}
 	l, err := net.Listen("tcp4", net.JoinHostPort(loopback, strconv.Itoa(int(want))))
 	if err != nil {
@@ -47,7 +39,7 @@ func choosePort(want settings.Port, service string) (int, error) {
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
 	for i := range ports {
-		port, err := choosePort(0, "an internal service")
+		port, err := freeport.Port()
 		if err != nil {
 			return nil, err
 		}

@@ -106,19 +106,15 @@ func serveOn(ctx context.Context, persistence config.Persistence) error {
 	services := make([]string, 0, len(names))
 	for _, name := range names {
 		services = append(services, string(name))
-		if name != primitives.FrontendService {
-			address, err := freeport.Address()
-			if err != nil {
-				return err
-			}
-			_, port, _ = net.SplitHostPort(address)
-		}
 		n, err := strconv.Atoi(port)
+		if name != primitives.FrontendService {
+			n, err = freeport.Port()
+		}
 		if err != nil {
 			return err
 		}
 		c.Services[string(name)] = config.Service{RPC: config.RPC{GRPCPort: n, BindOnIP: host}}
-		hosts[name] = static.SingleLocalHost(net.JoinHostPort(host, port))
+		hosts[name] = static.SingleLocalHost(net.JoinHostPort(host, strconv.Itoa(n)))
 	}
 	server, err := temporal.NewServer(append(options, temporal.WithConfig(c), temporal.ForServices(services),
 		temporal.WithStaticHosts(hosts), temporal.WithLogger(temporallog.NewNoopLogger()))...)
