@@ -106,9 +106,8 @@ func TestOpen(t *testing.T) {
 		"a certificate of another authority": {func(r *settings.Settings) {
 			r.Temporal.TLS.Cert, r.Temporal.TLS.Key = stranger.Path("client.pem"), stranger.Path("client.key")
 		}, "check temporal.tls"},
-		"another authority for the server":     {func(r *settings.Settings) { r.Temporal.TLS.CA = stranger.Path("ca.pem") }, "check temporal.tls"},
-		"plain text":                           {func(r *settings.Settings) { r.Temporal.TLS = nil }, "set temporal.tls"},
-		"the frontend's own port from outside": {func(r *settings.Settings) { r.Temporal.Address = swapHost(t, s.Info().Temporal, address) }, "cannot reach"},
+		"another authority for the server": {func(r *settings.Settings) { r.Temporal.TLS.CA = stranger.Path("ca.pem") }, "check temporal.tls"},
+		"plain text":                       {func(r *settings.Settings) { r.Temporal.TLS = nil }, "set temporal.tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			target, err := remote(c.change)
@@ -154,12 +153,8 @@ func TestOpen(t *testing.T) {
 		}
 	})
 	t.Run("nothing else is open", func(t *testing.T) {
-		for what, local := range map[string]string{"web UI": strings.TrimPrefix(s.Info().UI, "http://"), "store": strings.TrimPrefix(s.S3().Endpoint, "http://"), "Temporal": s.Info().Temporal} {
-			if conn, err := net.DialTimeout("tcp", swapHost(t, local, address), time.Second); err == nil {
-				conn.Close()
-				t.Errorf("%s can be reached at %s", what, address)
-			}
-		}
+		// The process's own sockets tell, not a dial: at the outside address another
+		// process may listen on a number that is the store's on the loopback interface.
 		if n := loopbackBut(t, at["temporal"], at["s3"]); n != 2 {
 			t.Errorf("%d of the two gates are among the sockets", n)
 		}
@@ -182,16 +177,6 @@ func TestOpen(t *testing.T) {
 			t.Error("Temporal's gate still answers")
 		}
 	})
-}
-
-// swapHost is a port at another address.
-func swapHost(t *testing.T, hostPort, host string) string {
-	t.Helper()
-	_, port, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // A stack that cannot be opened as asked does not start, and says why.
