@@ -435,7 +435,9 @@ func TestChaos(t *testing.T) {
 	defer stop()
 	var log bytes.Buffer
 	account := campaign(t, ctx, 1, 5, 2, &log, "micro", "testdata/micro.yaml",
-		"--set", "paradigms=vanilla", "--set", "methods=sft,dpo")
+		"--set", "paradigms=vanilla", "--set", "methods=sft,dpo",
+		// An epoch of many steps has time for two kills.
+		"--set", "backbone.tiny.pretrain.epochs=4", "--set", "backbone.tiny.pretrain.batch_size=1")
 	t.Logf("\n%s", &log)
 	if account.Within["base"] < 2 {
 		t.Errorf("kills within an epoch: %v", account.Within)

@@ -27,7 +27,7 @@ type Lab struct {
 	Links   map[string]map[string]*Link
 	Records *Records
 	// Finished asks whether the run has ended; it is called when nothing is
-	// being done.
+	// being done, and the campaign goes on while it asks.
 	Finished func(ctx context.Context) (bool, error)
 }
 
@@ -86,6 +86,8 @@ func (c *Campaign) Run(ctx context.Context) error {
 	c.began = time.Now()
 	pending := slices.Clone(c.Events)
 	idle := time.Now()
+	var answers chan error // of Finished while it asks; errOver: it has
+	happened := 0          // when it was asked
 	for {
 		if err := c.Records.Read(); err != nil {
 			return err
@@ -110,19 +112,35 @@ func (c *Campaign) Run(ctx context.Context) error {
 		if c.busy() {
 			idle = time.Now()
 		}
-		if time.Since(idle) > 2*time.Second && c.held == nil {
-			finished, err := c.Finished(ctx)
-			if err != nil || finished {
-				return err
-			}
-			idle = time.Now()
+		if time.Since(idle) > 2*time.Second && c.held == nil && answers == nil {
+			answers, happened = make(chan error, 1), len(c.done)
+			go func() { answers <- c.over(ctx) }()
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the campaign did not end, %d events were left: %w", len(pending), ctx.Err())
+		case err := <-answers:
+			switch {
+			case errors.Is(err, errOver):
+				return nil
+			case err != nil && len(c.done) == happened: // else an event may be the reason
+				return err
+			}
+			answers, idle = nil, time.Now()
 		case <-time.After(look):
 		}
 	}
+}
+
+var errOver = errors.New("the run has ended")
+
+// over is errOver once the run has ended.
+func (c *Campaign) over(ctx context.Context) error {
+	finished, err := c.Finished(ctx)
+	if err == nil && finished {
+		return errOver
+	}
+	return err
 }
 
 // busy says whether a worker has an attempt under way.
@@ -170,7 +188,7 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 		if !is || now.ended || !c.worker(now.worker).Alive(now.start) || c.holds(c.worker(now.worker)) {
 			continue
 		}
-		if e.At == 0 && !e.Again || now.steps > 0 && (e.Again && c.again(now) || !e.Again && float64(now.last) >= e.At*float64(now.steps)) {
+		if e.At == 0 && !e.Again || now.steps > 0 && (e.Again && c.again(now) || !e.Again && e.due(now)) {
 			if e.Pair {
 				return i, false
 			}
@@ -186,6 +204,14 @@ func (c *Campaign) due(pending []Event) (at int, late bool) {
 		return spare, true
 	}
 	return -1, false
+}
+
+// due says whether a training has come to where the event is to happen. The first of
+// a pair waits for the first half of an epoch, since the second wants a step in the
+// same one: for a quarter of the training at most.
+func (e Event) due(now progress) bool {
+	share := float64(now.last) / float64(now.steps)
+	return share >= e.At && (!e.Pair || now.epoch-float64(now.pass-1) <= 0.5 || share >= e.At+0.25)
 }
 
 // again says whether an attempt after the one that was killed has made a step in
