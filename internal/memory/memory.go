@@ -39,20 +39,47 @@ func AvailableBytes() int64 {
 	return available
 }
 
-// groupLeft is what the process's control group (version 2) leaves of its limit.
+// heapShare of a machine's memory is what the heap may fill before the collector works harder.
+const heapShare = 0.75
+
+// LimitHeap has Go's garbage collector hold the process within a share of the machine's memory, or of its control
+// group's where that is less: else a heap may grow to twice of what lives in it. GOMEMLIMIT, where it is set, holds.
+func LimitHeap() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	total := int64(0)
+	if data, err := os.ReadFile("/proc/meminfo"); err == nil {
+		total = kilobytes(string(data), "MemTotal:")
+	}
+	if limit, _, ok := group("/proc/self/cgroup", "/sys/fs/cgroup"); ok && limit < total {
+		total = limit
+	}
+	if total > 0 {
+		debug.SetMemoryLimit(int64(heapShare * float64(total)))
+	}
+}
+
+// groupLeft is what the process's control group leaves of its limit.
 func groupLeft(membership, root string) (int64, bool) {
+	limit, used, ok := group(membership, root)
+	return max(0, limit-used), ok
+}
+
+// group gives the limit of the process's control group (version 2), where it has one, and what is used of it.
+func group(membership, root string) (limit, used int64, ok bool) {
 	data, err := os.ReadFile(membership)
 	if err != nil {
-		return 0, false
+		return 0, 0, false
 	}
 	_, path, ok := strings.Cut(string(data), "0::")
 	if !ok {
-		return 0, false
+		return 0, 0, false
 	}
 	dir := filepath.Join(root, strings.TrimSpace(path))
-	limit, ok := number(filepath.Join(dir, "memory.max")) // "max" without one
+	limit, limited := number(filepath.Join(dir, "memory.max")) // "max" without one
 	used, known := number(filepath.Join(dir, "memory.current"))
-	return max(0, limit-used), ok && known
+	return limit, used, limited && known
 }
 
 func number(file string) (int64, bool) {

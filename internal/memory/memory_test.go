@@ -1,10 +1,32 @@
 package memory
 
 import (
+	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 )
+
+// TestLimitHeap: the heap is limited where the system tells its memory, unless GOMEMLIMIT says how.
+func TestLimitHeap(t *testing.T) {
+	before := debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetMemoryLimit(before)
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	LimitHeap()
+	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
+		t.Errorf("beside GOMEMLIMIT the limit is %d, want it untouched", got)
+	}
+	t.Setenv("GOMEMLIMIT", "")
+	LimitHeap()
+	available := AvailableBytes()
+	if available == 0 {
+		t.Skip("needs Linux's /proc")
+	}
+	if got := debug.SetMemoryLimit(-1); got == math.MaxInt64 || float64(got) < heapShare*float64(available) {
+		t.Errorf("the limit is %d, want a share of the memory, of which %d are available", got, available)
+	}
+}
 
 // TestGroupLeft: a control group's limit counts, where it has one.
 func TestGroupLeft(t *testing.T) {

@@ -23,6 +23,7 @@ import (
 	"github.com/esclab/esclab/artifacts/s3"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/memory"
 	"github.com/esclab/esclab/report"
 	"github.com/esclab/esclab/workers"
 	"github.com/esclab/esclab/workers/settings"
@@ -152,6 +153,7 @@ func (n *Node) Work(serve []experiments.Queue, slots int) error {
 		return err
 	}
 	identity := fmt.Sprintf("%d@%s", os.Getpid(), hostname())
+	memory.LimitHeap()
 	n.sweepScratch()
 	if n.settings.EmbedTemporal() {
 		if err := n.giveBack(context.Background()); err != nil {

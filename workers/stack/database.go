@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rs/zerolog"
 	_ "modernc.org/sqlite" // the driver that Temporal's plugin uses
 
 	"github.com/esclab/esclab/workers/stack/connect"
@@ -41,6 +42,53 @@ func quickCheck(ctx context.Context, dataDir string) error {
 		return damaged(path, err)
 	}
 	return nil
+}
+
+// syncEvery bounds what a power cut takes back of Temporal's database.
+const syncEvery = time.Second
+
+// keepSynced syncs the write-ahead log of a database until the context ends, once in
+// a while for all the transactions since: SQLite itself would do so at every commit,
+// some 20 of which make up a stage. The log's frames are in order and have checksums,
+// so what a power cut leaves is the database of a moment before.
+func keepSynced(ctx context.Context, path string, log zerolog.Logger) {
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	var last time.Time
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		began := time.Now()
+		if _, err := syncLog(path, last); err != nil {
+			log.Error().Err(err).Msg("what Temporal wrote last may not survive a power cut")
+			continue
+		}
+		last = began
+	}
+}
+
+// syncLog syncs a database's write-ahead log, where there is one, and says whether it
+// had to: not if nothing was written since the last call began. The clock of files
+// is coarser than that of calls.
+func syncLog(path string, last time.Time) (bool, error) {
+	wal, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("temporal: sync: %w", err)
+	}
+	defer wal.Close()
+	info, err := wal.Stat()
+	if err != nil || info.ModTime().Before(last.Add(-syncEvery)) {
+		return false, err
+	}
+	if err := wal.Sync(); err != nil {
+		return true, fmt.Errorf("temporal: sync: %w", err)
+	}
+	return true, nil
 }
 
 // damaged names a database that is of no use, and the remedy.

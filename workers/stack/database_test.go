@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -53,6 +54,30 @@ func TestDamagedDatabase(t *testing.T) {
 		t.Fatalf("started on it: %v, want an error with the remedy", err)
 	}
 	oneLine(t, err)
+}
+
+// The write-ahead log is synced where something was written since, and only there.
+func TestSyncLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "temporal.db")
+	sync := func(last time.Time, want bool) {
+		t.Helper()
+		if did, err := stack.SyncLog(path, last); err != nil || did != want {
+			t.Errorf("synced %v, %v; want %v", did, err, want)
+		}
+	}
+	sync(time.Time{}, false) // there is none
+	if err := os.WriteFile(path+"-wal", []byte("frames"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sync(time.Time{}, true)
+	sync(time.Now(), true) // it may have been written since, within a tick of the files' clock
+	sync(time.Now().Add(time.Minute), false)
+	if err := errors.Join(os.Remove(path+"-wal"), os.Mkdir(path+"-wal", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stack.SyncLog(path, time.Time{}); err == nil || !strings.Contains(err.Error(), path+"-wal") {
+		t.Errorf("of a directory: %v, want an error that names it", err)
+	}
 }
 
 // Commands that come and go leave nothing open in the stack's process.

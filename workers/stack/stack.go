@@ -76,6 +76,7 @@ type Stack struct {
 
 	failed    chan error // see Failed
 	stopWatch func()
+	stopSync  func() // a last time
 
 	stopOnce sync.Once
 	stopErr  error
@@ -106,7 +107,7 @@ func Start(ctx context.Context, o Options) (*Stack, error) {
 	if lock.Predecessor != 0 {
 		o.Log.Info().Int("pid", lock.Predecessor).Str("data_dir", dir).Msg("the last stack was not stopped; its data are recovered")
 	}
-	s := &Stack{dir: dir, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
+	s := &Stack{dir: dir, lock: lock, failed: make(chan error, 1), stopWatch: func() {}, stopSync: func() {}, info: connect.Info{PID: os.Getpid(), Started: began.UTC().Truncate(time.Second)}}
 	if err := s.start(ctx, o); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -197,6 +198,13 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 	if s.temporal, s.inside, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
+	syncing, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		keepSynced(syncing, filepath.Join(s.dir, datadir.DatabaseFile), o.Log)
+	}()
+	s.stopSync = func() { cancel(); <-done }
 	// The UI starts after Temporal, because a connection that is refused at
 	// first would be tried again only after a pause.
 	if s.ui, err = startUI(uiListener, s.inside, options); err != nil {
@@ -265,6 +273,7 @@ func (s *Stack) stop() error {
 			errs = append(errs, fmt.Errorf("temporal: stop: %w", err))
 		}
 	}
+	s.stopSync()
 	if s.gateway != nil {
 		errs = append(errs, s.gateway.stop())
 	}

@@ -166,9 +166,8 @@ func prepareDatabase(o temporalOptions) (*config.SQL, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("temporal: database: %w", err)
 	}
-	// A committed transaction survives a power cut: the log is synced at every
-	// commit.
-	database := sqlConfig(path, "wal", "full")
+	// The log is synced by keepSynced.
+	database := sqlConfig(path, "wal", "normal")
 	types, err := connect.AttributeTypes(o.attributes)
 	if err != nil {
 		return nil, err
