@@ -26,10 +26,13 @@ type CompareInput struct {
 	Facts   Facts                `json:"facts"`
 }
 
-// Compare gives a comparison a page in the web UI: its details are the table.
-// Whoever starts it has made the table from artifacts, so it needs nothing.
+// Compare gives a comparison a page in the web UI: its details are the table, and where
+// that is too long for them, what a worker tells has all of it. Whoever starts it has made
+// the table from artifacts, so it needs nothing.
 func Compare(ctx workflow.Context, in CompareInput) error {
-	workflow.SetCurrentDetails(ctx, in.Table)
+	if in.Details() != in.Table {
+		workflow.SetCurrentDetails(ctx, in.Table)
+	}
 	return nil
 }
 

@@ -223,7 +223,7 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 		})()`
 	}
 	b.shows(t, ctx, href("stage%2Freport"), onTab("user-metadata", static+`?.body?.innerText ?? ""`), "Of run/micro/", "vanilla/dpo", "decoupled/dpo", "Qw")
-	b.shows(t, ctx, address("micro"), onTab("timeline", "document.body.innerText"), `{"comparison":["system  `, "vanilla/dpo  ", "decoupled/dpo  ")
+	b.shows(t, ctx, address("micro"), onTab("timeline", "document.body.innerText"), `{"comparison":["system D-1`, `"vanilla/dpo `, `"decoupled/dpo `)
 	b.shows(t, ctx, href("report.html"), `document.body.innerText`, "micro", "vanilla/dpo", "decoupled/dpo")
 	const query = "WorkflowType = 'Run' AND Paradigm = 'decoupled' AND PreferenceBias < 1000"
 	b.shows(t, ctx, address("--query", query), `document.body.innerText`, "run/micro/", "PreferenceBias < 1000")
@@ -234,5 +234,5 @@ func testUI(t *testing.T, ctx context.Context, data string) {
 			t.Fatal("the comparison gets no page")
 		}
 	}
-	b.shows(t, ctx, address("--compare", "micro"), details, "Paired differences", "micro: decoupled/dpo − vanilla/dpo")
+	b.shows(t, ctx, address("--compare", "micro"), static+`?.body?.innerText ?? ""`, "Paired differences", "micro: decoupled/dpo − vanilla/dpo")
 }
