@@ -84,6 +84,7 @@ func startChaosLab(t *testing.T, ctx context.Context, name string, experiment ..
 func startLab(t *testing.T, ctx context.Context, heartbeat, name string, experiment ...string) *chaosLab {
 	t.Helper()
 	l := &chaosLab{t: t, dir: t.TempDir(), experiment: experiment, name: name, heartbeat: heartbeat}
+	t.Cleanup(l.keep)
 	logs := filepath.Join(l.dir, "logs")
 	if err := os.Mkdir(logs, 0o700); err != nil {
 		t.Fatal(err)
@@ -338,9 +339,7 @@ func campaign(t *testing.T, ctx context.Context, seed uint64, kills, every int, 
 	stages := l.begin(ctx)
 	c := chaos.Campaign{Lab: l.Lab, Seed: seed, Stages: stages, Events: chaos.Plan(seed, stages, kills+kills/spareKills), Log: log}
 	if err := c.Run(ctx); err != nil {
-		t.Error(err)
-		l.keep()
-		t.FailNow()
+		t.Fatal(err)
 	}
 	account, err := c.Account(every)
 	if err != nil {
@@ -385,9 +384,6 @@ func campaign(t *testing.T, ctx context.Context, seed uint64, kills, every int, 
 	line := fmt.Sprintf("chaos: %s, digests %s, %d objects collected, %d orphans left, wall %.0f s", account, verdict, garbage, orphans, account.Wall.Seconds())
 	fmt.Println(line)
 	fmt.Fprintln(log, line)
-	if t.Failed() {
-		l.keep()
-	}
 	l.stop()
 	return account
 }
@@ -412,12 +408,10 @@ func (l *chaosLab) crashes() {
 	}
 }
 
-// keep copies the logs of a campaign that went wrong to where ESCLAB_CHAOS_KEEP
-// says.
+// keep copies what a test that went wrong has left to where ESCLAB_CHAOS_KEEP says.
 func (l *chaosLab) keep() {
-	l.t.Helper()
 	to := os.Getenv("ESCLAB_CHAOS_KEEP")
-	if to == "" {
+	if to == "" || !l.t.Failed() {
 		return
 	}
 	if err := os.CopyFS(to, os.DirFS(l.dir)); err != nil {
