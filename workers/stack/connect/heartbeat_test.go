@@ -3,6 +3,8 @@ package connect
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
@@ -44,4 +46,32 @@ func TestKeepBeating(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While the SDK pauses after a heartbeat that nobody has heard, it is tried on, and
+// only so long.
+func TestKeepBeatingOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const waits = 9500 * time.Millisecond // not a multiple of heartbeatAgain
+		began := time.Now()
+		ctx, stop := context.WithTimeout(t.Context(), waits)
+		defer stop()
+		var last time.Duration
+		err := keepBeating(ctx, workflowservice.WorkflowService_RecordActivityTaskHeartbeat_FullMethodName, nil, nil, nil,
+			func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
+				last = time.Since(began)
+				if ctx.Err() != nil {
+					t.Errorf("tried after %s with a context that has ended", last)
+				}
+				return status.Error(codes.Unavailable, "test")
+			})
+		if took := time.Since(began); err != nil || took != waits {
+			t.Errorf("%v after %s, want no error after %s", err, took, waits)
+		}
+		time.Sleep(3 * waits)
+		synctest.Wait()
+		if last <= waits || last >= 2*waits {
+			t.Errorf("tried last after %s, want it between %s and %s", last, waits, 2*waits)
+		}
+	})
 }
