@@ -18,6 +18,7 @@ import (
 	"github.com/esclab/esclab/artifacts"
 	"github.com/esclab/esclab/esc/democorpus"
 	"github.com/esclab/esclab/experiments"
+	"github.com/esclab/esclab/internal/racing"
 	"github.com/esclab/esclab/workflows"
 	"github.com/esclab/esclab/workflows/lab"
 )
@@ -27,7 +28,7 @@ import (
 // started again when all of it is in the store. All but the last seed's stages are in
 // the store before; with ESCLAB_TEST_SEEDS=all none is.
 func TestRunOfFiftySeeds(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || racing.Enabled { // a workflow task of so many stages takes longer than Temporal waits
 		t.Skip("runs some hundred stages")
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Minute)

@@ -43,7 +43,7 @@ var rules = []rule{
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
 	{tree: "workers", ours: []string{"workers", "workers/settings", "workers/stack/connect", "activities", "workflows", "judge", "report", "experiments", "artifacts", "artifacts/s3", "esc", "internal/crash", "internal/memory", "internal/whole"},
-		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab"}},
+		testOurs: []string{"workers/stack", "artifacts/storetest", "workflows/lab", "internal/racing"}},
 	{tree: "workers/settings", ours: []string{"experiments", "internal/whole"}},
 	{tree: "workers/stack", ours: []string{"workers/settings", "workers/stack/connect", "workers/stack/internal", "artifacts", "artifacts/s3", "internal/freeport"}, testOurs: []string{"artifacts/storetest", "internal/certtest"}},
 	{tree: "workers/stack/connect", ours: []string{"workers/settings", "workers/stack/internal", "artifacts/s3"}, testOurs: []string{"internal/certtest"}},
@@ -94,8 +94,9 @@ var rules = []rule{
 
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
-	{tree: "internal/crash", light: true},
+	{tree: "internal/crash", testOurs: []string{"internal/racing"}, light: true},
 	{tree: "internal/freeport", light: true},
+	{tree: "internal/racing", light: true},
 	{tree: "internal/inert", light: true},
 	{tree: "internal/jsonerror", light: true},
 	{tree: "internal/licences", light: true},

@@ -7,12 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/esclab/esclab/internal/crash/internal/faults"
+	"github.com/esclab/esclab/internal/racing"
 )
 
 // envCrash makes the test binary crash; its value says how and where its file is.
@@ -88,8 +88,8 @@ func TestMain(m *testing.M) {
 
 // However a process crashes: one line, an exit code, and the stacks in the file.
 func TestReport(t *testing.T) {
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("the race detector has signal handlers and limits of its own")
+	if racing.Enabled {
+		t.Skip("the race detector handles signals by itself")
 	}
 	run := func(name string) (said string, code int, words string) {
 		path := filepath.Join(t.TempDir(), "crash.txt")

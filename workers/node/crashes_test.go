@@ -9,6 +9,7 @@ import (
 
 	"github.com/esclab/esclab/activities"
 	"github.com/esclab/esclab/internal/crash"
+	"github.com/esclab/esclab/internal/racing"
 )
 
 // TestMain crashes where the test asks for a process that does.
@@ -27,6 +28,9 @@ func TestMain(m *testing.M) {
 // A stage whose process crashed three times is parked, and only that; a process
 // that was killed counts for nothing.
 func TestCrashesPark(t *testing.T) {
+	if racing.Enabled {
+		t.Skip("the race detector handles signals by itself")
+	}
 	dir, scratch := t.TempDir(), t.TempDir()
 	c := crashes{dir, "me"}
 	fingerprint := strings.Repeat("ab", 32)

@@ -1,0 +1,8 @@
+//go:build !race
+
+// Package racing says whether a test runs under the race detector, which handles signals by itself, has limits of its
+// own and takes ten times as long.
+package racing
+
+// Enabled is true in a build for the race detector.
+const Enabled = false
