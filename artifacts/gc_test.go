@@ -333,7 +333,7 @@ func TestReuseRacesCollect(t *testing.T) {
 				}
 			}
 		}
-		quick, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		quick, stop := context.WithTimeout(t.Context(), time.Minute)
 		pausing.do = func() {
 			done := make(chan struct{})
 			go func() { defer close(done); work() }()

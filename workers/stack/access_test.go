@@ -136,7 +136,7 @@ func testAccess(t *testing.T, s *stack.Stack, dir string) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		if authorization != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)

@@ -129,7 +129,7 @@ func get(t *testing.T, browser *http.Client, url, host string, status int) strin
 
 func waitFor(t *testing.T, f func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := f()

@@ -114,7 +114,7 @@ func TestOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			_, err = connect.Dial(ctx, target.Temporal, zerolog.Nop())
 			if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -138,7 +138,7 @@ func TestSecuredTemporal(t *testing.T) {
 			for bad, want := range server.bad {
 				t.Run("not "+bad, func(t *testing.T) {
 					_, target := load(t, bad)
-					ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+					ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 					defer stop()
 					_, err := connect.Dial(ctx, target.Temporal, zerolog.Nop())
 					if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "canary") {
@@ -183,7 +183,7 @@ func TestKeyNeverInPlainText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	if _, err := connect.Dial(ctx, target.Temporal, zerolog.Nop()); err == nil {
 		t.Error("a server without TLS is talked to")
