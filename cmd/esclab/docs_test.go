@@ -35,6 +35,9 @@ var parsed = map[string][]string{
 		`esclab bench lm --corpus path/to/esconv --workloads generate --slots 16 --new 64 --rounds 5 --engine go --peer "$PEER"`,
 		"esclab bench lm --corpus path/to/esconv --workloads sp-generate,sp-score,vm-generate --packing both --rounds 3 --engine go",
 		"esclab bench lm --corpus path/to/esconv --dialogues 0 --split test --tokenizer path/to/tokenizer --max-tokens 4096 --prepare-only",
+		"esclab bench lm --corpus path/to/esconv --config path/to/SmolLM2-135M-Instruct --engine go --dtype bfloat16 --dialogues 20 --batch 8 --workloads equal --length 256 --steps 2",
+		"esclab bench lm --corpus path/to/esconv --config path/to/SmolLM2-135M-Instruct --engine go --dtype bfloat16 --dialogues 20 --batch 8 --workloads rg-dpo,sp-sft --steps 2",
+		"esclab bench lm --corpus path/to/esconv --config path/to/SmolLM2-135M-Instruct --engine go --dtype bfloat16 --dialogues 20 --workloads generate --slots 1,16 --prompt-tokens 256 --new 64",
 	},
 	"needs a model from the network": {
 		"bin/esclab run qwen2.5-7b --set backbone.path=path/to/Qwen2.5-7B-Instruct --set judge.kind=offline",
