@@ -50,14 +50,14 @@ build: ## programs into bin/
 # others it takes no C compiler. The same commit gives the same bytes.
 RELEASES    ?= linux/amd64 linux/arm64 darwin/arm64
 .PHONY: release
-release: ## archives of the programs for RELEASES, and their checksums, in out/release
+release: ## archives of the programs and documents for RELEASES, and their checksums, in out/release
 	@rm -rf out/release && mkdir -p out/release
 	@set -e; for target in $(RELEASES); do \
 	  export GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0; \
 	  if [ $$target = "$$($(GO) env GOHOSTOS)/$$($(GO) env GOHOSTARCH)" ]; then CGO_ENABLED=1; fi; \
 	  name=esclab-$(VERSION)-$$GOOS-$$GOARCH; echo "$$name.tar.gz"; mkdir out/release/$$name; \
 	  $(GO) build -trimpath -ldflags '$(LDFLAGS) -buildid=' -o out/release/$$name/ ./cmd/...; \
-	  cp README.md CHANGELOG.md LICENSE temporal.yaml out/release/$$name/; \
+	  git archive HEAD README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE temporal.yaml docs deploy | tar -x -C out/release/$$name; \
 	  tar -C out/release --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=ustar -cf - $$name | gzip -9n > out/release/$$name.tar.gz; \
 	  rm -r out/release/$$name; \
 	done; cd out/release && sha256sum *.tar.gz > SHA256SUMS && cat SHA256SUMS
