@@ -9,11 +9,15 @@ import (
 	"testing"
 
 	"github.com/esclab/esclab/internal/crash"
+	"github.com/esclab/esclab/internal/racing"
 )
 
 // A stack that crashes says so in one line, by an exit code of its own, and leaves
 // its stacks in a file; one that is stopped leaves nothing.
 func TestCrash(t *testing.T) {
+	if racing.Enabled {
+		t.Skip("the race detector handles signals by itself")
+	}
 	data := t.TempDir()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGABRT} {
 		want := exitOK

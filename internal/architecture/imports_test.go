@@ -38,7 +38,7 @@ type rule struct {
 var rules = []rule{
 	{tree: "cmd", ours: []string{"workers", "workers/node", "workers/settings", "workers/stack", "workers/stack/connect", "workflows", "workflows/lab", "workflows/sweeptable",
 		"internal/bench", "lm", "lm/engines", "lm/hub", "lm/tokens", "metrics", "judge", "judge/openai", "report", "results", "results/models", "results/compare", "results/tfevents", "results/pairs", "results/recipe", "results/human", "results/nightly",
-		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest"}},
+		"esc", "experiments", "artifacts", "internal/inert", "internal/whole", "internal/jsonerror"}, testOurs: []string{"internal/crash", "artifacts/storetest", "internal/chattest", "internal/chaos", "internal/certtest", "internal/racing"}},
 
 	// What polls stays apart from what embeds servers, so that a program that
 	// only works remains small.
@@ -94,7 +94,7 @@ var rules = []rule{
 
 	{tree: "internal"},
 	{tree: "internal/certtest", light: true},
-	{tree: "internal/crash", testOurs: []string{"internal/racing"}, light: true},
+	{tree: "internal/crash", ours: []string{"internal/racing"}, light: true},
 	{tree: "internal/freeport", light: true},
 	{tree: "internal/racing", light: true},
 	{tree: "internal/inert", light: true},

@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"unsafe"
+
+	"github.com/esclab/esclab/internal/racing"
 )
 
 // overrideWrite is the runtime's hook on what it writes itself, which is nothing
@@ -49,9 +51,10 @@ func toFile(fd uintptr, p unsafe.Pointer, n int32) int32 {
 // Report begins: a crash from now on writes its stacks into f, says line on
 // standard error, and ends the process with ExitCode. f may be closed. In a
 // process whose environment debugs the runtime (GODEBUG, GOTRACEBACK), the runtime
-// says on standard error what it says, and f gets a copy of a crash's part.
+// says on standard error what it says, and f gets a copy of a crash's part; so it is
+// under the race detector, which handles signals by itself.
 func Report(f *os.File, line string) error {
-	if os.Getenv("GODEBUG") != "" || os.Getenv("GOTRACEBACK") != "" {
+	if racing.Enabled || os.Getenv("GODEBUG") != "" || os.Getenv("GOTRACEBACK") != "" {
 		return debug.SetCrashOutput(f, debug.CrashOptions{})
 	}
 	fd, err := syscall.Dup(int(f.Fd()))

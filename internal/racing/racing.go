@@ -1,6 +1,6 @@
 //go:build !race
 
-// Package racing says whether a test runs under the race detector, which handles signals by itself, has limits of its
+// Package racing says whether this is a build for the race detector, which handles signals by itself, has limits of its
 // own and takes ten times as long.
 package racing
 
