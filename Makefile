@@ -86,7 +86,7 @@ fuzz: ## every fuzz target for FUZZTIME
 
 # Of GoMLX's own kernels two make a pointer past their buffers without reading there,
 # which ends the process where it is checked.
-race: ## data races and pointers out of their buffers, in the packages RACE (about two hours for all on two cores)
+race: ## data races and pointers out of their buffers, in the packages RACE; all of them take long
 	$(GO) test -race -gcflags='github.com/gomlx/compute/...=-d=checkptr=0' -timeout 60m $(RACE)
 
 arm64: ## the kernels on arm64, under qemu-user (apt install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)

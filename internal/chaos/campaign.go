@@ -86,8 +86,8 @@ func (c *Campaign) Run(ctx context.Context) error {
 	c.began = time.Now()
 	pending := slices.Clone(c.Events)
 	idle := time.Now()
-	var answers chan error // of Finished while it asks; errOver: it has
-	happened := 0          // when it was asked
+	var answers chan answer // of Finished while it asks
+	happened := 0           // when it was asked
 	for {
 		if err := c.Records.Read(); err != nil {
 			return err
@@ -113,18 +113,21 @@ func (c *Campaign) Run(ctx context.Context) error {
 			idle = time.Now()
 		}
 		if time.Since(idle) > 2*time.Second && c.held == nil && answers == nil {
-			answers, happened = make(chan error, 1), len(c.done)
-			go func() { answers <- c.over(ctx) }()
+			answers, happened = make(chan answer, 1), len(c.done)
+			go func() {
+				finished, err := c.Finished(ctx)
+				answers <- answer{finished, err}
+			}()
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the campaign did not end, %d events were left: %w", len(pending), ctx.Err())
-		case err := <-answers:
+		case a := <-answers:
 			switch {
-			case errors.Is(err, errOver):
+			case a.err == nil && a.finished:
 				return nil
-			case err != nil && len(c.done) == happened: // else an event may be the reason
-				return err
+			case a.err != nil && len(c.done) == happened: // else an event may be the reason
+				return a.err
 			}
 			answers, idle = nil, time.Now()
 		case <-time.After(look):
@@ -132,15 +135,10 @@ func (c *Campaign) Run(ctx context.Context) error {
 	}
 }
 
-var errOver = errors.New("the run has ended")
-
-// over is errOver once the run has ended.
-func (c *Campaign) over(ctx context.Context) error {
-	finished, err := c.Finished(ctx)
-	if err == nil && finished {
-		return errOver
-	}
-	return err
+// answer is what Finished says.
+type answer struct {
+	finished bool
+	err      error
 }
 
 // busy says whether a worker has an attempt under way.

@@ -69,9 +69,13 @@ func TestSyncLog(t *testing.T) {
 	if err := os.WriteFile(path+"-wal", []byte("frames"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	written, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sync(time.Time{}, true)
-	sync(time.Now(), true) // it may have been written since, within a tick of the files' clock
-	sync(time.Now().Add(time.Minute), false)
+	sync(written.ModTime(), true) // it may have been written since, within a tick of the files' clock
+	sync(written.ModTime().Add(time.Minute), false)
 	if err := errors.Join(os.Remove(path+"-wal"), os.Mkdir(path+"-wal", 0o700)); err != nil {
 		t.Fatal(err)
 	}

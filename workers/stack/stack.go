@@ -198,13 +198,9 @@ func (s *Stack) startTemporal(ctx context.Context, o Options, port int, uiListen
 	if s.temporal, s.inside, err = startTemporal(options); err != nil {
 		return errors.Join(err, uiListener.Close())
 	}
-	syncing, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		keepSynced(syncing, filepath.Join(s.dir, datadir.DatabaseFile), o.Log)
-	}()
-	s.stopSync = func() { cancel(); <-done }
+	s.stopSync = background(func(ctx context.Context) {
+		keepSynced(ctx, filepath.Join(s.dir, datadir.DatabaseFile), o.Log)
+	})
 	// The UI starts after Temporal, because a connection that is refused at
 	// first would be tried again only after a pause.
 	if s.ui, err = startUI(uiListener, s.inside, options); err != nil {

@@ -115,13 +115,20 @@ func (s *Stack) startWatch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watching, cancel := context.WithCancel(context.Background())
+	s.stopWatch = background(func(ctx context.Context) {
+		defer closing()
+		s.watch(ctx, watchEvery, servers)
+	})
+	return nil
+}
+
+// background runs a function until stop, which ends its context and waits for it.
+func background(run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer closing()
-		s.watch(watching, watchEvery, servers)
+		run(ctx)
 	}()
-	s.stopWatch = func() { cancel(); <-done }
-	return nil
+	return func() { cancel(); <-done }
 }
